@@ -1,0 +1,25 @@
+"""The two classes, their order and the positive one. Nothing else decides a class's index."""
+
+from __future__ import annotations
+
+from cspine.core.errors import DataError
+
+CLASS_NAMES: tuple[str, str] = ("normal", "fracture")
+NORMAL, FRACTURE = 0, 1
+POSITIVE_CLASS = CLASS_NAMES[FRACTURE]
+UNCERTAIN = "uncertain"
+
+MEDICAL_NOTICE = "Not a medical device. It assists and never replaces a physician."
+
+
+def label_index(name: str) -> int:
+    """Return the index of a class name, in any letter case.
+
+    Raises:
+        DataError: `name` is neither class.
+    """
+    try:
+        return CLASS_NAMES.index(name.strip().lower())
+    except ValueError:
+        expected = " or ".join(f"`{known}`" for known in CLASS_NAMES)
+        raise DataError(f"A class name must be {expected}. Received: {name!r}") from None

@@ -1,0 +1,1 @@
+"""Networks, their files, the engine that runs them and the heat map that explains them."""

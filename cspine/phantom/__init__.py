@@ -1,0 +1,1 @@
+"""The synthetic CT of the neck, with the truth known."""
