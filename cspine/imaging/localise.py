@@ -16,7 +16,7 @@ WORKING_SIDE_PX = 128
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in source pixels; `x1` and `y1` are exclusive, and it may stick out of an image."""
+    """A rectangle in source pixels; `x1` and `y1` are exclusive; it may stick out of the image."""
 
     x0: int
     y0: int
