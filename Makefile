@@ -1,0 +1,55 @@
+# Each target is one or two pipenv commands; README.md gives them for machines without make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIPENV_VERSION := 2026.10.3
+DEMO := build/demo
+IMAGE ?= cspine
+BASE ?= python:3.11-slim-bookworm
+BUILDER ?= $(shell command -v docker || command -v podman || command -v buildah)
+
+.PHONY: demo test env env-serve serve image lock lint audit clean
+.DEFAULT_GOAL := demo
+
+env: .venv/ready
+env-serve: .venv-serve/ready
+
+.venv/ready: PACKAGES := --dev
+.venv-serve/ready: PACKAGES := --categories serve
+.venv/ready .venv-serve/ready: Pipfile.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet pipenv==$(PIPENV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/$(@D) PIPENV_VERBOSITY=-1 $(@D)/bin/pipenv sync $(PACKAGES)
+	touch $@
+
+demo: env
+	.venv/bin/python -m cspine demo --out $(DEMO) $(if $(ONCE),--once)
+
+test: env env-serve lint
+	.venv/bin/python -m pytest
+
+lint: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# The smoke test's own slice, on port 9697, may be fetched although its address is not public.
+serve: env-serve
+	CSPINE_FETCH_ALLOW="$${CSPINE_FETCH_ALLOW-127.0.0.1:9697}" .venv-serve/bin/python predict_flask.py
+
+image:
+	$(BUILDER) build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+
+# The lock names no package source, so that it installs from whichever index pip is set to.
+lock: env
+	PIP_CONFIG_FILE=/dev/null .venv/bin/pipenv lock
+	.venv/bin/python -c "import json, pathlib; lock = pathlib.Path('Pipfile.lock'); \
+	content = json.loads(lock.read_text()); content['_meta']['sources'] = []; \
+	lock.write_text(json.dumps(content, indent=4) + '\n')"
+
+# A bill of materials of the serving environment, and its known vulnerabilities.
+audit: env env-serve
+	mkdir -p build
+	.venv/bin/cyclonedx-py environment .venv-serve/bin/python --output-file build/sbom.json
+	.venv/bin/pip-audit --path .venv-serve/lib/python3.11/site-packages
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,155 @@
+"""The container, built for real from the Dockerfile, then run read-only, without any privilege.
+
+The base image is a stand-in made by debootstrap, since Debian bookworm has Python 3.11. Only the
+build needs a network, for the packages; without the tools (buildah, debootstrap, unshare) or root
+it is skipped, but under CI it fails.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ("buildah", "debootstrap", "unshare", "setpriv")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+PORT = 9698
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
+
+pytestmark = [
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(
+        not os.environ.get("CI")
+        and (bool(MISSING) or sys.platform != "linux" or os.geteuid() != 0),
+        reason=f"a container build needs root and {', '.join(TOOLS)}",
+    ),
+]
+
+
+class Buildah:
+    """buildah with a storage of its own, removed with the test's folder."""
+
+    def __init__(self, storage: Path):
+        self.options = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
+        self.environment = os.environ | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["buildah", *self.options, *arguments],
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def buildah(tmp_path_factory) -> Buildah:
+    return Buildah(tmp_path_factory.mktemp("storage"))
+
+
+@pytest.fixture(scope="module")
+def base_image(buildah: Buildah, tmp_path_factory) -> str:
+    """A stand-in for python:3.11-slim that trusts what this machine trusts."""
+    tree = tmp_path_factory.mktemp("base") / "tree"
+    command = ["debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
+    subprocess.run([*command, "bookworm", str(tree)], check=True, capture_output=True)
+    for cache in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
+        shutil.rmtree(tree / cache, ignore_errors=True)
+    if CERTIFICATES.exists():
+        shutil.copy(CERTIFICATES, tree / CERTIFICATES.relative_to("/"))
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, str(tree), "/")
+    buildah("config", "--env", f"PIP_CERT={CERTIFICATES}", container)
+    buildah("commit", "--quiet", "--rm", container, "localhost/standin")
+    shutil.rmtree(tree)
+    return "localhost/standin"
+
+
+@pytest.fixture(scope="module")
+def image(buildah: Buildah, base_image: str) -> str:
+    buildah(
+        "bud", "--format", "docker", "--build-arg", f"BASE={base_image}", "--tag", "cspine", "."
+    )
+    return "cspine"
+
+
+@pytest.fixture(scope="module")
+def root_file_system(buildah: Buildah, image: str) -> Path:
+    container = buildah("from", image)
+    return Path(buildah("mount", container))
+
+
+def start_unprivileged(root: Path, command: list[str], log: Path) -> subprocess.Popen:
+    """Run `command` in `root`: read-only, as user 10001, no capability, no new privilege."""
+    script = (
+        'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && '
+        'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && '
+        'exec chroot "$0" setpriv --reuid 10001 --regid 10001 '
+        '--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"'
+    )
+    environment = {
+        "PATH": "/opt/cspine/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "CSPINE_LISTEN": f"127.0.0.1:{PORT}",
+        "CSPINE_FETCH_ALLOW": "127.0.0.1:9697", "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*unshare, str(root), *command], env=environment, stdout=output, stderr=output
+        )
+
+
+def wait_until_ready(process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health/ready", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("not ready within 60 s: " + log.read_text())
+
+
+@pytest.fixture(scope="module")
+def service(root_file_system: Path, tmp_path_factory):
+    log = tmp_path_factory.mktemp("service") / "log.txt"
+    script = "cd /opt/cspine && exec python predict_flask.py"
+    process = start_unprivileged(root_file_system, ["sh", "-c", script], log)
+    try:
+        wait_until_ready(process, log)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_image_names_its_user_and_its_health_check(buildah: Buildah, image: str):
+    config = json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
+    assert config["User"] == "10001:10001"
+    assert "/health/ready" in " ".join(config["Healthcheck"]["Test"])
+    assert config["Entrypoint"] == ["python", "predict_flask.py"]
+
+
+def test_the_image_is_small_and_holds_no_tensorflow(root_file_system: Path):
+    files = [
+        path for path in root_file_system.rglob("*") if not path.is_symlink() and path.is_file()
+    ]
+    megabytes = sum(path.lstat().st_size for path in files) / 1e6
+    assert megabytes <= 900
+    assert not list(root_file_system.glob("opt/cspine/venv/lib/*/site-packages/tensorflow*"))
+
+
+def test_it_answers_read_only_and_unprivileged(service: subprocess.Popen):
+    command = [sys.executable, "predict_test.py", "--server", f"http://127.0.0.1:{PORT}"]
+    done = subprocess.run(
+        [*command, "--require-url"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert service.poll() is None
