@@ -1,0 +1,60 @@
+"""ServeSettings: every variable is cast once, and a bad value is named with what was received."""
+
+from dataclasses import fields
+
+import pytest
+
+from cspine.core.errors import ConfigError
+from cspine.core.settings import ServeSettings, parse_address, read_settings
+
+
+def test_an_empty_environment_gives_the_defaults():
+    settings = read_settings({"PATH": "/bin", "CSPINE_STREAMS": ""})
+    assert settings == ServeSettings()
+    assert settings.listen == ("0.0.0.0", 9696)
+    assert (settings.fetch, settings.cache, settings.streams) == (True, True, None)
+
+
+def test_each_value_is_cast():
+    settings = read_settings({
+        "CSPINE_LISTEN": "[::1]:80", "CSPINE_PRECISION": "INT8", "CSPINE_STREAMS": "2",
+        "CSPINE_FETCH": "off", "CSPINE_FETCH_ALLOW": "127.0.0.1:9697, example.org",
+        "CSPINE_DEADLINE_S": "1.5", "CSPINE_RATE_PER_KEY": "3", "CSPINE_API_KEYS": "a,b",
+    })  # fmt: skip
+    assert settings.listen == ("::1", 80)
+    assert settings.precision == "int8"
+    assert (settings.streams, settings.fetch, settings.deadline_s) == (2, False, 1.5)
+    assert settings.fetch_allow == ("127.0.0.1:9697", "example.org")
+    assert settings.api_keys == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("CSPINE_LISTEN", "9696", "host:port"),
+        ("CSPINE_LISTEN", "host:99999", "host:port"),
+        ("CSPINE_PRECISION", "f16", "one of auto, f32, bf16, int8"),
+        ("CSPINE_STREAMS", "two", "a whole number from 1 to 256"),
+        ("CSPINE_MAX_QUEUE", "0", "a whole number from 1 to 4096"),
+        ("CSPINE_FETCH", "yes", "on or off"),
+        ("CSPINE_DEADLINE_S", "nan", "a number of seconds from 0.1 to 300"),
+        ("CSPINE_RATE_PER_KEY", "-1", "a number above 0"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str, rule: str):
+    with pytest.raises(ConfigError, match=rf"`{name}` must be {rule}\. Received: '{value}'"):
+        read_settings({name: value})
+
+
+def test_a_misspelt_name_is_met_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"`CSPINE_STREAMS`\. Received: CSPINE_STREAM"):
+        read_settings({"CSPINE_STREAM": "2"})
+
+
+def test_every_setting_says_what_it_is():
+    assert all(spec.metadata["help"] and spec.metadata["rule"] for spec in fields(ServeSettings))
+
+
+def test_parse_address_of_a_bare_host_is_an_error():
+    with pytest.raises(ValueError):
+        parse_address("example.org")
