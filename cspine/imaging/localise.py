@@ -22,7 +22,8 @@ _HEAP, _AROUND = 0.07, 0.16  # standard deviations of the heap of bone and of it
 _BEHIND = (0.20, 0.55)  # where no bone may lie behind a vertebra …
 _BEHIND_ANGLE = 0.9  # … within this angle (rad) of straight back
 _REACH = 0.22  # no part of a vertebra lies farther from its centre
-_CORE = 0.10  # pieces of bone that come this near to the centre belong to it
+_CORE = 0.10  # standard deviation of the window that walks to the middle of the bone
+_TOUCH = 0.13  # pieces of bone that come this near to the centre belong to the vertebra
 
 _LEAST_SCORE = 0.08  # heap of bone less bone behind; a neck has 0.14 to 0.30
 _LEAST_BONE = 0.006  # share of the picture that the vertebra covers at least
@@ -113,7 +114,7 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
     away = np.sqrt((rows - row) ** 2 + (columns - column) ** 2) / side
     near = (bone > 0.5) & (away < _REACH)
     pieces, _ = ndimage.label(ndimage.binary_dilation(near, np.ones((3, 3))))
-    kept = np.unique(pieces[near & (away < _CORE)])
+    kept = np.unique(pieces[near & (away < _TOUCH)])
     belongs: npt.NDArray[np.bool_] = near & np.isin(pieces, kept)
     return belongs
 
