@@ -1,0 +1,182 @@
+"""The one precedence: when an answer names a class, and when it says `uncertain`.
+
+A class is named only when the image is in distribution and the conformal set is exactly the class
+on whose side of the threshold the probability lies. Training fits this policy, stores it as a small
+JSON dict and a few arrays, and serving builds the same object from them. It knows no pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cspine.core.errors import ArtifactError
+from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
+from cspine.decide.calibration import Calibration
+from cspine.decide.conformal import Conformal
+from cspine.decide.distance import MAX_AXES, InDistribution
+from cspine.decide.series import SeriesScore
+from cspine.decide.threshold import Threshold
+
+MEAN, AXES, VARIANCES = (f"in_distribution_{name}" for name in ("mean", "axes", "variances"))
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The answers for N images.
+
+    `probability` float64 (N,), 0..1, calibrated P(fracture); `in_distribution` bool (N,);
+    `prediction` N of "fracture", "normal" or "uncertain".
+    """
+
+    probability: np.ndarray
+    in_distribution: np.ndarray
+    prediction: list[str]
+
+
+@dataclass(frozen=True)
+class DecisionPolicy:
+    """All that stands between a logit and an answer; `series` is None where it was not fitted."""
+
+    calibration: Calibration
+    threshold: Threshold
+    conformal: Conformal
+    in_distribution: InDistribution
+    series: SeriesScore | None = None
+
+    def decide(self, logits: np.ndarray, embeddings: np.ndarray, image_ok: np.ndarray) -> Decisions:
+        """Return the answers for logits (N,), embeddings (N, D) and bool image checks (N,)."""
+        probability = self.calibration.apply(logits)
+        known = self.in_distribution.accepts(embeddings) & np.asarray(image_ok, bool)
+        return Decisions(probability, known, self.predict(probability, known))
+
+    def predict(self, probability: np.ndarray, in_distribution: np.ndarray) -> list[str]:
+        """Return the precedence's answer for calibrated probabilities (N,) and the gate (N,)."""
+        sets = self.conformal.sets(probability)  # (N, 2)
+        side = np.where(self.threshold.apply(probability), FRACTURE, NORMAL)
+        agreed = (sets.sum(axis=1) == 1) & sets[np.arange(len(side)), side]
+        named = agreed & np.asarray(in_distribution, bool)
+        return [CLASS_NAMES[c] if yes else UNCERTAIN for c, yes in zip(side, named, strict=True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card's `decision` part: finite JSON numbers and words, no arrays."""
+        calibration, gate = self.calibration, self.in_distribution
+        parts: dict[str, Any] = {
+            "calibration": vars(calibration).copy(),
+            "threshold": vars(self.threshold).copy(),
+            "conformal": {
+                "alpha": self.conformal.alpha,
+                "quantiles": {
+                    "normal": self.conformal.quantile_normal,
+                    "fracture": self.conformal.quantile_fracture,
+                },
+            },
+            "in_distribution": {
+                "threshold": gate.threshold,
+                "quantile": gate.quantile,
+                "residual_variance": gate.residual_variance,
+            },
+        }
+        if self.series is not None:
+            parts["series"] = vars(self.series).copy()
+        return parts
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that `to_dict` leaves out: float32 mean (D,), axes (K, D), (K,)."""
+        gate = self.in_distribution
+        return {MEAN: gate.mean, AXES: gate.axes, VARIANCES: gate.variances}
+
+    @classmethod
+    def from_parts(
+        cls, decision: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> DecisionPolicy:
+        """Build the policy that `to_dict` and `arrays` describe.
+
+        Raises:
+            ArtifactError: a part is missing, of the wrong type or shape, or not finite.
+        """
+        conformal = _part(decision, "conformal")
+        quantiles = _part(conformal, "quantiles")
+        series = _part(decision, "series") if decision.get("series") is not None else None
+        return cls(
+            _read_calibration(_part(decision, "calibration")),
+            _read_threshold(_part(decision, "threshold")),
+            Conformal(
+                _number(conformal, "alpha", 0, 1),
+                _number(quantiles, "normal", 0, 1),
+                _number(quantiles, "fracture", 0, 1),
+            ),
+            _read_gate(_part(decision, "in_distribution"), arrays),
+            None if series is None else _read_series(series),
+        )
+
+
+def _part(decision: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = decision.get(name)
+    if not isinstance(part, Mapping):
+        raise ArtifactError(f"The decision part must hold an object `{name}`. Received: {part!r}")
+    return part
+
+
+def _number(part: Mapping[str, Any], name: str, low: float, high: float) -> float:
+    value = part.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        shown = repr(value)[:40]
+        raise ArtifactError(f"`{name}` must be a number from {low} to {high}. Received: {shown}")
+    return float(value)
+
+
+def _word(part: Mapping[str, Any], name: str) -> str:
+    value = part.get(name)
+    if not isinstance(value, str) or len(value) > 40:
+        raise ArtifactError(f"`{name}` must be a word. Received: {repr(value)[:40]}")
+    return value
+
+
+def _read_calibration(part: Mapping[str, Any]) -> Calibration:
+    scale, offset = _number(part, "scale", 1e-9, 1e9), _number(part, "offset", -1e9, 1e9)
+    return Calibration(_word(part, "method"), scale, offset)
+
+
+def _read_threshold(part: Mapping[str, Any]) -> Threshold:
+    target = None if part.get("target") is None else _number(part, "target", 0, 1)
+    return Threshold(_number(part, "value", 0, 1), _word(part, "method"), target)
+
+
+def _read_series(part: Mapping[str, Any]) -> SeriesScore:
+    return SeriesScore(
+        int(_number(part, "top", 1, 1000)),
+        _number(part, "scale", 1e-9, 1e9),
+        _number(part, "offset", -1e9, 1e9),
+        _number(part, "threshold", 0, 1),
+    )
+
+
+def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InDistribution:
+    missing = [name for name in (MEAN, AXES, VARIANCES) if name not in arrays]
+    if missing:
+        raise ArtifactError(f"The model file must hold {', '.join(missing)}. Received: none")
+    mean, axes, variances = (
+        np.asarray(arrays[name], np.float32) for name in (MEAN, AXES, VARIANCES)
+    )
+    shapes = f"{mean.shape}, {axes.shape}, {variances.shape}"
+    fits = mean.ndim == 1 and axes.shape == (*variances.shape, *mean.shape)
+    if not fits or not 1 <= len(axes) <= MAX_AXES:
+        raise ArtifactError(
+            f"The gate must be (D,), (K, D), (K,), K ≤ {MAX_AXES}. Received: {shapes}"
+        )
+    if not all(np.isfinite(a).all() for a in (mean, axes, variances)) or (variances <= 0).any():
+        raise ArtifactError(
+            "The gate's arrays must be finite, variances positive. Received: others"
+        )
+    return InDistribution(
+        mean,
+        axes,
+        variances,
+        _number(part, "residual_variance", 1e-30, 1e30),
+        _number(part, "threshold", 0, 1e30),
+        _number(part, "quantile", 0, 1),
+    )

@@ -1,0 +1,89 @@
+"""The probability from which a slice is called a fracture, chosen on validation only.
+
+It does not know how probabilities came about; that they are calibrated is its caller's word.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.core.errors import DataError
+
+METHODS = ("sensitivity", "youden")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A slice is on the fracture's side where its probability is at least `value` (0..1).
+
+    `method` is "sensitivity" (`target` is the sensitivity it was chosen for) or "youden"
+    (`target` is None).
+    """
+
+    value: float
+    method: str
+    target: float | None
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return bool of the same shape: True on the fracture's side."""
+        return np.asarray(probabilities, np.float64) >= self.value
+
+
+def choose_threshold(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    method: str = "sensitivity",
+    target: float = 0.95,
+) -> Threshold:
+    """Choose the threshold on held-out slices.
+
+    "sensitivity" takes the highest threshold at which at least `target` of the fractures are
+    called; "youden" the one with the largest sensitivity + specificity − 1. Either lies midway
+    between two probabilities that were seen, so that a rounding error turns no decision.
+
+    Args:
+        probabilities: float (N,), 0..1.
+        labels: int (N,), 1 is fracture.
+        method: "sensitivity" or "youden".
+        target: sensitivity aimed at, above 0 and at most 1.
+
+    Raises:
+        DataError: a class is missing, or `method` or `target` cannot be used.
+    """
+    scores, labels = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
+    if len(np.unique(labels)) < 2:
+        raise DataError("`labels` must hold both classes. Received: one class")
+    if method not in METHODS:
+        raise DataError(f"`method` must be one of {', '.join(METHODS)}. Received: {method!r}")
+    if not 0 < target <= 1:
+        raise DataError(f"`target` must be above 0 and at most 1. Received: {target}")
+    lowest = (
+        _lowest_called(scores[labels == 1], target)
+        if method == "sensitivity"
+        else _youden(scores, labels)
+    )
+    return Threshold(_midway(scores, lowest), method, target if method == "sensitivity" else None)
+
+
+def _lowest_called(positives: np.ndarray, target: float) -> float:
+    """Return the lowest fracture probability that must be called to reach `target`."""
+    needed = max(1, math.ceil(target * len(positives) - 1e-9))
+    return float(np.sort(positives)[::-1][needed - 1])
+
+
+def _youden(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the score whose calling gives the largest Youden index (the highest on a tie)."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], labels[order]
+    index = np.cumsum(hits) / hits.sum() - np.cumsum(1 - hits) / (1 - hits).sum()
+    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
+    return float(ranked[np.where(last_of_ties, index, -np.inf).argmax()])
+
+
+def _midway(scores: np.ndarray, lowest: float) -> float:
+    """Return the middle between `lowest` and the next lower score (0 where there is none)."""
+    below = scores[scores < lowest]
+    return (lowest + float(below.max(initial=0.0))) / 2

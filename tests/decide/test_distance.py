@@ -1,0 +1,84 @@
+"""The distance: exact on a known Gaussian, tight on strangers, finite on anything."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cspine.core.errors import DataError
+from cspine.decide.distance import MAX_AXES, InDistribution, fit_distance
+
+
+def embeddings(count: int, dimensions: int = 96, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(6, dimensions))
+    return rng.normal(size=(count, 6)) @ mixing + 0.1 * rng.normal(size=(count, dimensions))
+
+
+def test_the_score_by_hand():
+    gate = InDistribution(
+        np.array([1.0, 0.0], np.float32), np.array([[1.0, 0.0]], np.float32),
+        np.array([4.0], np.float32), 0.25, threshold=1.0, quantile=0.9,
+    )  # fmt: skip
+    assert gate.score(np.array([[3.0, 0.5], [1.0, 0.0]])) == pytest.approx([1.0, 0.0])
+    assert gate.accepts(np.array([[3.0, 0.5], [3.1, 0.5]])).tolist() == [True, False]
+
+
+def test_the_full_rank_score_is_mahalanobis():
+    known = np.random.default_rng(1).normal(size=(400, 5)) @ np.diag([1, 2, 3, 4, 5.0])
+    gate = fit_distance(known)
+    inverse = np.linalg.inv(np.cov(known.T))
+    centred = known - known.mean(axis=0)
+    expected = np.einsum("nd,de,ne->n", centred, inverse, centred) / 5
+    assert gate.score(known) == pytest.approx(expected, rel=1e-3)
+
+
+def test_held_out_are_accepted_at_the_stated_share_and_strangers_are_not():
+    gate = fit_distance(embeddings(1000), 0.99, held_out=embeddings(500, seed=1))
+    assert gate.accepts(embeddings(500, seed=1)).mean() == pytest.approx(0.99, abs=0.003)
+    assert gate.accepts(embeddings(500, seed=2)).mean() > 0.96
+    strangers = np.random.default_rng(3).normal(size=(200, 96))
+    assert not gate.accepts(strangers).any()
+    assert gate.score(embeddings(500, seed=2)).mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_unit_that_never_moved_tells_a_stranger():
+    known = embeddings(300)
+    known[:, 7] = 0.0
+    stranger = known[:1].copy()
+    stranger[0, 7] = 5.0
+    gate = fit_distance(known, 1.0)
+    assert gate.accepts(known).all()
+    assert not gate.accepts(stranger)[0]
+
+
+def test_what_is_stored_is_small():
+    gate = fit_distance(np.random.default_rng(0).normal(size=(300, 200)))
+    assert gate.axes.shape == (MAX_AXES, 200)
+    assert gate.axes.dtype == gate.mean.dtype == gate.variances.dtype == np.float32
+    assert gate.axes @ gate.axes.T == pytest.approx(np.eye(MAX_AXES), abs=1e-5)
+
+
+def test_what_is_not_finite_is_a_stranger():
+    gate = fit_distance(embeddings(100), 1.0)
+    broken = embeddings(2)
+    broken[0, 3], broken[1, 4] = np.nan, np.inf
+    assert gate.accepts(broken).tolist() == [False, False]
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.float32, (7, 4), elements=st.floats(-1e3, 1e3, width=32)))
+def test_any_training_set_accepts_itself(known):
+    gate = fit_distance(known, 1.0)
+    assert np.isfinite(gate.score(known)).all()
+    assert gate.accepts(known).all()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(DataError, match="embeddings"):
+        fit_distance(np.zeros((1, 4)))
+    with pytest.raises(DataError, match="held_out"):
+        fit_distance(np.zeros((3, 4)), held_out=np.zeros((3, 5)))
+    with pytest.raises(DataError, match="quantile"):
+        fit_distance(np.zeros((3, 4)), quantile=0.0)
