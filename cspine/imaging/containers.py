@@ -1,0 +1,171 @@
+"""The outer structure of PNG and JPEG: size, orientation and frames, before any pixel is decoded.
+
+`read_png` and `read_jpeg` walk the chunks or segments and hand back a file that holds only what
+the pixels need, so that no decoder ever meets an ICC profile, a text chunk, a thumbnail or the
+second frame. They know nothing of pixels; `raster.py` decodes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cspine.core.errors import ImageError, UnsupportedImageError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+_PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_EXIF_ORIENTATION = 0x0112
+
+_SOS, _EOI = 0xDA, 0xD9
+_STANDALONE = (0x01, *range(0xD0, 0xD9))  # TEM, RSTn, SOI: markers with no length
+_NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC lie among the SOFn markers
+_JPEG_LS_FRAME = 0xF7
+_KEPT_APPLICATION = (0xE0, 0xEE)  # JFIF and Adobe: they say how colours are coded
+
+
+@dataclass(frozen=True)
+class Container:
+    """A picture's size in stored (unrotated) pixels and the bytes that its pixels need.
+
+    `bit_depth` is bits a channel, `orientation` the EXIF value 1–8.
+    """
+
+    width: int
+    height: int
+    bit_depth: int
+    orientation: int
+    data: bytes
+
+
+def read_png(data: bytes) -> Container:
+    """Return the container of a PNG (ISO/IEC 15948, clause 5), its ancillary chunks left out.
+
+    Raises:
+        UnsupportedImageError: the file is an animated PNG.
+        ImageError: the chunks are truncated or out of order, or the size is zero.
+    """
+    kept, orientation = [PNG_SIGNATURE], 1
+    header: tuple[int, int, int] | None = None
+    for name, start, end in _png_chunks(data):
+        if name == b"acTL":
+            raise UnsupportedImageError("A PNG must hold one frame. Received: an animated PNG")
+        if name == b"IHDR" and header is None and end - start == 13:
+            header = struct.unpack_from(">IIB", data, start)
+        elif name == b"eXIf":
+            orientation = read_orientation(data[start:end])
+        elif header is None:
+            raise ImageError("A PNG must begin with its IHDR chunk. Received: another chunk first")
+        if name in _PNG_KEPT:
+            kept.append(data[start - 8 : end + 4])
+    if header is None or 0 in header[:2]:
+        raise ImageError("A PNG must have a size of at least 1 × 1. Received: no such header")
+    return Container(*header, orientation, b"".join(kept))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, start, end of the content) of each chunk up to IEND."""
+    position, name = len(PNG_SIGNATURE), b""
+    while name != b"IEND":
+        if position + 12 > len(data):
+            raise ImageError("The PNG file must be whole. Received: a truncated file")
+        length, name = struct.unpack_from(">I4s", data, position)
+        start, end = position + 8, position + 8 + length
+        if end + 4 > len(data):
+            raise ImageError("The PNG file must be whole. Received: a truncated file")
+        yield name, start, end
+        position = end + 4
+
+
+@dataclass(frozen=True)
+class JpegFrame:
+    """The frame header of a JPEG or JPEG-LS stream (ISO/IEC 10918-1 B.2.2): SOFn and its size."""
+
+    marker: int
+    bit_depth: int
+    height: int
+    width: int
+    components: int
+
+
+def read_jpeg(data: bytes) -> Container:
+    """Return the container of a JPEG, its APPn segments but JFIF and Adobe left out.
+
+    Raises:
+        UnsupportedImageError: several pictures in one file (MPO), or a lossless or arithmetic JPEG.
+        ImageError: the segments are truncated or out of order, or the size is zero.
+    """
+    kept, orientation = [data[:2]], 1
+    frame: JpegFrame | None = None
+    for marker, start, end in jpeg_segments(data):
+        content = data[start:end]
+        if marker == 0xE2 and content.startswith(b"MPF\0"):
+            raise UnsupportedImageError("A JPEG must hold one picture. Received: an MPO file")
+        if marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            orientation = read_orientation(content[6:])
+        frame = frame or parse_frame(marker, content)
+        if marker == _SOS:
+            kept.append(data[start - 4 :])
+        elif not 0xE0 <= marker <= 0xEF or marker in _KEPT_APPLICATION:
+            kept.append(data[start - 4 : end])
+    if frame is None or 0 in (frame.height, frame.width):
+        raise ImageError("A JPEG must have a size of at least 1 × 1. Received: no such header")
+    if frame.marker not in (0xC0, 0xC1, 0xC2) or frame.bit_depth != 8:
+        raise UnsupportedImageError(
+            "A JPEG must be baseline or progressive with 8 bits. Received: another process"
+        )
+    return Container(frame.width, frame.height, frame.bit_depth, orientation, b"".join(kept))
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start, end of the content) of each segment up to and including SOS.
+
+    Raises:
+        ImageError: a segment is truncated, or something else stands where a marker must be.
+    """
+    position, marker = 2, 0
+    while marker != _SOS:
+        while data[position : position + 2] == b"\xff\xff":  # fill bytes, B.1.1.2
+            position += 1
+        if position + 4 > len(data):
+            raise ImageError("The JPEG stream must be whole. Received: a truncated one")
+        prefix, marker, length = struct.unpack_from(">BBH", data, position)
+        if prefix != 0xFF or marker == _EOI:
+            raise ImageError("A JPEG stream must hold segments. Received: other bytes")
+        if marker in _STANDALONE:
+            position += 2
+            continue
+        if length < 2 or position + 2 + length > len(data):
+            raise ImageError("The JPEG stream must be whole. Received: a truncated one")
+        yield marker, position + 4, position + 2 + length
+        position += 2 + length
+
+
+def parse_frame(marker: int, content: bytes) -> JpegFrame | None:
+    """Return the frame header where `marker` is one (SOF0–SOF15 or JPEG-LS's SOF55), else None."""
+    is_frame = (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == _JPEG_LS_FRAME
+    if not is_frame or len(content) < 6:
+        return None
+    return JpegFrame(marker, *struct.unpack_from(">BHHB", content))
+
+
+def read_orientation(exif: bytes) -> int:
+    """Return the EXIF orientation, 1–8, of a TIFF structure; 1 where it has none that is valid.
+
+    Only the first directory's own entries are read (Exif 2.32, 4.6.4 A): no offset is followed
+    but the one to that directory.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < 8:
+        return 1
+    directory = struct.unpack_from(order + "I", exif, 4)[0]
+    if directory + 2 > len(exif):
+        return 1
+    count = struct.unpack_from(order + "H", exif, directory)[0]
+    last = min(count, (len(exif) - directory - 2) // 12)
+    for index in range(last):
+        tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, directory + 2 + 12 * index)
+        if tag == _EXIF_ORIENTATION and kind == 3 and 1 <= value <= 8:
+            return int(value)
+    return 1

@@ -1,0 +1,74 @@
+"""The door from bytes to pixels: says what the bytes are, and hands them to the right decoder.
+
+The type is told by content, never by a name or a Content-Type. Allowed: PNG, JPEG and DICOM CT.
+Knows nothing of networks, folders or models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.imaging.containers import JPEG_SIGNATURE, PNG_SIGNATURE
+from cspine.imaging.decoded import DecodedImage, Limits
+from cspine.imaging.dicom import decode_dicom
+from cspine.imaging.dicom_elements import looks_like_dicom
+from cspine.imaging.raster import decode_raster, grey_from_colour
+
+__all__ = ["DecodedImage", "Limits", "decode_image", "image_from_array"]
+
+# Formats that people send and that are not read: named in the answer, which saves a question.
+_NAMED = (
+    (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"),
+    (b"PK\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"n+1\0", "NIfTI"), (b"<", "HTML or XML"), (b"{", "JSON"),
+)  # fmt: skip
+
+
+def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noqa: B008 (frozen)
+    """Return the pixels of a PNG, JPEG or DICOM CT file.
+
+    Raises:
+        ImageTooLargeError: more bytes or pixels than `limits`.
+        UnsupportedImageError: another format, modality or transfer syntax, or several frames.
+        ImageError: empty, truncated or damaged.
+    """
+    limits.check_bytes(len(data))
+    if not data:
+        raise ImageError("`image` must hold a PNG, JPEG or DICOM file. Received: 0 bytes")
+    if data.startswith(PNG_SIGNATURE):
+        return decode_raster(data, "png", limits)
+    if data.startswith(JPEG_SIGNATURE):
+        return decode_raster(data, "jpeg", limits)
+    if looks_like_dicom(data):
+        return decode_dicom(data, limits)
+    raise UnsupportedImageError(f"`image` must be PNG, JPEG or DICOM. Received: {_name(data)}")
+
+
+def _name(data: bytes) -> str:
+    """Return the name of a format that is not read, by its first bytes."""
+    if data[4:8] == b"ftyp":
+        return "HEIC, AVIF or MP4"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for magic, name in _NAMED if data.startswith(magic)), "an unknown format")
+
+
+def image_from_array(pixels: npt.NDArray[np.uint8]) -> DecodedImage:
+    """Return pixels in memory, uint8 (H, W) or (H, W, 3), as `decode_image` would.
+
+    Raises:
+        ImageError: another shape or dtype, or no pixel at all.
+    """
+    is_rgb = pixels.ndim == 3 and pixels.shape[2] == 3
+    if pixels.dtype != np.uint8 or pixels.size == 0 or not (pixels.ndim == 2 or is_rgb):
+        raise ImageError(
+            "`pixels` must be uint8 of shape (H, W) or (H, W, 3). "
+            f"Received: {pixels.dtype} of shape {pixels.shape}"
+        )
+    if not is_rgb:
+        return DecodedImage(np.ascontiguousarray(pixels), "array")
+    grey, is_colour = grey_from_colour(Image.fromarray(pixels))
+    return DecodedImage(grey, "array", is_colour)

@@ -1,0 +1,98 @@
+"""The attributes of a DICOM CT slice by name, as text and numbers (value forms: PS3.5 section 6.2).
+
+An attribute that cannot be read is named in the error; its value never is, since in a stranger's
+file any field may hold a patient's name. Knows nothing of what the attributes mean.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cspine.core.errors import ImageError
+from cspine.imaging.dicom_elements import Elements
+
+_TAGS = {
+    "SOPClassUID": 0x00080016,
+    "Modality": 0x00080060,
+    "PatientID": 0x00100020,
+    "SeriesInstanceUID": 0x0020000E,
+    "InstanceNumber": 0x00200013,
+    "ImagePositionPatient": 0x00200032,
+    "SamplesPerPixel": 0x00280002,
+    "PhotometricInterpretation": 0x00280004,
+    "NumberOfFrames": 0x00280008,
+    "Rows": 0x00280010,
+    "Columns": 0x00280011,
+    "PixelSpacing": 0x00280030,
+    "BitsAllocated": 0x00280100,
+    "BitsStored": 0x00280101,
+    "HighBit": 0x00280102,
+    "PixelRepresentation": 0x00280103,
+    "WindowCenter": 0x00281050,
+    "WindowWidth": 0x00281051,
+    "RescaleIntercept": 0x00281052,
+    "RescaleSlope": 0x00281053,
+    "VOILUTFunction": 0x00281056,
+}
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Typed access by keyword to the raw values in `elements`; absent and empty are both None."""
+
+    elements: Elements
+    TAGS: ClassVar[frozenset[int]] = frozenset(_TAGS.values())
+
+    def raw(self, keyword: str) -> bytes:
+        """Return the value's bytes without padding, b"" where absent."""
+        return self.elements.values.get(_TAGS[keyword], b"")
+
+    def text(self, keyword: str) -> str | None:
+        """Return the value of a text attribute without padding, else None."""
+        return self.raw(keyword).decode("latin-1").strip("\0 ") or None
+
+    def unsigned(self, keyword: str) -> int | None:
+        """Return the value of a US attribute, 0–65535, else None.
+
+        Raises:
+            ImageError: it has not two bytes.
+        """
+        raw = self.elements.values.get(_TAGS[keyword])
+        if not raw:
+            return None
+        if len(raw) != 2:
+            raise ImageError(f"`{keyword}` must be one 16-bit number. Received: {len(raw)} bytes")
+        return int(struct.unpack(self.elements.order + "H", raw)[0])
+
+    def decimals(self, keyword: str) -> tuple[float, ...]:
+        """Return the finite numbers of a DS attribute, however many; () where absent.
+
+        Raises:
+            ImageError: a value is no finite number.
+        """
+        text = self.text(keyword)
+        if text is None:
+            return ()
+        try:
+            values = tuple(float(part) for part in text.split("\\"))
+        except ValueError:
+            values = (math.nan,)
+        if not all(map(math.isfinite, values)):
+            raise ImageError(f"`{keyword}` must be finite decimal numbers. Received: other text")
+        return values
+
+    def whole(self, keyword: str) -> int | None:
+        """Return the number of an IS attribute, else None.
+
+        Raises:
+            ImageError: it is no whole number of 32 bits.
+        """
+        values = self.decimals(keyword)
+        if not values:
+            return None
+        if len(values) != 1 or not values[0].is_integer() or abs(values[0]) >= 2**31:
+            raise ImageError(f"`{keyword}` must be one whole number. Received: another value")
+        return int(values[0])

@@ -1,0 +1,247 @@
+"""DICOM bytes to the few raw elements that a CT slice needs (PS3.5 section 7, PS3.10 section 7).
+
+A walk over the top level that reads only the tags it is asked for and steps over all the rest.
+It is written here, and not left to pydicom's reader, because a service must bound it: no
+recursion, no value of a stranger's file in a warning or log line, a cap on elements and on
+deflated data. pydicom's reader is its oracle in the tests. Knows nothing of what values mean.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.imaging.decoded import Limits
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+
+PIXEL_DATA = 0x7FE00010
+_TRANSFER_SYNTAX = 0x00020010
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN",
+                       b"UR", b"UT", b"UV"))  # fmt: skip  # length in 4 bytes, PS3.5 7.1.2
+_SHORT_VRS = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS",
+                        b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL",
+                        b"US"))  # fmt: skip
+_MAX_ELEMENTS = 100_000  # a CT slice has some hundreds
+_MAX_DEPTH = 64  # of sequences in sequences
+_MAX_VALUE_BYTES = 64 * 1024  # of any wanted element but the pixels
+
+
+@dataclass
+class Elements:
+    """The wanted top-level elements of one data set.
+
+    Fields:
+        transfer_syntax: its UID.
+        values: tag → raw value bytes, for the wanted tags that are there.
+        pixels: the value of PixelData where it is native, else None.
+        fragments: the fragments of PixelData where it is encapsulated (PS3.5 A.4), the basic
+            offset table left out; else None.
+    """
+
+    transfer_syntax: str
+    values: dict[int, bytes] = field(default_factory=dict)
+    pixels: memoryview | None = None
+    fragments: list[memoryview] | None = None
+
+    @property
+    def order(self) -> str:
+        """The byte order as `struct` writes it."""
+        return ">" if self.transfer_syntax == EXPLICIT_BIG else "<"
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Return whether the bytes begin as a DICOM file does, with or without its preamble."""
+    if data[128:132] == b"DICM":
+        return True
+    if len(data) < 16:
+        return False
+    group, element = struct.unpack_from("<HH", data)
+    if group == 0x0800:  # a big-endian data set begins with group 0008 read as 0800
+        return data[4:6] in _SHORT_VRS
+    return group in (0x0002, 0x0008) and (element <= 0x0100 or data[4:6] in _SHORT_VRS)
+
+
+def read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Elements:
+    """Return the `wanted` top-level elements and the pixel data of a DICOM file.
+
+    Raises:
+        ImageTooLargeError: deflated data that inflates beyond `limits.max_bytes`.
+        UnsupportedImageError: a transfer syntax that is no UID.
+        ImageError: the file is truncated or not DICOM.
+    """
+    try:
+        return _read_elements(data, wanted, limits)
+    except struct.error:
+        raise _truncated() from None
+
+
+def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Elements:
+    view = memoryview(data)
+    start = 132 if data[128:132] == b"DICM" else 0
+    meta = Elements(EXPLICIT_LITTLE)
+    start = _Walk(view, start, meta, frozenset((_TRANSFER_SYNTAX,)), last_group=0x0002).run()
+    declared = meta.values.get(_TRANSFER_SYNTAX)
+    if declared is None:
+        syntax = _guess_syntax(view, start)
+    else:
+        syntax = declared.rstrip(b"\0 ").decode("ascii", "replace")
+    if not is_uid(syntax):
+        raise UnsupportedImageError("A DICOM transfer syntax must be a UID. Received: other text")
+    if syntax == DEFLATED_LITTLE:
+        view, start = memoryview(_inflate(view[start:], limits)), 0
+    elements = Elements(syntax)
+    _Walk(view, start, elements, wanted).run()
+    return elements
+
+
+def is_uid(text: str) -> bool:
+    """Return whether `text` has the form of a UID: 1–64 digits and dots (PS3.5 section 9.1)."""
+    return 0 < len(text) <= 64 and all(
+        part.isascii() and part.isdigit() for part in text.split(".")
+    )
+
+
+def _guess_syntax(view: memoryview, start: int) -> str:
+    """Return the transfer syntax of a data set without file meta information, by its first tag."""
+    vr = bytes(view[start + 4 : start + 6])
+    if vr not in _SHORT_VRS and vr not in _LONG_VRS:
+        return IMPLICIT_LITTLE
+    group = struct.unpack_from("<H", view, start)[0]
+    return EXPLICIT_BIG if group >= 0x0400 else EXPLICIT_LITTLE
+
+
+def _inflate(view: memoryview, limits: Limits) -> bytes:
+    """Return the inflated data set (PS3.5 A.5), which counts against the file's own limit."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(view, limits.max_bytes + 1)
+    except zlib.error:
+        raise ImageError("The deflated DICOM must be whole. Received: damaged data") from None
+    limits.check_bytes(len(inflated), "inflated DICOM")
+    if not inflater.eof:
+        raise _truncated()
+    return inflated
+
+
+def _truncated() -> ImageError:
+    return ImageError("The DICOM file must be whole. Received: a truncated or damaged file")
+
+
+class _Walk:
+    """One pass over the elements of `view` from `position`, filling `elements`.
+
+    Sequences are not entered as a tree: only their undefined lengths are matched with delimiters,
+    on a stack of whether each level is implicit.
+    """
+
+    def __init__(
+        self,
+        view: memoryview,
+        position: int,
+        elements: Elements,
+        wanted: frozenset[int],
+        last_group: int = 0xFFFF,
+    ) -> None:
+        self.view, self.position, self.elements, self.wanted = view, position, elements, wanted
+        self.last_group = last_group
+        self.order = elements.order
+        implicit = elements.transfer_syntax == IMPLICIT_LITTLE
+        self.stack = [self._check_implicit(implicit)]
+
+    def _check_implicit(self, declared: bool) -> bool:
+        """Return how elements are really coded: some files declare one way and write the other."""
+        vr = bytes(self.view[self.position + 4 : self.position + 6])
+        if len(vr) < 2:
+            return declared
+        return vr not in _SHORT_VRS and vr not in _LONG_VRS
+
+    def run(self) -> int:
+        """Walk until past PixelData, past `last_group` or to the end; return the position there."""
+        for _ in range(_MAX_ELEMENTS):
+            if self.position + 8 > len(self.view):
+                return self.position
+            before = self.position
+            tag, vr, length = self._read_header()
+            if tag >> 16 > self.last_group and len(self.stack) == 1:
+                return before
+            if len(self.stack) == 1 and tag == PIXEL_DATA:
+                self._take_pixels(length)
+                return self.position
+            self._step(tag, vr, length)
+        raise ImageError(f"A DICOM file must hold at most {_MAX_ELEMENTS} elements. Received: more")
+
+    def _read_header(self) -> tuple[int, bytes, int]:
+        """Return (tag, VR or b"", length) and move to the value."""
+        group, element = struct.unpack_from(self.order + "HH", self.view, self.position)
+        vr = bytes(self.view[self.position + 4 : self.position + 6])
+        explicit = group != 0xFFFE and not self.stack[-1] and vr.isalpha() and vr.isupper()
+        if not explicit:
+            vr, size, form = b"", 8, "I"
+        elif vr in _LONG_VRS:
+            size, form = 12, "I"
+        else:
+            size, form = 8, "H"
+        length_size = 4 if form == "I" else 2
+        offset = self.position + size - length_size
+        length = struct.unpack_from(self.order + form, self.view, offset)[0]
+        self.position += size
+        return group << 16 | element, vr, length
+
+    def _step(self, tag: int, vr: bytes, length: int) -> None:
+        """Take or step over the value of an element that is not PixelData."""
+        if tag in (_ITEM_END, _SEQUENCE_END):
+            if len(self.stack) == 1:
+                raise _truncated()
+            self.stack.pop()
+        elif length == _UNDEFINED:
+            if len(self.stack) > _MAX_DEPTH:
+                raise ImageError(
+                    f"DICOM sequences must nest at most {_MAX_DEPTH} deep. Received: more"
+                )
+            # Contents of a UN of undefined length are implicit, PS3.5 6.2.2 note 2.
+            self.stack.append(self.stack[-1] or vr == b"UN")
+        else:
+            if len(self.stack) == 1 and tag in self.wanted:
+                self._take_value(tag, length)
+            self._skip(length)
+
+    def _take_value(self, tag: int, length: int) -> None:
+        if length > _MAX_VALUE_BYTES:
+            raise ImageError(
+                f"A DICOM attribute must have at most {_MAX_VALUE_BYTES} bytes. Received: {length}"
+            )
+        self.elements.values[tag] = bytes(self.view[self.position : self.position + length])
+
+    def _skip(self, length: int) -> None:
+        self.position += length
+        if self.position > len(self.view):
+            raise _truncated()
+
+    def _take_pixels(self, length: int) -> None:
+        """Take PixelData: a view of native samples, or the list of its fragments."""
+        if length != _UNDEFINED:
+            start = self.position
+            self._skip(length)
+            self.elements.pixels = self.view[start : self.position]
+            return
+        fragments: list[memoryview] = []
+        for _ in range(_MAX_ELEMENTS):
+            tag, _vr, length = self._read_header()
+            if tag == _SEQUENCE_END:
+                self.elements.fragments = fragments[1:]  # the first item is the offset table
+                return
+            if tag != _ITEM or length == _UNDEFINED:
+                raise ImageError("Encapsulated pixel data must be items. Received: another element")
+            start = self.position
+            self._skip(length)
+            fragments.append(self.view[start : self.position])
+        raise ImageError("Encapsulated pixel data must be few items. Received: too many")

@@ -1,0 +1,212 @@
+"""The pixel data of one DICOM frame to stored values: native, RLE, JPEG, JPEG-LS, JPEG 2000.
+
+The compressed stream's own header is held against the data set's before a decoder allocates
+anything. Knows nothing of Hounsfield units or windows.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import gdcm
+import numpy as np
+import numpy.typing as npt
+
+from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.imaging.containers import jpeg_segments, parse_frame
+from cspine.imaging.dicom_elements import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Elements,
+)
+
+_NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED_LITTLE, EXPLICIT_BIG)
+_RLE = "1.2.840.10008.1.2.5"
+_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57",
+         "1.2.840.10008.1.2.4.70")  # fmt: skip  # baseline, extended, lossless, lossless SV1
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+_MAX_TILES = 1024  # of a JPEG 2000 stream; each costs its decoder memory, however small
+
+StoredArray = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How samples are stored (PS3.3 C.7.6.3, one sample a pixel): sizes in pixels and bits."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    is_signed: bool
+
+    @property
+    def dtype(self) -> str:
+        """The numpy type of a stored sample, without byte order."""
+        return f"{'i' if self.is_signed else 'u'}{self.bits_allocated // 8}"
+
+
+def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
+    """Return the stored values, int32 (H, W), of the one frame in `elements`.
+
+    Raises:
+        UnsupportedImageError: a transfer syntax that is not read.
+        ImageError: no pixel data, too little of it, or a damaged stream.
+    """
+    syntax = elements.transfer_syntax
+    if syntax in _NATIVE:
+        samples = _read_native(elements, form)
+    elif syntax == _RLE:
+        samples = _decode_rle(_join(elements), form)
+    elif syntax in _JPEG + _JPEG_LS + _JPEG_2000:
+        samples = _decode_stream(_join(elements), syntax, form)
+    else:
+        raise UnsupportedImageError(
+            "The DICOM transfer syntax must be uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000. "
+            f"Received: {syntax}"
+        )
+    return _keep_stored_bits(samples, form).reshape(form.rows, form.columns)
+
+
+def _read_native(elements: Elements, form: PixelFormat) -> npt.NDArray[np.generic]:
+    if elements.pixels is None:
+        raise ImageError("Uncompressed pixel data must not be encapsulated. Received: fragments")
+    if form.bits_allocated == 8 and elements.order == ">":
+        raise UnsupportedImageError("Big-endian pixel data must have 16 bits. Received: 8")
+    count = form.rows * form.columns
+    if len(elements.pixels) < count * form.bits_allocated // 8:
+        raise ImageError(
+            f"Pixel data must have {count * form.bits_allocated // 8} bytes. "
+            f"Received: {len(elements.pixels)}"
+        )
+    return np.frombuffer(elements.pixels, elements.order + form.dtype, count)
+
+
+def _join(elements: Elements) -> bytes:
+    """Return the one frame's stream: all fragments, since a second frame is refused before."""
+    if not elements.fragments:
+        raise ImageError("Compressed pixel data must be in fragments. Received: none")
+    return b"".join(elements.fragments)
+
+
+def _keep_stored_bits(samples: npt.NDArray[np.generic], form: PixelFormat) -> StoredArray:
+    """Return the lowest `bits_stored` bits, sign-extended; the rest is undefined (PS3.5 8.1.1)."""
+    spare = 32 - form.bits_stored
+    shifted = samples.astype(np.int32) << spare
+    if form.is_signed:
+        return shifted >> spare
+    return (shifted.view(np.uint32) >> np.uint32(spare)).astype(np.int32)
+
+
+def _decode_rle(stream: bytes, form: PixelFormat) -> npt.NDArray[np.generic]:
+    """Return the samples of an RLE frame (PS3.5 annex G): byte planes, the highest first."""
+    planes, count = form.bits_allocated // 8, form.rows * form.columns
+    if len(stream) < 64:
+        raise ImageError("An RLE frame must begin with its header. Received: a truncated one")
+    segments, *offsets = struct.unpack_from("<16I", stream)
+    if segments != planes:
+        raise ImageError(f"An RLE frame must have {planes} segments. Received: {segments}")
+    bounds = [*offsets[:planes], len(stream)]
+    samples = np.empty((count, planes), np.uint8)
+    for plane in range(planes):
+        segment = stream[bounds[plane] : bounds[plane + 1]]
+        samples[:, planes - 1 - plane] = np.frombuffer(_unpack_bits(segment, count), np.uint8)
+    return samples.view("<" + form.dtype)[:, 0]
+
+
+def _unpack_bits(segment: bytes, count: int) -> bytes:
+    """Return exactly `count` bytes of a PackBits segment (PS3.5 G.3.2)."""
+    unpacked, position = bytearray(), 0
+    while len(unpacked) < count and position < len(segment):
+        control = segment[position]
+        position += 1
+        if control < 128:
+            unpacked += segment[position : position + control + 1]
+            position += control + 1
+        elif control > 128:
+            unpacked += segment[position : position + 1] * (257 - control)
+            position += 1
+    if len(unpacked) < count:
+        raise ImageError(f"An RLE segment must hold {count} bytes. Received: {len(unpacked)}")
+    return bytes(unpacked[:count])
+
+
+def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> npt.NDArray[np.generic]:
+    """Return the samples of a JPEG, JPEG-LS or JPEG 2000 stream, decoded by GDCM."""
+    precision = _check_header(stream, syntax, form)
+    # JPEG-LS and JPEG 2000 decode to containers of the stream's own precision.
+    follows_stream = syntax in _JPEG_LS + _JPEG_2000
+    bits = precision if follows_stream else form.bits_stored
+    allocated = (8 if precision <= 8 else 16) if follows_stream else form.bits_allocated
+    frame = _run_gdcm(stream, syntax, form, allocated, bits)
+    count = form.rows * form.columns
+    if len(frame) < count * allocated // 8:
+        raise ImageError("The compressed pixel data must be whole. Received: a damaged stream")
+    return np.frombuffer(frame, f"<{'i' if form.is_signed else 'u'}{allocated // 8}", count)
+
+
+def _run_gdcm(stream: bytes, syntax: str, form: PixelFormat, allocated: int, bits: int) -> bytes:
+    """Return GDCM's decoded frame. Its trace is silenced, since it writes to stderr."""
+    gdcm.Trace.DebugOff()
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(stream)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((form.columns, form.rows, 1))
+    image.SetDataElement(element)
+    monochrome = gdcm.PhotometricInterpretation.MONOCHROME2
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    image.SetPixelFormat(gdcm.PixelFormat(1, allocated, bits, bits - 1, int(form.is_signed)))
+    buffer: str | None = image.GetBuffer()  # GDCM hands bytes over as text, and None on failure
+    return b"" if buffer is None else buffer.encode("utf-8", "surrogateescape")
+
+
+def _check_header(stream: bytes, syntax: str, form: PixelFormat) -> int:
+    """Return the stream's bits a sample, its size and components held against `form`."""
+    read = _read_j2k_header if syntax in _JPEG_2000 else _read_jpeg_header
+    height, width, components, precision = read(stream)
+    if (height, width, components) != (form.rows, form.columns, 1):
+        raise ImageError(
+            f"The compressed stream must be {form.columns} × {form.rows} with 1 component. "
+            f"Received: {width} × {height} with {components}"
+        )
+    if not 2 <= precision <= form.bits_allocated:
+        raise ImageError(
+            f"The compressed stream must have 2–{form.bits_allocated} bits. Received: {precision}"
+        )
+    return precision
+
+
+def _read_jpeg_header(stream: bytes) -> tuple[int, int, int, int]:
+    """Return (height, width, components, precision) of a JPEG or JPEG-LS stream."""
+    if not stream.startswith(b"\xff\xd8"):
+        raise ImageError("A JPEG stream must begin with SOI. Received: other bytes")
+    for marker, start, end in jpeg_segments(stream):
+        if frame := parse_frame(marker, stream[start:end]):
+            return frame.height, frame.width, frame.components, frame.bit_depth
+    raise ImageError("A JPEG stream must have a frame header. Received: none")
+
+
+def _read_j2k_header(stream: bytes) -> tuple[int, int, int, int]:
+    """Return (height, width, components, precision) from the SIZ marker (ISO/IEC 15444-1 A.5.1)."""
+    start = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # some wrap the stream in JP2 boxes
+    if start < 0 or len(stream) < start + 43:
+        raise ImageError("A JPEG 2000 stream must begin with SOC and SIZ. Received: other bytes")
+    x1, y1, x0, y0, tile_x, tile_y, *_ = struct.unpack_from(">8I", stream, start + 8)
+    components, depth = struct.unpack_from(">HB", stream, start + 40)
+    if tile_x == 0 or tile_y == 0 or -(-x1 // tile_x) * -(-y1 // tile_y) > _MAX_TILES:
+        raise ImageError(
+            f"A JPEG 2000 stream must have 1–{_MAX_TILES} tiles. Received: another number"
+        )
+    return y1 - y0, x1 - x0, components, (depth & 0x7F) + 1

@@ -1,0 +1,119 @@
+"""Grey slice to network input: the one preprocessing of training and serving.
+
+Two views: `slice` is the whole slice, resized; `vertebra` is a crop at native resolution on the
+vertebra. Scaling of values lives inside the network, so pixels stay uint8, 0–255, throughout.
+Knows nothing of files, labels or models.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cspine.core.errors import ConfigError
+from cspine.imaging.decoded import GreyArray
+from cspine.imaging.localise import Box, find_vertebra
+
+AIR = 0  # what lies outside the source image, uint8
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+VIEWS = ("slice", "vertebra")
+_SLICE_BELOW_PX = 384  # a source smaller than this was resized already: too coarse to crop
+
+# Pillow's bilinear filter widens with the factor of reduction, so it is antialiased: every source
+# pixel counts. benchmarks/decode.py compares it with the others.
+_FILTER = Image.Resampling.BILINEAR
+_PNG_LEVEL = 3  # noise hardly shrinks further, and level 6 takes several times as long
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What the network sees of one slice.
+
+    `image` is uint8 (S, S). `region` is what it shows, in source pixels: the whole image in slice
+    view; in vertebra view S × S pixels that may stick out of the image, where `image` is AIR.
+    """
+
+    image: GreyArray
+    region: Box
+
+
+def default_view(height: int, width: int) -> str:
+    """Return `slice` for a source under 384 pixels on a side, else `vertebra`."""
+    return "slice" if min(height, width) < _SLICE_BELOW_PX else "vertebra"
+
+
+def preprocess(grey: GreyArray, view: str, image_size: int) -> Crop | None:
+    """Return the network's view of `grey`, uint8 (H, W); None where there is no vertebra to crop.
+
+    Raises:
+        ConfigError: `view` is not one of VIEWS.
+    """
+    height, width = grey.shape
+    if view == "slice":
+        return Crop(_resize(grey, image_size), Box(0, 0, width, height))
+    if view != "vertebra":
+        raise ConfigError(f"`view` must be `slice` or `vertebra`. Received: {view!r}")
+    vertebra = find_vertebra(grey)
+    if vertebra is None:
+        return None
+    region = _square_around(vertebra, image_size)
+    return Crop(_cut(grey, region), region)
+
+
+def _resize(grey: GreyArray, size: int) -> GreyArray:
+    """Return the whole image as (size, size); a source that is not square is squeezed."""
+    if grey.shape == (size, size):
+        return grey
+    return np.asarray(Image.fromarray(grey).resize((size, size), _FILTER))
+
+
+def _square_around(box: Box, size: int) -> Box:
+    """Return the square of `size` pixels with the centre of `box`."""
+    x, y = box.centre
+    x0, y0 = round(x - size / 2), round(y - size / 2)
+    return Box(x0, y0, x0 + size, y0 + size)
+
+
+def _cut(pixels: npt.NDArray[_Scalar], region: Box) -> npt.NDArray[_Scalar]:
+    """Return the pixels of `region`, zero where it sticks out of the image."""
+    height, width = pixels.shape
+    cut = np.zeros((region.height, region.width), pixels.dtype)
+    y0, y1 = max(region.y0, 0), min(region.y1, height)
+    x0, x1 = max(region.x0, 0), min(region.x1, width)
+    if y0 < y1 and x0 < x1:
+        target = cut[y0 - region.y0 : y1 - region.y0, x0 - region.x0 : x1 - region.x0]
+        target[...] = pixels[y0:y1, x0:x1]
+    return cut
+
+
+def crop_mask(
+    mask: npt.NDArray[np.bool_], region: Box, image_size: int | None = None
+) -> npt.NDArray[np.bool_]:
+    """Return the part of a bool (H, W) mask that `region` shows, False outside the image.
+
+    With `image_size`, as bool (S, S) like `Crop.image`: in slice view a target pixel is True where
+    any source pixel under it is, so that a hairline never vanishes.
+    """
+    cut = _cut(mask, region)
+    if image_size is None or cut.shape == (image_size, image_size):
+        return cut
+    levels = Image.fromarray(cut.astype(np.float32), mode="F")
+    return np.asarray(levels.resize((image_size, image_size), Image.Resampling.BOX)) > 0
+
+
+def as_network_input(grey_batch: GreyArray) -> GreyArray:
+    """Return uint8 (N, S, S, 3) of uint8 (N, S, S): three equal channels, contiguous."""
+    return np.repeat(grey_batch[..., np.newaxis], 3, axis=3)
+
+
+def encode_png(grey: GreyArray) -> bytes:
+    """Return uint8 (H, W) as an 8-bit grey PNG with no metadata; the same bytes every time."""
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG", compress_level=_PNG_LEVEL)
+    return buffer.getvalue()

@@ -1,0 +1,130 @@
+"""PNG and JPEG pictures to grey pixels, with Pillow.
+
+Pillow gets only what `containers.py` has let through. The rules, which training and serving share:
+
+- 16 bits: the high byte of each sample, `value >> 8`, the same for grey and colour.
+- Colour: ITU-R BT.601 luma, Pillow's `L`; three equal channels keep their value exactly.
+- Alpha: laid over black, which is air.
+- EXIF orientation: applied.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cspine.core.errors import ImageError, ImageTooLargeError
+from cspine.imaging.containers import Container, read_jpeg, read_png
+from cspine.imaging.decoded import DecodedImage, GreyArray, Limits
+
+_COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture stays below
+_COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice stays below
+_SAMPLED_PX = 128  # is_colour looks at about this many rows and columns
+_READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
+
+
+def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
+    """Return the pixels of a PNG or JPEG file; `kind` is `png` or `jpeg`.
+
+    Raises:
+        ImageTooLargeError: more pixels than `limits.max_pixels` or than Pillow's bomb limit.
+        UnsupportedImageError: several frames.
+        ImageError: the file is damaged or truncated.
+    """
+    container = _READERS[kind](data)
+    limits.check_pixels(container.height, container.width)
+    _check_bomb(container)
+    image = _open(container.data, kind)
+    grey, is_colour, warnings = _to_grey(image)
+    return DecodedImage(
+        _turn_upright(grey, container.orientation), kind, is_colour, warnings=warnings
+    )
+
+
+def _check_bomb(container: Container) -> None:
+    """Raise where Pillow would warn of a bomb: its warning is process-wide, an error is not."""
+    allowed = Image.MAX_IMAGE_PIXELS
+    if allowed is not None and container.height * container.width > allowed:
+        raise ImageTooLargeError(
+            f"`image` must have at most {allowed} pixels. "
+            f"Received: {container.width} × {container.height}"
+        )
+
+
+def _open(data: bytes, kind: str) -> Image.Image:
+    """Return the decoded Pillow image of a file that `containers.py` has let through."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=(kind.upper(),))
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error):
+        # Pillow's words are left out: they hold offsets and object names, nothing to act on.
+        raise ImageError(
+            f"The {kind.upper()} file must be whole and valid. Received: damaged or truncated data"
+        ) from None
+    return image
+
+
+def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
+    """Return (uint8 (H, W), is_colour, warnings) of any mode that PNG and JPEG have."""
+    if image.mode.startswith("I"):  # 16-bit grey: "I;16", in some versions "I"
+        return _high_byte(np.asarray(image))
+    if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
+        image = _over_black(image)
+    if image.mode in ("L", "1"):
+        return np.asarray(image.convert("L")), False, ()
+    return *grey_from_colour(image), ()
+
+
+def grey_from_colour(image: Image.Image) -> tuple[GreyArray, bool]:
+    """Return (luma as uint8 (H, W), is_colour) of a Pillow image."""
+    colour = image.convert("RGB")
+    return np.asarray(colour.convert("L")), _is_colour(np.asarray(colour))
+
+
+def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple[str, ...]]:
+    """Return the high byte of 16-bit samples, and a warning where they are hardly used."""
+    values = samples.astype(np.uint16)
+    warnings: tuple[str, ...] = ()
+    if 0 < int(values.max()) < 4096:
+        warnings = (
+            "The 16-bit picture uses only its lowest 12 bits and comes out nearly black: "
+            "window it before saving, or send the DICOM.",
+        )
+    return (values >> 8).astype(np.uint8), False, warnings
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    """Return the picture over black; a palette becomes RGB."""
+    if image.mode == "P" and "transparency" not in image.info:
+        return image.convert("RGB")
+    layered = image.convert("RGBA")
+    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, layered).convert("RGB")
+
+
+def _is_colour(rgb: GreyArray) -> bool:
+    """Return whether the channels of uint8 (H, W, 3) really differ, from a regular sample."""
+    step = max(1, min(rgb.shape[:2]) // _SAMPLED_PX)
+    sample = rgb[::step, ::step].astype(np.int16)
+    spread = sample.max(axis=2) - sample.min(axis=2)
+    return bool((spread > _COLOUR_SPREAD).mean() > _COLOUR_SHARE)
+
+
+def _turn_upright(grey: GreyArray, orientation: int) -> GreyArray:
+    """Return the picture as EXIF orientation 1–8 says that it is to be seen."""
+    turned = {
+        2: lambda: grey[:, ::-1],
+        3: lambda: grey[::-1, ::-1],
+        4: lambda: grey[::-1],
+        5: lambda: grey.T,
+        6: lambda: np.rot90(grey, -1),
+        7: lambda: grey[::-1, ::-1].T,
+        8: lambda: np.rot90(grey),
+    }.get(orientation, lambda: grey)()
+    return np.ascontiguousarray(turned)
