@@ -1,0 +1,63 @@
+"""Which slice, volume and patient a file belongs to, read from its name alone. The rules, in order:
+
+1. Published names, `CSFDV1B10 (18)-sharpened1-rotated3.png`: an optional `CSFDV<n>` prefix, the
+   series (`B10`), the slice number in parentheses (with `_<n>` where one number was used twice)
+   and then any chain of `-rotated<n>` and `-sharpened[<n>]`, which is the variant. The series is
+   the volume and, as nothing finer is known, the patient.
+2. Named numbers, `patient012_slice034.png` or `p12/series3/slice_07.png`'s file part: a word of
+   `patient`, `case`, `study`, `subject`, `series` or `volume` with its number, then a word of
+   `slice`, `image` or `img` with its number. The first part is volume and patient.
+3. Any other name tells nothing: the file is its own slice, volume and patient, until the audit
+   finds its near-duplicates by pixels.
+
+Knows nothing of folders, labels or pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+_VARIANT = r"(?P<variant>(?:-(?:rotated\d+|sharpened\d*))*)"
+_PUBLISHED = re.compile(
+    r"^(?:CSFDV\d+)?(?P<volume>[A-Za-z0-9_.-]+?) ?\((?P<slice>\d+)\)(?P<again>(?:_\d+)?)"
+    + _VARIANT
+    + "$"
+)
+_NAMED = re.compile(
+    r"^(?P<volume>(?:patient|case|study|subject|series|volume)[ _-]?[A-Za-z0-9]+?)"
+    r"[ _-](?:slice|image|img)[ _-]?(?P<slice>\d+)" + _VARIANT + "$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class ParsedName:
+    """What a name says. `slice_number` orders the slices of a volume; `variant` "" is original."""
+
+    volume_id: str
+    slice_id: str
+    slice_number: int
+    variant: str
+
+
+def parse_name(path: str) -> ParsedName | None:
+    """Return what the file name at the end of `path` says, or None where no rule reads it."""
+    stem = PurePosixPath(path).stem
+    match = _PUBLISHED.match(stem) or _NAMED.match(stem)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    number = parts["slice"] + parts.get("again", "")
+    return ParsedName(
+        parts["volume"],
+        f"{parts['volume']} ({number})",
+        int(parts["slice"]),
+        parts["variant"].lstrip("-"),
+    )
+
+
+def variant_rank(variant: str, path: str) -> tuple[int, str, str]:
+    """Sort key that puts a slice's original first, then the least derived variant."""
+    return (variant.count("-") + 1 if variant else 0, variant, path)

@@ -1,0 +1,150 @@
+"""The door to a data set: finds its layout, checks every file, and names all that is wrong at once.
+
+Reads each file once: its SHA-256, and whether its pixels decode. Knows nothing of splits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cspine.core.errors import CspineError, DataError
+from cspine.core.labels import CLASS_NAMES
+from cspine.core.progress import progress
+from cspine.data.layouts import find_table, index_tree
+from cspine.data.records import Dataset, SliceRecord
+from cspine.data.storage import FolderStorage, Storage, open_storage
+from cspine.data.table import index_table
+from cspine.imaging.decode import decode_image
+
+log = logging.getLogger(__name__)
+READERS = 2  # threads; decoding releases the interpreter's lock
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What reading one file told: its hash, its DICOM groups where it has them, or a fault."""
+
+    sha256: str
+    patient_id: str | None = None
+    series_uid: str | None = None
+    fault: str = ""
+
+
+def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
+    """Return the data set at `source`: a folder, a ZIP (read without unpacking) or a CSV file.
+
+    Args:
+        skip_unreadable: leave out files that cannot be read, and log their names.
+
+    Raises:
+        DataError: no such folder, another layout, an empty class, unreadable files, or one slice
+            in two classes. Everything that is wrong is named at once.
+    """
+    dataset = scan_dataset(source)
+    faults = []
+    if dataset.unreadable and not skip_unreadable:
+        named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
+        faults.append(f"{len(named)} unreadable: {_list(named)}")
+    conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
+    if conflicts:
+        faults.append(f"{len(conflicts)} slices in both classes: {_list(conflicts)}")
+    missing = [name for i, name in enumerate(CLASS_NAMES) if not _holds(dataset, i)]
+    if missing:
+        faults.append(f"no readable image of class {' and '.join(missing)}")
+    if faults:
+        raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
+    for path, reason in sorted(dataset.unreadable.items()):
+        log.warning("Left out %s: %s", path, reason)
+    return dataset
+
+
+def scan_dataset(source: Path) -> Dataset:
+    """Return the data set at `source` as it is, faults and all, for the audit to describe.
+
+    Unreadable files are in `unreadable`, not in `records`.
+
+    Raises:
+        DataError: no such folder, or a layout that cannot be told.
+    """
+    storage, layout, records, studies = _find_records(source)
+    checked = _check_files(storage, [record.path for record in records])
+    kept = [
+        _apply_check(record, checked[record.path], layout)
+        for record in sorted(records, key=lambda record: record.path)
+        if not checked[record.path].fault
+    ]
+    faults = {path: check.fault for path, check in checked.items() if check.fault}
+    return Dataset(
+        storage.root, layout, tuple(kept), fingerprint(kept), storage, studies, faults
+    )  # fmt: skip
+
+
+def fingerprint(records: Iterable[SliceRecord]) -> str:
+    """Return the hex SHA-256 over the path, label and content hash of each record, in order."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(f"{record.path}\0{record.label}\0{record.sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
+    """Return the paths of each slice, by name or equal bytes, that stands in two classes."""
+    groups: dict[str, dict[int, str]] = {}
+    for record in records:
+        if record.label is not None:
+            groups.setdefault(f"slice {record.slice_id}", {}).setdefault(record.label, record.path)
+            groups.setdefault(f"bytes {record.sha256}", {}).setdefault(record.label, record.path)
+    pairs = {tuple(sorted(found.values())) for found in groups.values() if len(found) > 1}
+    return [list(pair) for pair in sorted(pairs)]
+
+
+def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mapping[str, int]]:
+    if source.is_file() and source.suffix.lower() == ".csv":
+        folder = FolderStorage(source.parent)
+        return folder, "csv", index_table(folder, source.name), {}
+    storage = open_storage(source)
+    table = find_table(storage)
+    if table is not None:
+        is_phantom = table.replace("slices.csv", "phantom.json") in storage
+        return storage, "phantom" if is_phantom else "csv", index_table(storage, table), {}
+    layout, records = index_tree(storage)
+    return storage, layout, records, {}
+
+
+def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
+    with ThreadPoolExecutor(READERS) as pool:
+        results = pool.map(lambda path: _check_file(storage, path), paths)
+        return dict(zip(paths, progress(results, "reading", len(paths)), strict=True))
+
+
+def _check_file(storage: Storage, path: str) -> _Checked:
+    try:
+        data = storage.read(path)
+        decoded = decode_image(data)
+    except CspineError as error:
+        return _Checked("", fault=str(error))
+    return _Checked(hashlib.sha256(data).hexdigest(), decoded.patient_id, decoded.series_uid)
+
+
+def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceRecord:
+    """Return the record with its hash and, in a tree of DICOM files, the groups they name."""
+    record = replace(record, sha256=check.sha256)
+    if layout in ("kaggle", "tree", "flat") and (check.patient_id or check.series_uid):
+        volume = check.series_uid or record.volume_id
+        record = replace(record, volume_id=volume, patient_id=check.patient_id or volume)
+    return record
+
+
+def _holds(dataset: Dataset, label: int) -> bool:
+    return any(record.label == label for record in dataset.records)
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,134 @@
+"""Recognises how a data set is laid out and makes a record of each image, without reading pixels.
+
+Trees: `{fracture,normal}/*` or `{train,val,test}/{fracture,normal}/*`, in any letter case, at the
+root or below one common folder. A tree with `train` and `val` alone that lies in a folder named
+`cervical fracture`, or whose names all follow the published rule, is the published layout: there
+`val` is the test set. Tables: a `slices.csv`, as the phantom writes it or a user does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from cspine.core.errors import DataError
+from cspine.core.labels import CLASS_NAMES
+from cspine.data.groups import parse_name
+from cspine.data.records import SliceRecord
+from cspine.data.storage import Storage
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation",
+    "validation": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+PUBLISHED_FOLDER = "cervical fracture"
+EXPECTED = (
+    "{fracture,normal}/*.png, {train,val,test}/{fracture,normal}/*.png (the published set is one), "
+    "a slices.csv with `path` and `label`, or RSNA 2022's train.csv and train_images/"
+)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one image lies in a tree: folder above, split folder (lower case) and class name."""
+
+    path: str
+    above: str
+    split: str | None
+    class_name: str
+
+
+def is_image(name: str) -> bool:
+    """Whether the file name ends as an image's does that cspine reads."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def find_table(storage: Storage) -> str | None:
+    """Return the name of the set's `slices.csv`, at the root or in one folder below, or None."""
+    tables = [n for n in storage.names if n == "slices.csv" or n.endswith("/slices.csv")]
+    shallow = [name for name in tables if name.count("/") <= 1]
+    return shallow[0] if len(shallow) == 1 else None
+
+
+def index_tree(storage: Storage) -> tuple[str, list[SliceRecord]]:
+    """Return the layout's name (`kaggle`, `tree` or `flat`) and a record of each image of a tree.
+
+    Raises:
+        DataError: another layout, or an empty class; says what was expected and what was found.
+    """
+    images = [name for name in storage.names if is_image(name)]
+    found = [_place(name) for name in images]
+    places = [place for place in found if place is not None]
+    stray = [name for name, place in zip(images, found, strict=True) if place is None]
+    has_splits = {place.split is not None for place in places}
+    if not places or stray or len(has_splits) > 1 or len({p.above for p in places}) > 1:
+        raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
+    layout = _name_layout(storage, places)
+    _check_classes(places)
+    return layout, [_record(place, layout) for place in places]
+
+
+def describe(storage: Storage) -> str:
+    """Return in words what lies in `storage`: its folders and how many images each holds."""
+    counts: dict[str, int] = {}
+    for name in storage.names:
+        if is_image(name):
+            folder = str(PurePosixPath(name).parent)
+            counts[folder] = counts.get(folder, 0) + 1
+    if not counts:
+        return f"{storage.root} with no image file ({len(storage.names)} other files)"
+    shown = [f"{folder} ({count} images)" for folder, count in sorted(counts.items())[:6]]
+    more = f" and {len(counts) - 6} more folders" if len(counts) > 6 else ""
+    return f"{storage.root} with {', '.join(shown)}{more}"
+
+
+def _place(path: str) -> _Place | None:
+    parts = PurePosixPath(path).parts
+    if len(parts) < 2 or parts[-2].strip().lower() not in CLASS_NAMES:
+        return None
+    class_name = parts[-2].strip().lower()
+    split = parts[-3].strip().lower() if len(parts) > 2 else ""
+    if split in SPLIT_NAMES:
+        return _Place(path, "/".join(parts[:-3]), split, class_name)
+    return _Place(path, "/".join(parts[:-2]), None, class_name)
+
+
+def _name_layout(storage: Storage, places: list[_Place]) -> str:
+    splits = {SPLIT_NAMES[place.split] for place in places if place.split}
+    if not splits:
+        return "flat"
+    folder = PurePosixPath(places[0].above).name or storage.root.name
+    named = folder.lower() == PUBLISHED_FOLDER or all(parse_name(p.path) for p in places)
+    return "kaggle" if splits <= {"train", "validation"} and named else "tree"
+
+
+def _check_classes(places: Iterable[_Place]) -> None:
+    """Raise DataError naming every split that lacks one of the classes."""
+    seen: dict[str, set[str]] = {}
+    for place in places:
+        seen.setdefault(place.split or "", set()).add(place.class_name)
+    empty = [
+        f"{split}/{name}".lstrip("/")
+        for split, names in sorted(seen.items())
+        for name in CLASS_NAMES
+        if name not in names
+    ]
+    if empty:
+        raise DataError(f"Each class must hold an image. Received: none in {', '.join(empty)}")
+
+
+def _record(place: _Place, layout: str) -> SliceRecord:
+    split = SPLIT_NAMES[place.split] if place.split else None
+    if layout == "kaggle" and split == "validation":
+        split = "test"  # the published folder `val` was only ever used for testing
+    label = CLASS_NAMES.index(place.class_name)
+    parsed = parse_name(place.path)
+    if parsed is None:
+        own = str(PurePosixPath(place.path).with_suffix(""))
+        return SliceRecord(place.path, label, split, own, own, own)
+    volume = parsed.volume_id
+    return SliceRecord(
+        place.path, label, split, volume, volume, parsed.slice_id, variant=parsed.variant
+    )

@@ -1,0 +1,111 @@
+"""What `--data` means: a folder, ZIP or CSV, or the words `phantom` and `kaggle`, or nothing.
+
+Knows nothing of training; it says which data set is used and why, for the caller to print.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+from cspine.core.errors import DataError
+from cspine.data.index import index_dataset
+from cspine.data.layouts import find_table, index_tree
+from cspine.data.records import Dataset
+from cspine.data.storage import open_storage
+from cspine.phantom.dataset import PhantomConfig, write_grouped
+
+KAGGLE_SET = "vuppalaadithyasairam/spine-fracture-prediction-from-xrays"
+DEFAULT_FOLDER = Path("data")
+
+
+def resolve_data(
+    argument: str | None,
+    build_dir: Path = Path("build"),
+    phantom: PhantomConfig | None = None,
+    skip_unreadable: bool = False,
+    default_folder: Path = DEFAULT_FOLDER,
+) -> tuple[Dataset, str]:
+    """Return the data set that `--data` names, and one line that says which it is and why.
+
+    Args:
+        argument: a path, `phantom`, `kaggle`, or None: `data/` where a known layout lies there,
+            else the phantom set.
+        build_dir: where the phantom set is written, once for each configuration.
+        phantom: the phantom set's configuration, by default `PhantomConfig()`.
+        skip_unreadable: see `index_dataset`.
+
+    Raises:
+        DataError: the set cannot be had or is not sound.
+    """
+    if argument is None and _is_known(default_folder):
+        dataset = index_dataset(default_folder, skip_unreadable)
+        return (
+            dataset,
+            f"Data: {default_folder}/, because a known layout lies there. {_say(dataset)}",
+        )
+    if argument in (None, "phantom"):
+        folder = write_phantom_once(build_dir, phantom or PhantomConfig())
+        dataset = index_dataset(folder)
+        why = (
+            "as asked"
+            if argument
+            else f"because no --data was given and {default_folder}/ has none"
+        )
+        return dataset, f"Data: the synthetic phantom set in {folder}, {why}. {_say(dataset)}"
+    if argument == "kaggle":
+        dataset = index_dataset(download_kaggle(), skip_unreadable)
+        return dataset, f"Data: the published set {KAGGLE_SET}, downloaded. {_say(dataset)}"
+    dataset = index_dataset(Path(str(argument)).expanduser(), skip_unreadable)
+    return dataset, f"Data: {argument}, as asked. {_say(dataset)}"
+
+
+def write_phantom_once(build_dir: Path, config: PhantomConfig) -> Path:
+    """Return the folder of the grouped phantom set of `config`, written if it is not there."""
+    key = hashlib.sha256(repr(sorted(asdict(config).items())).encode()).hexdigest()[:12]
+    folder = build_dir / f"phantom-{key}"
+    if not (folder / "phantom.json").is_file():
+        write_grouped(folder, config)
+    return folder
+
+
+def download_kaggle() -> Path:
+    """Download the published set with kagglehub, or find it in its cache; return its folder.
+
+    Raises:
+        DataError: kagglehub is not installed, or the download fails for any reason.
+    """
+    advice = "Download it from the set's page by hand instead, and give the ZIP: --data archive.zip"
+    try:
+        import kagglehub  # optional, and importing it may touch its configuration
+    except ImportError as error:
+        raise DataError(
+            f"`data` kaggle needs the package kagglehub. Received: {error}. {advice}"
+        ) from error
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_SET))
+    except Exception as error:  # kagglehub's own, its HTTP library's, the operating system's
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"`data` kaggle must be downloadable (network, and an account where the site asks for "
+            f"one). Received: {reason}. {advice}"
+        ) from error
+
+
+def _is_known(folder: Path) -> bool:
+    """Whether a layout that cspine knows lies in `folder`; its files are checked later."""
+    if not folder.is_dir():
+        return False
+    try:
+        storage = open_storage(folder)
+        return find_table(storage) is not None or bool(index_tree(storage))
+    except DataError:
+        return False
+
+
+def _say(dataset: Dataset) -> str:
+    patients = len({record.patient_id for record in dataset.records})
+    slices = len({record.slice_id for record in dataset.records})
+    files = len(dataset.records)
+    return f"{files} files, {slices} slices, {patients} patients ({dataset.layout} layout)."

@@ -1,0 +1,103 @@
+"""Where the files of a data set lie: a folder, or a ZIP read without unpacking it.
+
+Knows nothing of images or layouts. Names use `/` everywhere; hidden files and the `__MACOSX`
+shadow tree of some ZIPs are no files.
+"""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from cspine.core.errors import DataError
+
+MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_TABLE_BYTES = 256 * 1024 * 1024
+
+
+class Storage:
+    """Files by name below a root. `names` is sorted."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.root = root
+        self.names = sorted(name for name in names if not _is_hidden(name))
+        self._known = set(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Return the bytes of `name`.
+
+        Raises:
+            DataError: no such file, more than `max_bytes`, or it cannot be read.
+        """
+        raise NotImplementedError
+
+
+class FolderStorage(Storage):
+    """A folder, listed once with everything below it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(
+            root, [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        )
+
+    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """See `Storage.read`. Only listed files are read, so that no name leads out of the root."""
+        if name not in self:
+            raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
+        path = self.root / name
+        try:
+            _check_size(name, path.stat().st_size, max_bytes)
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"`{name}` must be readable. Received: {error.strerror}") from error
+
+
+class ZipStorage(Storage):
+    """A ZIP archive. Reads are serialised by a lock, so threads may share one instance."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(root)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"`{root}` must be a readable ZIP file. Received: {error}") from error
+        self._lock = threading.Lock()
+        super().__init__(root, [i.filename for i in self._zip.infolist() if not i.is_dir()])
+
+    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """See `Storage.read`. The declared size is checked before anything is inflated."""
+        if name not in self:
+            raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
+        try:
+            with self._lock:
+                _check_size(name, self._zip.getinfo(name).file_size, max_bytes)
+                return self._zip.read(name)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+            raise DataError(f"`{name}` must be readable. Received: {error}") from error
+
+
+def open_storage(source: Path) -> Storage:
+    """Return the storage of a folder or ZIP file.
+
+    Raises:
+        DataError: `source` is neither.
+    """
+    if source.is_dir():
+        return FolderStorage(source)
+    if source.is_file() and source.suffix.lower() == ".zip":
+        return ZipStorage(source)
+    found = "a file of another kind" if source.exists() else "no such file or folder"
+    raise DataError(f"`data` must be a folder, a ZIP or a CSV file. Received: {source} ({found})")
+
+
+def _check_size(name: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise DataError(f"`{name}` must have at most {max_bytes} bytes. Received: {size}")
+
+
+def _is_hidden(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

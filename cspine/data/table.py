@@ -1,0 +1,128 @@
+"""Reads a CSV of slices: the phantom's `slices.csv`, or a user's own list of images.
+
+Columns: `path` and `label` are needed; `split`, `patient_id`, `volume_id`, `slice_id`,
+`mask_path`, `twin_path`, `width_mm`, `level` and `slice_index` are used where present, others are
+ignored; an empty cell is "not known". Paths are relative to the CSV's folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from cspine.core.errors import DataError
+from cspine.core.labels import label_index
+from cspine.data.groups import parse_name
+from cspine.data.layouts import SPLIT_NAMES
+from cspine.data.records import SliceRecord
+from cspine.data.storage import MAX_TABLE_BYTES, Storage
+
+_SHOWN = 10
+
+
+def index_table(storage: Storage, table: str) -> list[SliceRecord]:
+    """Return a record of each row of the CSV `table` in `storage`.
+
+    Raises:
+        DataError: a column, a file or a class is missing, or a cell cannot be read. All the
+            faulty rows are named at once.
+    """
+    rows = _read_rows(storage, table)
+    folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
+    records, faults = [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            records.append(_read_row(row, folder, storage))
+        except (DataError, ValueError) as error:
+            faults.append(f"line {number}: {error}")
+    faults += _check_set(records)
+    if faults:
+        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise DataError(f"`{table}` must be sound. Received: {'; '.join(faults[:_SHOWN])}{more}")
+    return _with_positions(records, rows)
+
+
+def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
+    try:
+        text = storage.read(table, MAX_TABLE_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"`{table}` must be UTF-8 text. Received: {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = reader.fieldnames or []
+    missing = [name for name in ("path", "label") if name not in columns]
+    if missing:
+        raise DataError(
+            f"`{table}` must have the columns `path` and `label`. Received: {', '.join(columns)}"
+        )
+    return [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+
+
+def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord:
+    def stored(column: str) -> str | None:
+        cell = row.get(column, "").replace("\\", "/")
+        if not cell:
+            return None
+        name = str(PurePosixPath(folder + cell))
+        if name not in storage:
+            raise DataError(f"`{column}` must name a file. Received: {cell}")
+        return name
+
+    path = stored("path")
+    if path is None:
+        raise DataError("`path` must not be empty")
+    parsed = parse_name(path)
+    own = str(PurePosixPath(path).with_suffix(""))
+    volume = parsed.volume_id if parsed else own
+    patient = row.get("patient_id") or row.get("volume_id") or volume
+    return SliceRecord(
+        path=path,
+        label=label_index(row["label"]) if row["label"] else None,
+        split=_read_split(row.get("split", "")),
+        patient_id=patient,
+        volume_id=row.get("volume_id") or patient,
+        slice_id=row.get("slice_id") or (parsed.slice_id if parsed else own),
+        variant=parsed.variant if parsed else "",
+        mask_path=stored("mask_path"),
+        twin_path=stored("twin_path"),
+        width_mm=float(row["width_mm"]) if row.get("width_mm") else None,
+        level=row.get("level") or None,
+    )
+
+
+def _read_split(cell: str) -> str | None:
+    if cell and cell.lower() not in SPLIT_NAMES:
+        raise DataError(f"`split` must be train, validation or test. Received: {cell}")
+    return SPLIT_NAMES[cell.lower()] if cell else None
+
+
+def _check_set(records: list[SliceRecord]) -> list[str]:
+    """Return what is wrong with the rows together: a path twice, or a class without a row."""
+    faults = [
+        f"{path} stands in {count} rows"
+        for path, count in Counter(record.path for record in records).items()
+        if count > 1
+    ]
+    labels = {record.label for record in records}
+    if not {0, 1} <= labels:
+        faults.append("each class needs a row")
+    return faults
+
+
+def _with_positions(records: list[SliceRecord], rows: list[dict[str, str]]) -> list[SliceRecord]:
+    """Return the records with `position`, 0..1: the slice's rank by `slice_index` in its volume."""
+    indices: dict[str, list[int]] = {}
+    for record, row in zip(records, rows, strict=True):
+        if row.get("slice_index", "").lstrip("-").isdigit():
+            indices.setdefault(record.volume_id, []).append(int(row["slice_index"]))
+    placed = []
+    for record, row in zip(records, rows, strict=True):
+        cell = row.get("slice_index", "")
+        known = sorted(set(indices.get(record.volume_id, [])))
+        if cell.lstrip("-").isdigit() and len(known) > 1:
+            position = known.index(int(cell)) / (len(known) - 1)
+            record = replace(record, position=position)
+        placed.append(record)
+    return placed

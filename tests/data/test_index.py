@@ -1,0 +1,137 @@
+"""Every layout is recognised, zipped or not, and everything wrong is named at once."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cspine.core.errors import DataError
+from cspine.core.labels import FRACTURE, NORMAL
+from cspine.data.index import index_dataset, scan_dataset
+
+FLAT = ["Fracture/a.png", "NORMAL/b.png", "normal/c.png"]
+TREE = [f"{split}/{label}/{split}.png" for split in ("train", "val", "test")
+        for label in ("fracture", "normal")]  # fmt: skip
+
+
+def zip_tree(root: Path) -> Path:
+    path = root.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*.png")):
+            archive.write(file, file.relative_to(root))
+        archive.writestr("__MACOSX/fracture/._a.png", b"shadow")
+    return path
+
+
+def test_published_layout_calls_val_the_test_set(make_tree, published):
+    dataset = index_dataset(make_tree(published))
+    assert dataset.layout == "kaggle"
+    first = dataset.records[0]
+    assert first.path == "cervical fracture/train/fracture/CSFDV1B10 (18)-rotated3-rotated3.png"
+    assert (first.label, first.split, first.patient_id) == (FRACTURE, "train", "B10")
+    assert (first.slice_id, first.variant) == ("B10 (18)", "rotated3-rotated3")
+    assert {record.split for record in dataset.records} == {"train", "test"}
+
+
+def test_zip_is_read_as_the_folder_is(make_tree, published):
+    root = make_tree(published)
+    folder, archive = index_dataset(root), index_dataset(zip_tree(root))
+    assert archive.records == folder.records
+    assert archive.fingerprint == folder.fingerprint
+    path = folder.records[3].path
+    assert archive.read_bytes(path) == (root / path).read_bytes()
+
+
+def test_tree_and_flat(make_tree, tmp_path):
+    tree = index_dataset(make_tree(TREE, tmp_path / "tree"))
+    assert tree.layout == "tree"
+    assert {r.split for r in tree.records} == {"train", "validation", "test"}
+    flat = index_dataset(make_tree(FLAT, tmp_path / "flat"))
+    assert flat.layout == "flat"
+    assert (flat.records[0].label, flat.records[0].split) == (FRACTURE, None)
+    assert len({record.patient_id for record in flat.records}) == 3
+
+
+def test_csv_and_its_columns(make_tree, tmp_path):
+    root = make_tree(["images/a.png", "images/b.png", "images/c.png", "masks/a.png"])
+    (root / "list.csv").write_text(
+        "path,label,patient_id,slice_index,width_mm,mask_path\n"
+        "images/a.png,fracture,p1,4,1.5,masks/a.png\nimages/b.png,Normal,p1,9,,\n"
+        "images/c.png,normal,p2,1,,\n"
+    )
+    dataset = index_dataset(root / "list.csv")
+    a, b, c = dataset.records
+    assert (a.label, a.width_mm, a.mask_path, a.position) == (FRACTURE, 1.5, "masks/a.png", 0.0)
+    assert (b.label, b.patient_id, b.position, b.width_mm) == (NORMAL, "p1", 1.0, None)
+    assert c.position is None
+    shutil.move(root / "list.csv", root / "slices.csv")
+    assert index_dataset(root).records == dataset.records
+
+
+def test_csv_faults_are_named_at_once(make_tree):
+    root = make_tree(["a.png"])
+    (root / "slices.csv").write_text("path,label\na.png,broken\nb.png,normal\na.png,normal\n")
+    with pytest.raises(DataError, match=r"line 2: .*'broken'; line 3: .*b\.png; each class"):
+        index_dataset(root)
+    (root / "slices.csv").write_text("file,class\n")
+    with pytest.raises(DataError, match=r"columns `path` and `label`\. Received: file, class"):
+        index_dataset(root)
+
+
+def test_wrong_places_are_named(tmp_path, make_tree):
+    with pytest.raises(DataError, match="no such file or folder"):
+        index_dataset(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"laid out as .*Received: .*broken \(1 images\)"):
+        index_dataset(make_tree(["broken/a.png", "healthy/b.png"], tmp_path / "odd"))
+    with pytest.raises(DataError, match="no image file"):
+        index_dataset(make_tree(["a.txt"], tmp_path / "text"))
+    names = ["train/fracture/a.png", "train/normal/b.png", "val/fracture/c.png"]
+    with pytest.raises(DataError, match="Received: none in val/normal"):
+        index_dataset(make_tree(names, tmp_path / "empty"))
+    (tmp_path / "bad.zip").write_bytes(b"PK no")
+    with pytest.raises(DataError, match="readable ZIP"):
+        index_dataset(tmp_path / "bad.zip")
+
+
+def test_all_unreadable_files_are_named_and_can_be_skipped(make_tree, caplog):
+    root = make_tree([*FLAT, "fracture/d.png", "normal/e.png"])
+    (root / "fracture/d.png").write_bytes((root / "fracture/d.png").read_bytes()[:300])
+    (root / "normal/e.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"2 unreadable: fracture/d\.png .*normal/e\.png"):
+        index_dataset(root)
+    with caplog.at_level(logging.WARNING):
+        dataset = index_dataset(root, skip_unreadable=True)
+    assert len(dataset.records) == 3
+    assert sorted(dataset.unreadable) == ["fracture/d.png", "normal/e.png"]
+    assert "Left out fracture/d.png" in caplog.text
+
+
+def test_a_slice_in_two_classes_is_named(make_tree, published):
+    root = make_tree([*published, "cervical fracture/train/normal/CSFDV1B11 (1).png"])
+    with pytest.raises(DataError, match=r"1 slices in both classes: .*B11 \(1\)"):
+        index_dataset(root)
+    assert len(scan_dataset(root).records) == len(published) + 1
+
+
+def test_equal_bytes_in_two_classes_are_named(make_tree):
+    root = make_tree(FLAT)
+    shutil.copy(root / "Fracture/a.png", root / "normal/z.png")
+    with pytest.raises(DataError, match=r"Fracture/a\.png and normal/z\.png"):
+        index_dataset(root)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA", "LA", "I;16"])
+def test_every_pixel_mode_is_read(make_tree, mode):
+    root = make_tree(FLAT)
+    grey = np.tile(np.arange(0, 256, 4, np.uint8), (64, 1))
+    image = Image.fromarray(grey)
+    wide = Image.fromarray(grey.astype(np.uint16) << 8)
+    image = wide if mode == "I;16" else image.convert(mode)
+    image.save(root / "normal/mode.png")
+    assert len(index_dataset(root).records) == 4
