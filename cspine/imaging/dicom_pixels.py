@@ -1,7 +1,7 @@
 """The pixel data of one DICOM frame to stored values: native, RLE, JPEG, JPEG-LS, JPEG 2000.
 
 The compressed stream's own header is held against the data set's before a decoder allocates
-anything. Knows nothing of Hounsfield units or windows.
+anything, and the decoder runs in a child process. Knows nothing of Hounsfield units or windows.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import gdcm
 import numpy as np
 import numpy.typing as npt
 
 from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.imaging.codec_pool import decode_frame
 from cspine.imaging.containers import jpeg_segments, parse_frame
 from cspine.imaging.dicom_elements import (
     DEFLATED_LITTLE,
@@ -60,9 +60,7 @@ def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
     syntax = elements.transfer_syntax
     if syntax in _NATIVE:
         samples = _read_native(elements, form)
-    elif syntax == _RLE:
-        samples = _decode_rle(_join(elements), form)
-    elif syntax in _JPEG + _JPEG_LS + _JPEG_2000:
+    elif syntax in (_RLE, *_JPEG, *_JPEG_LS, *_JPEG_2000):
         samples = _decode_stream(_join(elements), syntax, form)
     else:
         raise UnsupportedImageError(
@@ -102,74 +100,16 @@ def _keep_stored_bits(samples: npt.NDArray[np.generic], form: PixelFormat) -> St
     return (shifted.view(np.uint32) >> np.uint32(spare)).astype(np.int32)
 
 
-def _decode_rle(stream: bytes, form: PixelFormat) -> npt.NDArray[np.generic]:
-    """Return the samples of an RLE frame (PS3.5 annex G): byte planes, the highest first."""
-    planes, count = form.bits_allocated // 8, form.rows * form.columns
-    if len(stream) < 64:
-        raise ImageError("An RLE frame must begin with its header. Received: a truncated one")
-    segments, *offsets = struct.unpack_from("<16I", stream)
-    if segments != planes:
-        raise ImageError(f"An RLE frame must have {planes} segments. Received: {segments}")
-    bounds = [*offsets[:planes], len(stream)]
-    samples = np.empty((count, planes), np.uint8)
-    for plane in range(planes):
-        segment = stream[bounds[plane] : bounds[plane + 1]]
-        samples[:, planes - 1 - plane] = np.frombuffer(_unpack_bits(segment, count), np.uint8)
-    return samples.view("<" + form.dtype)[:, 0]
-
-
-def _unpack_bits(segment: bytes, count: int) -> bytes:
-    """Return exactly `count` bytes of a PackBits segment (PS3.5 G.3.2)."""
-    unpacked, position = bytearray(), 0
-    while len(unpacked) < count and position < len(segment):
-        control = segment[position]
-        position += 1
-        if control < 128:
-            unpacked += segment[position : position + control + 1]
-            position += control + 1
-        elif control > 128:
-            unpacked += segment[position : position + 1] * (257 - control)
-            position += 1
-    if len(unpacked) < count:
-        raise ImageError(f"An RLE segment must hold {count} bytes. Received: {len(unpacked)}")
-    return bytes(unpacked[:count])
-
-
 def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> npt.NDArray[np.generic]:
-    """Return the samples of a JPEG, JPEG-LS or JPEG 2000 stream, decoded by GDCM."""
-    precision = _check_header(stream, syntax, form)
-    # JPEG-LS and JPEG 2000 decode to containers of the stream's own precision.
-    follows_stream = syntax in _JPEG_LS + _JPEG_2000
-    bits = precision if follows_stream else form.bits_stored
-    allocated = (8 if precision <= 8 else 16) if follows_stream else form.bits_allocated
-    frame = _run_gdcm(stream, syntax, form, allocated, bits)
-    count = form.rows * form.columns
-    if len(frame) < count * allocated // 8:
-        raise ImageError("The compressed pixel data must be whole. Received: a damaged stream")
-    return np.frombuffer(frame, f"<{'i' if form.is_signed else 'u'}{allocated // 8}", count)
-
-
-def _run_gdcm(stream: bytes, syntax: str, form: PixelFormat, allocated: int, bits: int) -> bytes:
-    """Return GDCM's decoded frame. Its trace is silenced, since it writes to stderr."""
-    gdcm.Trace.DebugOff()
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(stream)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((form.columns, form.rows, 1))
-    image.SetDataElement(element)
-    monochrome = gdcm.PhotometricInterpretation.MONOCHROME2
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    image.SetPixelFormat(gdcm.PixelFormat(1, allocated, bits, bits - 1, int(form.is_signed)))
-    buffer: str | None = image.GetBuffer()  # GDCM hands bytes over as text, and None on failure
-    return b"" if buffer is None else buffer.encode("utf-8", "surrogateescape")
+    """Return the samples of a compressed frame, decoded by GDCM in a child process."""
+    bits = (form.bits_allocated, form.bits_stored)
+    if syntax != _RLE:
+        precision = _check_header(stream, syntax, form)
+        if syntax not in _JPEG:  # JPEG-LS and JPEG 2000 decode to the stream's own precision
+            bits = (8 if precision <= 8 else 16, precision)
+    frame = decode_frame(stream, syntax, (form.rows, form.columns), bits, form.is_signed)
+    dtype = f"<{'i' if form.is_signed else 'u'}{bits[0] // 8}"
+    return np.frombuffer(frame, dtype, form.rows * form.columns)
 
 
 def _check_header(stream: bytes, syntax: str, form: PixelFormat) -> int:

@@ -1,0 +1,65 @@
+"""A child process that decodes compressed DICOM frames with GDCM; started by `codec_pool.py`.
+
+GDCM ends its process (`std::terminate`) on some damaged JPEG streams, so it never runs in the
+process that serves. Reads requests from standard input and answers on standard output until the
+input ends. It imports nothing of cspine, so that it starts fast and holds nothing worth taking.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from typing import BinaryIO
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit; the parent's time limit still holds
+    resource = None  # type: ignore[assignment]
+
+# Request: bytes of the stream, rows, columns, bits allocated, bits stored, is signed, transfer
+# syntax UID padded with NUL; then the stream. Answer: bytes of the frame; then the frame.
+REQUEST, ANSWER = struct.Struct("<IHHBBB64s"), struct.Struct("<I")
+MAX_MEMORY_BYTES = 2 * 1024**3  # address space; 40 million pixels of JPEG 2000 take about half
+
+
+def decode_frame(request: tuple[int, ...], syntax: str, stream: bytes) -> bytes:
+    """Return the samples, little endian, of one monochrome frame; b"" where GDCM fails."""
+    import gdcm  # here, so that the parent can import the formats above without it
+
+    _, rows, columns, allocated, stored, is_signed = request
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(stream)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((columns, rows, 1))
+    image.SetDataElement(element)
+    monochrome = gdcm.PhotometricInterpretation.MONOCHROME2
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, is_signed))
+    frame: str | None = image.GetBuffer()  # GDCM hands bytes over as text, and None on failure
+    return b"" if frame is None else frame.encode("utf-8", "surrogateescape")
+
+
+def answer_requests(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer every request in `source` until it ends."""
+    while len(head := source.read(REQUEST.size)) == REQUEST.size:
+        *request, syntax = REQUEST.unpack(head)
+        stream = source.read(request[0])
+        try:
+            frame = decode_frame(tuple(request), syntax.rstrip(b"\0").decode(), stream)
+        except Exception:  # any failure is the same to the parent: no frame
+            frame = b""
+        sink.write(ANSWER.pack(len(frame)) + frame)
+        sink.flush()
+
+
+if __name__ == "__main__":
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answer_requests(sys.stdin.buffer, sys.stdout.buffer)

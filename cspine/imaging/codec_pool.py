@@ -1,0 +1,118 @@
+"""Decodes compressed DICOM frames in child processes that may crash, hang or run out of memory.
+
+Children are started when first needed and kept for the next frame, one for each thread that
+decodes at the same time; one that dies or is late is replaced. Knows nothing of codecs, which are
+`codec_child.py`'s.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from cspine.core.errors import ImageError
+from cspine.imaging.codec_child import ANSWER, REQUEST
+
+_CHILD = Path(__file__).with_name("codec_child.py")
+_DEADLINE_S = 4.0  # a 512 × 512 frame takes 5–90 ms, 40 million pixels of JPEG 2000 some seconds
+
+
+class _Child:
+    """One child process and the pipes to it. Not shared between threads while in use."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # GDCM's codecs write to it whatever is asked
+        )
+
+    def ask(self, request: bytes, most_bytes: int) -> bytes | None:
+        """Return the child's answer; None where it died, was late or answers more than asked."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        timer = threading.Timer(_DEADLINE_S, self.process.kill)
+        timer.start()
+        try:
+            self.process.stdin.write(request)
+            self.process.stdin.flush()
+            head = self.process.stdout.read(ANSWER.size)
+            size = ANSWER.unpack(head)[0]
+            answer = self.process.stdout.read(min(size, most_bytes))
+            return answer if len(answer) == size else None
+        except (OSError, struct.error):  # the pipe of a dead child
+            return None
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the child and wait for it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+class CodecPool:
+    """Idle children, the last used first. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Child] = []
+        self._lock = threading.Lock()
+
+    def _take(self) -> _Child:
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.owner == os.getpid():  # after a fork, the pipes are the parent's
+                    return child
+        return _Child()
+
+    def ask(self, request: bytes, most_bytes: int) -> bytes:
+        """Return the answer of a child to `request`, b"" where it could give none."""
+        child = self._take()
+        answer = child.ask(request, most_bytes)
+        if answer is None:
+            child.close()
+            return b""
+        with self._lock:
+            self._idle.append(child)
+        return answer
+
+    def close(self) -> None:
+        """End all idle children."""
+        with self._lock:
+            children, self._idle = self._idle, []
+        for child in children:
+            child.close()
+
+
+@functools.cache
+def _shared_pool() -> CodecPool:
+    pool = CodecPool()
+    atexit.register(pool.close)
+    return pool
+
+
+def decode_frame(
+    stream: bytes, syntax: str, shape: tuple[int, int], bits: tuple[int, int], is_signed: bool
+) -> bytes:
+    """Return the little-endian samples of one monochrome frame.
+
+    `shape` is (rows, columns), each under 65536; `bits` is (allocated, stored) a sample.
+
+    Raises:
+        ImageError: the stream is damaged: its child crashed, was late, or could not decode it.
+    """
+    rows, columns = shape
+    head = REQUEST.pack(len(stream), rows, columns, *bits, is_signed, syntax.encode())
+    size = rows * columns * bits[0] // 8
+    frame = _shared_pool().ask(head + stream, most_bytes=size + 1)  # some pad to an even size
+    if len(frame) < size:
+        raise ImageError("The compressed pixel data must be whole. Received: a damaged stream")
+    return frame

@@ -1,0 +1,112 @@
+"""Decoding in child processes: what crashes, hangs or lies there is an ImageError here."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cspine.core.errors import ImageError
+from cspine.imaging import codec_pool
+from cspine.imaging.codec_pool import CodecPool, decode_frame
+
+RLE = "1.2.840.10008.1.2.5"
+
+
+def rle_frame(values: np.ndarray) -> bytes:
+    """One segment of literal runs of at most 128 bytes, PS3.5 annex G."""
+    raw = values.tobytes()
+    runs = [raw[start : start + 128] for start in range(0, len(raw), 128)]
+    header = np.array([1, 64, *[0] * 14], "<u4").tobytes()
+    segment = b"".join(bytes([len(run) - 1]) + run for run in runs)
+    return header + segment + bytes(len(segment) % 2)  # of even length, G.3.1
+
+
+def decode(values: np.ndarray) -> bytes:
+    return decode_frame(rle_frame(values), RLE, values.shape, (8, 8), False)
+
+
+@pytest.fixture
+def pool(monkeypatch, tmp_path):
+    """A pool of its own whose child is the script that `write` is given."""
+    pool = CodecPool()
+    monkeypatch.setattr(codec_pool, "_shared_pool", lambda: pool)
+
+    def write(script: str) -> CodecPool:
+        path = tmp_path / "child.py"
+        path.write_text("import sys, time\nsys.stdin.buffer.read(90)\n" + script)
+        monkeypatch.setattr(codec_pool, "_CHILD", path)
+        return pool
+
+    yield write
+    pool.close()
+
+
+def test_frames_come_back():
+    values = np.arange(80, dtype=np.uint8).reshape(8, 10)
+    assert decode(values)[:80] == values.tobytes()
+
+
+def test_one_child_serves_many_frames(pool):
+    real = codec_pool._CHILD
+    children = pool("")
+    codec_pool._CHILD = real
+    for _ in range(3):
+        decode(np.zeros((8, 8), np.uint8))
+    assert len(children._idle) == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import os; os.abort()",
+        "sys.exit(0)",
+        "sys.stdout.buffer.write(b'\\x10\\0')",
+        "sys.stdout.buffer.write(b'\\x10\\0\\0\\0short')",
+        "sys.stdout.buffer.write(b'\\xff\\xff\\xff\\xff' + bytes(10**6))",
+        "sys.stdout.buffer.write(bytes(4)); sys.stdout.flush(); time.sleep(30)",
+    ],
+)
+def test_a_bad_child_is_an_image_error(pool, script):
+    pool(script)
+    with pytest.raises(ImageError, match="damaged stream"):
+        decode(np.zeros((8, 8), np.uint8))
+
+
+def test_a_late_child_is_killed(pool, monkeypatch):
+    children = pool("time.sleep(60)")
+    monkeypatch.setattr(codec_pool, "_DEADLINE_S", 0.3)
+    start = time.monotonic()
+    with pytest.raises(ImageError):
+        decode(np.zeros((8, 8), np.uint8))
+    assert time.monotonic() - start < 30 and not children._idle
+
+
+def test_many_threads_do_not_mix_frames():
+    failures = []
+
+    def work(level: int) -> None:
+        values = np.full((32, 32), level, np.uint8)
+        for _ in range(10):
+            if decode(values)[:1024] != values.tobytes():
+                failures.append(level)
+
+    threads = [threading.Thread(target=work, args=(level,)) for level in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_parents_child_is_not_used_after_a_fork(monkeypatch):
+    decode(np.zeros((8, 8), np.uint8))
+    pool = codec_pool._shared_pool()
+    monkeypatch.setattr(codec_pool.os, "getpid", lambda: -1)
+    before = list(pool._idle)
+    fresh = pool._take()
+    assert fresh not in before and not pool._idle
+    for child in (*before, fresh):
+        child.close()
