@@ -1,0 +1,60 @@
+"""A figure with its 95 % interval, and how resampled figures become one.
+
+It does not know what the figure measures.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the ends of its 95 % interval; NaN where it does not exist."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return `value`, `low`, `high` as finite JSON numbers, None for NaN."""
+        return {name: number if math.isfinite(number) else None for name, number in self._parts()}
+
+    @classmethod
+    def from_dict(cls, parts: dict[str, float | None]) -> Interval:
+        """Build the interval that `to_dict` describes."""
+        numbers = (parts.get(name) for name in ("value", "low", "high"))
+        return cls(*(math.nan if number is None else float(number) for number in numbers))
+
+    def _parts(self) -> tuple[tuple[str, float], ...]:
+        return ("value", self.value), ("low", self.low), ("high", self.high)
+
+
+def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
+    """Return `value` with the percentile interval of resampled figures (R,).
+
+    Resamples where the figure does not exist (NaN) are left out; where that is more than half of
+    them, no interval is given.
+    """
+    known = resampled[np.isfinite(resampled)]
+    if len(known) < max(1, len(resampled) / 2):
+        return Interval(float(value), math.nan, math.nan)
+    low, high = np.quantile(known, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+def wilson_interval(share: float, count: int) -> Interval:
+    """Return the 95 % interval of a share of `count` independent cases (Wilson 1927)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = (
+        z
+        / (1 + z * z / count)
+        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    )
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))

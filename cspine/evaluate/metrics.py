@@ -1,0 +1,244 @@
+"""The figures of a set of slices, each with a 95 % interval by bootstrap over patients.
+
+Fracture is the positive class everywhere. It takes labels and probabilities and knows no model, no
+image and no split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.core.errors import DataError
+from cspine.core.labels import FRACTURE, NORMAL
+from cspine.decide.series import SeriesScore
+from cspine.evaluate import ranking as rk
+from cspine.evaluate.interval import Interval, percentile_interval
+from cspine.evaluate.resampling import draw_weights, group_codes
+
+METRICS = (
+    "loss", "accuracy", "precision", "recall", "specificity", "npv", "auroc", "auprc", "brier",
+    "ece", "sensitivity_at_95_specificity", "specificity_at_95_sensitivity",
+)  # fmt: skip
+BINS = 15
+CLIP = 1e-7  # of a probability inside the log, as Keras has it
+WIDTH_BANDS_MM = ((0.2, 0.5), (0.5, 0.8), (0.8, 1.0), (1.0, 1.5), (1.5, 3.0))
+VISIBLE_MM = 1.0
+
+
+def compute_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    threshold: float,
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return every figure of METRICS.
+
+    `loss` is the mean binary cross-entropy (nats), `recall` the sensitivity, `npv` the precision
+    of "normal", `ece` over 15 bins of equal mass; precision, recall, specificity, npv and accuracy
+    are at `threshold`. A figure that does not exist (one class only) is NaN. With a single group
+    there is no interval.
+
+    Args:
+        labels: int (N,), 1 is fracture.
+        probabilities: P(fracture), float (N,), 0..1, without NaN.
+        threshold: a slice at or above it counts as called, 0..1.
+        groups: patient of each slice (N,).
+        resamples: bootstrap samples behind each interval.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: empty, unmatched or non-finite input.
+    """
+    labels, probabilities = check_scores(labels, probabilities)
+    value = _figures(labels, probabilities, threshold, np.ones((1, len(labels))))
+    weights = draw_weights(group_codes(groups, len(labels)), resamples, seed)
+    drawn = [_figures(labels, probabilities, threshold, portion) for portion in weights]
+    return {
+        name: percentile_interval(
+            value[name][0], np.concatenate([part[name] for part in drawn] or [np.empty(0)])
+        )
+        for name in METRICS
+    }
+
+
+def check_scores(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels int64 (N,) and probabilities float64 (N,).
+
+    Raises:
+        DataError: empty, of two lengths, labels other than 0 and 1, or probabilities outside 0..1.
+    """
+    labels = np.asarray(labels, np.int64)
+    probabilities = np.asarray(probabilities, np.float64)
+    if labels.ndim != 1 or labels.shape != probabilities.shape or len(labels) == 0:
+        raise DataError(
+            "`labels` and `probabilities` must be of one length, at least 1. "
+            f"Received: {labels.shape}, {probabilities.shape}"
+        )
+    if not np.isin(labels, (NORMAL, FRACTURE)).all():
+        raise DataError(f"`labels` must be 0 or 1. Received: {np.unique(labels)[:5].tolist()}")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise DataError("`probabilities` must be from 0 to 1. Received: others")
+    return labels, probabilities
+
+
+def _figures(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return each figure (R,) under weights (R, N)."""
+    positive, called = labels == 1, probabilities >= threshold
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    losses = -np.log(np.where(positive, clipped, 1 - clipped))
+    ranking = rk.rank(labels, probabilities, weights)
+    return {
+        "loss": _mean(weights, losses),
+        "accuracy": _mean(weights, called == positive),
+        "precision": _mean(weights, positive, called),
+        "recall": _mean(weights, called, positive),
+        "specificity": _mean(weights, ~called, ~positive),
+        "npv": _mean(weights, ~positive, ~called),
+        "auroc": rk.area_under_roc(ranking),
+        "auprc": rk.average_precision(ranking),
+        "brier": _mean(weights, (probabilities - positive) ** 2),
+        "ece": calibration_error(labels, probabilities, weights),
+        "sensitivity_at_95_specificity": rk.sensitivity_at_specificity(ranking, 0.95),
+        "specificity_at_95_sensitivity": rk.specificity_at_sensitivity(ranking, 0.95),
+    }
+
+
+def _mean(weights: np.ndarray, values: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Return the weighted mean (R,) of values (N,) among a bool (N,), NaN where that is empty."""
+    among = np.ones(len(values), bool) if among is None else among
+    below = weights @ among.astype(np.float64)
+    above = weights @ np.where(among, values, 0).astype(np.float64)
+    return np.asarray(np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0))
+
+
+def calibration_error(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return ECE (R,): |mean probability − share of fractures| over 15 bins of equal weight."""
+    order = np.argsort(probabilities, kind="stable")
+    ranked = weights[:, order]
+    reached = np.cumsum(ranked, axis=1)
+    total = reached[:, -1:]
+    bins = np.minimum(BINS * (reached - ranked / 2) // total, BINS - 1).astype(np.int64)
+    rows = len(weights)
+    cell = (bins + BINS * np.arange(rows)[:, None]).ravel()
+    gap = (ranked * (probabilities[order] - labels[order])).ravel()
+    gaps = np.bincount(cell, gap, minlength=rows * BINS).reshape(rows, BINS)
+    return np.asarray(np.abs(gaps).sum(axis=1) / total[:, 0])
+
+
+@dataclass(frozen=True)
+class WidthBand:
+    """AUROC and sensitivity of the fractures of one width, against all normal slices.
+
+    Widths in millimetres, `high_mm` exclusive; `fractures` slices of the band,
+    `fractured_patients` theirs, `patients` all who were compared.
+    """
+
+    name: str
+    low_mm: float
+    high_mm: float
+    auroc: Interval
+    sensitivity: Interval
+    fractures: int
+    fractured_patients: int
+    patients: int
+
+
+def auroc_by_width(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    widths_mm: np.ndarray,
+    groups: np.ndarray | None = None,
+    threshold: float = 0.5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[WidthBand]:
+    """Return a WidthBand for each of WIDTH_BANDS_MM, then "≥ 1 mm", then "all".
+
+    `widths_mm` is float (N,), the fracture's width, read only where the label is fracture; other
+    arguments are those of `compute_metrics`. A band without fractures is left out.
+    """
+    labels, probabilities = check_scores(labels, probabilities)
+    codes, widths = group_codes(groups, len(labels)), np.asarray(widths_mm, np.float64)
+    results = []
+    for name, low, high in _bands():
+        inside = (widths >= low) & (widths < high) if name != "all" else np.ones(len(widths), bool)
+        fracture = (labels == FRACTURE) & inside
+        chosen = fracture | (labels == NORMAL)
+        if not fracture.any():
+            continue
+        figures = compute_metrics(
+            labels[chosen], probabilities[chosen], threshold, codes[chosen], resamples, seed
+        )
+        counts = int(fracture.sum()), len(np.unique(codes[fracture])), len(np.unique(codes[chosen]))
+        results.append(WidthBand(name, low, high, figures["auroc"], figures["recall"], *counts))
+    return results
+
+
+def _bands() -> list[tuple[str, float, float]]:
+    """Return (name, low, high) of the bands; the widest width belongs to the last band."""
+    bands = [(f"{low:g}–{high:g} mm", low, high) for low, high in WIDTH_BANDS_MM]
+    name, low, high = bands[-1]
+    bands[-1] = (name, low, np.nextafter(high, np.inf))
+    return [*bands, (f"≥ {VISIBLE_MM:g} mm", VISIBLE_MM, np.inf), ("all", 0.0, np.inf)]
+
+
+def compute_patient_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    series: SeriesScore,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return the figures of METRICS by patient, from the series score at its own threshold.
+
+    A patient is fractured where any of its labels is; `probabilities` (N,) may hold NaN for slices
+    without one; patients with none at all are left out.
+    """
+    labels, scores = patient_scores(labels, probabilities, groups, series)
+    return compute_metrics(labels, scores, series.threshold, None, resamples, seed)
+
+
+def patient_scores(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, series: SeriesScore
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels int64 (G,) and series probabilities float64 (G,) of patients that have one."""
+    names, scores = series.apply_groups(probabilities, groups)
+    codes = np.searchsorted(names, np.asarray(groups))
+    truths = np.zeros(len(names), np.int64)
+    np.maximum.at(truths, codes, np.asarray(labels, np.int64))
+    known = np.isfinite(scores)
+    return truths[known], scores[known]
+
+
+def paired_bootstrap_difference(
+    labels: np.ndarray,
+    probabilities_a: np.ndarray,
+    probabilities_b: np.ndarray,
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return AUROC(a) − AUROC(b) on the same slices, resampled together by group.
+
+    With `a` the exact and `b` the quantised model the value is the loss, `high` its upper bound.
+    """
+    labels, first = check_scores(labels, probabilities_a)
+    labels, second = check_scores(labels, probabilities_b)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        areas = [rk.area_under_roc(rk.rank(labels, p, weights)) for p in (first, second)]
+        return np.asarray(areas[0] - areas[1])
+
+    value = difference(np.ones((1, len(labels))))[0]
+    weights = draw_weights(group_codes(groups, len(labels)), resamples, seed)
+    drawn = [difference(portion) for portion in weights]
+    return percentile_interval(value, np.concatenate(drawn or [np.empty(0)]))
