@@ -1,0 +1,88 @@
+"""The four architectures as plain facts: names, sizes, file names, where to cut. No Keras here.
+
+The serving arm reads this table without importing Keras; `backbones.py` builds what it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspine.core.errors import ConfigError
+
+MAP_STRIDE = 8
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network as it may be asked for.
+
+    `image_size` and `min_size` are pixels a side. `weights_file` is Keras's own name of the
+    ImageNet weights without the top, None for a network that starts from scratch always.
+    `map_layer` is the layer at stride 8 that the map head reads. `tail_layer` is the layer whose
+    output feeds the tail that fine-tuning trains; the trunk before it stays frozen.
+    """
+
+    name: str
+    image_size: int
+    min_size: int
+    weights_file: str | None
+    map_layer: str
+    tail_layer: str
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    one.name: one
+    for one in (
+        Architecture("cnn", 192, 32, None, "features_in_relu", "features_in_relu"),
+        Architecture(
+            "resnet50v2",
+            224,
+            32,
+            "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "conv3_block4_preact_relu",
+            "conv5_block1_preact_relu",
+        ),
+        Architecture(
+            "inceptionv3",
+            299,
+            75,
+            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "mixed2",
+            "mixed8",
+        ),
+        Architecture(
+            "xception",
+            299,
+            71,
+            "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "block4_sepconv1_act",
+            "auto_add_11",
+        ),
+    )
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return the architecture called `name`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(
+            f"`architecture` must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}"
+        )
+    return ARCHITECTURES[name]
+
+
+def check_image_size(name: str, image_size: int) -> None:
+    """Refuse a size that the architecture cannot take.
+
+    Raises:
+        ConfigError: `image_size`, in pixels a side, is below the architecture's least.
+    """
+    least = find_architecture(name).min_size
+    if image_size < least:
+        raise ConfigError(
+            f"`image_size` for `{name}` must be at least {least}. Received: {image_size}"
+        )

@@ -1,0 +1,153 @@
+"""The model card `best.json`: read, checked, written beside and renamed, optionally signed.
+
+It knows the card's keys, not what the numbers in them mean. Schema version 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from cspine.core.errors import ArtifactError
+from cspine.core.labels import CLASS_NAMES
+from cspine.model.architectures import ARCHITECTURES
+
+SCHEMA_VERSION = 1
+CARD_NAME = "best.json"
+SIGNATURE_NAME = "best.json.sig"
+MAX_CARD_BYTES = 8 * 2**20
+VIEWS = ("slice", "vertebra")
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "schema_version": int,
+    "version": str,
+    "architecture": str,
+    "image_size": int,
+    "view": str,
+    "map_head": bool,
+    "decision": dict,
+    "files": dict,
+}
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def parse_json(text: bytes, what: str) -> dict[str, Any]:
+    """A JSON object from UTF-8 bytes; NaN and infinities are refused, as JSON has none.
+
+    Raises:
+        ArtifactError: the text is no JSON object; the message calls it `what`.
+    """
+    try:
+        value = json.loads(text.decode("utf8"), parse_constant=_no_constant)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{what} must be JSON. Received: {error}") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{what} must be a JSON object. Received: {type(value).__name__}")
+    return value
+
+
+def check_facts(facts: Mapping[str, Any], what: str) -> None:
+    """Check what a card and an `.h5` file both say of a model.
+
+    Raises:
+        ArtifactError: schema version, architecture, image size, view or map head is not one that
+            this version of cspine serves.
+    """
+    rules = {
+        "schema_version": facts.get("schema_version") == SCHEMA_VERSION,
+        "architecture": facts.get("architecture") in ARCHITECTURES,
+        "view": facts.get("view") in VIEWS,
+        "map_head": isinstance(facts.get("map_head"), bool),
+        "decision": isinstance(facts.get("decision"), dict),
+    }
+    for name, holds in rules.items():
+        if not holds:
+            raise ArtifactError(
+                f"`{name}` of {what} must be one that cspine knows. Received: {facts.get(name)!r}"
+            )
+    size = facts.get("image_size")
+    least = ARCHITECTURES[facts["architecture"]].min_size
+    if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= 1024:
+        raise ArtifactError(
+            f"`image_size` of {what} must be from {least} to 1024. Received: {size!r}"
+        )
+
+
+def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
+    """The checked card of a model folder; with `public_key` its signature is verified first.
+
+    `public_key` is a raw Ed25519 public key, 32 bytes.
+
+    Raises:
+        ArtifactError: the card is missing, too large, no JSON, of another schema, or, with a key,
+            not signed by it.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        raise ArtifactError(
+            f"A model folder must hold {CARD_NAME}. Received: none in {folder.name}"
+        )
+    if path.stat().st_size > MAX_CARD_BYTES:
+        raise ArtifactError(f"{CARD_NAME} must be at most {MAX_CARD_BYTES} bytes. Received: more")
+    text = path.read_bytes()
+    if public_key is not None:
+        _verify(text, folder / SIGNATURE_NAME, public_key)
+    card = parse_json(text, CARD_NAME)
+    for name, kind in _REQUIRED.items():
+        if not isinstance(card.get(name), kind):
+            raise ArtifactError(f"`{name}` must be in {CARD_NAME}. Received: {card.get(name)!r}")
+    check_facts(card, CARD_NAME)
+    if tuple(card.get("class_names", CLASS_NAMES)) != CLASS_NAMES:
+        raise ArtifactError(f"`class_names` must be {CLASS_NAMES}. Received: {card['class_names']}")
+    return card
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file beside `path` and rename it there, so that readers see the old or the new."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_card(
+    folder: Path, card: Mapping[str, Any], private_key: Ed25519PrivateKey | None = None
+) -> Path:
+    """Write `best.json` atomically, and with a key its signature, base64 in `best.json.sig`.
+
+    Raises:
+        ArtifactError: a value is no JSON (NaN and infinity included).
+    """
+    try:
+        text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"A card must hold JSON values only. Received: {error}") from error
+    if private_key is not None:
+        write_bytes(folder / SIGNATURE_NAME, base64.b64encode(private_key.sign(text)) + b"\n")
+    write_bytes(folder / CARD_NAME, text)
+    return folder / CARD_NAME
+
+
+def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:
+    """Raise ArtifactError unless the card's bytes are signed by `public_key` (RFC 8032)."""
+    if not signature_path.is_file():
+        raise ArtifactError(f"A signed card must have {SIGNATURE_NAME}. Received: none")
+    try:
+        signature = base64.b64decode(signature_path.read_bytes()[:256], validate=False)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
+    except (InvalidSignature, ValueError, binascii.Error) as error:
+        raise ArtifactError(
+            f"{CARD_NAME} must be signed by the key that is set. Received: another signature"
+        ) from error

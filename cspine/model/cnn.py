@@ -1,0 +1,95 @@
+"""The project's own network: compact, deep, and fine-grained for as long as it can afford.
+
+A fracture is one to five pixels wide in a 192 × 192 crop, so the stem halves the resolution once
+only after a wide 5 × 5 look, and the last feature map stays at stride 8. A coarse branch adds what
+lies around (stride 16) back to it. The label then looks where the network itself points: the map
+logit of each cell, turned into weights by a softmax over the crop, weighs the features before they
+are averaged. Where masks exist the same logit is the map head's, so the label sees what the map
+sees; the contract (average pooling, then one Dense) still holds and `cam` stays exact.
+
+It does not know what the pixels show; 0.3 million parameters, no pre-trained weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers
+
+WIDTHS = (16, 32, 64, 96)
+FEATURES = 96
+ATTENTION_LAYER = "fracture_map_logit"
+
+
+def _conv(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) -> Any:
+    """Convolution, batch norm, ReLU: (B, H, W, C) -> (B, ceil(H / strides), …, filters)."""
+    x = layers.Conv2D(
+        filters,
+        kernel,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _residual(x: Any, name: str) -> Any:
+    """Two convolutions beside an identity, each with batch norm, at one width and resolution."""
+    filters = x.shape[-1]
+    y = _conv(x, filters, f"{name}a")
+    y = layers.Conv2D(
+        filters,
+        3,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}b_conv",
+    )(y)
+    # The block starts as the identity, which lets this depth train at a high rate from step one.
+    y = layers.BatchNormalization(momentum=0.9, gamma_initializer="zeros", name=f"{name}b_norm")(y)
+    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
+
+
+def _add_context(x: Any) -> Any:
+    """Add to the stride-8 features what a coarser branch sees: (B, h, w, C) -> the same shape."""
+    height, width, filters = x.shape[1:]
+    y = _conv(x, WIDTHS[3], "context_down", strides=2)
+    y = _residual(y, "context")
+    y = layers.Conv2D(filters, 1, name="context_project")(y)
+    y = layers.UpSampling2D(2, name="context_up")(y)
+    surplus = ((0, y.shape[1] - height), (0, y.shape[2] - width))
+    if surplus != ((0, 0), (0, 0)):
+        y = layers.Cropping2D(surplus, name="context_crop")(y)
+    return layers.Add(name="context_joined")([x, y])
+
+
+def _attend(x: Any) -> Any:
+    """Features weighed by a softmax of the map logit over all cells, beside the plain ones.
+
+    (B, h, w, C) -> (B, h, w, 2 C). The weights' mean over the crop is 1, so that the average that
+    follows gives the attended mean and the plain mean, whatever the crop's size.
+    """
+    height, width, _ = x.shape[1:]
+    logit = layers.Conv2D(1, 1, name=ATTENTION_LAYER)(x)  # (B, h, w, 1)
+    flat = layers.Reshape((height * width,), name="attention_flat")(logit)
+    weights = layers.Softmax(name="attention")(flat)
+    weights = layers.Reshape((height, width, 1), name="attention_grid")(weights)
+    weights = layers.Rescaling(float(height * width), name="attention_scale")(weights)
+    attended = layers.Multiply(name="attended")([x, weights])
+    return layers.Concatenate(name="last_features")([attended, x])
+
+
+def build_cnn(scaled: Any) -> Any:
+    """The last feature map (B, S/8, S/8, 192) of scaled pixels (B, S, S, 3) in −1…1."""
+    x = _conv(scaled, WIDTHS[0], "stem", kernel=5, strides=2)  # (B, S/2, S/2, 16)
+    x = _residual(x, "fine")
+    x = _conv(x, WIDTHS[1], "middle_down", strides=2)  # (B, S/4, S/4, 32)
+    x = _residual(x, "middle")
+    x = _conv(x, WIDTHS[2], "coarse_down", strides=2)  # (B, S/8, S/8, 64)
+    x = _residual(x, "coarse1")
+    x = _residual(x, "coarse2")
+    x = _add_context(x)
+    return _attend(_conv(x, FEATURES, "features_in", kernel=1))

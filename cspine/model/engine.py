@@ -1,0 +1,250 @@
+"""The engine: OpenVINO on the CPU, asynchronous requests over streams, no Keras.
+
+Each image is one request of batch 1; requests run on as many streams as there are cores, which on a
+CPU beats batches. A finished request's callback takes the next image at once, so no thread waits
+and no lock is held around inference. Files that do not belong to the `.h5` are never run.
+
+It takes crops and gives raw outputs; what a logit means is `decide`'s to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from cspine.core.errors import ArtifactError, ConfigError
+from cspine.model.export import INT8_NAME, IR_NAME, export_ir, read_ir
+from cspine.model.versions import ModelFiles
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("f32", "bf16", "int8")
+WARM_UP_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """Raw outputs of N images, float32.
+
+    `logit` (N,), `embedding` (N, D), `cam` (N, h, w) in logits with mean `logit`, `fracture_map`
+    (N, S//8, S//8) in 0…1, or None where the network has no map head.
+    """
+
+    logit: np.ndarray
+    embedding: np.ndarray
+    cam: np.ndarray
+    fracture_map: np.ndarray | None
+
+    @classmethod
+    def join(cls, outputs: list[EngineOutput]) -> EngineOutput:
+        """One output of the images of several, in order (at least one)."""
+        maps = [one.fracture_map for one in outputs]
+        return cls(
+            np.concatenate([one.logit for one in outputs]),
+            np.concatenate([one.embedding for one in outputs]),
+            np.concatenate([one.cam for one in outputs]),
+            None if maps[0] is None else np.concatenate([m for m in maps if m is not None]),
+        )
+
+
+class Engine:
+    """A compiled network with its pool of requests. Safe to use from any thread.
+
+    `precision` is what was asked for and `precision_used` what the CPU really computes in: bf16
+    needs AVX-512 or newer, and OpenVINO runs f32 instead where it is lacking.
+    """
+
+    def __init__(self, network: ov.Model, precision: str, streams: int | None = None) -> None:
+        """Compile `network` (u8 pixels (1, S, S, 3) in, named outputs) and warm it.
+
+        `streams` is the number of images computed at a time, by default the number of cores.
+        """
+        count = streams or os.cpu_count() or 1
+        compiled = ov.Core().compile_model(network, "CPU", _compile_options(precision, count))
+        self.precision = precision
+        self.streams = count
+        self.precision_used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.image_size = int(network.inputs[0].shape[1])
+        self._names = {name: compiled.output(name) for name in _output_names(compiled)}
+        self._compiled = compiled
+        self._waiting: deque[tuple[np.ndarray, Future[EngineOutput]]] = deque()
+        self._idle: deque[ov.InferRequest] = deque()
+        self._bookkeeping = threading.Lock()
+        for _ in range(count):
+            request = compiled.create_infer_request()
+            request.set_callback(self._finish, None)
+            self._idle.append(request)
+        self._warm_up()
+
+    @classmethod
+    def load(cls, files: ModelFiles, precision: str = "f32", streams: int | None = None) -> Engine:
+        """The engine for one version's files, warmed: its first answer is as fast as the rest.
+
+        f32 and bf16 run from `best.xml`, made from the `.h5` first where it is absent or of
+        another `.h5`. int8 runs from `best_int8.xml` only where it belongs to this `.h5` and the
+        card lists its hash; else it is ignored with one warning and f32 runs.
+
+        Raises:
+            ConfigError: `precision` is none of f32, bf16, int8.
+            ArtifactError: the `.h5` cannot be turned into a network.
+        """
+        if precision not in PRECISIONS:
+            raise ConfigError(
+                f"`precision` must be {' or '.join(PRECISIONS)}. Received: {precision!r}"
+            )
+        if precision == "int8":
+            network = find_int8(files)
+            if network is not None:
+                return cls(network, "int8", streams)
+            logger.warning("best_int8.xml is missing or of another model; serving in f32 instead")
+            precision = "f32"
+        return cls(find_or_build_ir(files), precision, streams)
+
+    def submit(self, image: np.ndarray) -> Future[EngineOutput]:
+        """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
+
+        A future that is cancelled before its image is started is dropped without work. Callbacks
+        of the future run on an engine thread and must be short.
+
+        Raises:
+            ValueError: the image has another shape or type.
+        """
+        pixels = self._as_pixels(image)
+        future: Future[EngineOutput] = Future()
+        self._waiting.append((pixels, future))
+        self._start_waiting()
+        return future
+
+    def infer(self, images: np.ndarray) -> EngineOutput:
+        """Outputs of images uint8 (N, S, S, 3) or (N, S, S), N ≥ 1, spread over the streams.
+
+        Raises:
+            ValueError: the images have another shape or type.
+        """
+        if len(images) == 0:
+            raise ValueError("`images` must be at least one. Received: 0")
+        futures = [self.submit(image) for image in images]
+        return EngineOutput.join([future.result() for future in futures])
+
+    @property
+    def queue_depth(self) -> int:
+        """Number of images that wait for a stream."""
+        return len(self._waiting)
+
+    def _as_pixels(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (1, S, S, 3), contiguous."""
+        side = self.image_size
+        if image.dtype != np.uint8 or image.shape not in ((side, side), (side, side, 3)):
+            raise ValueError(
+                f"`image` must be uint8 ({side}, {side}) or ({side}, {side}, 3). "
+                f"Received: {image.dtype} {image.shape}"
+            )
+        if image.ndim == 2:
+            image = np.repeat(image[:, :, np.newaxis], 3, axis=2)
+        return np.ascontiguousarray(image)[np.newaxis]
+
+    def _start_waiting(self) -> None:
+        """Pair waiting images with idle requests; the lock covers the pairing only."""
+        while True:
+            with self._bookkeeping:
+                if not (self._waiting and self._idle):
+                    return
+                (pixels, future), request = self._waiting.popleft(), self._idle.popleft()
+            if not future.set_running_or_notify_cancel():
+                self._idle.append(request)
+                continue
+            try:
+                request.start_async({0: pixels}, userdata=(request, future), share_inputs=True)
+            except Exception as error:
+                self._idle.append(request)
+                future.set_exception(error)
+
+    def _finish(self, userdata: tuple[ov.InferRequest, Future[EngineOutput]]) -> None:
+        """Called by OpenVINO when a request ends: copy out, free the request, tell the future."""
+        request, future = userdata
+        try:
+            outputs = {
+                name: request.get_tensor(port).data.copy() for name, port in self._names.items()
+            }
+        except Exception as error:
+            self._idle.append(request)
+            future.set_exception(error)
+        else:
+            self._idle.append(request)
+            self._start_waiting()
+            future.set_result(
+                EngineOutput(
+                    outputs["logit"].reshape(1),
+                    outputs["embedding"],
+                    outputs["cam"],
+                    outputs.get("fracture_map"),
+                )
+            )
+        self._start_waiting()
+
+    def _warm_up(self) -> None:
+        """Run every request, so that all memory is touched before the engine counts as ready."""
+        blank = np.zeros(
+            (WARM_UP_ROUNDS * self.streams, self.image_size, self.image_size), np.uint8
+        )
+        self.infer(blank)
+
+
+def _compile_options(precision: str, streams: int) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
+
+
+def _output_names(compiled: ov.CompiledModel) -> list[str]:
+    return [port.get_any_name() for port in compiled.outputs]
+
+
+def find_int8(files: ModelFiles) -> ov.Model | None:
+    """The int8 network of these files, or None unless it is of this `.h5` and as the card lists."""
+    path = files.folder / INT8_NAME
+    if not (files.matches_card(path) and files.matches_card(path.with_suffix(".bin"))):
+        return None
+    return read_ir(path, files.h5_sha256)
+
+
+def find_or_build_ir(files: ModelFiles) -> ov.Model:
+    """The f32 network of these files, from `best.xml` or made from the `.h5` now.
+
+    Made beside the `.h5`, or in a temporary folder where that cannot be written. Where the card is
+    signed, an IR that the card does not list is not trusted and is made anew.
+
+    Raises:
+        ArtifactError: the `.h5` cannot be turned into a network.
+    """
+    path = files.folder / IR_NAME
+    trusted = not files.signed or (
+        files.matches_card(path) and files.matches_card(path.with_suffix(".bin"))
+    )
+    network = read_ir(path, files.h5_sha256) if trusted else None
+    if network is not None:
+        return network
+    logger.info("making %s from %s", IR_NAME, files.h5.name)
+    try:
+        if files.signed:
+            raise PermissionError
+        built = export_ir(files.h5, files.folder)
+    except PermissionError:
+        # The temporary folder must outlive the network, whose weights stay mapped from it.
+        built = export_ir(files.h5, Path(tempfile.mkdtemp(prefix="cspine-")))
+    network = read_ir(built, files.h5_sha256)
+    if network is None:
+        raise ArtifactError(f"{files.h5.name} must give a network of its own. Received: another")
+    return network

@@ -1,0 +1,37 @@
+"""The heat map of one answer: what the network points at, laid over the source image.
+
+`fracture_map` where the network has a trained map head, else the class activation map. Values are
+absolute, 255 for certainty, so a normal slice stays dark instead of being stretched to alarm. It
+draws no colours and knows no image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from cspine.imaging.localise import Box
+from cspine.model.engine import EngineOutput
+
+
+def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) -> np.ndarray:
+    """The heat map of one image, uint8 (H, W) of the source's shape, 0 outside the crop.
+
+    `output` is of one image (N = 1); `region` is its crop in source pixels and may stick out of
+    the image; `source_shape` is (H, W) in pixels. The map is in 0…1; a class activation map is in
+    logits and is shown through the logistic function.
+    """
+    if output.fracture_map is not None:
+        grid = output.fracture_map[0]
+    else:
+        grid = 1.0 / (1.0 + np.exp(-np.clip(output.cam[0], -60.0, 60.0)))
+    small = Image.fromarray(np.asarray(grid, dtype=np.float32))
+    large = small.resize((region.width, region.height), Image.Resampling.BILINEAR)
+    height, width = source_shape
+    inside = region.clip_to(height, width)
+    canvas = np.zeros((height, width), dtype=np.uint8)
+    patch = np.asarray(large)[
+        inside.y0 - region.y0 : inside.y1 - region.y0, inside.x0 - region.x0 : inside.x1 - region.x0
+    ]
+    canvas[inside.y0 : inside.y1, inside.x0 : inside.x1] = np.rint(255.0 * patch)
+    return canvas

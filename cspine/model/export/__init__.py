@@ -1,0 +1,86 @@
+"""From `best.h5` to OpenVINO's IR, by a child process on Keras's OpenVINO backend.
+
+The child keeps Keras, and whatever backend trained the model, out of the serving process. An IR
+carries the SHA-256 of the `.h5` it was made from and of its own `.bin`; one that does not match is
+no IR of that model. `convert.py` is the child's half and imports Keras; this half does not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import openvino as ov
+
+from cspine.core.errors import ArtifactError
+from cspine.model.versions import hash_file
+
+IR_NAME = "best.xml"
+INT8_NAME = "best_int8.xml"
+RT_INFO = "cspine"
+CHILD_TIMEOUT_S = 300
+
+
+def export_ir(h5_path: Path, out_dir: Path) -> Path:
+    """Make the IR of `h5_path` in `out_dir` and return the `.xml`'s path (same stem as the `.h5`).
+
+    Raises:
+        PermissionError: `out_dir` cannot be written.
+        ArtifactError: the child refused the `.h5`, with its reason, or took over 300 s.
+    """
+    if not os.access(out_dir, os.W_OK):
+        raise PermissionError(f"{out_dir} cannot be written")
+    command = [sys.executable, "-m", "cspine.model.export", str(h5_path.resolve())]
+    root = Path(__file__).resolve().parents[3]
+    try:
+        child = subprocess.run(
+            [*command, str(out_dir.resolve())],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=CHILD_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactError(f"Export must end in {CHILD_TIMEOUT_S} s. Received: more") from error
+    if child.returncode != 0:
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ArtifactError(f"{h5_path.name} could not be exported: {last}")
+    return out_dir / f"{h5_path.stem}.xml"
+
+
+def read_ir(path: Path, h5_sha256: str) -> ov.Model | None:
+    """The network in `path`, or None unless it is whole and was made from that `.h5`."""
+    weights = path.with_suffix(".bin")
+    if not (path.is_file() and weights.is_file()):
+        return None
+    try:
+        network = ov.Core().read_model(path)
+        recorded = {name: network.get_rt_info([RT_INFO, name]).astype(str) for name in RECORDS}
+    except RuntimeError:
+        return None
+    return (
+        network
+        if recorded == dict(zip(RECORDS, (h5_sha256, hash_file(weights)), strict=True))
+        else None
+    )
+
+
+RECORDS = ("h5_sha256", "bin_sha256")
+
+
+def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:
+    """Write a network as `path` (.xml) and its `.bin`, with the hashes that `read_ir` asks for.
+
+    Both are written beside and renamed, the `.bin` first.
+    """
+    part = path.with_name(f".{path.stem}.part.xml")
+    part_weights = part.with_suffix(".bin")
+    network.set_rt_info(h5_sha256, [RT_INFO, RECORDS[0]])
+    ov.serialize(network, part, part_weights)
+    network.set_rt_info(hash_file(part_weights), [RT_INFO, RECORDS[1]])
+    ov.serialize(network, part, part_weights)
+    part_weights.replace(path.with_suffix(".bin"))
+    part.replace(path)

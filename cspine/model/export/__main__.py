@@ -1,0 +1,35 @@
+"""`python -m cspine.model.export H5 [OUT]`, or a model folder for its `best.h5`: write the IR.
+
+An entry point: it chooses Keras's OpenVINO backend before Keras is imported, and exits 0 or 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from cspine.core.errors import CspineError
+
+
+def main() -> int:
+    """Convert what the command line names; one line on stderr where that fails."""
+    parser = argparse.ArgumentParser(prog="python -m cspine.model.export", description=__doc__)
+    parser.add_argument("h5", type=Path, help="the .h5 file, or a folder that holds best.h5")
+    parser.add_argument("out", type=Path, nargs="?", help="folder for the IR (that of the .h5)")
+    given = parser.parse_args()
+    h5 = given.h5 / "best.h5" if given.h5.is_dir() else given.h5
+    os.environ["KERAS_BACKEND"] = "openvino"
+    from cspine.model.export.convert import convert_h5
+
+    try:
+        convert_h5(h5, given.out or h5.parent)
+    except CspineError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The child's half of the export: build the network from an `.h5`, trace it, write its IR.
+
+Imports Keras, which must be on the OpenVINO backend; `__main__.py` sets that before.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import openvino as ov
+from keras import tree
+
+from cspine.model.artifact import hash_file, load_classifier
+from cspine.model.classifier import Classifier
+from cspine.model.export import write_ir
+
+
+def convert_h5(h5_path: Path, out_dir: Path) -> Path:
+    """Write the IR of `h5_path` with all outputs into `out_dir`; return the `.xml`'s path.
+
+    Raises:
+        ArtifactError: the `.h5` is refused.
+    """
+    classifier, _ = load_classifier(h5_path)
+    target = out_dir / f"{h5_path.stem}.xml"
+    write_ir(trace_network(classifier), target, hash_file(h5_path))
+    return target
+
+
+def trace_network(classifier: Classifier) -> ov.Model:
+    """The serving graph as an OpenVINO network: u8 pixels (1, S, S, 3) in, named outputs out."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "traced.xml"
+        classifier.serving.export(str(path), format="openvino", verbose=False)
+        network = ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+    side = classifier.image_size
+    network.reshape([1, side, side, 3])
+    outputs = dict(classifier.serving.output)
+    for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
+        port.tensor.set_names({name})
+    prepared = ov.preprocess.PrePostProcessor(network)
+    prepared.input().tensor().set_element_type(ov.Type.u8)
+    return prepared.build()

@@ -1,0 +1,210 @@
+"""Reading HDF5 that a stranger may have made: look at everything, then read, and run nothing.
+
+The whole file is walked by its metadata first. Only hard links to groups and to plain numeric data
+sets stored whole inside the file pass: no soft, external or user-defined links, no object reached
+twice, no virtual data sets, no external storage, no chunks or filters (so no compression bombs), no
+references, no variable-length data that would be read. A data set's bytes must really be in the
+file, so nothing is allocated beyond the file's own size (external storage: CVE-2026-1669).
+Keras's `model_config` is never read, so nothing in it can run (CVE-2025-9905).
+
+It knows HDF5 and Keras's layout of weights; which layers a network has, the caller says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+
+from cspine.core.errors import ArtifactError
+
+MAX_FILE_BYTES = 512 * 2**20
+MAX_OBJECTS = 20_000
+MAX_DEPTH = 8
+MAX_ATTRIBUTES = 512
+MAX_ATTRIBUTE_BYTES = 2**20
+MAX_DIMENSIONS = 6
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass
+class _Walk:
+    """What has been seen so far: object addresses and the sum of the data sets' bytes."""
+
+    file_bytes: int
+    seen: set[int] = field(default_factory=set)
+    data_bytes: int = 0
+
+
+@contextmanager
+def open_h5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading after walking all of it.
+
+    Raises:
+        ArtifactError: the file is missing, no HDF5, too large, damaged, or holds anything that
+            this module's docstring rules out; the text names the object and the reason.
+    """
+    _check_outside(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            _check_group(file.id, "/", 0, _Walk(path.stat().st_size))
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:
+        # h5py tells damage in all these ways; its text names offsets, which help nobody.
+        raise ArtifactError(
+            f"{path.name} must be an intact HDF5 file. Received: {error}"
+        ) from error
+
+
+def _check_outside(path: Path) -> None:
+    """Size and signature, before the HDF5 library sees the file."""
+    if not path.is_file():
+        raise ArtifactError(f"A model file must exist. Received: {path.name}, which does not")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ArtifactError(f"{path.name} must be at most {MAX_FILE_BYTES} bytes. Received: {size}")
+    with path.open("rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            raise ArtifactError(f"{path.name} must be HDF5. Received: another kind of file")
+
+
+def _refuse(name: str, rule: str, received: object) -> None:
+    raise ArtifactError(f"In a model file, `{name}` must {rule}. Received: {received}")
+
+
+def _check_group(group: h5g.GroupID, name: str, depth: int, walk: _Walk) -> None:
+    """Check a group, its attributes and, link by link, all below it."""
+    _check_object(group, name, walk)
+    if depth > MAX_DEPTH:
+        _refuse(name, f"lie at most {MAX_DEPTH} groups deep", "a deeper one")
+    if group.get_num_objs() + len(walk.seen) > MAX_OBJECTS:
+        _refuse(name, f"leave the file at no more than {MAX_OBJECTS} objects", "more")
+    for raw in list(group):
+        child = f"{name.rstrip('/')}/{raw.decode('utf8', 'replace')}"
+        if group.links.get_info(raw).type != h5l.TYPE_HARD:
+            _refuse(child, "be an object in this file", "a soft, external or user-defined link")
+        found = h5o.open(group, raw)
+        if isinstance(found, h5g.GroupID):
+            _check_group(found, child, depth + 1, walk)
+        elif isinstance(found, h5d.DatasetID):
+            _check_dataset(found, child, walk)
+        else:
+            _refuse(child, "be a group or a data set", "another kind of object")
+
+
+def _check_object(found: Any, name: str, walk: _Walk) -> None:
+    """Refuse an object met before (aliases and cycles of hard links), check its attributes."""
+    address = h5o.get_info(found).addr
+    if address in walk.seen:
+        _refuse(name, "be reached by one link only", "a second hard link")
+    walk.seen.add(address)
+    count = h5a.get_num_attrs(found)
+    if count > MAX_ATTRIBUTES:
+        _refuse(name, f"have at most {MAX_ATTRIBUTES} attributes", count)
+    for index in range(count):
+        _check_attribute(h5a.open(found, index=index), name)
+
+
+def _check_attribute(attribute: h5a.AttrID, owner: str) -> None:
+    name = f"{owner}@{attribute.name.decode('utf8', 'replace')}"
+    kind = attribute.get_type().get_class()
+    if kind not in (h5t.STRING, h5t.INTEGER, h5t.FLOAT):
+        _refuse(name, "be text or a number", "a reference or a compound type")
+    if _attribute_bytes(attribute) > MAX_ATTRIBUTE_BYTES:
+        _refuse(name, f"hold at most {MAX_ATTRIBUTE_BYTES} bytes", _attribute_bytes(attribute))
+
+
+def _attribute_bytes(attribute: h5a.AttrID) -> int:
+    """What its fixed part takes; HDF5's own call for it fails on empty attributes."""
+    return math.prod(attribute.shape) * int(attribute.get_type().get_size())
+
+
+def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
+    """Check that a data set is plain numbers that really lie in this file."""
+    _check_object(data, name, walk)
+    plan = data.get_create_plist()
+    if plan.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT):
+        _refuse(name, "be stored in one piece", "a virtual or chunked data set")
+    if plan.get_external_count():
+        _refuse(name, "be stored in this file", "external storage")
+    if plan.get_nfilters():
+        _refuse(name, "be stored without filters", "compression or another filter")
+    kind = data.get_type()
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT) or kind.get_size() > 8:
+        _refuse(name, "hold plain numbers", "another type")
+    space = data.get_space()
+    if (
+        space.get_simple_extent_type() == h5s.NULL
+        or space.get_simple_extent_ndims() > MAX_DIMENSIONS
+    ):
+        _refuse(name, f"have at most {MAX_DIMENSIONS} dimensions", "another shape")
+    size = math.prod(space.get_simple_extent_dims()) * int(kind.get_size())
+    if size and data.get_storage_size() != size:
+        _refuse(name, "lie in the file with all its bytes", f"{size} bytes claimed, not stored")
+    walk.data_bytes += size
+    if walk.data_bytes > walk.file_bytes:
+        _refuse(name, "fit into the file", "more bytes than the file has")
+
+
+def read_text_attribute(group: h5py.Group, name: str, max_bytes: int) -> bytes:
+    """The bytes of a fixed-length text attribute.
+
+    Raises:
+        ArtifactError: it is missing, of variable length, or longer than `max_bytes`.
+    """
+    shown = f"{group.name}@{name}"
+    if not h5a.exists(group.id, name.encode()):
+        _refuse(shown, "exist", "none")
+    attribute = h5a.open(group.id, name.encode())
+    kind = attribute.get_type()
+    if kind.get_class() != h5t.STRING or kind.is_variable_str() or attribute.shape != ():
+        _refuse(shown, "be one text of fixed length", "another type")
+    if kind.get_size() > max_bytes:
+        _refuse(shown, f"hold at most {max_bytes} bytes", kind.get_size())
+    value = np.empty((), dtype=f"S{kind.get_size()}")
+    attribute.read(value)
+    return bytes(value[()])
+
+
+def find_weights(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """The data sets below a layer's group by their last name; not read yet.
+
+    Keras stores `layer/some/path/kernel` (`kernel:0` in older files); no layer of cspine has two
+    weights of one last name. Keras's lists of names are attributes of variable length and are
+    not needed: they are never read.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    for name, one in group.items():
+        if isinstance(one, h5py.Group):
+            found.update(find_weights(one))
+        else:
+            found[name.removesuffix(":0")] = one
+    return found
+
+
+def read_layer(
+    root: h5py.Group, layer: str, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """The weights of one layer as float32 by name, read after all names and shapes are compared.
+
+    Raises:
+        ArtifactError: the layer is missing, has other weights or shapes, or values not finite.
+    """
+    group = root.get(layer)
+    if not isinstance(group, h5py.Group):
+        raise ArtifactError(f"A model file must hold the layer `{layer}`. Received: none")
+    found = find_weights(group)
+    have = {name: one.shape for name, one in found.items()}
+    if have != dict(shapes):
+        raise ArtifactError(f"Layer `{layer}` must hold {dict(shapes)}. Received: {have}")
+    arrays = {name: np.asarray(one[()], dtype=np.float32) for name, one in found.items()}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ArtifactError(f"Layer `{layer}` must hold finite weights. Received: NaN or infinity")
+    return arrays

@@ -1,0 +1,102 @@
+"""Where a backbone's first weights come from: ImageNet, a folder, or nowhere. Never silently.
+
+Files are read through `h5_safety.py`, weights only. It does not know what the weights were trained
+on; of a folder it records the name and the file's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import h5py
+import keras
+
+from cspine.core.errors import ArtifactError, ConfigError
+from cspine.model.architectures import Architecture
+from cspine.model.backbones import number_layers
+from cspine.model.h5_safety import open_h5, read_layer
+
+logger = logging.getLogger(__name__)
+
+
+def keras_models_folder() -> Path:
+    """The folder in which Keras keeps downloaded weights."""
+    return Path.home() / ".keras" / "models"
+
+
+def load_pretrained(
+    backbone: keras.Model, architecture: Architecture, weights: str | Path
+) -> dict[str, str | None]:
+    """Give `backbone` its first weights and say where they are from.
+
+    Returns {"origin": "none" | "imagenet" | the folder's name, "sha256": of the file or None}.
+
+    Raises:
+        ConfigError: the file cannot be had or does not fit; the text says where it belongs.
+    """
+    if architecture.weights_file is None or str(weights) == "none":
+        return {"origin": "none", "sha256": None}
+    if str(weights) == "imagenet":
+        path = keras_models_folder() / architecture.weights_file
+        if not path.is_file():
+            _download(architecture)
+        origin = "imagenet"
+    else:
+        path = Path(weights) / architecture.weights_file
+        origin = Path(weights).resolve().name
+    _require_file(path, architecture)
+    assign_pretrained(backbone, path)
+    with path.open("rb") as file:
+        return {"origin": origin, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _download(architecture: Architecture) -> None:
+    """Have Keras fetch ImageNet weights into its own folder; failure is told by the file's lack."""
+    build = {
+        "resnet50v2": keras.applications.ResNet50V2,
+        "inceptionv3": keras.applications.InceptionV3,
+        "xception": keras.applications.Xception,
+    }[architecture.name]
+    try:
+        build(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises bare Exception for a failed download
+        logger.info("no ImageNet weights could be fetched: %s", error)
+
+
+def _require_file(path: Path, architecture: Architecture) -> None:
+    if not path.is_file():
+        raise ConfigError(
+            f"`--weights` for `{architecture.name}` needs the file {architecture.weights_file} in "
+            f"{path.parent}. Received: no such file there, and it could not be fetched. Put it "
+            "there, or use `--weights none` to start from random weights"
+        )
+
+
+def assign_pretrained(backbone: keras.Model, path: Path) -> None:
+    """Copy a notop file's weights into `backbone`, whose layers carry `backbones.py`'s names.
+
+    Raises:
+        ConfigError: the file is unsafe, or its layers are not the backbone's.
+    """
+    try:
+        with open_h5(path) as file:
+            root = file.get("model_weights", file)
+            stored = number_layers(root)
+            for layer in backbone.layers:
+                if layer.weights:
+                    assign_weights(layer, root, stored.get(layer.name, layer.name))
+    except ArtifactError as error:
+        raise ConfigError(f"`--weights` file {path.name} cannot be used: {error}") from error
+
+
+def assign_weights(layer: keras.Layer, root: h5py.Group, name: str) -> None:
+    """Give `layer` the weights of the group `name` below `root`, of its own shapes.
+
+    Raises:
+        ArtifactError: the group is missing or its weights are not the layer's.
+    """
+    arrays = read_layer(root, name, {w.name: tuple(w.shape) for w in layer.weights})
+    for variable in layer.weights:
+        variable.assign(arrays[variable.name])

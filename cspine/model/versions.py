@@ -1,0 +1,194 @@
+"""Kept versions of a model: published whole, switched by one rename, resolved by their hashes.
+
+`models/versions/<first 12 of the .h5's SHA-256>/` is written once and never changed;
+`models/best.h5` and its neighbours are copies; `models/best.json` names the version and is
+replaced last. It knows files and hashes, not what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cspine.core.errors import ArtifactError
+from cspine.model.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
+
+logger = logging.getLogger(__name__)
+
+H5_NAME = "best.h5"
+VERSIONS_FOLDER = "versions"
+VERSION_LENGTH = 12
+KEPT_VERSIONS = 3
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """One version whose `.h5` has the hash that its card gives.
+
+    `folder` holds the files; `h5` is the path of `best.h5` and `h5_sha256` its hash in hex;
+    `version` the first 12 digits of that; `signed` is whether the card's signature was verified,
+    in which case only files that the card lists are trusted.
+    """
+
+    folder: Path
+    h5: Path
+    h5_sha256: str
+    version: str
+    card: Mapping[str, Any]
+    signed: bool = False
+
+    def listed_hash(self, name: str) -> str | None:
+        """The SHA-256 that the card gives for the file `name`, or None."""
+        value = self.card.get("files", {}).get(name)
+        return value if isinstance(value, str) else None
+
+    def matches_card(self, path: Path) -> bool:
+        """Whether `path` is listed in the card and has the listed hash."""
+        listed = self.listed_hash(path.name)
+        return listed is not None and path.is_file() and hash_file(path) == listed
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_versions(models_dir: Path) -> list[str]:
+    """Names of the kept versions, the latest first."""
+    root = models_dir / VERSIONS_FOLDER
+    folders = [one for one in root.glob("*") if _is_version(one.name)] if root.is_dir() else []
+    by_age = sorted(folders, key=lambda one: (one / CARD_NAME).stat().st_mtime_ns, reverse=True)
+    return [one.name for one in by_age]
+
+
+def _is_version(name: str) -> bool:
+    return len(name) == VERSION_LENGTH and set(name) <= set("0123456789abcdef")
+
+
+def publish_version(run_dir: Path, models_dir: Path) -> str:
+    """Publish a run's files as the version that is served; return the version's name.
+
+    `run_dir` holds `best.json` and every file its `files` lists. They are copied to
+    `versions/<name>/`, then beside it into `models_dir`, `best.json` last; the three latest
+    versions are kept.
+
+    Raises:
+        ArtifactError: a listed file is missing or has another hash than the card gives.
+    """
+    card = load_card(run_dir)
+    for name, digest in card["files"].items():
+        _require(run_dir, name, digest)
+    version = str(card["files"][H5_NAME])[:VERSION_LENGTH] if H5_NAME in card["files"] else ""
+    if not version or version != card["version"]:
+        raise ArtifactError(
+            f"`version` must be the first 12 digits of the SHA-256 of {H5_NAME}, `{version}`. "
+            f"Received: {card['version']!r}"
+        )
+    names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
+    target = models_dir / VERSIONS_FOLDER / version
+    part = target.with_name(f".{version}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    _copy_files(run_dir, part, [*names, CARD_NAME])
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    _copy_files(run_dir, models_dir, [*names, CARD_NAME])
+    for old in list_versions(models_dir)[KEPT_VERSIONS:]:
+        shutil.rmtree(models_dir / VERSIONS_FOLDER / old)
+    return version
+
+
+def _require(folder: Path, name: str, digest: str) -> None:
+    """Refuse a listed file that leads out of the folder, is missing, or differs."""
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
+        raise ArtifactError(f"A card may list files inside its folder only. Received: {name!r}")
+    path = folder / pure
+    if not path.is_file() or hash_file(path) != digest:
+        raise ArtifactError(f"`{name}` must have the SHA-256 that its card gives. Received: not so")
+
+
+def _copy_files(source: Path, target: Path, names: list[str]) -> None:
+    """Copy files one by one, each written beside and renamed, in the order given."""
+    for name in names:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        shutil.copyfile(source / name, part)
+        part.replace(path)
+
+
+def resolve_version(
+    models_dir: Path, version: str | None = None, public_key: bytes | None = None
+) -> ModelFiles:
+    """The files to serve: those `best.json` names, else the latest version whose hashes match.
+
+    With `version`, that kept version and no other. With `public_key` (raw Ed25519, 32 bytes) the
+    card must be signed by it. A folder that holds `best.h5` and no card at all is served from what
+    the `.h5` says of itself.
+
+    Raises:
+        ArtifactError: nothing that can be served is there; the text says why for each place.
+    """
+    if version is not None and not _is_version(version):
+        raise ArtifactError(f"A version is 12 hex digits. Received: {version!r}")
+    reasons = []
+    for folder in _places(models_dir, version):
+        try:
+            return _open_folder(folder, public_key)
+        except ArtifactError as error:
+            reasons.append(str(error))
+            logger.warning("%s is passed over: %s", folder, error)
+    bare = (models_dir / H5_NAME).is_file() and not (models_dir / CARD_NAME).exists()
+    if bare and version is None and public_key is None:
+        return _describe_bare(models_dir / H5_NAME)
+    told = "; ".join(dict.fromkeys(reasons)) or f"no {H5_NAME} and no {CARD_NAME}"
+    raise ArtifactError(f"{models_dir} must hold a model whose hashes match. Received: {told}")
+
+
+def _places(models_dir: Path, version: str | None) -> Iterator[Path]:
+    """Folders to try, the best first, each once."""
+    kept = models_dir / VERSIONS_FOLDER
+    if version is not None:
+        yield kept / version
+        return
+    current = None
+    if (models_dir / CARD_NAME).is_file():
+        try:
+            current = load_card(models_dir)["version"]
+        except ArtifactError as error:
+            logger.warning("%s is passed over: %s", CARD_NAME, error)
+        if current is not None and _is_version(current) and (kept / current).is_dir():
+            yield kept / current
+        if current is not None:
+            yield models_dir
+    yield from (kept / name for name in list_versions(models_dir) if name != current)
+
+
+def _open_folder(folder: Path, public_key: bytes | None) -> ModelFiles:
+    """The files of one folder, if its card is good and its `.h5` has the card's hash."""
+    card = load_card(folder, public_key)
+    digest = card["files"].get(H5_NAME)
+    if not isinstance(digest, str):
+        raise ArtifactError(f"A card must list the SHA-256 of {H5_NAME}. Received: none")
+    _require(folder, H5_NAME, digest)
+    return ModelFiles(
+        folder, folder / H5_NAME, digest, digest[:VERSION_LENGTH], card, public_key is not None
+    )
+
+
+def _describe_bare(h5: Path) -> ModelFiles:
+    """Files of a lone `best.h5`: its card holds what the `.h5` says of itself."""
+    from cspine.model.artifact import read_h5
+
+    digest = hash_file(h5)
+    facts = read_h5(h5).facts
+    version = digest[:VERSION_LENGTH]
+    card = {**facts, "schema_version": SCHEMA_VERSION, "version": version, "files": {}}
+    card["files"] = {H5_NAME: digest}
+    return ModelFiles(h5.parent, h5, digest, version, card)
