@@ -22,7 +22,7 @@ _HEAP, _AROUND = 0.07, 0.16  # standard deviations of the heap of bone and of it
 _BEHIND = (0.20, 0.55)  # where no bone may lie behind a vertebra …
 _BEHIND_ANGLE = 0.9  # … within this angle (rad) of straight back
 _REACH = 0.22  # no part of a vertebra lies farther from its centre
-_CORE = 0.10  # standard deviation of the window that walks to the middle of the bone
+_WALK, _STEPS = 0.11, 6  # standard deviation of the window that settles on the middle, and steps
 _TOUCH = 0.13  # pieces of bone that come this near to the centre belong to the vertebra
 
 _LEAST_SCORE = 0.08  # heap of bone less bone behind; a neck has 0.14 to 0.30
@@ -70,11 +70,12 @@ def find_vertebra(grey: npt.NDArray[np.uint8]) -> Box | None:
     score, row, column = _best_place(bone)
     if score < _LEAST_SCORE:
         return None
+    row, column = _settle(bone, row, column)
     piece = _vertebra_cells(bone, row, column)
     covered, all_bone = piece.sum() / bone.size, (bone > 0.5).sum() / bone.size
     if covered < _LEAST_BONE or all_bone - covered > _MOST_OTHER_BONE:
         return None
-    return _bounding_box(piece, step)
+    return _box_around(row, column, piece, step)
 
 
 @lru_cache(maxsize=8)
@@ -102,16 +103,29 @@ def _best_place(bone: Map) -> tuple[float, float, float]:
     return float(scores[row, column]), 2 * row + 0.5, 2 * column + 0.5
 
 
+def _settle(bone: Map, row: float, column: float) -> tuple[float, float]:
+    """Walk to the middle of the bone nearby (mean shift under a Gaussian window), in cells.
+
+    Unlike the middle of the bone's outline it hardly moves when a thin process or a piece of
+    cartilage appears, or when the picture is turned, resized or windowed anew.
+    """
+    rows, columns = (np.arange(side, dtype=np.float32) for side in bone.shape)
+    sigma = _WALK * max(bone.shape)
+    for _ in range(_STEPS):
+        down = np.exp(-(((rows - row) / sigma) ** 2) / 2)
+        right = np.exp(-(((columns - column) / sigma) ** 2) / 2)
+        per_row, per_column = (bone @ right) * down, (down @ bone) * right
+        row, column = (
+            float(mass @ place / (mass.sum() + 1e-6))
+            for mass, place in ((per_row, rows), (per_column, columns))
+        )
+    return row, column
+
+
 def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool_]:
-    """Which cells, bool (h, w), belong to the vertebra near (row, column)."""
-    side = max(bone.shape)
+    """Which cells, bool (h, w), belong to the vertebra whose middle is (row, column)."""
     rows, columns = np.ogrid[: bone.shape[0], : bone.shape[1]]
-    for _ in range(3):  # mean shift: walk to the middle of the bone nearby
-        away = (rows - row) ** 2 + (columns - column) ** 2
-        weight = bone * np.exp(-away / (2 * (_CORE * side) ** 2))
-        total = weight.sum() + 1e-6
-        row, column = (weight * rows).sum() / total, (weight * columns).sum() / total
-    away = np.sqrt((rows - row) ** 2 + (columns - column) ** 2) / side
+    away = np.hypot(rows - row, columns - column) / max(bone.shape)
     near = (bone > 0.5) & (away < _REACH)
     pieces, _ = ndimage.label(ndimage.binary_dilation(near, np.ones((3, 3))))
     kept = np.unique(pieces[near & (away < _TOUCH)])
@@ -119,9 +133,12 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
     return belongs
 
 
-def _bounding_box(piece: npt.NDArray[np.bool_], step: int) -> Box:
-    """The box, in source pixels, that holds the cells but for the outermost 1 % on each side."""
+def _box_around(row: float, column: float, piece: npt.NDArray[np.bool_], step: int) -> Box:
+    """The box centred on cell (row, column) that holds all but 2 % of the vertebra's cells."""
     rows, columns = np.nonzero(piece)
-    x0, x1 = np.quantile(columns, (0.01, 0.99), method="nearest")
-    y0, y1 = np.quantile(rows, (0.01, 0.99), method="nearest")
-    return Box(int(x0) * step, int(y0) * step, (int(x1) + 1) * step, (int(y1) + 1) * step)
+    half_height = (np.quantile(np.abs(rows - row), 0.98) + 0.5) * step
+    half_width = (np.quantile(np.abs(columns - column), 0.98) + 0.5) * step
+    x, y = (column + 0.5) * step, (row + 0.5) * step
+    return Box(
+        round(x - half_width), round(y - half_height), round(x + half_width), round(y + half_height)
+    )
