@@ -1,0 +1,130 @@
+"""The points of the report's curves, with bands by bootstrap over patients. It draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.evaluate import ranking as rk
+from cspine.evaluate.interval import wilson_interval
+from cspine.evaluate.metrics import BINS, check_scores
+from cspine.evaluate.resampling import draw_weights, group_codes
+
+GRID = np.linspace(0.0, 1.0, 201)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve (P,) and its 95 % band (P,); the band is NaN where there is none. All in 0..1."""
+
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Per bin of equal mass (B,): mean probability, share of fractures, its interval, slices."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    counts: np.ndarray
+
+
+def roc_curve(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray | None = None,
+    resamples: int = 400,
+    seed: int = 0,
+) -> Curve:
+    """Return sensitivity over the false-positive rate, at 201 even rates.
+
+    Arguments are those of `compute_metrics`; both classes must be there.
+    """
+
+    def read(ranking: rk.Ranking, row: int) -> np.ndarray:
+        return _steps_up(ranking.false_positive_rate[row], ranking.sensitivity[row])
+
+    return _banded(labels, probabilities, groups, resamples, seed, read)
+
+
+def precision_recall_curve(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray | None = None,
+    resamples: int = 400,
+    seed: int = 0,
+) -> Curve:
+    """Return precision over recall, at 201 even recalls: that of the highest threshold reaching it.
+
+    Arguments are those of `compute_metrics`; both classes must be there.
+    """
+
+    def read(ranking: rk.Ranking, row: int) -> np.ndarray:
+        called = ranking.hits[row] + ranking.alarms[row]
+        precision = np.divide(
+            ranking.hits[row], called, out=np.full_like(called, np.nan), where=called > 0
+        )
+        recall = ranking.sensitivity[row]
+        at = np.searchsorted(recall, np.maximum(GRID, 1e-9) - 1e-12)
+        return precision[np.minimum(at, len(recall) - 1)]
+
+    return _banded(labels, probabilities, groups, resamples, seed, read)
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
+    """Return 15 bins of equal mass (fewer where there are fewer slices), with Wilson intervals."""
+    labels, probabilities = check_scores(labels, probabilities)
+    order = np.argsort(probabilities, kind="stable")
+    bins = [part for part in np.array_split(order, BINS) if len(part)]
+    observed = np.array([labels[part].mean() for part in bins])
+    counts = np.array([len(part) for part in bins])
+    ends = [wilson_interval(s, int(n)) for s, n in zip(observed, counts, strict=True)]
+    return Reliability(
+        np.array([probabilities[part].mean() for part in bins]),
+        observed,
+        np.array([end.low for end in ends]),
+        np.array([end.high for end in ends]),
+        counts,
+    )
+
+
+def confusion(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
+    """Return int (2, 2): truth by row, answer by column, both in the order of CLASS_NAMES."""
+    cells = 2 * np.asarray(labels, np.int64) + np.asarray(called, np.int64)
+    return np.bincount(cells, minlength=4).reshape(2, 2)
+
+
+def _steps_up(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the highest `y` reached at each rate of GRID, joined by straight lines between."""
+    last = np.append(x[1:] > x[:-1], True)  # the top of each upright
+    return np.interp(GRID, x[last], y[last])
+
+
+def _banded(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray | None,
+    resamples: int,
+    seed: int,
+    read: Callable[[rk.Ranking, int], np.ndarray],
+) -> Curve:
+    """Return what `read` gives for all slices, with the band of what it gives for resamples."""
+    labels, probabilities = check_scores(labels, probabilities)
+    value = read(rk.rank(labels, probabilities, np.ones((1, len(labels)))), 0)
+    drawn = []
+    for weights in draw_weights(group_codes(groups, len(labels)), resamples, seed):
+        both = (weights @ labels > 0) & (weights @ (1 - labels) > 0)
+        ranking = rk.rank(labels, probabilities, weights[both])
+        drawn += [read(ranking, row) for row in range(int(both.sum()))]
+    none = np.full_like(value, np.nan)
+    if len(drawn) < 2:
+        return Curve(GRID, value, none, none)
+    low, high = np.nanquantile(np.array(drawn), [0.025, 0.975], axis=0)
+    return Curve(GRID, value, low, high)

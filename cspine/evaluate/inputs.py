@@ -1,0 +1,210 @@
+"""What a report is made of, and its form on disk, from which the page can be built again.
+
+`inputs.json` beside the page holds it all but the card: scores as numbers, pictures as PNG. It
+knows no model and no page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cspine.core.errors import ArtifactError
+from cspine.core.labels import FRACTURE
+from cspine.evaluate.interval import Interval
+
+INPUTS_FILE = "inputs.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """The shipped model's answers on one split; every array is (N,).
+
+    Fields:
+        name: "train", "validation", "test" or "out-of-fold".
+        labels: int, 1 is fracture.
+        probabilities: calibrated P(fracture), float 0..1; NaN where no vertebra was found.
+        groups: patient of each slice, str.
+        widths_mm: the fracture's width, NaN for none; None where no width is known at all.
+        predictions: "fracture", "normal" or "uncertain"; None where not asked for.
+        in_distribution: bool; None where not asked for.
+    """
+
+    name: str
+    labels: np.ndarray
+    probabilities: np.ndarray
+    groups: np.ndarray
+    widths_mm: np.ndarray | None = None
+    predictions: Sequence[str] | None = None
+    in_distribution: np.ndarray | None = None
+
+    def scored(self) -> SplitScores:
+        """Return the slices that have a probability."""
+        known = np.isfinite(np.asarray(self.probabilities, np.float64))
+
+        def pick(values: Any) -> Any:
+            return None if values is None else np.asarray(values)[known]
+
+        return SplitScores(
+            self.name,
+            pick(self.labels),
+            pick(self.probabilities),
+            pick(self.groups),
+            pick(self.widths_mm),
+            pick(self.predictions),
+            pick(self.in_distribution),
+        )
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One slice that the model got wrong.
+
+    `image` uint8 (H, W); `heatmap` uint8 (H, W) or None; `truth` and `prediction` class words;
+    `probability` 0..1; `detail` more words, such as the fracture's type and width.
+    """
+
+    name: str
+    truth: str
+    prediction: str
+    probability: float
+    image: np.ndarray
+    heatmap: np.ndarray | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that a report shows beside the card.
+
+    Fields:
+        card: the model card; `metrics` {split: {metric: {value, low, high}}} is shown as it is.
+        splits: the shipped model's answers, for the curves; the last of them in the order train,
+            validation, out-of-fold, test is the one the curves are drawn from.
+        candidates: architecture → split → metric → {value, low, high}, for the published table.
+        leaderboard: a row for each candidate, as in leaderboard.csv.
+        histories: candidate → series ("loss", "val_loss", …) → a value for each epoch.
+        mistakes: the worst first; the first ten are shown.
+        audit: the data audit as JSON values, or None.
+        ideal_by_width: band name → {value, low, high}: the ideal observer's AUROC (phantoms).
+        title: of the page.
+        proposal: for a site's own images: the threshold chosen anew, as JSON values, or None.
+    """
+
+    card: Mapping[str, Any]
+    splits: Sequence[SplitScores] = ()
+    candidates: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    leaderboard: Sequence[Mapping[str, Any]] = ()
+    histories: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    mistakes: Sequence[Mistake] = ()
+    audit: Mapping[str, Any] | None = None
+    ideal_by_width: Mapping[str, Any] = field(default_factory=dict)
+    title: str = "Training report"
+    proposal: Mapping[str, Any] | None = None
+
+
+def worst_mistakes(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, count: int = 10
+) -> np.ndarray:
+    """Return the indices of the slices on the wrong side of `threshold`, the furthest off first."""
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    wrong = (probabilities >= threshold) != (labels == FRACTURE)
+    wrong &= np.isfinite(probabilities)
+    distance = np.abs(probabilities - labels)
+    order = np.argsort(-np.where(wrong, distance, -1.0), kind="stable")
+    return order[: min(count, int(wrong.sum()))]
+
+
+def save_inputs(path: Path, inputs: ReportInputs) -> None:
+    """Write everything but the card to `path` as JSON, beside it first, then renamed."""
+    parts: dict[str, Any] = {"schema": SCHEMA}
+    for name in ("candidates", "leaderboard", "histories", "audit", "ideal_by_width", "proposal"):
+        parts[name] = plain(getattr(inputs, name))
+    parts["title"] = inputs.title
+    parts["splits"] = [plain(vars(split)) for split in inputs.splits]
+    parts["mistakes"] = [_mistake_parts(mistake) for mistake in inputs.mistakes]
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(parts, allow_nan=False), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def load_inputs(path: Path, card: Mapping[str, Any]) -> ReportInputs:
+    """Return the inputs that `save_inputs` wrote, with `card`.
+
+    Raises:
+        ArtifactError: the file is missing, damaged or of another schema.
+    """
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        if parts.pop("schema") != SCHEMA:
+            raise ValueError
+        parts["splits"] = [_read_split(split) for split in parts["splits"]]
+        parts["mistakes"] = [_read_mistake(mistake) for mistake in parts["mistakes"]]
+        return ReportInputs(card=card, **parts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ArtifactError(
+            f"`{path}` must hold the report's inputs. Received: none that can be read. "
+            "Train again, or run `python -m cspine evaluate`."
+        ) from None
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON values: arrays as lists, Interval as its parts, NaN as None."""
+    if isinstance(value, Interval):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return value.as_posix()
+    return value
+
+
+def _read_split(parts: dict[str, Any]) -> SplitScores:
+    arrays = {
+        "labels": np.int64, "probabilities": np.float64, "groups": str, "widths_mm": np.float64,
+        "in_distribution": bool,
+    }  # fmt: skip
+    read = {
+        name: None if parts[name] is None else np.array(parts[name], dtype=kind)
+        for name, kind in arrays.items()
+    }
+    return SplitScores(parts["name"], predictions=parts["predictions"], **read)
+
+
+def _mistake_parts(mistake: Mistake) -> dict[str, Any]:
+    parts = {**vars(mistake), "probability": plain(float(mistake.probability))}
+    for name in ("image", "heatmap"):
+        if parts[name] is not None:
+            parts[name] = base64.b64encode(_png(parts[name])).decode("ascii")
+    return parts
+
+
+def _read_mistake(parts: dict[str, Any]) -> Mistake:
+    for name in ("image", "heatmap"):
+        if parts[name] is not None:
+            data = base64.b64decode(parts[name])
+            parts[name] = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"))
+    return Mistake(**parts)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()

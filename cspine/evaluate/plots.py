@@ -1,0 +1,183 @@
+"""The report's figures as inline SVG that follows the page's light or dark colours.
+
+Matplotlib's Agg-free SVG backend draws; text stays text, and a few marker colours are then replaced
+by CSS variables of the page. It knows curves, not models.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from cspine.core.labels import CLASS_NAMES
+from cspine.evaluate.curves import Curve, Reliability
+from cspine.evaluate.interval import Interval
+from cspine.evaluate.metrics import WidthBand
+
+# Drawn in these, then turned into the page's variables, so that one drawing suits both modes.
+INK, GRID, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404"
+VARIABLES = {INK: "--ink", GRID: "--line", BLUE: "--blue", ORANGE: "--orange"}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "axes.titlesize": 11,
+}
+SQUARE, WIDE = (4.6, 4.2), (6.4, 3.8)
+
+
+def plot_roc(curve: Curve, auroc: Interval) -> str:
+    """Return the ROC curve with its band as SVG."""
+    with rc_context(STYLE):
+        figure, (axes,) = _figure(SQUARE)
+        _draw_curve(axes, curve, f"AUROC {auroc.value:.3f}")
+        axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
+        _finish(axes, "1 − specificity", "sensitivity")
+        return _to_svg(figure, "roc")
+
+
+def plot_precision_recall(curve: Curve, auprc: Interval, share: float) -> str:
+    """Return the precision–recall curve with its band; `share` of fractures is chance."""
+    with rc_context(STYLE):
+        figure, (axes,) = _figure(SQUARE)
+        _draw_curve(axes, curve, f"AUPRC {auprc.value:.3f}")
+        axes.plot([0, 1], [share, share], color=GRID, linestyle="--", linewidth=1)
+        _finish(axes, "recall (sensitivity)", "precision")
+        return _to_svg(figure, "pr")
+
+
+def plot_reliability(bins: Reliability, ece: Interval) -> str:
+    """Return observed share of fractures over predicted probability, bins of equal mass."""
+    with rc_context(STYLE):
+        figure, (axes,) = _figure(SQUARE)
+        axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
+        spread = np.stack([bins.observed - bins.low, bins.high - bins.observed]).clip(0)
+        axes.errorbar(
+            bins.predicted, bins.observed, spread, fmt="o-", color=BLUE, markersize=5,
+            linewidth=1.2, label=f"ECE {ece.value:.3f}",
+        )  # fmt: skip
+        _finish(axes, "predicted probability", "observed share of fractures")
+        return _to_svg(figure, "reliability")
+
+
+def plot_confusion(cells: np.ndarray) -> str:
+    """Return the confusion matrix, int (2, 2): truth by row, answer by column."""
+    with rc_context({**STYLE, "axes.grid": False}):
+        figure, (axes,) = _figure((4.2, 3.4))
+        shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
+        for row in range(2):
+            for column in range(2):
+                axes.barh(
+                    row, 0.96, height=0.96, left=column - 0.48, linewidth=0,
+                    color=BLUE if row == column else ORANGE, alpha=0.15 + 0.6 * shares[row, column],
+                )  # fmt: skip
+                words = f"{cells[row, column]}\n{100 * shares[row, column]:.1f} %"
+                axes.text(column, row, words, ha="center", va="center", fontsize=13)
+        axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=CLASS_NAMES, yticklabels=CLASS_NAMES)
+        axes.set(
+            xlabel="answer at the threshold", ylabel="truth", xlim=(-0.5, 1.5), ylim=(1.5, -0.5)
+        )
+        axes.tick_params(length=0)
+        return _to_svg(figure, "confusion")
+
+
+def plot_widths(bands: Sequence[WidthBand], ideal: Mapping[str, Interval]) -> str:
+    """Return sensitivity at the threshold and AUROC by fracture width, the ideal's beside."""
+    with rc_context(STYLE):
+        figure, (axes,) = _figure(WIDE)
+        places = np.arange(len(bands))
+        _points(axes, places - 0.09, [b.auroc for b in bands], BLUE, "o-", "AUROC")
+        _points(axes, places + 0.09, [b.sensitivity for b in bands], ORANGE, "s-", "sensitivity")
+        known = [(p, ideal[b.name]) for p, b in zip(places, bands, strict=True) if b.name in ideal]
+        if known:
+            _points(axes, [p for p, _ in known], [i for _, i in known], INK, "D:", "ideal AUROC")
+        axes.set_xticks(places, [f"{b.name}\nn = {b.fractures}" for b in bands], fontsize=9.5)
+        axes.set(ylim=(0, 1.03), xlabel="fracture width")
+        axes.legend(loc="lower right", ncols=3)
+        return _to_svg(figure, "widths")
+
+
+def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
+    """Return learning curves: a panel for each quantity, training and validation in each."""
+    wanted = ("loss", "auroc", "auc", "accuracy")
+    bases = list(dict.fromkeys(key.removeprefix("val_") for key in series))
+    bases = ([b for b in wanted if b in bases] or bases)[:2]
+    with rc_context(STYLE):
+        figure, panels = _figure(WIDE if len(bases) > 1 else SQUARE, len(bases))
+        for axes, base in zip(panels, bases, strict=True):
+            for key, colour, style, label in (
+                (base, BLUE, "-", "training"), ("val_" + base, ORANGE, "--", "validation"),
+            ):  # fmt: skip
+                values = [np.nan if value is None else value for value in series.get(key, ())]
+                if values:
+                    axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label)
+            axes.set(xlabel="epoch", title=base)
+            axes.legend()
+        return _to_svg(figure, "history-" + name)
+
+
+def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(size, layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, list(np.atleast_1d(figure.subplots(1, panels)))
+
+
+def _draw_curve(axes: Axes, curve: Curve, label: str) -> None:
+    if np.isfinite(curve.low).any():
+        axes.fill_between(curve.x, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
+    axes.plot(curve.x, curve.y, color=BLUE, label=label)
+
+
+def _points(
+    axes: Axes, places: Sequence[float] | np.ndarray, figures: Sequence[Interval], colour: str,
+    style: str, label: str,
+) -> None:  # fmt: skip
+    values = np.array([figure.value for figure in figures])
+    ends = np.array([[f.value - f.low, f.high - f.value] for f in figures]).T.clip(0)
+    axes.errorbar(
+        places, values, np.nan_to_num(ends), fmt=style, color=colour, markersize=5, linewidth=1.2,
+        label=label,
+    )  # fmt: skip
+
+
+def _finish(axes: Axes, across: str, up: str) -> None:
+    axes.set(xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.legend(loc="best")
+
+
+def _to_svg(figure: Figure, name: str) -> str:
+    """Return the figure as an SVG element without size, fixed ids, or colours of its own."""
+    stream = io.StringIO()
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
+    # An id that nothing refers to would stand once in every figure of the page.
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
