@@ -15,13 +15,14 @@ from cspine.core.errors import ImageError, UnsupportedImageError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-_PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PNG_KEPT = (b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _EXIF_ORIENTATION = 0x0112
 
 _SOS, _EOI = 0xDA, 0xD9
 _STANDALONE = (0x01, *range(0xD0, 0xD9))  # TEM, RSTn, SOI: markers with no length
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC lie among the SOFn markers
 _JPEG_LS_FRAME = 0xF7
+_MAX_SCANS = 32  # encoders write about 10
 _KEPT_APPLICATION = (0xE0, 0xEE)  # JFIF and Adobe: they say how colours are coded
 
 
@@ -46,22 +47,24 @@ def read_png(data: bytes) -> Container:
         UnsupportedImageError: the file is an animated PNG.
         ImageError: the chunks are truncated or out of order, or the size is zero.
     """
-    kept, orientation = [PNG_SIGNATURE], 1
-    header: tuple[int, int, int] | None = None
-    for name, start, end in _png_chunks(data):
+    chunks = _png_chunks(data)
+    name, start, end = next(chunks)
+    if name != b"IHDR" or end - start != 13:
+        raise ImageError("A PNG must begin with an IHDR chunk of 13 bytes. Received: another chunk")
+    width, height, bit_depth = struct.unpack_from(">IIB", data, start)
+    if not width or not height:
+        raise ImageError(f"A PNG must have pixels. Received: {width} × {height}")
+    kept, orientation = [data[: end + 4]], 1
+    for name, start, end in chunks:
         if name == b"acTL":
             raise UnsupportedImageError("A PNG must hold one frame. Received: an animated PNG")
-        if name == b"IHDR" and header is None and end - start == 13:
-            header = struct.unpack_from(">IIB", data, start)
-        elif name == b"eXIf":
+        if name == b"IHDR":
+            raise ImageError("A PNG must have one IHDR chunk. Received: several")
+        if name == b"eXIf":
             orientation = read_orientation(data[start:end])
-        elif header is None:
-            raise ImageError("A PNG must begin with its IHDR chunk. Received: another chunk first")
-        if name in _PNG_KEPT:
+        elif name in _PNG_KEPT:
             kept.append(data[start - 8 : end + 4])
-    if header is None or 0 in header[:2]:
-        raise ImageError("A PNG must have a size of at least 1 × 1. Received: no such header")
-    return Container(*header, orientation, b"".join(kept))
+    return Container(width, height, bit_depth, orientation, b"".join(kept))
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -104,18 +107,32 @@ def read_jpeg(data: bytes) -> Container:
             raise UnsupportedImageError("A JPEG must hold one picture. Received: an MPO file")
         if marker == 0xE1 and content.startswith(b"Exif\0\0"):
             orientation = read_orientation(content[6:])
-        frame = frame or parse_frame(marker, content)
+        found = parse_frame(marker, content)
+        if found and frame:
+            raise ImageError("A JPEG must have one frame header. Received: several")
+        frame = found or frame
         if marker == _SOS:
+            _check_scans(data, start - 4)
             kept.append(data[start - 4 :])
         elif not 0xE0 <= marker <= 0xEF or marker in _KEPT_APPLICATION:
             kept.append(data[start - 4 : end])
     if frame is None or 0 in (frame.height, frame.width):
-        raise ImageError("A JPEG must have a size of at least 1 × 1. Received: no such header")
+        raise ImageError("A JPEG must have pixels. Received: no frame header, or one with none")
     if frame.marker not in (0xC0, 0xC1, 0xC2) or frame.bit_depth != 8:
         raise UnsupportedImageError(
             "A JPEG must be baseline or progressive with 8 bits. Received: another process"
         )
+    # Each 8 × 8 block takes a bit at least; libjpeg fills what is missing with grey, silently.
+    if len(data) * 8 < -(-frame.width // 8) * -(-frame.height // 8):
+        raise ImageError("The JPEG file must be whole. Received: too little data for its size")
     return Container(frame.width, frame.height, frame.bit_depth, orientation, b"".join(kept))
+
+
+def _check_scans(data: bytes, start: int) -> None:
+    """Raise where a progressive JPEG has absurdly many scans, each a pass over all its pixels."""
+    count = data.count(bytes((0xFF, _SOS)), start)
+    if count > _MAX_SCANS:
+        raise ImageError(f"A JPEG must have at most {_MAX_SCANS} scans. Received: {count}")
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

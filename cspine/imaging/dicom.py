@@ -94,19 +94,21 @@ def _read_format(attributes: Attributes, limits: Limits) -> PixelFormat:
         raise ImageError(f"A DICOM slice must have pixels. Received: {columns} × {rows}")
     limits.check_pixels(rows, columns)
     allocated = attributes.unsigned("BitsAllocated")
-    stored = attributes.unsigned("BitsStored") or allocated
+    stored = attributes.unsigned("BitsStored")
     high_bit = attributes.unsigned("HighBit")
-    if allocated not in (8, 16) or stored is None or stored > allocated:
+    if allocated not in (8, 16) or stored is None or not 1 <= stored <= allocated:
         raise UnsupportedImageError(
-            "A DICOM slice must have 8 or 16 bits allocated and no more stored. "
+            "A DICOM slice must have 8 or 16 bits allocated and 1 to as many stored. "
             f"Received: {allocated} and {stored}"
         )
     if high_bit not in (None, stored - 1):
         raise UnsupportedImageError(
             f"`HighBit` must be `BitsStored` − 1, that is {stored - 1}. Received: {high_bit}"
         )
-    is_signed = attributes.unsigned("PixelRepresentation") == 1
-    return PixelFormat(rows, columns, allocated, stored, is_signed)
+    representation = attributes.unsigned("PixelRepresentation")
+    if representation not in (0, 1):
+        raise ImageError(f"`PixelRepresentation` must be 0 or 1. Received: {representation}")
+    return PixelFormat(rows, columns, allocated, stored, is_signed=representation == 1)
 
 
 def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -> HuArray:

@@ -1,0 +1,31 @@
+"""Every hostile file is an ImageError in words, leaves no trace, and costs bounded memory."""
+
+import resource
+
+import pytest
+from hostile_samples import CT, HOSTILE, JPEG, PNG
+
+from cspine.core.errors import ImageError
+from cspine.imaging.decode import decode_image
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file_is_an_image_error(name, capfd, recwarn):
+    with pytest.raises(ImageError, match=r"Received: ") as caught:
+        decode_image(HOSTILE[name])
+    assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 250
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+
+
+def test_there_are_enough_and_their_sources_are_good():
+    assert len(HOSTILE) >= 60
+    for good in (PNG, JPEG, CT):
+        assert decode_image(good).grey.shape == (64, 64)
+
+
+def test_memory_stays_bounded():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for data in HOSTILE.values():
+        with pytest.raises(ImageError):
+            decode_image(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # KiB
