@@ -1,0 +1,56 @@
+"""How long one prediction may still take, and whether anybody still waits for it.
+
+The road of a request asks at each stage, so that late work and work for a vanished client is
+dropped before it costs more. Knows nothing of HTTP: `is_wanted` is whatever the caller says.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cspine.core.errors import OverloadedError
+
+
+class UnwantedError(Exception):
+    """Nobody waits for the answer any more; there is no one to tell."""
+
+
+def late_error() -> OverloadedError:
+    """Return the error for work that did not end within its budget."""
+    return OverloadedError("The prediction did not end within its deadline. Try again.")
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`deadline_s` is on the clock of `time.monotonic`; `is_wanted` tells of a vanished client."""
+
+    deadline_s: float = math.inf
+    is_wanted: Callable[[], bool] = _always
+
+    @classmethod
+    def of(cls, seconds: float, is_wanted: Callable[[], bool] = _always) -> Budget:
+        """Return the budget that ends `seconds` from now."""
+        return cls(time.monotonic() + seconds, is_wanted)
+
+    def remaining_s(self) -> float | None:
+        """Return the seconds left, None for no end.
+
+        Raises:
+            OverloadedError: none are left.
+            UnwantedError: nobody waits any more.
+        """
+        if not self.is_wanted():
+            raise UnwantedError
+        if math.isinf(self.deadline_s):
+            return None
+        left = self.deadline_s - time.monotonic()
+        if left <= 0:
+            raise late_error()
+        return left

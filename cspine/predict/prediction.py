@@ -1,0 +1,70 @@
+"""The answer for one image, and its form as plain JSON values. Knows no image, model or HTTP."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cspine.imaging.preprocess import encode_png
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said about one image.
+
+    Fields:
+        prediction: `fracture`, `normal` or `uncertain`.
+        probability: calibrated P(fracture), 0–1; None where there is no crop to judge.
+        threshold: the probability from which the answer leans to `fracture`, 0–1.
+        in_distribution: whether the image looks like the training images.
+        region: the crop as (x0, y0, x1, y1) in source pixels, x1 and y1 exclusive; None without.
+        architecture, version: the model that answered.
+        warnings: sentences for the user.
+        heatmap: uint8 (H, W) of the source's size, 255 where the evidence is strongest; only where
+            it was asked for and a crop exists.
+        kind: `png`, `jpeg`, `dicom` or `array`.
+        series_uid: the study's SeriesInstanceUID, DICOM only, for joining slices.
+        grey: uint8 (H, W), the picture that was judged; only where an explanation was asked for.
+    """
+
+    prediction: str
+    probability: float | None
+    threshold: float
+    in_distribution: bool
+    region: tuple[int, int, int, int] | None
+    architecture: str
+    version: str
+    warnings: tuple[str, ...] = ()
+    heatmap: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
+    kind: str = "array"
+    series_uid: str | None = None
+    grey: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pixels that keeping this prediction keeps alive."""
+        return sum(a.nbytes for a in (self.heatmap, self.grey) if a is not None)
+
+    def to_dict(self, pictures: Collection[str] = ()) -> dict[str, Any]:
+        """Return the contract's answer as JSON values.
+
+        `pictures` are those to add, of `heatmap` and `image`, each as a base64 8-bit grey PNG.
+        """
+        answer: dict[str, Any] = {
+            "prediction": self.prediction,
+            "probability": self.probability,
+            "threshold": self.threshold,
+            "in_distribution": self.in_distribution,
+            "region": None if self.region is None else list(self.region),
+            "model": {"architecture": self.architecture, "version": self.version},
+            "warnings": list(self.warnings),
+        }
+        for name, pixels in (("heatmap", self.heatmap), ("image", self.grey)):
+            if name in pictures and pixels is not None:
+                answer[name] = base64.b64encode(encode_png(pixels)).decode("ascii")
+        return answer

@@ -1,0 +1,233 @@
+"""From the bytes of one image to a Prediction: decode, crop, infer, decide, explain.
+
+A predictor is immutable and serves many threads at once: decoding runs on the callers' own threads,
+at most one a core, and inference on the engine's streams, so no lock is held around either. It
+knows one model; which one is served, and when that changes, is the business of `serve`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cspine.decide.image_checks import check_image
+from cspine.decide.policy import DecisionPolicy
+from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
+from cspine.imaging.preprocess import Crop, preprocess
+from cspine.model.artifact import ModelFiles, read_h5, resolve_version
+from cspine.model.engine import Engine, EngineOutput
+from cspine.model.explain import heatmap
+from cspine.predict.budget import Budget, late_error
+from cspine.predict.prediction import Prediction
+
+Observe = Callable[[str, float], None]
+
+NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
+STRANGE = "The image does not look like the images that the model learned from."
+ABSTAINED = "The probability is too close to call at the model's confidence level."
+
+
+def _ignore(stage: str, seconds: float) -> None:
+    """The observer of those who measure nothing."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One image on its way to the engine; `reason` says in words why it is no neck CT, if so."""
+
+    image: DecodedImage
+    crop: Crop | None
+    reason: str | None
+
+
+def choose_precision(card: Mapping[str, Any], asked: str) -> str:
+    """Return the precision to run in: the one asked for, or for `auto` what training proved."""
+    if asked != "auto":
+        return asked
+    return str(card.get("precision", {}).get("chosen", "f32"))
+
+
+class Predictor:
+    """One loaded model and the road to its answers.
+
+    Args:
+        engine: runs the network; `submit` returns a future of one output.
+        policy: turns logit and embedding into an answer.
+        card: the model card, a plain dict.
+        limits: bytes and pixels that one image may have.
+        observe: called with (stage, seconds) for `queue`, `decode` and `inference`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy: DecisionPolicy,
+        card: Mapping[str, Any],
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        observe: Observe = _ignore,
+    ) -> None:
+        self.engine = engine
+        self.policy = policy
+        self.card = card
+        self.limits = limits
+        self.version = str(card["version"])
+        self.architecture = str(card["architecture"])
+        self._view, self._image_size = str(card["view"]), int(card["image_size"])
+        self._notes = (str(card["note"]),) if card.get("note") else ()
+        self._observe = observe
+        self._decoders = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+    @classmethod
+    def load(
+        cls,
+        models_dir: Path,
+        precision: str = "auto",
+        streams: int | None = None,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        observe: Observe = _ignore,
+    ) -> Predictor:
+        """Load the newest version of `models_dir` whose hashes match.
+
+        Raises:
+            ArtifactError: there is no model, or none that may be loaded.
+        """
+        return cls.from_files(resolve_version(models_dir), precision, streams, limits, observe)
+
+    @classmethod
+    def from_files(
+        cls,
+        files: ModelFiles,
+        precision: str = "auto",
+        streams: int | None = None,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        observe: Observe = _ignore,
+    ) -> Predictor:
+        """Load the model of these files and run it once.
+
+        Raises:
+            ArtifactError: a file is damaged or not one that may be loaded.
+        """
+        contents = read_h5(files.h5)
+        policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
+        engine = Engine.load(files, choose_precision(files.card, precision), streams)
+        return cls(engine, policy, files.card, limits, observe)
+
+    def predict(
+        self,
+        data: bytes,
+        explain: bool = False,
+        budget: Budget = Budget(),  # noqa: B008 (frozen)
+    ) -> Prediction:
+        """Return the answer for the bytes of a PNG, JPEG or DICOM file.
+
+        Raises:
+            ImageError: the bytes are no image that is read.
+            OverloadedError: the budget ran out.
+        """
+        return self._answer(lambda: decode_image(data, self.limits), explain, budget)
+
+    def predict_pixels(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        explain: bool = False,
+        budget: Budget = Budget(),  # noqa: B008 (frozen)
+    ) -> Prediction:
+        """Return the answer for uint8 pixels (H, W) or (H, W, 3); otherwise as `predict`."""
+        self.limits.check_pixels(*pixels.shape[:2])
+        return self._answer(lambda: image_from_array(pixels), explain, budget)
+
+    def predict_many(self, items: Sequence[bytes], explain: bool = False) -> list[Prediction]:
+        """Return the answers for several files, in their order; the first bad one raises."""
+        return [self.predict(data, explain) for data in items]
+
+    def _answer(
+        self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
+    ) -> Prediction:
+        with self._decoder_slot(budget):
+            prepared = self._timed("decode", lambda: self._prepare(decode()))
+        if prepared.crop is None:
+            return self._without_crop(prepared, explain)
+        left_s = budget.remaining_s()
+        future = self.engine.submit(prepared.crop.image)
+        try:
+            output = self._timed("inference", lambda: future.result(left_s))
+        except FutureTimeoutError:
+            future.cancel()
+            raise late_error() from None
+        return self._with_crop(prepared, prepared.crop, output, explain)
+
+    def _prepare(self, image: DecodedImage) -> _Prepared:
+        crop = preprocess(image.grey, self._view, self._image_size)
+        return _Prepared(image, crop, check_image(image.grey, image.is_colour))
+
+    def _without_crop(self, prepared: _Prepared, explain: bool) -> Prediction:
+        warnings = (*self._notes, *prepared.image.warnings, prepared.reason or NO_VERTEBRA)
+        return self._build(prepared, "uncertain", None, False, None, warnings, None, explain)
+
+    def _with_crop(
+        self, prepared: _Prepared, crop: Crop, output: EngineOutput, explain: bool
+    ) -> Prediction:
+        decision = self.policy.decide(
+            np.atleast_1d(output.logit),
+            np.atleast_2d(output.embedding),
+            np.array([prepared.reason is None]),
+        )
+        known, word = bool(decision.in_distribution[0]), decision.prediction[0]
+        reasons = (prepared.reason or STRANGE,) if not known else ()
+        if known and word == "uncertain":
+            reasons = (ABSTAINED,)
+        shape = prepared.image.grey.shape
+        region = crop.region.clip_to(*shape)
+        heat = heatmap(output, crop.region, shape) if explain else None
+        warnings = (*self._notes, *prepared.image.warnings, *reasons)
+        box = (region.x0, region.y0, region.x1, region.y1)
+        probability = float(decision.probability[0])
+        return self._build(prepared, word, probability, known, box, warnings, heat, explain)
+
+    def _build(
+        self,
+        prepared: _Prepared,
+        word: str,
+        probability: float | None,
+        known: bool,
+        box: tuple[int, int, int, int] | None,
+        warnings: tuple[str, ...],
+        heat: npt.NDArray[np.uint8] | None,
+        explain: bool,
+    ) -> Prediction:
+        image = prepared.image
+        return Prediction(
+            word, probability, self.policy.threshold.value, known, box, self.architecture,
+            self.version, warnings, heat, image.kind, image.series_uid,
+            image.grey if explain else None,
+        )  # fmt: skip
+
+    @contextmanager
+    def _decoder_slot(self, budget: Budget) -> Iterator[None]:
+        """Hold one of the decoding slots, and observe how long it took to get it."""
+        start = time.perf_counter()
+        if not self._decoders.acquire(timeout=budget.remaining_s()):
+            raise late_error()
+        try:
+            self._observe("queue", time.perf_counter() - start)
+            budget.remaining_s()
+            yield
+        finally:
+            self._decoders.release()
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self._observe(stage, time.perf_counter() - start)

@@ -1,0 +1,106 @@
+"""Who gets in: a bounded number of predictions at once, API keys, and a rate for each key.
+
+Knows counts, keys and clocks; not what a prediction is.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cspine.core.errors import OverloadedError
+
+
+class Admission:
+    """A bounded number of places; who finds none is told so at once, never queued."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._taken = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def taken(self) -> int:
+        """Return the number of places taken now."""
+        return self._taken
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the next one would be refused."""
+        return self._taken >= self._places
+
+    def close(self) -> None:
+        """Refuse everybody from now on; those who are in stay."""
+        self._closed = True
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one place.
+
+        Raises:
+            OverloadedError: all are taken, or the service is stopping.
+        """
+        if self._closed:
+            raise OverloadedError("The service is stopping. Try again in a few seconds.", 5)
+        with self._lock:
+            if self.is_full:
+                raise OverloadedError(
+                    f"The service holds as many predictions as it accepts, {self._places}. "
+                    "Try again in a second."
+                )
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken -= 1
+
+
+class Keys:
+    """The API keys, compared in constant time; with none, everybody may call."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._keys = [key.encode() for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def find(self, sent: str) -> int | None:
+        """Return the index of the key that was sent, None for no key of ours."""
+        found = None
+        for index, key in enumerate(self._keys):  # all of them, always: no early end to time
+            if hmac.compare_digest(key, sent.encode()):
+                found = index
+        return found
+
+
+class Rate:
+    """A token bucket for each caller: `per_s` tokens a second, at most one second's worth kept.
+
+    Args:
+        per_s: tokens a second; None lets everything through.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, per_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[int, tuple[float, float]] = {}  # caller: tokens, when counted
+
+    def take(self, caller: int) -> float:
+        """Take one token; return 0, or the seconds to wait where there is none."""
+        if self._per_s is None:
+            return 0.0
+        most = max(self._per_s, 1.0)
+        with self._lock:
+            now = self._clock()
+            tokens, counted = self._buckets.get(caller, (most, now))
+            tokens = min(most, tokens + (now - counted) * self._per_s)
+            enough = tokens >= 1.0
+            self._buckets[caller] = (tokens - 1.0 if enough else tokens, now)
+            return 0.0 if enough else (1.0 - tokens) / self._per_s

@@ -1,0 +1,270 @@
+"""Fetch an image from a stranger's URL, without ever being led into the host's own network.
+
+`urls.py` says what may be dialled. Here: the name is resolved once, every answer must be public,
+and the checked address itself is dialled, by urllib3's connections, which keep Host, SNI and the
+certificate's name. A deadline for the whole fetch closes the connection under whatever waits on it,
+so that no drip stretches it. Knows nothing of images; errors hold neither what was fetched nor any
+address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
+
+from cspine.core.errors import (
+    FetchError,
+    FetchTimeoutError,
+    ImageTooLargeError,
+    UrlNotAllowedError,
+)
+from cspine.serve.urls import AllowList, Target, follow_redirect, is_public, parse_url
+
+MAX_REDIRECTS = 3
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_CHUNK_BYTES = 64 * 1024
+_HEADERS = {
+    "Accept": "image/png, image/jpeg, application/dicom",
+    "Accept-Encoding": "identity",
+    "User-Agent": "cspine",
+    "Connection": "close",
+}
+_DIALLED = 3  # addresses of one name that are tried
+_RESOLVERS = 16  # names being resolved at once; getaddrinfo cannot be interrupted
+
+Resolve = Callable[[str, int], list[str]]
+
+
+def resolve_name(host: str, port: int) -> list[str]:
+    """Return every address of `host`, as the system resolves it.
+
+    Raises:
+        OSError: the name does not resolve.
+    """
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+class _Deadline:
+    """The end of one fetch: what is left of it, and the connections it will close."""
+
+    def __init__(self, seconds: float) -> None:
+        self.at_s = time.monotonic() + seconds
+
+    def remaining_s(self) -> float:
+        """Return the seconds left; raise FetchTimeoutError where none are."""
+        left = self.at_s - time.monotonic()
+        if left <= 0:
+            raise FetchTimeoutError("The image was not fetched within its deadline.")
+        return left
+
+    @contextmanager
+    def guard(self, connection: socket.socket) -> Iterator[None]:
+        """Shut the connection down when the deadline passes, whoever reads from it then."""
+        # A duplicate outlives the wrapping in TLS; shutting it down ends both, in both directions.
+        duplicate = connection.dup()
+        timer = threading.Timer(self.remaining_s(), _shut_down, [duplicate])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            duplicate.close()
+
+
+def _shut_down(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the peer was faster
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One hop: an image's bytes, or the Location of a redirect."""
+
+    body: bytes = b""
+    location: str | None = None
+
+
+class Fetcher:
+    """Fetches URLs under one policy; serves many threads at once.
+
+    Args:
+        enabled: False refuses every URL.
+        allow: `host[:port]` entries that may have an address that is not public.
+        timeout_s: seconds for one whole fetch.
+        max_bytes: bytes of the decoded body.
+        resolve: host and port to addresses; a test's own in tests.
+        tls: verifies certificates; the system's trust by default.
+    """
+
+    def __init__(
+        self,
+        enabled: bool = True,
+        allow: tuple[str, ...] = (),
+        timeout_s: float = 5.0,
+        max_bytes: int = 32 * 1024 * 1024,
+        resolve: Resolve = resolve_name,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._enabled = enabled
+        self._allow = AllowList.of(allow)
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._resolve = resolve
+        self._tls = tls
+        self._tls_lock = threading.Lock()
+        self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
+
+    def fetch(self, url: str, timeout_s: float | None = None) -> bytes:
+        """Return the body of `url`, within `timeout_s` where that is less than the policy's.
+
+        Raises:
+            UrlNotAllowedError: the URL, or one that it redirects to, must not be fetched.
+            FetchTimeoutError: the deadline passed.
+            ImageTooLargeError: the body has more than `max_bytes`.
+            FetchError: the name does not resolve, or the server does not answer with a body.
+        """
+        if not self._enabled:
+            raise UrlNotAllowedError(
+                "Fetching URLs is switched off (CSPINE_FETCH=off). Upload the image instead."
+            )
+        deadline = _Deadline(min(self._timeout_s, timeout_s or self._timeout_s))
+        target = parse_url(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            step = self._visit(target, deadline)
+            if step.location is None:
+                return step.body
+            target = follow_redirect(target, step.location)
+        raise FetchError(f"The URL must redirect at most {MAX_REDIRECTS} times.")
+
+    def _visit(self, target: Target, deadline: _Deadline) -> _Step:
+        """Ask one URL, with every failure of the network as a FetchError."""
+        self._allow.check_port(target)
+        addresses = self._checked_addresses(target, deadline)
+        with closing(_dial(addresses, target.port, deadline)) as dialled, deadline.guard(dialled):
+            connection = self._wrap(dialled, target, deadline)
+            try:
+                return self._ask(connection, target)
+            except (HTTPError, HTTPException, OSError, ValueError) as error:
+                deadline.remaining_s()  # a connection that the guard shut down is a late one
+                raise FetchError(_explain(error)) from None
+            finally:
+                connection.close()
+
+    def _checked_addresses(self, target: Target, deadline: _Deadline) -> list[str]:
+        """Resolve once, and let through only a name whose every address is public, or listed."""
+        try:
+            answers = self._resolvers.submit(self._resolve, target.host, target.port).result(
+                deadline.remaining_s()
+            )
+            addresses = [ipaddress.ip_address(answer) for answer in answers]
+        except FutureTimeoutError:
+            raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
+        except (OSError, ValueError):
+            addresses = []
+        if not addresses:
+            raise FetchError("The URL's host name must resolve.")
+        if not self._allow.names(target) and not all(is_public(one) for one in addresses):
+            raise UrlNotAllowedError(
+                "`url` must lead to a public address, or be named in CSPINE_FETCH_ALLOW."
+            )
+        return [str(address) for address in addresses]
+
+    def _wrap(
+        self, dialled: socket.socket, target: Target, deadline: _Deadline
+    ) -> _PinnedHTTP | _PinnedHTTPS:
+        """Return urllib3's connection over the dialled socket; nothing is sent yet."""
+        left_s = deadline.remaining_s()
+        if target.scheme == "http":
+            return _PinnedHTTP(dialled, target, timeout=left_s)
+        return _PinnedHTTPS(dialled, target, timeout=left_s, ssl_context=self._trust())
+
+    def _trust(self) -> ssl.SSLContext:
+        """Return the TLS context, made when first needed: reading certificates takes a while."""
+        with self._tls_lock:
+            if self._tls is None:
+                self._tls = ssl.create_default_context()
+            return self._tls
+
+    def _ask(self, connection: _PinnedHTTP | _PinnedHTTPS, target: Target) -> _Step:
+        connection.request("GET", target.resource, headers=_HEADERS, preload_content=False)
+        response = connection.getresponse()
+        try:
+            if response.status in _REDIRECTS and "Location" in response.headers:
+                return _Step(location=response.headers["Location"])
+            if response.status != 200:
+                raise FetchError(f"The server must answer 200. Received: {response.status}")
+            return _Step(self._read(response))
+        finally:
+            response.close()
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        """Return the decoded body; its size is counted as it is decoded, never taken on trust."""
+        body = bytearray()
+        for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise ImageTooLargeError(
+                    f"The fetched image must have at most {self._max_bytes} bytes. Received: more"
+                )
+        return bytes(body)
+
+
+def _dial(addresses: list[str], port: int, deadline: _Deadline) -> socket.socket:
+    """Return a connection to the first of the checked addresses that answers."""
+    for address in addresses[:_DIALLED]:
+        try:
+            dialled = socket.create_connection((address, port), timeout=deadline.remaining_s())
+        except OSError:
+            continue
+        dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return dialled
+    deadline.remaining_s()
+    raise FetchError("The URL's server could not be reached.")
+
+
+def _explain(error: Exception) -> str:
+    """Say what failed, in words that hold nothing of what was fetched."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "The server's TLS certificate must be valid for the URL's host."
+    return "The server did not answer with a whole image."
+
+
+class _PinnedHTTP(HTTPConnection):
+    """An HTTP connection over a socket that is already dialled to a checked address."""
+
+    def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
+        super().__init__(target.host, target.port, **options)
+        self.dialled = dialled
+
+    def _new_conn(self) -> socket.socket:
+        return self.dialled
+
+
+class _PinnedHTTPS(HTTPSConnection):
+    """The same over TLS: SNI and the certificate's name are the URL's host."""
+
+    def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
+        super().__init__(target.host, target.port, **options)
+        self.dialled = dialled
+
+    def _new_conn(self) -> socket.socket:
+        return self.dialled

@@ -1,0 +1,120 @@
+"""What every request passes, in and out: its id, its key, CORS, security headers, the log.
+
+Knows no model and no image.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Flask, Response, g, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import TooManyRequests, Unauthorized
+
+from cspine.core.settings import ServeSettings
+from cspine.serve.admission import Keys, Rate
+from cspine.serve.telemetry import Metrics
+
+logger = logging.getLogger("cspine.access")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID"
+)
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_View = TypeVar("_View", bound=Callable[..., Any])
+GUARDED = "guarded"  # an endpoint's attribute: its caller must send a key where keys are set
+
+
+def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
+    """Put the gate before and after every view of `app`."""
+    keys, rate = Keys(settings.api_keys), Rate(settings.rate_per_key)
+
+    @app.before_request
+    def enter() -> Response | None:
+        g.started_s = time.perf_counter()
+        sent = request.headers.get("X-Request-ID", "")
+        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        view = app.view_functions.get(request.endpoint or "")
+        if keys and getattr(view, GUARDED, False) and request.method != "OPTIONS":
+            _check_key(keys, rate)
+        return None
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Content-Security-Policy", _API_POLICY)
+        response.headers.setdefault("Cache-Control", "no-store")
+        _allow_origin(response, settings.cors_origins)
+        _record(response, metrics)
+        return response
+
+
+def guarded(view: _View) -> _View:
+    """Mark a view as one that needs a key where keys are set."""
+    setattr(view, GUARDED, True)
+    return view
+
+
+def _check_key(keys: Keys, rate: Rate) -> None:
+    """Let the request through, or raise what says why not."""
+    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    caller = keys.find(request.headers.get("X-API-Key") or bearer)
+    if caller is None:
+        raise Unauthorized(
+            "The header `Authorization: Bearer <key>` or `X-API-Key` must hold a valid key.",
+            www_authenticate=WWWAuthenticate("bearer"),
+        )
+    wait_s = rate.take(caller)
+    if wait_s > 0:
+        raise TooManyRequests("The key's rate is used up.", retry_after=math.ceil(wait_s))
+
+
+def _allow_origin(response: Response, origins: tuple[str, ...]) -> None:
+    """Name the caller's origin as allowed where it is listed; with no list, say nothing of CORS."""
+    if not origins:
+        return
+    response.headers.add("Vary", "Origin")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin in origins:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+
+
+def _record(response: Response, metrics: Metrics) -> None:
+    """Count the answer and write its line; the route is the rule, never what the caller wrote."""
+    route = request.url_rule.rule if request.url_rule else "unknown"
+    method = request.method if request.method in _METHODS else "other"
+    metrics.count_request(route, method, response.status_code)
+    logger.info(
+        "request",
+        extra={
+            "request_id": g.request_id,
+            "method": method,
+            "route": route,
+            "status": response.status_code,
+            "duration_ms": round(1000 * (time.perf_counter() - g.started_s), 2),
+            "bytes_out": response.content_length,
+        },
+    )

@@ -1,0 +1,161 @@
+"""Waitress with deadlines: a slow, silent or greedy client costs a socket for a while, no more.
+
+Waitress's own time-out is one of inactivity, which a byte a second keeps alive, and its idle
+connections count against its limit until they stop new ones. Here each request has a deadline for
+its headers, its body and the reading of its answer, and the longest idle connection yields when a
+place is needed. Waitress's own refusals become problem documents. Knows no view.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask
+from waitress.utilities import RequestEntityTooLarge
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_CONNECTIONS = 512
+RESERVE = 32  # places that idle connections must leave free
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds, each from the first byte of its part to the last."""
+
+    header_s: float = 10.0
+    body_s: float = 60.0
+    answer_s: float = 60.0
+    idle_s: float = 60.0
+
+
+class ProblemTask(ErrorTask):
+    """A request that Waitress refuses: answered as a problem document."""
+
+    def execute(self) -> None:
+        """Write the answer and end the connection."""
+        error = self.request.error
+        body = json.dumps({
+            "type": "about:blank",
+            "title": error.reason,
+            "status": error.code,
+            "detail": "The request must be well-formed HTTP/1.1 within the service's limits.",
+        }).encode()  # fmt: skip
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/problem+json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class DeadlineChannel(HTTPChannel):
+    """One connection that knows since when it waits for what."""
+
+    error_task_class = ProblemTask
+    request: Any  # what is being received: waitress.parser.HTTPRequestParser, or None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._part: str = "idle"
+        self._part_since_s = time.monotonic()
+        self._held_bytes = 0
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes from the client; refuse a body where all bodies together are too many."""
+        before = self.request
+        taken = bool(super().received(data))
+        if self.request is not None and self.request is not before:
+            self._enter("header")
+        self._count_held()
+        if self.request is not None and self.server.held_bytes > self.server.max_held_bytes:
+            self._refuse()
+        return taken
+
+    def _count_held(self) -> None:
+        """Keep the server's sum of bytes of bodies that are still on their way."""
+        now = 0 if self.request is None else self.request.body_bytes_received
+        self.server.held_bytes += now - self._held_bytes
+        self._held_bytes = now
+
+    def _refuse(self) -> None:
+        """End the request that is being received with a 413."""
+        with self.requests_lock:
+            self.request.error = RequestEntityTooLarge("all bodies together")
+            self.request.completed = True
+            self.requests.append(self.request)
+            self.request = None
+            if len(self.requests) == 1:
+                self.server.add_task(self)
+        self._count_held()
+
+    def handle_close(self) -> None:
+        """Forget the connection and what it held."""
+        self.server.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+        super().handle_close()
+
+    def _enter(self, part: str) -> None:
+        if part != self._part:
+            self._part, self._part_since_s = part, time.monotonic()
+
+    def waits_for(self) -> str:
+        """Return what the connection waits for: `idle`, `header`, `body`, `work` or `answer`."""
+        if self.total_outbufs_len:
+            return "answer"
+        if self.requests:
+            return "work"
+        if self.request is None:
+            return "idle"
+        return "body" if self.request.headers_finished else "header"
+
+    def waiting_s(self, now_s: float) -> tuple[str, float]:
+        """Return what the connection waits for and since how many seconds."""
+        self._enter(self.waits_for())
+        return self._part, now_s - self._part_since_s
+
+
+class DeadlineServer(TcpWSGIServer):
+    """A listener whose channels meet their deadlines."""
+
+    channel_class = DeadlineChannel
+    deadlines = Deadlines()
+    max_held_bytes = 512 * 1024 * 1024
+    held_bytes = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a request is being worked on or its answer still on its way."""
+        return any(
+            channel.waits_for() in ("work", "answer") for channel in self.active_channels.values()
+        )
+
+    def maintenance(self, now: float) -> None:
+        """Close every connection that is past its deadline, and idle ones where places are few."""
+        now_s = time.monotonic()
+        waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
+        limits = {
+            "idle": self.deadlines.idle_s,
+            "header": self.deadlines.header_s,
+            "body": self.deadlines.body_s,
+            "answer": self.deadlines.answer_s,
+        }
+        for channel, part, waited_s in waits:
+            if waited_s > limits.get(part, float("inf")):
+                channel.will_close = True
+
+    def handle_accept(self) -> None:
+        """Take a connection; where places run out the longest idle one yields."""
+        if len(self.active_channels) >= self.adj.connection_limit - RESERVE:
+            self._close_longest_idle()
+        super().handle_accept()
+
+    def _close_longest_idle(self) -> None:
+        now_s = time.monotonic()
+        waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
+        idle = [(waited_s, channel) for channel, part, waited_s in waits if part == "idle"]
+        if idle:
+            max(idle, key=lambda pair: pair[0])[1].handle_close()

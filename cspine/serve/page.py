@@ -1,0 +1,41 @@
+"""GET /: the page, three files of our own, under a policy that runs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Blueprint, Response, send_from_directory
+
+blueprint = Blueprint("page", __name__)
+
+WEB = Path(__file__).parent / "web"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_TYPES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+@blueprint.get("/")
+def show_page() -> Response:
+    """Answer with the page."""
+    return _send("index.html")
+
+
+@blueprint.get("/page/<any('page.css', 'page.js', 'icon.svg'):name>")
+def show_part(name: str) -> Response:
+    """Answer with one of the page's own files."""
+    return _send(name)
+
+
+def _send(name: str) -> Response:
+    response = send_from_directory(WEB, name)
+    response.content_type = _TYPES[name]
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -1,0 +1,154 @@
+"""The Open Inference Protocol (V2) over HTTP, so that clients of other servers work unchanged.
+
+The same road, gate and abstention as `/predict`; `probability` is NaN (null in JSON) where there
+is none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest, NotFound
+
+import cspine
+from cspine.core.errors import ArtifactError, CspineError
+from cspine.predict.prediction import Prediction
+from cspine.serve.gate import guarded
+from cspine.serve.inputs import Upload, parse_json_object
+from cspine.serve.service import find_service, watch_client
+from cspine.serve.v2_tensors import (
+    HEADER,
+    InferRequest,
+    Output,
+    read_infer_request,
+    write_infer_response,
+)
+
+blueprint = Blueprint("v2", __name__, url_prefix="/v2")
+
+NAME = "cspine"
+OUTPUTS = ("probability", "prediction")
+_MODEL = f"/models/{NAME}"
+_VERSION = f"{_MODEL}/versions/<version>"
+
+
+@blueprint.get("")
+def show_server() -> Response:
+    """Answer with the server's metadata."""
+    return _json(
+        {"name": NAME, "version": cspine.__version__, "extensions": ["binary_tensor_data"]}
+    )
+
+
+@blueprint.get("/health/live")
+def show_live() -> Response:
+    """Answer 200: the process takes requests."""
+    return _json({"live": True})
+
+
+@blueprint.get("/health/ready")
+def show_ready() -> Response:
+    """Answer 200 while the model answers, else 503."""
+    ready = not find_service().is_stopping
+    return _json({"ready": ready}, 200 if ready else 503)
+
+
+@blueprint.get(f"{_MODEL}/ready")
+@blueprint.get(f"{_VERSION}/ready")
+def show_model_ready(version: str | None = None) -> Response:
+    """Answer 200 while the model answers, else 503."""
+    _check_version(version)
+    return show_ready()
+
+
+@blueprint.get(_MODEL)
+@blueprint.get(_VERSION)
+def show_model(version: str | None = None) -> Response:
+    """Answer with the model's metadata."""
+    _check_version(version)
+    return _json({
+        "name": NAME,
+        "versions": [find_service().models.current.version],
+        "platform": "openvino",
+        "inputs": [
+            {"name": "image", "datatype": "BYTES", "shape": [-1]},
+            {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
+        ],
+        "outputs": [
+            {"name": "probability", "datatype": "FP32", "shape": [-1]},
+            {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
+        ],
+    })  # fmt: skip
+
+
+@blueprint.post(f"{_MODEL}/infer")
+@blueprint.post(f"{_VERSION}/infer")
+@guarded
+def infer(version: str | None = None) -> Response:
+    """Answer the images or pixels of one request."""
+    _check_version(version)
+    asked = read_infer_request(request.get_data(cache=False), request.headers.get(HEADER), OUTPUTS)
+    predictions = _predict(asked)
+    head = {"model_name": NAME, "model_version": predictions[0].version}
+    if asked.id is not None:
+        head["id"] = asked.id
+    outputs = [output for output in _describe(predictions) if output.name in asked.outputs]
+    body, header_length = write_infer_response(head, outputs, asked.outputs)
+    response = Response(body, content_type="application/json")
+    if header_length is not None:
+        response.headers[HEADER] = str(header_length)
+        response.content_type = "application/octet-stream"
+    return response
+
+
+@blueprint.post(f"/repository{_MODEL}/load")
+@guarded
+def load() -> Response:
+    """Load the newest version, or the kept one that `parameters.version` names."""
+    service = find_service()
+    if not service.settings.api_keys:
+        raise NotFound("Routes that change the service need CSPINE_API_KEYS to be set.")
+    body = request.get_data(cache=False)
+    parameters = parse_json_object(body).get("parameters", {}) if body else {}
+    version = parameters.get("version") if isinstance(parameters, dict) else None
+    if version is not None and not isinstance(version, str):
+        raise BadRequest("`version` must be a string of 12 hex digits.")
+    try:
+        predictor = service.models.reload(version)
+    except ArtifactError as error:
+        raise BadRequest(str(error)) from None
+    return _json({"name": NAME, "version": predictor.version})
+
+
+def _check_version(version: str | None) -> None:
+    current = find_service().models.current.version
+    if version is not None and version != current:
+        raise NotFound(f"The version that is served is {current}.")
+
+
+def _predict(asked: InferRequest) -> list[Prediction]:
+    road, is_wanted = find_service().road, watch_client()
+    if asked.pixels is not None:
+        return road.answer_pixels(asked.pixels, is_wanted)
+    sources = tuple(Upload(data) for data in asked.images or ())
+    results = road.answer_all(sources, False, is_wanted)
+    return [_raise_or_return(result) for result in results]
+
+
+def _raise_or_return(result: Prediction | CspineError) -> Prediction:
+    if isinstance(result, CspineError):
+        raise result
+    return result
+
+
+def _describe(predictions: list[Prediction]) -> list[Output]:
+    probabilities = [p.probability if p.probability is not None else math.nan for p in predictions]
+    words = [p.prediction for p in predictions]
+    return [Output("probability", "FP32", probabilities), Output("prediction", "BYTES", words)]
+
+
+def _json(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(value), status=status, content_type="application/json")

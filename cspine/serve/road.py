@@ -1,0 +1,123 @@
+"""The road of a request: admitted, fetched, answered once, counted.
+
+One `Road` belongs to one service and is shared by its threads. It knows which model is current and
+reads it once for each image, so that no answer mixes two. It knows nothing of Flask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cspine.core.errors import CspineError
+from cspine.core.settings import ServeSettings
+from cspine.predict.budget import Budget
+from cspine.predict.cache import MAX_ENTRIES, AnswerCache
+from cspine.predict.prediction import Prediction
+from cspine.serve.admission import Admission
+from cspine.serve.fetch import Fetcher
+from cspine.serve.inputs import Link, Source
+from cspine.serve.models import ModelHolder
+from cspine.serve.telemetry import Metrics
+
+IsWanted = Callable[[], bool]
+
+
+class Road:
+    """Everything between a question and its answer.
+
+    Args:
+        settings: the service's.
+        models: holds the model that is served.
+        fetcher: fetches links.
+        metrics: counts.
+        admission: the places.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        models: ModelHolder,
+        fetcher: Fetcher,
+        metrics: Metrics,
+        admission: Admission,
+    ) -> None:
+        self._models = models
+        self._fetcher = fetcher
+        self._metrics = metrics
+        self._deadline_s = settings.deadline_s
+        self.admission = admission
+        self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
+        self._batches = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="batch")
+
+    def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
+        """Return the prediction for one image.
+
+        Raises:
+            OverloadedError: no place is free, or the deadline passed.
+            FetchError: a link could not be fetched.
+            ImageError: the image cannot be read.
+        """
+        with self.admission.place():
+            return self._answer_admitted(source, explain, is_wanted)
+
+    def answer_all(
+        self, sources: tuple[Source, ...], explain: bool, is_wanted: IsWanted
+    ) -> list[Prediction | CspineError]:
+        """Return a prediction or an error for each image, in order; the list takes one place.
+
+        Raises:
+            OverloadedError: no place is free.
+        """
+
+        def answer(source: Source) -> Prediction | CspineError:
+            try:
+                return self._answer_admitted(source, explain, is_wanted)
+            except CspineError as error:
+                return error
+
+        with self.admission.place():
+            return list(self._batches.map(answer, sources))
+
+    def answer_pixels(self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted) -> list[Prediction]:
+        """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer`."""
+        predictor = self._models.current
+        budget = Budget.of(self._deadline_s, is_wanted)
+        with self.admission.place():
+            return [
+                self._count(predictor.predict_pixels(one, False, budget), time.perf_counter())
+                for one in pixels
+            ]
+
+    def _answer_admitted(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
+        start = time.perf_counter()
+        budget = Budget.of(self._deadline_s, is_wanted)
+        data = self._fetch(source, budget) if isinstance(source, Link) else source.data
+        predictor = self._models.current
+        key = (predictor.version, explain, hashlib.sha256(data).digest())
+        prediction = self._cache.get_or_compute(
+            key, lambda: predictor.predict(data, explain, budget), budget
+        )
+        return self._count(prediction, start)
+
+    def _fetch(self, link: Link, budget: Budget) -> bytes:
+        start = time.perf_counter()
+        data = self._fetcher.fetch(link.url, budget.remaining_s())
+        self._metrics.observe("fetch", time.perf_counter() - start)
+        return data
+
+    def _count(self, prediction: Prediction, start: float) -> Prediction:
+        self._metrics.observe("total", time.perf_counter() - start)
+        self._metrics.count_decision(prediction)
+        return prediction
+
+    def describe_model(self) -> dict[str, Any]:
+        """Return the current model's card, as JSON values."""
+        return dict(self._models.current.card)

@@ -1,0 +1,108 @@
+"""Serve an application with Waitress, and stop without dropping what was accepted.
+
+Told to stop, the service first says so (`/health/ready` is 503 and new predictions are refused),
+then ends once nothing is in work, at the latest after STOP_LIMIT_S. Knows no signal: the entry
+point calls `Runner.stop` from its handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from prometheus_client import make_wsgi_app
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.task import ThreadedTaskDispatcher
+
+from cspine.serve.app import max_body_bytes
+from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
+from cspine.serve.service import EXTENSION, Service
+
+logger = logging.getLogger(__name__)
+
+STOP_NOTICE_S = 1.0  # how long a stopping service still tells that it is stopping
+STOP_LIMIT_S = 30.0
+SPARE_THREADS = 8  # for health, metrics, the page and refusals, while every place is taken
+_RECEIVE_BYTES = 256 * 1024
+_WAKE_S = 1
+
+
+class Runner:
+    """One service on its listeners. Build it, call `run`, and `stop` from anywhere.
+
+    Args:
+        app: from `create_app`.
+
+    Raises:
+        OSError: an address cannot be listened on.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._service: Service = app.extensions[EXTENSION]
+        settings = self._service.settings
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.set_thread_count(settings.max_queue + SPARE_THREADS)
+        self._map: dict[int, Any] = {}
+        self._body_bytes = max_body_bytes(settings)
+        self._servers = self._listen(app, settings.listen)
+        if settings.metrics_listen is not None:
+            metrics_app = make_wsgi_app(self._service.metrics.registry)
+            self._servers += self._listen(metrics_app, settings.metrics_listen)
+        self._stopping_since_s: float | None = None
+
+    @property
+    def port(self) -> int:
+        """Return the port of the first listener."""
+        return int(self._servers[0].effective_port)
+
+    def _listen(self, app: Callable[..., Any], address: tuple[str, int]) -> list[DeadlineServer]:
+        """Return a bound server for each address that the host's name stands for."""
+        host, port = address
+        adjustments = Adjustments(
+            listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            connection_limit=MAX_CONNECTIONS,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=self._body_bytes,
+            inbuf_overflow=self._body_bytes,  # bodies stay in memory: no image touches a disk
+            recv_bytes=_RECEIVE_BYTES,
+            channel_request_lookahead=1,  # keeps reading, so that a vanished client is noticed
+            cleanup_interval=1,
+            asyncore_use_poll=True,
+            asyncore_loop_timeout=_WAKE_S,
+            ident=None,
+        )
+        return [
+            DeadlineServer(
+                app, self._map, dispatcher=self._dispatcher, adj=adjustments, sockinfo=sockinfo
+            )
+            for sockinfo in adjustments.listen
+        ]
+
+    def run(self) -> None:
+        """Serve until `stop` has been called and what was accepted is done."""
+        while not self._is_done():
+            wasyncore.loop(timeout=_WAKE_S, use_poll=True, map=self._map, count=1)
+        for server in self._servers:
+            server.close()
+        self._dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._map)
+        logger.info("stopped")
+
+    def stop(self) -> None:
+        """Refuse new work and let `run` return once the old is done; safe in a signal handler."""
+        if self._stopping_since_s is None:
+            self._service.is_stopping = True
+            self._service.road.admission.close()
+            self._stopping_since_s = time.monotonic()
+        self._servers[0].pull_trigger()
+
+    def _is_done(self) -> bool:
+        if self._stopping_since_s is None:
+            return False
+        stopping_s = time.monotonic() - self._stopping_since_s
+        busy = self._service.road.admission.taken or any(one.is_busy for one in self._servers)
+        return stopping_s > STOP_LIMIT_S or (stopping_s > STOP_NOTICE_S and not busy)

@@ -1,0 +1,42 @@
+"""The parts that the views of one service share, and how a view finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from flask import current_app, request
+
+from cspine.core.settings import ServeSettings
+from cspine.serve.models import ModelHolder
+from cspine.serve.road import Road
+from cspine.serve.telemetry import Metrics
+
+EXTENSION = "cspine"
+
+
+@dataclass
+class Service:
+    """One running service. `is_stopping` is set once, when it is told to end."""
+
+    settings: ServeSettings
+    models: ModelHolder
+    road: Road
+    metrics: Metrics
+    is_stopping: bool = field(default=False)
+
+
+def find_service() -> Service:
+    """Return the service of the app that handles the current request."""
+    return cast(Service, current_app.extensions[EXTENSION])
+
+
+def _connected() -> bool:
+    return True
+
+
+def watch_client() -> Callable[[], bool]:
+    """Return a function that says whether the current request's client is still connected."""
+    gone = request.environ.get("waitress.client_disconnected")
+    return _connected if gone is None else lambda: not gone()

@@ -1,0 +1,118 @@
+"""What the service tells of itself: Prometheus metrics and JSON log lines.
+
+No label and no line ever holds an image, a file name, a URL or anything from a DICOM file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STAGES = ("fetch", "queue", "decode", "inference", "total")
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The metrics of one service, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._requests = Counter(
+            "cspine_requests", "Requests answered", ("route", "method", "status"), registry=registry
+        )
+        stage_seconds = Histogram(
+            "cspine_stage_seconds", "Seconds by stage of the road of a prediction", ("stage",),
+            buckets=_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self._stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
+        self._decisions = Counter(
+            "cspine_decisions", "Predictions by answer", ("prediction",), registry=registry
+        )
+        self._distribution = Counter(
+            "cspine_in_distribution", "Predictions by whether the image looks like training's",
+            ("in_distribution",), registry=registry,
+        )  # fmt: skip
+        self._model = Gauge(
+            "cspine_model_info", "1 for the model that is served",
+            ("version", "architecture", "precision"), registry=registry,
+        )  # fmt: skip
+        self._reloads = Counter(
+            "cspine_reloads", "Attempts to load another model", ("result",), registry=registry
+        )
+        self._depth = Gauge(
+            "cspine_queue_depth", "Predictions accepted and not yet answered", registry=registry
+        )
+
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        """Show what `depth` returns as the number of predictions in work."""
+        self._depth.set_function(depth)
+
+    def count_request(self, route: str, method: str, status: int) -> None:
+        """Count one answer; `route` is the rule that matched, never the path itself."""
+        self._requests.labels(route, method, str(status)).inc()
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Record how long one of STAGES took."""
+        self._stages[stage].observe(seconds)
+
+    def count_decision(self, prediction: Prediction) -> None:
+        """Count one answer by its word and by its gate."""
+        self._decisions.labels(prediction.prediction).inc()
+        self._distribution.labels(str(prediction.in_distribution).lower()).inc()
+
+    def show_model(self, predictor: Predictor) -> None:
+        """Say which model is served from now on."""
+        self._model.clear()
+        precision = predictor.engine.precision
+        self._model.labels(predictor.version, predictor.architecture, precision).set(1)
+
+    def count_swap(self, predictor: Predictor) -> None:
+        """Count a model that took another's place, and show it."""
+        self._reloads.labels("swapped").inc()
+        self.show_model(predictor)
+
+    def count_refusal(self) -> None:
+        """Count a model that was refused."""
+        self._reloads.labels("refused").inc()
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus's text format."""
+        return bytes(generate_latest(self.registry))
+
+
+class JsonFormatter(logging.Formatter):
+    """Log records as one JSON object a line, with the fields that `extra` gave."""
+
+    converter = staticmethod(time.gmtime)
+    _FIELDS = ("request_id", "method", "route", "status", "duration_ms", "bytes_out")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of one record."""
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: record.__dict__[name] for name in self._FIELDS if name in record.__dict__}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=True)

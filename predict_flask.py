@@ -1,0 +1,65 @@
+"""The WSGI entry: `app`, for `waitress-serve predict_flask:app` or any WSGI server.
+
+Run directly it serves with Waitress under the project's own limits, on `CSPINE_LISTEN` (by default
+0.0.0.0:9696), and SIGTERM ends it without dropping what was accepted. All settings are `CSPINE_*`
+variables. Not a medical device.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+
+STARTED_S = time.monotonic()
+os.environ.setdefault("KERAS_BACKEND", "openvino")
+os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+
+from flask import Flask
+
+from cspine.core.errors import CspineError
+from cspine.core.labels import MEDICAL_NOTICE
+from cspine.core.settings import ServeSettings, read_settings
+from cspine.serve.app import create_app
+from cspine.serve.loading import open_models
+from cspine.serve.server import Runner
+from cspine.serve.telemetry import JsonFormatter, Metrics
+
+logger = logging.getLogger("cspine.entry")
+
+
+def configure_logging(level: str) -> None:
+    """Write every log line from `level` on to stderr, as JSON."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
+
+
+def build_app(settings: ServeSettings) -> Flask:
+    """Return the application with its model loaded and warmed."""
+    metrics = Metrics()
+    return create_app(settings, open_models(settings, metrics), metrics=metrics)
+
+
+def serve(settings: ServeSettings) -> None:
+    """Serve `app` until SIGTERM or Ctrl-C."""
+    runner = Runner(app)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: runner.stop())
+    host, port = settings.listen[0], runner.port
+    ready_s = time.monotonic() - STARTED_S
+    logger.info("ready after %.2f s on http://%s:%d. %s", ready_s, host, port, MEDICAL_NOTICE)
+    runner.run()
+
+
+try:
+    settings = read_settings(os.environ)
+    configure_logging(settings.log_level)
+    app = build_app(settings)
+except CspineError as error:
+    print(f"predict_flask.py: {error}", file=sys.stderr)
+    sys.exit(2)
+
+if __name__ == "__main__":
+    serve(settings)

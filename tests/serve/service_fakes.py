@@ -1,0 +1,62 @@
+"""Stand-ins that the tests of serving share: a predictor without a model, pictures, a patient wait."""
+
+import io
+import threading
+import time
+
+import numpy as np
+from PIL import Image
+
+from cspine.imaging.decode import decode_image, image_from_array
+from cspine.predict.budget import Budget
+from cspine.predict.prediction import Prediction
+
+
+class FakeEngine:
+    precision = "f32"
+
+
+class FakePredictor:
+    """Answers by the picture's mean; `hold` makes it wait until it is set."""
+
+    engine = FakeEngine()
+    architecture = "cnn"
+
+    def __init__(self, version: str = "0123456789ab"):
+        self.version = version
+        self.card = {"note": "a model of the tests"}
+        self.hold = threading.Event()
+        self.hold.set()
+        self.calls = 0
+
+    def predict(self, data: bytes, explain: bool = False, budget: Budget = Budget()) -> Prediction:  # noqa: B008
+        return self._answer(decode_image(data), explain, budget)
+
+    def predict_pixels(self, pixels, explain=False, budget=Budget()):  # noqa: B008
+        return self._answer(image_from_array(pixels), explain, budget)
+
+    def _answer(self, image, explain, budget):
+        self.calls += 1
+        assert self.hold.wait(timeout=budget.remaining_s())
+        probability = float(image.grey.mean()) / 255
+        word = "fracture" if probability > 0.5 else "normal"
+        height, width = image.grey.shape
+        heat = np.zeros_like(image.grey) if explain else None
+        return Prediction(
+            word, probability, 0.5, True, (0, 0, width, height), "cnn", self.version,
+            ("a model of the tests",), heat, image.kind, None, image.grey if explain else None,
+        )  # fmt: skip
+
+
+def make_png(value: int = 200, size: int = 64) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((size, size), value, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def wait_for(condition, seconds: float = 10.0) -> None:
+    """Wait until `condition()` holds; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come to hold"
+        time.sleep(0.01)
