@@ -76,7 +76,9 @@ def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
         return _high_byte(np.asarray(image))
     if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
         image = _over_black(image)
-    if image.mode in ("L", "1"):
+    if image.mode == "L":  # the common case, and the one where each copy counts
+        return np.asarray(image), False, ()
+    if image.mode == "1":
         return np.asarray(image.convert("L")), False, ()
     return *grey_from_colour(image), ()
 
