@@ -162,7 +162,9 @@ class Fetcher:
         with closing(_dial(addresses, target.port, deadline)) as dialled, deadline.guard(dialled):
             connection = self._wrap(dialled, target, deadline)
             try:
-                return self._ask(connection, target)
+                step = self._ask(connection, target)
+                deadline.remaining_s()  # to a reader, a connection shut down looks like an end
+                return step
             except (HTTPError, HTTPException, OSError, ValueError) as error:
                 deadline.remaining_s()  # a connection that the guard shut down is a late one
                 raise FetchError(_explain(error)) from None
@@ -212,7 +214,10 @@ class Fetcher:
                 return _Step(location=response.headers["Location"])
             if response.status != 200:
                 raise FetchError(f"The server must answer 200. Received: {response.status}")
-            return _Step(self._read(response))
+            body = self._read(response)
+            if not body:
+                raise FetchError("The server must answer with an image. Received: 0 bytes")
+            return _Step(body)
         finally:
             response.close()
 

@@ -21,7 +21,7 @@ PUBLIC_PORTS = frozenset((80, 443, 8080, 8443))
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _KEPT = "/?!$&'()*+,;=:@[]|~"
 _TEXT = re.compile(
@@ -37,6 +37,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _REFUSED_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
+        "192.0.0.0/24",  # protocol assignments, one of them a cloud's metadata service
         "192.88.99.0/24",  # 6to4 relays
         "168.63.129.16/32",  # a cloud's metadata service at a public address
         "64:ff9b::/96", "64:ff9b:1::/48",  # NAT64

@@ -1,4 +1,4 @@
-"""Stand-ins that the tests of serving share: a predictor without a model, pictures, a patient wait."""
+"""Stand-ins that the tests of serving share: a predictor without a model, pictures, a wait."""
 
 import io
 import threading
