@@ -1,0 +1,150 @@
+"""The model card of a run, as a plain dict: what was trained, on what, how well, how to decide.
+
+It gathers facts that others found; it computes no figure and writes no file.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS
+from cspine.evaluate.inputs import plain
+from cspine.imaging.preprocess import encode_png
+from cspine.model.card import SCHEMA_VERSION
+from cspine.model.classifier import Classifier
+from cspine.model.versions import VERSION_LENGTH, hash_file
+from cspine.train.judge import Judged
+from cspine.train.select import Task
+from cspine.train.sources import as_pixels
+
+LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
+PHANTOM_NOTE = "demo model, trained on synthetic images"
+
+
+def card_note(task: Task) -> str:
+    """The sentence that stands with every answer: the configured one, or what the data demands."""
+    if task.config.note:
+        return task.config.note
+    return PHANTOM_NOTE if task.dataset.layout == "phantom" else ""
+
+
+def build_card(
+    judged: Judged, task: Task, h5_sha256: str, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card without `files`; `extra` holds parts found elsewhere (precision, audit, controls).
+
+    Non-finite numbers become null.
+    """
+    candidate, config = judged.candidate, task.config
+    classifier = candidate.classifier
+    card = {
+        "schema_version": SCHEMA_VERSION,
+        "version": h5_sha256[:VERSION_LENGTH],
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "note": card_note(task),
+        "notice": MEDICAL_NOTICE,
+        "architecture": classifier.name,
+        "image_size": classifier.image_size,
+        "view": task.view,
+        "map_head": classifier.map_head,
+        "class_names": list(CLASS_NAMES),
+        "positive_class": POSITIVE_CLASS,
+        "preprocessing": _describe_preprocessing(task.view, classifier.image_size),
+        "weights": {**classifier.origin, "parameters": classifier.model.count_params()},
+        "decision": judged.policy.to_dict(),
+        "metrics": judged.figures,
+        "data": _describe_data(judged, task),
+        "seeds": {"training": config.seed, "phantom": config.phantom_seed},
+        "training": {
+            "config": asdict(config),
+            "best_epoch": candidate.best_epoch,
+            "stopped": candidate.stopped,
+            "seconds": round(candidate.seconds, 1),
+        },
+        "libraries": library_versions(),
+        "self_test": make_self_test(classifier),
+        **extra,
+    }
+    return {name: plain(value) for name, value in card.items()}
+
+
+def _describe_preprocessing(view: str, image_size: int) -> dict[str, Any]:
+    how = (
+        f"the vertebra is found and {image_size} source pixels a side are cropped, not resized"
+        if view == "vertebra"
+        else f"the whole slice is resized to {image_size} pixels a side"
+    )
+    return {"view": view, "description": how, "pixels": "uint8 0–255, grey in three channels"}
+
+
+def _describe_data(judged: Judged, task: Task) -> dict[str, Any]:
+    dataset, split = task.dataset, task.split
+    return {
+        "layout": dataset.layout,
+        "fingerprint": dataset.fingerprint,
+        "manifest_sha256": split.manifest_sha256,
+        "patients": len({record.patient_id for record in dataset.records}),
+        "slices": len({record.slice_id for record in dataset.records}),
+        "split_note": split.note,
+        "split": task.config.split,
+        "sides": {
+            name: {
+                "slices": len(side),
+                "fractures": int(side.labels.sum()),
+                "patients": len(np.unique(side.groups)),
+                "left_out_without_vertebra": side.left_out,
+            }
+            for name, side in judged.samples.items()
+        },
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """The installed version of each library that made the model."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def make_self_test(classifier: Classifier) -> dict[str, Any]:
+    """Three drawn images and the logits that the loaded network must give for them in f32.
+
+    Drawn, not taken from a patient: `inputs` are grey PNGs in base64, `expected` are logits, and
+    `tolerance` is how far a logit may be off in f32.
+    """
+    images = np.stack(_draw_patterns(classifier.image_size))
+    outputs = classifier.serving.predict_on_batch(as_pixels(images))
+    logits = np.asarray(outputs["logit"])[:, 0]
+    return {
+        "inputs": [base64.b64encode(encode_png(image)).decode("ascii") for image in images],
+        "expected": [float(logit) for logit in logits if math.isfinite(logit)],
+        "tolerance": 0.01,
+    }
+
+
+def _draw_patterns(size: int) -> Sequence[np.ndarray]:
+    """A ramp, a disc and a grid, uint8 (S, S)."""
+    rows, columns = np.mgrid[:size, :size]
+    ramp = (rows + columns) * 255 // (2 * size - 2)
+    disc = np.where((rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2, 200, 90)
+    grid = np.where((rows // 8 + columns // 8) % 2 == 0, 60, 190)
+    return [pattern.astype(np.uint8) for pattern in (ramp, disc, grid)]
+
+
+def list_files(folder: Path) -> dict[str, str]:
+    """Name → SHA-256 of every model file of a run's folder."""
+    return {path.name: hash_file(path) for path in sorted(folder.glob("best*")) if path.is_file()
+            and path.suffix in (".h5", ".xml", ".bin")}  # fmt: skip

@@ -1,0 +1,60 @@
+"""Where a fit stands, in one file, renamed into place: a killed run loses an epoch at most.
+
+It holds the variables of network and optimizer, the best weights so far and the history. It knows
+no layers: variables are kept in the network's own order, and a key says whose they are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after some epoch.
+
+    `key` names the fit (settings and data); `history` has one dict an epoch; `best` are the
+    network's weights at the best epoch; `held_out` float32 (epochs, M) are the held-out logits.
+    """
+
+    key: str
+    history: list[dict[str, Any]]
+    network: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    best: list[np.ndarray]
+    held_out: np.ndarray
+
+
+def write_checkpoint(path: Path, state: Checkpoint) -> None:
+    """Write `path` (.npz) whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{part}_{number:04d}": array
+        for part in ("network", "optimizer", "best")
+        for number, array in enumerate(getattr(state, part))
+    }
+    head = json.dumps({"key": state.key, "history": state.history})
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        np.savez(file, head=np.array(head), held_out=state.held_out, **arrays)
+    part.replace(path)
+
+
+def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
+    """Read `path`, or return None where there is none or it belongs to another fit."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        head = json.loads(str(file["head"]))
+        if head["key"] != key:
+            return None
+        parts = {
+            part: [file[name] for name in sorted(file.files) if name.startswith(f"{part}_0")]
+            for part in ("network", "optimizer", "best")
+        }
+        return Checkpoint(head["key"], head["history"], held_out=file["held_out"], **parts)

@@ -1,0 +1,36 @@
+"""`python -m cspine train`, and what `train.py` calls: run a training, say what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from cspine.core.config import TrainConfig
+from cspine.core.flags import add_flags, config_from_namespace
+from cspine.train.run import run_training
+
+logger = logging.getLogger(__name__)
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `train` to the commands of `python -m cspine`."""
+    parser = subparsers.add_parser("train", help="train, compare and publish a classifier")
+    add_flags(parser)
+    parser.set_defaults(run=lambda given: train(config_from_namespace(given)))
+
+
+def train(config: TrainConfig) -> int:
+    """Run one training and tell its result; 1 where a required bar was missed, else 0."""
+    result = run_training(config)
+    for row in result.rows:
+        mark = "→" if row["chosen"] else " "
+        logger.info("%s %-12s validation AUROC %.4f", mark, row["architecture"],
+                    row["validation_auroc"])  # fmt: skip
+    for line in result.missed:
+        logger.error("%s", line)
+    if result.version is None:
+        logger.error("Not published: %s/run/staging holds what was trained.", config.out)
+        return 1
+    logger.info("Published version %s in %s; its report is %s/report/index.html.",
+                result.version, config.out, config.out)  # fmt: skip
+    return 0

@@ -1,0 +1,54 @@
+"""A control that must fail: the best architecture trained on labels drawn at random.
+
+Whatever it scores on patients it has not seen is what leaks; it must be chance. It knows nothing of
+the real labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cspine.data.pipeline import Samples
+from cspine.evaluate.metrics import compute_metrics
+from cspine.train.fit import Clock
+from cspine.train.select import Candidate, Task, fit_once, load_side, take_samples
+
+EPOCHS = 3
+
+
+def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
+    """AUROC, with its interval over patients, of a network that learned random labels.
+
+    One draw a slice, so copies of a slice share theirs; no masks and no twins, since both tell the
+    truth. With folds, the first fold is the one that is left out.
+    """
+    rng = np.random.default_rng(task.config.seed)
+    size, name = best.classifier.image_size, best.classifier.name
+    folds = task.split.folds
+    sides = (task.split.train, task.split.validation) if folds is None else (
+        folds[0].train, folds[0].held_out)  # fmt: skip
+    train, held_out = (load_side(task, records, size) for records in sides)
+    train, held_out = _draw_labels([train, held_out], rng)
+    config = replace(task.config, resume=False)
+    folder = task.run_dir / "random-labels"
+    _, result = fit_once(name, config, train, held_out, Clock(None), folder, EPOCHS)
+    probabilities = 1.0 / (1.0 + np.exp(-result.held_out[-1].astype(np.float64)))
+    found = compute_metrics(
+        held_out.labels, probabilities, 0.5, held_out.groups, task.config.resamples
+    )
+    return {"auroc": found["auroc"].to_dict(), "slices": len(held_out), "epochs": EPOCHS}
+
+
+def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples]:
+    """Samples whose labels are a fair coin's, one toss a slice."""
+    names = np.unique(np.concatenate([side.slice_ids for side in sides]))
+    tosses = rng.integers(0, 2, len(names))
+    drawn = []
+    for side in sides:
+        labels = tosses[np.searchsorted(names, side.slice_ids)]
+        clean = take_samples(side, ~side.is_twin)
+        drawn.append(replace(clean, labels=labels[~side.is_twin], masks=None))
+    return drawn

@@ -1,0 +1,87 @@
+"""Activations of a frozen trunk, computed once for each image and augmented copy.
+
+Kept as memory-mapped float16 under a key of all that they depend on: the images, the trunk's
+weights, the cut and the copies. It knows nothing of what is trained on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cspine.core.progress import progress
+from cspine.data.pipeline import Samples
+from cspine.train.augment import augment
+from cspine.train.sources import as_pixels, pair_units
+
+BATCH = 16
+_FORMAT = "features-1"
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Cached activations, float16 (copies, N, …); copy 0 is of the image as it is."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    units: np.ndarray
+    has_masks: bool = False
+
+    def take(
+        self, indices: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[dict[str, np.ndarray], None]:
+        """Activations float32 (B, …) of some samples; with `rng` of any copy, else of the first."""
+        copies = np.zeros(len(indices), np.int64)
+        if rng is not None:
+            copies = rng.integers(0, len(self.features), len(indices))
+        return {"features": self.features[copies, indices].astype(np.float32)}, None
+
+
+def cache_features(
+    trunk: keras.Model, samples: Samples, name: str, cache: Path, copies: int
+) -> FeatureSource:
+    """The activations of `samples` after `trunk`, from the cache where they were made before.
+
+    `name` says which trunk and cut this is, for the key beside its weights; `copies` counts the
+    unchanged image and `copies` − 1 augmented ones.
+    """
+    key = _content_key(trunk, samples, name, copies)
+    path = cache / f"features-{key[:24]}.npy"
+    if not path.is_file():
+        _write_features(trunk, samples, path, copies, seed=int(key[:8], 16))
+    features = np.load(path, mmap_mode="r")
+    return FeatureSource(features, samples.labels, pair_units(samples))
+
+
+def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {name} {samples.key} {len(samples)} {copies}".encode())
+    digest.update("".join(samples.slice_ids.tolist()).encode())
+    for array in trunk.get_weights():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _write_features(
+    trunk: keras.Model, samples: Samples, path: Path, copies: int, seed: int
+) -> None:
+    """Run the trunk over every copy and batch; the file is renamed into place when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (copies, len(samples), *trunk.output["features"].shape[1:])
+    part = path.with_name(f".{path.name}.part")
+    features = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+    rng = np.random.default_rng(seed)
+    units = pair_units(samples)
+    steps = [(c, start) for c in range(copies) for start in range(0, len(samples), BATCH)]
+    for copy, start in progress(steps, "activations"):
+        indices = np.arange(start, min(start + BATCH, len(samples)))
+        images = samples.images[indices]
+        if copy:
+            images, _ = augment(images, None, units[indices], rng)
+        outputs = trunk.predict_on_batch(as_pixels(images))
+        features[copy, indices] = np.asarray(outputs["features"], np.float16)
+    features.flush()
+    part.replace(path)

@@ -1,0 +1,217 @@
+"""The end of a run: model file, IR, int8, card, report, leaderboard, and the published version.
+
+Everything is made in OUT/run/staging and published whole. It trains nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cspine.core.labels import CLASS_NAMES
+from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
+from cspine.evaluate.report import write_report
+from cspine.imaging.localise import Box
+from cspine.model.artifact import publish_version, save_weights, write_card
+from cspine.model.classifier import Classifier
+from cspine.model.engine import EngineOutput
+from cspine.model.explain import heatmap
+from cspine.model.export import export_ir
+from cspine.model.versions import H5_NAME
+from cspine.train.card import build_card, card_note, list_files
+from cspine.train.judge import Judged, detail_figures
+from cspine.train.quantise import compare_precisions, write_int8
+from cspine.train.select import Task
+from cspine.train.sources import as_pixels
+
+logger = logging.getLogger(__name__)
+
+MISTAKES = 10
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made.
+
+    `version` is the published version, None where a required bar was missed; `card` the model card;
+    `missed` has one line for each bar that was missed; `rows` are the leaderboard's.
+    """
+
+    version: str | None
+    card: dict[str, Any]
+    missed: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+
+
+def finish_run(
+    judged: Sequence[Judged], best: Judged, task: Task, extra: Mapping[str, Any]
+) -> RunResult:
+    """Write all files of the best candidate and publish them, unless a required bar is missed."""
+    out = Path(task.config.out)
+    staging = task.run_dir / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    digest = _write_model(best, task, staging)
+    precision = _prove_precision(best, task, staging, digest)
+    details = detail_figures(best, task.config)
+    parts = {**extra, "precision": precision, "details": details}
+    card = {**build_card(best, task, digest, parts), "files": list_files(staging)}
+    write_card(staging, card)
+    rows = leaderboard_rows(judged, best)
+    write_leaderboard(out / "leaderboard.csv", rows)
+    write_report(out / "report", _report_inputs(judged, best, card, rows))
+    missed = find_missed(card["metrics"], task.config.require)
+    version = None if missed else publish_version(staging, out)
+    return RunResult(version, card, missed, tuple(rows))
+
+
+def _write_model(best: Judged, task: Task, staging: Path) -> str:
+    """Write `best.h5` and export its IR; return the `.h5`'s SHA-256."""
+    classifier, policy = best.candidate.classifier, best.policy
+    path = staging / H5_NAME
+    digest = save_weights(
+        classifier, path, policy.to_dict(), policy.arrays(), task.view, card_note(task)
+    )
+    export_ir(path, staging)
+    return digest
+
+
+def _prove_precision(best: Judged, task: Task, staging: Path, digest: str) -> dict[str, Any]:
+    """Quantise, and compare the precisions on validation; with folds there is nothing to compare
+    on that the shipped network has not seen, so f32 it is."""
+    write_int8(staging, digest, best.candidate.train.images, task.config.seed)
+    if task.split.folds is not None:
+        why = "the shipped network has seen every slice, so no loss can be shown"
+        return {"chosen": "f32", "why": why, "slices": 0, "compared": {}}
+    held_out = best.samples["validation"]
+    return compare_precisions(staging, digest, held_out, best.policy, task.config.resamples)
+
+
+def leaderboard_rows(judged: Sequence[Judged], best: Judged) -> list[dict[str, Any]]:
+    """One row a candidate, the best first: what it is, how long it took, how it did held out."""
+    rows = []
+    for one in judged:
+        candidate, classifier = one.candidate, one.candidate.classifier
+        held_out = one.figures.get("validation") or next(iter(one.figures.values()))
+        rows.append(
+            {
+                "architecture": classifier.name,
+                "image_size": classifier.image_size,
+                "weights": classifier.origin.get("origin"),
+                "parameters": classifier.model.count_params(),
+                "best_epoch": candidate.best_epoch,
+                "stopped": candidate.stopped,
+                "seconds": round(candidate.seconds, 1),
+                "validation_auroc": held_out["auroc"]["value"],
+                "validation_auroc_low": held_out["auroc"]["low"],
+                "validation_auroc_high": held_out["auroc"]["high"],
+                "validation_loss": held_out["loss"]["value"],
+                "chosen": one is best,
+            }
+        )
+    return sorted(rows, key=lambda row: -(row["validation_auroc"] or 0.0))
+
+
+def write_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows as CSV, beside first, then renamed."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+
+
+def find_missed(
+    metrics: Mapping[str, Any], required: Sequence[tuple[str, float]]
+) -> tuple[str, ...]:
+    """One line for each bar that the last split (test, else what is held out) does not reach.
+
+    Loss, Brier and ECE must be at most their bar, every other figure at least.
+    """
+    split = list(metrics)[-1]
+    lines = []
+    for name, bar in required:
+        value = metrics[split][name]["value"]
+        lower_is_better = name in ("loss", "brier", "ece")
+        sense = "at most" if lower_is_better else "at least"
+        reached = value is not None and (value <= bar if lower_is_better else value >= bar)
+        if not reached:
+            shown = "none" if value is None else f"{value:.4f}"
+            lines.append(f"`{name}` on {split} must be {sense} {bar}. Received: {shown}")
+    return tuple(lines)
+
+
+def _report_inputs(
+    judged: Sequence[Judged],
+    best: Judged,
+    card: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+) -> ReportInputs:
+    return ReportInputs(
+        card=card,
+        splits=best.splits,
+        candidates={one.candidate.classifier.name: one.figures for one in judged},
+        leaderboard=rows,
+        histories={
+            one.candidate.classifier.name: _series_of(one.candidate.history) for one in judged
+        },
+        mistakes=_find_mistakes(best),
+        audit=card.get("audit"),
+    )
+
+
+def _series_of(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Curves by name, a value for each epoch."""
+    names = {
+        "loss": "loss",
+        "val_loss": "validation_loss",
+        "val_accuracy": "validation_accuracy",
+        "val_auroc": "validation_auroc",
+    }
+    return {
+        name: [entry[key] for entry in history]
+        for name, key in names.items()
+        if all(entry.get(key) is not None for entry in history)
+    }
+
+
+def _find_mistakes(best: Judged) -> list[Mistake]:
+    """The worst mistakes of the last split, each with its heat map."""
+    split = best.splits[-1]
+    samples = best.samples[split.name]
+    worst = worst_mistakes(split.labels, split.probabilities, best.policy.threshold.value, MISTAKES)
+    found = []
+    for index in worst:
+        image = np.asarray(samples.images[index])
+        width = samples.widths_mm[index]
+        found.append(
+            Mistake(
+                name=str(samples.slice_ids[index]),
+                truth=CLASS_NAMES[int(split.labels[index])],
+                prediction=(split.predictions or ())[int(index)],
+                probability=float(split.probabilities[index]),
+                image=image,
+                heatmap=explain_crop(best.candidate.classifier, image),
+                detail=f"fracture {width:.1f} mm wide" if np.isfinite(width) else "",
+            )
+        )
+    return found
+
+
+def explain_crop(classifier: Classifier, image: np.ndarray) -> np.ndarray:
+    """The heat map of one crop, uint8 (S, S) for an image uint8 (S, S)."""
+    outputs = classifier.serving.predict_on_batch(as_pixels(image[None]))
+    arrays = {name: np.asarray(values) for name, values in outputs.items()}
+    output = EngineOutput(
+        arrays["logit"][:, 0], arrays["embedding"], arrays["cam"], arrays.get("fracture_map")
+    )
+    height, width = image.shape
+    return heatmap(output, Box(0, 0, width, height), (height, width))

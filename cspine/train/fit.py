@@ -1,0 +1,244 @@
+"""The one fitting loop: any network, any source of batches, the best weights kept.
+
+Label loss and map loss, AdamW with warm-up and cosine, early stopping on held-out AUROC, a time
+limit, Ctrl-C and resumption. It knows neither architectures nor files of a data set.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from cspine.core.labels import CLASS_NAMES
+from cspine.core.progress import progress
+from cspine.evaluate import ranking
+from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cspine.train.sources import Source, deal_batches
+
+logger = logging.getLogger(__name__)
+
+SCORE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """The numbers of one fit; their meanings are those of TrainConfig."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    warmup: float = 0.05
+    weight_decay: float = 1e-3
+    map_weight: float = 1.0
+    map_positive_weight: float = 20.0
+    patience: int | None = 12
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A time limit in seconds that starts when the object is made; None is none."""
+
+    limit_s: float | None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_share(self) -> float:
+        """The share of the limit that has passed, 0 without one; above 1 once it is over."""
+        return 0.0 if self.limit_s is None else (time.monotonic() - self.started) / self.limit_s
+
+    def part(self, share: float) -> Clock:
+        """A new clock over `share` of what is left of this one."""
+        if self.limit_s is None:
+            return Clock(None)
+        return Clock(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
+
+
+@dataclass
+class FitResult:
+    """What came of a fit: `network` now holds the weights of `best_epoch` (counted from 1).
+
+    `history` has one dict an epoch; `held_out` float32 (epochs, M) are the held-out logits after
+    each; `stopped` is `finished`, `patience`, `time` or `interrupted`.
+    """
+
+    history: list[dict[str, Any]]
+    best_epoch: int
+    held_out: np.ndarray
+    stopped: str
+
+
+def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """AUROC of scores (N,) for labels (N,); NaN with one class only."""
+    ones = np.ones((1, len(labels)))
+    return float(ranking.area_under_roc(ranking.rank(labels, scores, ones))[0])
+
+
+def weighted_map_loss(positive_weight: float) -> Any:
+    """Cross-entropy of map logits (B, h, w, 1), a fracture's cells weighed `positive_weight`.
+
+    Divided by the mean weight, so that an image's loss is of the order of one cell's.
+    """
+
+    def loss(truth: Any, logits: Any) -> Any:
+        weights = 1.0 + (positive_weight - 1.0) * truth
+        losses = ops.softplus(logits) - truth * logits
+        axes = (1, 2, 3)
+        return ops.sum(weights * losses, axes) / ops.sum(weights, axes)
+
+    return loss
+
+
+def rate_at(done: float, plan: FitPlan) -> float:
+    """The learning rate after the share `done` of the fit: linear rise, then half a cosine."""
+    if done < plan.warmup:
+        return plan.learning_rate * (0.02 + 0.98 * done / plan.warmup)
+    falling = (done - plan.warmup) / (1.0 - plan.warmup)
+    return plan.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(falling, 1.0))))
+
+
+def class_weights(labels: np.ndarray) -> np.ndarray:
+    """Weights (2,) that make both classes count alike and average 1 over the samples."""
+    counts = np.bincount(labels, minlength=len(CLASS_NAMES))
+    return np.asarray(len(labels) / (len(CLASS_NAMES) * np.maximum(counts, 1)), np.float32)
+
+
+def score_source(network: keras.Model, source: Source) -> np.ndarray:
+    """Logits float32 (N,) of every sample of `source`, as they are."""
+    logits = []
+    for start in range(0, len(source.labels), SCORE_BATCH):
+        indices = np.arange(start, min(start + SCORE_BATCH, len(source.labels)))
+        inputs, _ = source.take(indices, None)
+        logits.append(np.asarray(network.predict_on_batch(inputs)["logit"])[:, 0])
+    return np.concatenate(logits).astype(np.float32)
+
+
+class Fit:
+    """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it."""
+
+    def __init__(
+        self, network: keras.Model, train: Source, held_out: Source | None, plan: FitPlan
+    ) -> None:
+        self.network, self.train, self.held_out, self.plan = network, train, held_out, plan
+        self.weights = class_weights(train.labels)
+        self.optimizer = keras.optimizers.AdamW(
+            plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0
+        )
+        self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        losses: dict[str, Any] = {"logit": keras.losses.BinaryCrossentropy(from_logits=True)}
+        scales = {"logit": 1.0}
+        if train.has_masks:
+            losses["fracture_map"] = weighted_map_loss(plan.map_positive_weight)
+            scales["fracture_map"] = plan.map_weight
+        network.compile(self.optimizer, loss=losses, loss_weights=scales, jit_compile=False)
+        self.optimizer.build(network.trainable_variables)
+        self.history: list[dict[str, Any]] = []
+        self.scores: list[np.ndarray] = []
+        self.best: list[np.ndarray] = network.get_weights()
+        self.best_value = -math.inf
+
+    def run(self, clock: Clock, checkpoint: Path | None = None, key: str = "") -> FitResult:
+        """Fit until the plan, the clock, patience or Ctrl-C ends it; keep the best weights."""
+        key = f"{key} {asdict(self.plan)} {len(self.train.labels)}"
+        if checkpoint is not None:
+            self._resume(read_checkpoint(checkpoint, key))
+        stopped = "finished"
+        try:
+            while len(self.history) < self.plan.epochs and stopped == "finished":
+                stopped = self._run_epoch(clock)
+                if checkpoint is not None:
+                    write_checkpoint(checkpoint, self._state(key))
+        except KeyboardInterrupt:
+            if not self.history:
+                raise
+            stopped = "interrupted"
+        self.network.set_weights(self.best)
+        return FitResult(self.history, self._best_epoch(), self._held_out_logits(), stopped)
+
+    def _run_epoch(self, clock: Clock) -> str:
+        """One pass over the training source; returns why to stop, or `finished` to go on."""
+        epoch, began = len(self.history), time.monotonic()
+        rng = np.random.default_rng([self.plan.seed, epoch])
+        batches = deal_batches(self.train.units, self.plan.batch_size, rng)
+        losses: list[float] = []
+        for step, indices in enumerate(progress(batches, f"epoch {epoch + 1}")):
+            done = (epoch + step / len(batches)) / self.plan.epochs
+            done = max(done, clock.elapsed_share)
+            if done >= 1.0 and losses:
+                break
+            self.optimizer.learning_rate = rate_at(done, self.plan)
+            losses.append(self._step(indices, rng))
+        entry = {
+            "epoch": epoch + 1,
+            "loss": float(np.mean(losses)),
+            "rate": rate_at(done, self.plan),
+        }
+        self._judge(entry)
+        entry["seconds"] = round(time.monotonic() - began, 2)
+        logger.info("%s", ", ".join(f"{k} {v:.4g}" for k, v in entry.items()))
+        if clock.elapsed_share >= 1.0:
+            return "time"
+        waited = len(self.history) - self._best_epoch()
+        return "patience" if self.plan.patience and waited >= self.plan.patience else "finished"
+
+    def _step(self, indices: np.ndarray, rng: np.random.Generator) -> float:
+        inputs, masks = self.train.take(indices, rng)
+        labels = self.train.labels[indices]
+        truth = {"logit": labels[:, None].astype(np.float32)}
+        weights = {"logit": self.weights[labels]}
+        if masks is not None:
+            truth["fracture_map"] = masks[..., None].astype(np.float32)
+            weights["fracture_map"] = np.ones(len(labels), np.float32)
+        return float(self.network.train_on_batch(inputs, truth, sample_weight=weights))
+
+    def _judge(self, entry: dict[str, Any]) -> None:
+        """Score the held-out source, add to the history, keep the weights if they are the best."""
+        value = float(entry["epoch"])  # without held-out data the last weights are the best
+        if self.held_out is not None:
+            logits = score_source(self.network, self.held_out)
+            labels = self.held_out.labels
+            self.scores.append(logits)
+            losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
+            entry["validation_loss"] = float(losses.mean())
+            entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
+            value = area_under_roc(labels, logits)
+            entry["validation_auroc"] = value if math.isfinite(value) else None
+            value = value if math.isfinite(value) else -entry["validation_loss"]
+        entry["value"] = value
+        self.history.append(entry)
+        if value > self.best_value:
+            self.best_value, self.best = value, self.network.get_weights()
+
+    def _best_epoch(self) -> int:
+        values = [entry["value"] for entry in self.history]
+        return int(np.argmax(values)) + 1
+
+    def _held_out_logits(self) -> np.ndarray:
+        return np.stack(self.scores) if self.scores else np.empty((0, 0), np.float32)
+
+    def _state(self, key: str) -> Checkpoint:
+        network = [np.asarray(variable) for variable in self.network.variables]
+        optimizer = [np.asarray(variable) for variable in self.optimizer.variables]
+        return Checkpoint(key, self.history, network, optimizer, self.best, self._held_out_logits())
+
+    def _resume(self, state: Checkpoint | None) -> None:
+        if state is None:
+            return
+        logger.info("going on after epoch %d", len(state.history))
+        pairs = [
+            *zip(self.network.variables, state.network, strict=True),
+            *zip(self.optimizer.variables, state.optimizer, strict=True),
+        ]
+        for variable, array in pairs:
+            variable.assign(array)
+        self.history, self.best = list(state.history), state.best
+        self.scores = list(state.held_out)
+        self.best_value = max(entry["value"] for entry in self.history)

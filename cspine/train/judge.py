@@ -1,0 +1,171 @@
+"""From fitted candidates to figures: the decision parts, and every figure on every split.
+
+The decision parts are fitted on held-out slices alone; the test set is scored here, once, after the
+best candidate is known. It knows no files and no card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cspine.core.config import TrainConfig
+from cspine.core.errors import DataError
+from cspine.core.progress import progress
+from cspine.data.pipeline import Samples
+from cspine.decide.calibration import fit_calibration
+from cspine.decide.conformal import fit_conformal
+from cspine.decide.distance import fit_distance
+from cspine.decide.policy import DecisionPolicy
+from cspine.decide.series import SeriesScore, fit_series
+from cspine.decide.threshold import choose_threshold
+from cspine.evaluate.inputs import SplitScores
+from cspine.evaluate.metrics import auroc_by_width, compute_metrics, compute_patient_metrics
+from cspine.model.classifier import Classifier
+from cspine.train.select import Candidate, Task, load_side, take_samples
+from cspine.train.sources import as_pixels
+
+BATCH = 64
+OUT_OF_FOLD = "out-of-fold"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of N samples: `logits` (N,) and `embeddings` (N, D), float32."""
+
+    logits: np.ndarray
+    embeddings: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate with its policy, its answers on each split and the figures on them.
+
+    `figures` is split → metric → {value, low, high}; `outputs` and `samples` are by split too.
+    """
+
+    candidate: Candidate
+    policy: DecisionPolicy
+    samples: Mapping[str, Samples]
+    outputs: Mapping[str, Outputs]
+    splits: Sequence[SplitScores]
+    figures: dict[str, dict[str, Any]]
+
+
+def run_network(classifier: Classifier, samples: Samples) -> Outputs:
+    """Logits and embeddings of every sample."""
+    starts = progress(range(0, len(samples), BATCH), "scoring")
+    parts = [
+        classifier.serving.predict_on_batch(as_pixels(samples.images[start : start + BATCH]))
+        for start in starts
+    ]
+    logits = np.concatenate([np.asarray(part["logit"])[:, 0] for part in parts])
+    return Outputs(logits, np.concatenate([np.asarray(part["embedding"]) for part in parts]))
+
+
+def judge_candidate(candidate: Candidate, task: Task) -> Judged:
+    """Fit the decision parts of one candidate on held-out slices and score it on every split."""
+    config = task.config
+    train = take_samples(candidate.train, ~candidate.train.is_twin)
+    samples = {"train": train}
+    if task.split.folds is None:
+        size = candidate.classifier.image_size
+        samples["validation"] = candidate.held_out
+        if task.split.test:
+            samples["test"] = load_side(task, task.split.test, size)
+    outputs = {name: run_network(candidate.classifier, side) for name, side in samples.items()}
+    known = None
+    if "validation" in outputs:
+        known = outputs["validation"].embeddings
+    policy = fit_policy(candidate, outputs["train"].embeddings, known, config)
+    if task.split.folds is not None:
+        # Figures are of scores by networks that had not seen the slice, and of no others.
+        samples = {OUT_OF_FOLD: candidate.held_out}
+        seen = run_network(candidate.classifier, candidate.held_out)
+        outputs = {OUT_OF_FOLD: Outputs(candidate.logits.astype(np.float32), seen.embeddings)}
+    splits = [_score_split(name, samples[name], outputs[name], policy) for name in samples]
+    figures = {split.name: _figures(split, policy, config) for split in splits}
+    return Judged(candidate, policy, samples, outputs, splits, figures)
+
+
+def fit_policy(
+    candidate: Candidate,
+    train_embeddings: np.ndarray,
+    held_out_embeddings: np.ndarray | None,
+    config: TrainConfig,
+) -> DecisionPolicy:
+    """Calibration, threshold, conformal sets and series score from the held-out logits."""
+    labels, groups = candidate.held_out.labels, candidate.held_out.groups
+    calibration = fit_calibration(candidate.logits, labels, groups)
+    probabilities = calibration.apply(candidate.logits)
+    method, target = config.threshold_method, config.target_sensitivity
+    return DecisionPolicy(
+        calibration,
+        choose_threshold(probabilities, labels, method, target),
+        fit_conformal(probabilities, labels, config.conformal_alpha),
+        fit_distance(train_embeddings, config.in_distribution_quantile, held_out_embeddings),
+        _fit_series(probabilities, groups, labels, method, target),
+    )
+
+
+def _fit_series(
+    probabilities: np.ndarray, groups: np.ndarray, labels: np.ndarray, method: str, target: float
+) -> SeriesScore | None:
+    """The series score, or None where the patients are all of one kind."""
+    try:
+        return fit_series(probabilities, groups, labels, method, target)
+    except DataError:
+        return None
+
+
+def _score_split(
+    name: str, samples: Samples, outputs: Outputs, policy: DecisionPolicy
+) -> SplitScores:
+    image_ok = np.ones(len(samples), bool)  # training takes no picture that the checks would refuse
+    answers = policy.decide(outputs.logits, outputs.embeddings, image_ok)
+    widths = samples.widths_mm if np.isfinite(samples.widths_mm).any() else None
+    return SplitScores(
+        name, samples.labels, answers.probability, samples.groups, widths, answers.prediction,
+        answers.in_distribution,
+    )  # fmt: skip
+
+
+def _figures(split: SplitScores, policy: DecisionPolicy, config: TrainConfig) -> dict[str, Any]:
+    """Every metric of one split; width bands and patients under `by_width` and `patients`."""
+    arguments = (split.labels, split.probabilities)
+    cut, resamples = policy.threshold.value, config.resamples
+    found = compute_metrics(*arguments, cut, split.groups, resamples, config.seed)
+    return {name: interval.to_dict() for name, interval in found.items()}
+
+
+def detail_figures(judged: Judged, config: TrainConfig) -> dict[str, Any]:
+    """By split: width bands (phantoms) and patient-level metrics, as JSON values."""
+    details: dict[str, Any] = {}
+    cut = judged.policy.threshold.value
+    for split in judged.splits:
+        part: dict[str, Any] = {}
+        labels, probabilities, groups = split.labels, split.probabilities, split.groups
+        if split.widths_mm is not None:
+            bands = auroc_by_width(
+                labels, probabilities, split.widths_mm, groups, cut, config.resamples
+            )
+            part["by_width"] = {
+                band.name: {
+                    "auroc": band.auroc.to_dict(),
+                    "sensitivity": band.sensitivity.to_dict(),
+                    "fractures": band.fractures,
+                    "patients": band.patients,
+                }
+                for band in bands
+            }
+        if judged.policy.series is not None:
+            found = compute_patient_metrics(labels, probabilities, groups, judged.policy.series)
+            part["patients"] = {name: interval.to_dict() for name, interval in found.items()}
+        predictions = np.asarray(split.predictions)
+        part["uncertain_share"] = float((predictions == "uncertain").mean())
+        part["in_distribution_share"] = float(np.mean(np.asarray(split.in_distribution)))
+        details[split.name] = part
+    return details

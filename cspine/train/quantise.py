@@ -1,0 +1,123 @@
+"""int8 with proof: quantises the exported network and measures what each precision costs.
+
+f32, bf16 and int8 run on the same held-out slices; a faster one is chosen only where its loss of
+AUROC is bounded and its decisions hardly flip. It knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from cspine.data.pipeline import Samples
+from cspine.decide.policy import DecisionPolicy
+from cspine.evaluate.metrics import paired_bootstrap_difference
+from cspine.model.engine import Engine, EngineOutput
+from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_IMAGES = 300
+MIN_SLICES = 2000  # fewer cannot show a loss as small as the bound
+MAX_AUROC_LOSS = 0.005  # upper 95 % bound
+MAX_FLIPS = 0.005
+SPEEDS = ("int8", "bf16", "f32")  # the fastest first
+
+
+def write_int8(folder: Path, h5_sha256: str, images: np.ndarray, seed: int) -> None:
+    """Write `best_int8.xml` and `.bin` beside the f32 IR of `folder`.
+
+    `images` uint8 (N, S, S) are training crops; at most 300 of them, drawn by `seed`, calibrate.
+    """
+    import nncf  # brings its own heavy imports, needed by this step alone
+
+    network = read_ir(folder / IR_NAME, h5_sha256)
+    count = min(CALIBRATION_IMAGES, len(images))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
+
+    def batches() -> Iterator[np.ndarray]:
+        for index in chosen:
+            yield np.repeat(images[index][None, ..., None], 3, axis=3)
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    quantised = nncf.quantize(
+        network,
+        nncf.Dataset(list(batches())),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=count,
+    )
+    write_ir(quantised, folder / INT8_NAME, h5_sha256)
+
+
+def compare_precisions(
+    folder: Path, h5_sha256: str, samples: Samples, policy: DecisionPolicy, resamples: int
+) -> dict[str, Any]:
+    """The card's `precision` part: figures of f32, bf16 and int8 on held-out slices, and a choice.
+
+    `chosen` is the fastest precision that is shown to lose nothing that matters, `why` says it.
+    """
+    networks = {"f32": IR_NAME, "bf16": IR_NAME, "int8": INT8_NAME}
+    outputs: dict[str, EngineOutput] = {}
+    parts: dict[str, Any] = {}
+    for name, file in networks.items():
+        engine = Engine(_read(folder / file, h5_sha256), name)
+        began = time.perf_counter()
+        outputs[name] = engine.infer(np.asarray(samples.images))
+        rate = len(samples) / (time.perf_counter() - began)
+        parts[name] = {"images_per_s": round(rate, 1), "computed_in": engine.precision_used}
+    for name in ("bf16", "int8"):
+        parts[name] |= _compare(outputs["f32"], outputs[name], samples, policy, resamples)
+    chosen, why = choose_precision(parts, len(samples))
+    return {"chosen": chosen, "why": why, "slices": len(samples), "compared": parts}
+
+
+def _read(path: Path, h5_sha256: str) -> ov.Model:
+    network = read_ir(path, h5_sha256)
+    if network is None:
+        raise RuntimeError(f"{path.name} was not written as it should have been")
+    return network
+
+
+def _compare(
+    exact: EngineOutput,
+    other: EngineOutput,
+    samples: Samples,
+    policy: DecisionPolicy,
+    resamples: int,
+) -> dict[str, Any]:
+    """AUROC loss with its interval, share of flipped decisions, largest change of probability."""
+    image_ok = np.ones(len(samples), bool)
+    first = policy.decide(exact.logit, exact.embedding, image_ok)
+    second = policy.decide(other.logit, other.embedding, image_ok)
+    loss = paired_bootstrap_difference(
+        samples.labels, first.probability, second.probability, samples.groups, resamples
+    )
+    flips = np.mean(np.asarray(first.prediction) != np.asarray(second.prediction))
+    change = np.abs(first.probability - second.probability).max()
+    return {
+        "auroc_loss": loss.to_dict(),
+        "flipped_share": float(flips),
+        "largest_probability_change": float(change),
+    }
+
+
+def choose_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
+    """The precision for `auto` and the reason in words."""
+    if slices < MIN_SLICES:
+        return "f32", f"{slices} held-out slices cannot show a bounded loss; it takes {MIN_SLICES}"
+    for name in SPEEDS[:-1]:
+        part = parts[name]
+        high = part["auroc_loss"]["high"]
+        small = high is not None and high <= MAX_AUROC_LOSS and part["flipped_share"] <= MAX_FLIPS
+        if small and part["images_per_s"] > parts["f32"]["images_per_s"]:
+            return name, (
+                f"AUROC loss at most {high:.4f} (upper 95 % bound) and "
+                f"{part['flipped_share']:.2%} of decisions flipped on {slices} held-out slices"
+            )
+    return "f32", "neither int8 nor bf16 was shown to be faster without a loss that matters"

@@ -1,0 +1,106 @@
+"""One training run from data to a published version: the order of things, and nothing else.
+
+resolve data → audit → split → fit every candidate → judge → control → files. The caller has set
+Keras's backend and logging; the lines for people go through logging.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cspine.core.config import TrainConfig
+from cspine.core.errors import ConfigError
+from cspine.data.records import Dataset
+from cspine.data.resolve import resolve_data
+from cspine.data.split import refuse_leaks, split_dataset
+from cspine.evaluate.metrics import METRICS
+from cspine.imaging.decode import decode_image
+from cspine.imaging.preprocess import default_view
+from cspine.model.architectures import check_image_size
+from cspine.phantom.dataset import PhantomConfig
+from cspine.train.controls import run_random_labels
+from cspine.train.finish import RunResult, finish_run
+from cspine.train.judge import judge_candidate
+from cspine.train.select import Task, choose_best, fit_candidates
+
+logger = logging.getLogger(__name__)
+
+BUILD_DIR = Path("build")
+
+
+def run_training(config: TrainConfig) -> RunResult:
+    """Do the whole of `train.py`; files go to `config.out`.
+
+    Raises:
+        ConfigError: a setting does not suit the architectures or the backend.
+        DataError: the data cannot be read or split, or (SplitLeakError) leaks between its sides.
+    """
+    _check_settings(config)
+    spread_over_devices(config.devices)
+    phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
+    dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
+    logger.info("%s", line)
+    task = prepare_task(config, dataset)
+    candidates = fit_candidates(task)
+    best_candidate = choose_best(candidates)
+    judged = [judge_candidate(candidate, task) for candidate in candidates]
+    best = next(one for one in judged if one.candidate is best_candidate)
+    extra: dict[str, Any] = {}
+    if config.controls:
+        extra["controls"] = {"random_labels": run_random_labels(best_candidate, task)}
+    return finish_run(judged, best, task, extra)
+
+
+def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:
+    """Split the data, refuse a split that leaks, choose the view, and make the run's folder."""
+    split = split_dataset(dataset, config.split, config.seed)
+    logger.info("%s", split.note)
+    if config.split == "grouped":
+        refuse_leaks(split)
+    view = config.view or _view_of(dataset)
+    run_dir = Path(config.out) / "run"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    part = run_dir / ".manifest.csv.part"
+    part.write_text(split.manifest(), encoding="utf-8")
+    part.replace(run_dir / "manifest.csv")
+    return Task(config, dataset, split, view, run_dir)
+
+
+def _view_of(dataset: Dataset) -> str:
+    """The view that suits the data: by its layout, then by the size of a middle image."""
+    if dataset.layout == "kaggle":
+        return "slice"
+    record = dataset.records[len(dataset.records) // 2]
+    height, width = decode_image(dataset.read_bytes(record.path)).grey.shape
+    return default_view(height, width)
+
+
+def _check_settings(config: TrainConfig) -> None:
+    """Refuse, before any work, what would only fail after hours of it."""
+    for name in config.seen_architectures():
+        if config.image_size is not None:
+            check_image_size(name, config.image_size)
+    for metric, _ in config.require:
+        if metric not in METRICS:
+            raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")
+
+
+def spread_over_devices(count: int | None) -> None:
+    """Let Keras share every batch between `count` devices (JAX backend); None changes nothing.
+
+    Raises:
+        ConfigError: another backend, or fewer devices than asked for.
+    """
+    if count is None:
+        return
+    if keras.backend.backend() != "jax":
+        received = keras.backend.backend()
+        raise ConfigError(f"`devices` needs KERAS_BACKEND=jax. Received: {received}")
+    found = keras.distribution.list_devices()
+    if len(found) < count:
+        raise ConfigError(f"`devices` must be at most {len(found)}, those found. Received: {count}")
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:count]))

@@ -1,0 +1,229 @@
+"""Fits each candidate, judges all on the same held-out slices, and picks the best.
+
+With three sides, validation judges. With folds, each is scored by a network that never saw it, the
+pooled scores judge, and the candidate is refitted on everything for the median best epoch. It knows
+nothing of thresholds, cards or the test set.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cspine.core.config import TrainConfig
+from cspine.data.pipeline import Samples, load_samples
+from cspine.data.records import Dataset
+from cspine.data.split import Fold, Split
+from cspine.model.architectures import find_architecture
+from cspine.model.classifier import Classifier, build_classifier
+from cspine.train.fit import Clock, Fit, FitPlan, FitResult, area_under_roc
+from cspine.train.sources import PixelSource
+from cspine.train.transfer import TransferPlan, fit_transfer
+
+logger = logging.getLogger(__name__)
+
+EPOCHS_SCRATCH, EPOCHS_HEAD = 40, 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every candidate gets alike."""
+
+    config: TrainConfig
+    dataset: Dataset
+    split: Split
+    view: str
+    run_dir: Path
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One fitted network and how it did where it was not fitted.
+
+    `train` holds twins as well; `held_out` are the validation slices, or with folds all slices,
+    and `logits` (N,) what networks that had not seen them said. `rows` are its leaderboard facts.
+    """
+
+    classifier: Classifier
+    train: Samples
+    held_out: Samples
+    logits: np.ndarray
+    history: list[dict[str, Any]]
+    best_epoch: int
+    stopped: str
+    seconds: float
+
+    @property
+    def auroc(self) -> float:
+        """AUROC on the held-out slices."""
+        return area_under_roc(self.held_out.labels, self.logits)
+
+
+def fit_candidates(task: Task) -> list[Candidate]:
+    """Fit every architecture of the configuration; an interrupted run keeps those it has."""
+    names = task.config.seen_architectures()
+    clock, found = Clock(task.config.time_limit), []
+    for number, name in enumerate(names):
+        candidate = _fit_candidate(name, task, clock.part(1.0 / (len(names) - number)))
+        found.append(candidate)
+        logger.info("%s: validation AUROC %.4f", name, candidate.auroc)
+        if candidate.stopped == "interrupted":
+            break
+    return found
+
+
+def choose_best(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the highest held-out AUROC; the first named wins a tie."""
+    return max(candidates, key=lambda one: one.auroc)
+
+
+def load_side(task: Task, records: Any, image_size: int, with_twins: bool = False) -> Samples:
+    """The samples of some records, in this task's view."""
+    cache = Path(task.config.cache)
+    return load_samples(task.dataset, records, task.view, image_size, cache, with_twins)
+
+
+def _fit_candidate(name: str, task: Task, clock: Clock) -> Candidate:
+    began = time.monotonic()
+    size = task.config.image_size or find_architecture(name).image_size
+    train = load_side(task, task.split.train, size, with_twins=task.config.twins)
+    folder = task.run_dir / name
+    if task.split.folds is None:
+        held_out = load_side(task, task.split.validation, size)
+        classifier, result = fit_once(name, task.config, train, held_out, clock, folder)
+        logits = result.held_out[result.best_epoch - 1]
+    else:
+        classifier, result, held_out, logits = _fit_folds(name, task, train, clock)
+    seconds = time.monotonic() - began
+    return Candidate(
+        classifier, train, held_out, logits, result.history, result.best_epoch, result.stopped,
+        seconds,
+    )  # fmt: skip
+
+
+def fit_once(
+    name: str,
+    config: TrainConfig,
+    train: Samples,
+    held_out: Samples | None,
+    clock: Clock,
+    folder: Path,
+    epochs: int | None = None,
+) -> tuple[Classifier, FitResult]:
+    """Build a fresh classifier and fit it; `epochs` fixes the number and turns patience off.
+
+    A network without pre-trained weights learns as a whole from pixels; else the head learns on
+    the frozen backbone and the top is tuned.
+    """
+    keras.utils.clear_session()
+    scratch = name == "cnn" or config.weights == "none"
+    with_map = scratch and train.masks is not None
+    size = train.images.shape[1]
+    weights = "none" if scratch else config.weights
+    classifier = build_classifier(name, size, weights, config.seed, with_map, config.dropout)
+    key = f"{name} {size} {train.key} {epochs} {config.weights}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not config.resume:
+        for old in folder.glob("*.npz"):
+            old.unlink()
+    if not scratch:
+        stages = _transfer_plan(config, epochs)
+        return classifier, fit_transfer(classifier, train, held_out, stages, clock, folder, key)
+    plan = _plan(config, config.learning_rate, epochs or config.epochs or EPOCHS_SCRATCH)
+    plan = plan if epochs is None else replace(plan, patience=None)
+    source = PixelSource.of(train, with_map, config.augment)
+    judged = None if held_out is None else PixelSource.of(held_out, False)
+    fit = Fit(classifier.training, source, judged, plan)
+    return classifier, fit.run(clock, folder / "scratch.npz", key)
+
+
+def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
+    return FitPlan(
+        epochs, config.batch_size, rate, config.seed, config.warmup, config.weight_decay,
+        config.map_weight, config.map_positive_weight, config.patience,
+    )  # fmt: skip
+
+
+def _transfer_plan(config: TrainConfig, epochs: int | None) -> TransferPlan:
+    """Both stages; a fixed number of epochs is spent on the head first."""
+    head_epochs = config.epochs or EPOCHS_HEAD
+    head = _plan(config, config.head_learning_rate, min(head_epochs, epochs or head_epochs))
+    tune_epochs = config.tune_epochs if epochs is None else max(0, epochs - head_epochs)
+    tune = _plan(config, config.tune_learning_rate, max(tune_epochs, 1))
+    tune = replace(tune, epochs=tune_epochs, warmup=0.1)
+    if epochs is not None:
+        head, tune = replace(head, patience=None), replace(tune, patience=None)
+    return TransferPlan(head, tune, config.augmented_copies if config.augment else 1,
+                        Path(config.cache))  # fmt: skip
+
+
+def _fit_folds(
+    name: str, task: Task, everything: Samples, clock: Clock
+) -> tuple[Classifier, FitResult, Samples, np.ndarray]:
+    """Leave out each fold in turn, then refit on all for the median best epoch.
+
+    The pooled scores are those of that epoch in every fold (the last, where a fold ended sooner),
+    averaged over repeats, so that no fold picks its own best epoch.
+    """
+    folds = task.split.folds or ()
+    results = []
+    for number, fold in enumerate(folds):
+        mine = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
+        part = clock.part(1.0 / (len(folds) + 1 - number))
+        folder = task.run_dir / name / f"fold-{number}"
+        train = take_samples(everything, ~mine)
+        held_out = take_samples(everything, mine & ~everything.is_twin)
+        _, result = fit_once(name, task.config, train, held_out, part, folder)
+        results.append((mine & ~everything.is_twin, result))
+        logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt
+    epochs = int(np.median([result.best_epoch for _, result in results]))
+    logits, seen = pool_scores(results, len(everything), epochs)
+    folder = task.run_dir / name / "all"
+    classifier, final = fit_once(
+        name, task.config, everything, None, clock.part(1.0), folder, epochs
+    )
+    history = [entry for _, result in results for entry in result.history]
+    final = replace(final, history=history, best_epoch=epochs)
+    return classifier, final, take_samples(everything, seen), logits[seen]
+
+
+def fold_name(fold: Fold) -> str:
+    """The fold's name and repeat, for people."""
+    return f"{fold.name}, repeat {fold.repeat + 1}"
+
+
+def pool_scores(
+    results: Sequence[tuple[np.ndarray, FitResult]], count: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean held-out logits (N,) at `epoch` (from 1), and which samples have one, bool (N,)."""
+    total, times = np.zeros(count), np.zeros(count, np.int64)
+    for mine, result in results:
+        total[mine] += result.held_out[min(epoch, len(result.held_out)) - 1]
+        times[mine] += 1
+    return np.divide(total, times, out=np.zeros(count), where=times > 0), times > 0
+
+
+def take_samples(samples: Samples, chosen: np.ndarray) -> Samples:
+    """The samples where the mask `chosen`, bool (N,), is set; pixels are copied into memory."""
+    indices = np.flatnonzero(chosen)
+    return replace(
+        samples,
+        images=samples.images[indices],
+        labels=samples.labels[indices],
+        masks=None if samples.masks is None else samples.masks[indices],
+        groups=samples.groups[indices],
+        slice_ids=samples.slice_ids[indices],
+        widths_mm=samples.widths_mm[indices],
+        is_twin=samples.is_twin[indices],
+        records=tuple(samples.records[i] for i in indices) if samples.records else (),
+        left_out=0,
+    )

@@ -1,0 +1,96 @@
+"""What a fitting loop draws its batches from: crops on disk, or activations cached before.
+
+A source knows its labels, its masks where there are any, and how to give the network's inputs for
+some of its samples; it knows no loss and no schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from cspine.core.labels import FRACTURE
+from cspine.data.pipeline import Samples
+from cspine.train.augment import augment
+
+
+class Source(Protocol):
+    """Anything that `fit_network` can learn from."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,)."""
+        ...
+
+    @property
+    def units(self) -> np.ndarray:
+        """int64 (N,): samples of one unit stay in one batch."""
+        ...
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether `take` gives masks."""
+        ...
+
+    def take(
+        self, indices: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[Any, np.ndarray | None]:
+        """Inputs and masks (B, h, w) of some samples; with `rng` augmented, else as they are."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelSource:
+    """Crops, as float32 pixels (B, S, S, 3) in 0…255."""
+
+    samples: Samples
+    labels: np.ndarray
+    units: np.ndarray
+    has_masks: bool
+    augmented: bool = True
+
+    @classmethod
+    def of(cls, samples: Samples, with_masks: bool, augmented: bool = True) -> PixelSource:
+        """The source of these samples; `with_masks` only where they have masks."""
+        has_masks = with_masks and samples.masks is not None
+        return cls(samples, samples.labels, pair_units(samples), has_masks, augmented)
+
+    def take(
+        self, indices: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels float32 (B, S, S, 3) and masks uint8 (B, S // 8, S // 8) or None."""
+        images = self.samples.images[indices]
+        masks = self._masks(indices)
+        if rng is not None and self.augmented:
+            images, masks = augment(images, masks, self.units[indices], rng)
+        return as_pixels(images), masks
+
+    def _masks(self, indices: np.ndarray) -> np.ndarray | None:
+        masks = self.samples.masks
+        return np.asarray(masks[indices]) if self.has_masks and masks is not None else None
+
+
+def as_pixels(images: np.ndarray) -> np.ndarray:
+    """Grey crops (B, S, S) as float32 (B, S, S, 3), what every backbone takes."""
+    return np.repeat(np.asarray(images, np.float32)[..., None], 3, axis=3)
+
+
+def pair_units(samples: Samples) -> np.ndarray:
+    """One number a sample, int64 (N,): a fractured slice and its twin share theirs."""
+    slices = np.unique(samples.slice_ids, return_inverse=True)[1].astype(np.int64)
+    paired = samples.is_twin | np.isin(slices, slices[samples.is_twin])
+    originals = paired & ((samples.labels == FRACTURE) | samples.is_twin)
+    return np.where(originals, slices, slices.max(initial=0) + 1 + np.arange(len(slices)))
+
+
+def deal_batches(units: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Shuffle units and deal their samples into batches; the last, smaller one is kept.
+
+    Every sample comes once; the samples of a unit are neighbours, so nearly always in one batch.
+    """
+    _, unit = np.unique(units, return_inverse=True)
+    place = rng.permutation(int(unit.max()) + 1)[unit]
+    order = np.argsort(place, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,105 @@
+"""Transfer learning in two stages, each on activations that were computed once.
+
+First the head learns on the frozen backbone's embeddings, then the tail (the backbone's top, batch
+norm in inference mode) is tuned at a low rate on the trunk's activations. It knows no data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cspine.data.pipeline import Samples
+from cspine.model.architectures import find_architecture
+from cspine.model.classifier import Classifier
+from cspine.train.features import cache_features
+from cspine.train.fit import Clock, Fit, FitPlan, FitResult
+
+HEAD_SHARE = 0.5  # of the time limit; computing the activations counts as well
+
+
+@dataclass(frozen=True)
+class TransferPlan:
+    """Both stages' plans, and how many augmented copies of each image are cached."""
+
+    head: FitPlan
+    tune: FitPlan
+    copies: int
+    cache: Path
+
+
+def fit_transfer(
+    classifier: Classifier,
+    train: Samples,
+    held_out: Samples | None,
+    plan: TransferPlan,
+    clock: Clock,
+    folder: Path,
+    key: str = "",
+) -> FitResult:
+    """Fit head, then tail; keep tuning's weights only where they are better on `held_out`.
+
+    The result's history and held-out logits are those of both stages in a row.
+    """
+    head = _fit_stage(
+        classifier, None, train, held_out, plan, clock.part(HEAD_SHARE), folder / "head.npz", key
+    )
+    if plan.tune.epochs == 0 or head.stopped == "interrupted":
+        return head
+    before = classifier.model.get_weights()
+    layer = find_architecture(classifier.name).tail_layer
+    tuned = _fit_stage(
+        classifier, layer, train, held_out, plan, clock.part(1.0), folder / "tune.npz", key
+    )
+    if held_out is not None and _best(tuned) < _best(head):
+        classifier.model.set_weights(before)
+    return _join(head, tuned)
+
+
+def _fit_stage(
+    classifier: Classifier,
+    layer: str | None,
+    train: Samples,
+    held_out: Samples | None,
+    plan: TransferPlan,
+    clock: Clock,
+    checkpoint: Path,
+    key: str,
+) -> FitResult:
+    """Fit what lies behind `layer` (None: behind the embedding) on cached activations."""
+    trunk, tail = classifier.trunk_and_tail(layer)
+    freeze_norms(tail)
+    tuning = layer is not None
+    name = f"{classifier.name} {classifier.origin} {layer} {plan.head if tuning else ''}"
+    source = cache_features(trunk, train, name, plan.cache, plan.copies)
+    judged = None if held_out is None else cache_features(trunk, held_out, name, plan.cache, 1)
+    fit = Fit(tail, source, judged, plan.tune if tuning else plan.head)
+    return fit.run(clock, checkpoint, key)
+
+
+def freeze_norms(network: keras.Model) -> None:
+    """Make every batch norm of a network run in inference mode, its statistics and scale fixed."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def _best(result: FitResult) -> float:
+    return float(max(entry["value"] for entry in result.history))
+
+
+def _join(head: FitResult, tuned: FitResult) -> FitResult:
+    """Both stages as one result; epochs count on."""
+    first = [{"stage": "head", **entry} for entry in head.history]
+    later = [
+        {"stage": "tune", **entry, "epoch": entry["epoch"] + len(first)} for entry in tuned.history
+    ]
+    values = [entry["value"] for entry in (*first, *later)]
+    parts = [one for one in (head.held_out, tuned.held_out) if one.size]
+    held_out = np.concatenate(parts) if parts else head.held_out
+    # Without held-out data a stage's value is its epoch, so the last epoch of all is the best.
+    best = int(np.argmax(values)) + 1 if parts else len(values)
+    return replace(tuned, history=[*first, *later], best_epoch=best, held_out=held_out)
