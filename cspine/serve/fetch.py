@@ -165,9 +165,9 @@ class Fetcher:
                 step = self._ask(connection, target)
                 deadline.remaining_s()  # to a reader, a connection shut down looks like an end
                 return step
-            except (HTTPError, HTTPException, OSError, ValueError) as error:
+            except (FetchError, HTTPError, HTTPException, OSError, ValueError) as error:
                 deadline.remaining_s()  # a connection that the guard shut down is a late one
-                raise FetchError(_explain(error)) from None
+                raise _as_fetch_error(error) from None
             finally:
                 connection.close()
 
@@ -246,11 +246,13 @@ def _dial(addresses: list[str], port: int, deadline: _Deadline) -> socket.socket
     raise FetchError("The URL's server could not be reached.")
 
 
-def _explain(error: Exception) -> str:
+def _as_fetch_error(error: Exception) -> FetchError:
     """Say what failed, in words that hold nothing of what was fetched."""
+    if isinstance(error, FetchError):
+        return error
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "The server's TLS certificate must be valid for the URL's host."
-    return "The server did not answer with a whole image."
+        return FetchError("The server's TLS certificate must be valid for the URL's host.")
+    return FetchError("The server did not answer with a whole image.")
 
 
 class _PinnedHTTP(HTTPConnection):
