@@ -73,7 +73,7 @@ def precision_recall_curve(
         )
         recall = ranking.sensitivity[row]
         at = np.searchsorted(recall, np.maximum(GRID, 1e-9) - 1e-12)
-        return precision[np.minimum(at, len(recall) - 1)]
+        return np.asarray(precision[np.minimum(at, len(recall) - 1)])
 
     return _banded(labels, probabilities, groups, resamples, seed, read)
 
@@ -102,9 +102,9 @@ def confusion(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 
 def _steps_up(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the highest `y` reached at each rate of GRID, joined by straight lines between."""
-    last = np.append(x[1:] > x[:-1], True)  # the top of each upright
-    return np.interp(GRID, x[last], y[last])
+    """Return the curve's height at each rate of GRID, the top where it rises upright."""
+    apart = x + 1e-12 * np.arange(len(x)) - 1e-12 * len(x)  # `np.interp` wants them to increase
+    return np.asarray(np.interp(GRID, apart, y))
 
 
 def _banded(

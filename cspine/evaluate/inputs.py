@@ -10,7 +10,6 @@ import base64
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +135,7 @@ def save_inputs(path: Path, inputs: ReportInputs) -> None:
     parts["mistakes"] = [_mistake_parts(mistake) for mistake in inputs.mistakes]
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(parts, allow_nan=False), encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def load_inputs(path: Path, card: Mapping[str, Any]) -> ReportInputs:
@@ -181,7 +180,7 @@ def _read_split(parts: dict[str, Any]) -> SplitScores:
         "labels": np.int64, "probabilities": np.float64, "groups": str, "widths_mm": np.float64,
         "in_distribution": bool,
     }  # fmt: skip
-    read = {
+    read: dict[str, Any] = {
         name: None if parts[name] is None else np.array(parts[name], dtype=kind)
         for name, kind in arrays.items()
     }

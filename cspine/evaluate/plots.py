@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.evaluate.curves import Curve, Reliability
@@ -24,8 +26,9 @@ from cspine.evaluate.metrics import WidthBand
 # Drawn in these, then turned into the page's variables, so that one drawing suits both modes.
 INK, GRID, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", GRID: "--line", BLUE: "--blue", ORANGE: "--orange"}
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
@@ -42,7 +45,7 @@ STYLE = {
     "lines.linewidth": 2,
     "axes.titlesize": 11,
 }
-SQUARE, WIDE = (4.6, 4.2), (6.4, 3.8)
+SQUARE, WIDE = (4.6, 4.2), (6.0, 3.8)
 
 
 def plot_roc(curve: Curve, auroc: Interval) -> str:
@@ -109,7 +112,14 @@ def plot_widths(bands: Sequence[WidthBand], ideal: Mapping[str, Interval]) -> st
         _points(axes, places + 0.09, [b.sensitivity for b in bands], ORANGE, "s-", "sensitivity")
         known = [(p, ideal[b.name]) for p, b in zip(places, bands, strict=True) if b.name in ideal]
         if known:
-            _points(axes, [p for p, _ in known], [i for _, i in known], INK, "D:", "ideal AUROC")
+            _points(
+                axes,
+                np.array([p for p, _ in known]),
+                [i for _, i in known],
+                INK,
+                "D:",
+                "ideal AUROC",
+            )
         axes.set_xticks(places, [f"{b.name}\nn = {b.fractures}" for b in bands], fontsize=9.5)
         axes.set(ylim=(0, 1.03), xlabel="fracture width")
         axes.legend(loc="lower right", ncols=3)
@@ -131,6 +141,7 @@ def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
                 if values:
                     axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label)
             axes.set(xlabel="epoch", title=base)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.legend()
         return _to_svg(figure, "history-" + name)
 
@@ -148,7 +159,7 @@ def _draw_curve(axes: Axes, curve: Curve, label: str) -> None:
 
 
 def _points(
-    axes: Axes, places: Sequence[float] | np.ndarray, figures: Sequence[Interval], colour: str,
+    axes: Axes, places: np.ndarray, figures: Sequence[Interval], colour: str,
     style: str, label: str,
 ) -> None:  # fmt: skip
     values = np.array([figure.value for figure in figures])

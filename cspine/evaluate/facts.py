@@ -1,0 +1,161 @@
+"""What a card says, as the short phrases that the report, its limits and its checklist share.
+
+A value that the card lacks becomes "not recorded", never a guess. It knows no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNKNOWN = "not recorded"
+JUDGED_ORDER = ("test", "out-of-fold", "validation", "train")
+FEW_PATIENTS = 40
+SYNTHETIC, PUBLISHED, RSNA = "phantom", "kaggle", "rsna"
+_DATA = {
+    SYNTHETIC: "synthetic axial CT slices of the neck (the project's own phantom), no real patient",
+    PUBLISHED: "the published folders of “Spine Fracture Prediction from C.T.”",
+    RSNA: "the RSNA 2022 Cervical Spine Fracture Detection set",
+}
+
+
+def get(card: Mapping[str, Any], path: str, default: Any = None) -> Any:
+    """Return the card's value at a dotted path, `default` where any step is missing."""
+    value: Any = card
+    for step in path.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return default
+        value = value[step]
+    return value
+
+
+def layout(card: Mapping[str, Any]) -> str:
+    """Return the layout of the data that the model learned from, "" where not recorded."""
+    return str(get(card, "data.layout", ""))
+
+
+def judged_split(names: Sequence[str]) -> str | None:
+    """Return the split that figures are to be read from: test before out-of-fold, validation."""
+    return next((name for name in JUDGED_ORDER if name in names), None)
+
+
+def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return the phrases, each a plain string without markup."""
+    view = str(get(card, "view", ""))
+    size = get(card, "image_size", UNKNOWN)
+    views = {
+        "vertebra": f"a crop of {size} source pixels a side on the vertebra, not resized",
+        "slice": f"the whole slice resized to {size} × {size} pixels",
+    }
+    kind = layout(card)
+    libraries = get(card, "libraries", {})
+    return {
+        "architecture": _text(card, "architecture"),
+        "version": _text(card, "version"),
+        "created": _text(card, "created_utc"),
+        "view": views.get(view, UNKNOWN),
+        "data": _DATA.get(kind, f"a local data set (layout “{kind}”)" if kind else UNKNOWN),
+        "fingerprint": _text(card, "data.fingerprint")[:16],
+        "manifest": _text(card, "data.manifest_sha256")[:16],
+        "patients": _counts(get(card, "data.patients")),
+        "slices": _counts(get(card, "data.slices")),
+        "split_note": _text(card, "data.split_note"),
+        "weights": _text(card, "weights.origin"),
+        "calibration": _text(card, "decision.calibration.method"),
+        "threshold": _threshold(card),
+        "abstention": _abstention(card),
+        "gate": _gate(card),
+        "libraries": ", ".join(f"{k} {v}" for k, v in sorted(libraries.items())) or UNKNOWN,
+        "seeds": _counts(get(card, "seeds")),
+        "note": str(get(card, "note", "") or ""),
+    }
+
+
+def limits(card: Mapping[str, Any]) -> list[str]:
+    """Return what the figures do not say, in sentences, the gravest first."""
+    found = [_DATA_LIMITS.get(layout(card), _OWN_DATA)]
+    patients = _total(get(card, "data.patients"))
+    if patients is not None and patients < FEW_PATIENTS:
+        found.append(
+            f"All figures stand on {patients} patients. An interval over so few is rough, and a "
+            "percentile bootstrap makes it too narrow rather than too wide."
+        )
+    if get(card, "data.split_note"):
+        found.append(f"How the data was split: {get(card, 'data.split_note')}")
+    return [*found, *_ALWAYS]
+
+
+_DATA_LIMITS = {
+    SYNTHETIC: (
+        "The model learned from synthetic images alone. Its figures say that the method works on "
+        "images whose truth is known; they say nothing about how it would do on a real patient, "
+        "and on real slices it is expected to answer “uncertain”."
+    ),
+    PUBLISHED: (
+        "The published folders are 200 slices of about four patients, and the slice number alone "
+        "separates their classes: a model can score 1.00 there without having seen a fracture. "
+        "Figures from them show that the system runs, not that it finds fractures."
+    ),
+    RSNA: (
+        "Labels of the RSNA 2022 set are by study and vertebra; a slice counts as fractured where "
+        "it lies inside a boxed range, so some slices are labelled by their neighbours."
+    ),
+}
+_OWN_DATA = (
+    "The labels are taken as they were given; how they were made, and by whom, is for those who "
+    "made them to say."
+)
+_ALWAYS = (
+    "One slice is judged at a time. A radiologist reads the whole study, in several planes.",
+    "Only axial CT of the neck, bone visible, is meant. Anything else should be refused as not in "
+    "distribution; that gate is a statistical one and can be passed by chance.",
+    "The share of “uncertain” answers and the coverage of 90 % hold for images like those of "
+    "validation. A new scanner, window or population can break both without any warning.",
+    "A heat map shows where the evidence was found, not that there is a fracture.",
+    "No figure by age, sex, scanner or hospital is given, since the data does not say them.",
+)
+
+
+def _text(card: Mapping[str, Any], path: str) -> str:
+    value = get(card, path)
+    return UNKNOWN if value in (None, "") else str(value)
+
+
+def _counts(value: Any) -> str:
+    """Return a number, or {name: number} as words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {number}" for name, number in value.items()) or UNKNOWN
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or UNKNOWN
+    return UNKNOWN if value is None else str(value)
+
+
+def _total(value: Any) -> int | None:
+    if isinstance(value, Mapping):
+        numbers = [number for number in value.values() if isinstance(number, int)]
+        return int(value.get("total", sum(numbers))) if numbers else None
+    return value if isinstance(value, int) else None
+
+
+def _threshold(card: Mapping[str, Any]) -> str:
+    value = get(card, "decision.threshold.value")
+    if not isinstance(value, int | float):
+        return UNKNOWN
+    method, target = get(card, "decision.threshold.method"), get(card, "decision.threshold.target")
+    if method == "sensitivity" and isinstance(target, int | float):
+        return f"{value:.3f}, the highest at which {100 * target:g} % of fractures are called"
+    return f"{value:.3f}, by the largest sensitivity + specificity − 1"
+
+
+def _abstention(card: Mapping[str, Any]) -> str:
+    alpha = get(card, "decision.conformal.alpha")
+    if not isinstance(alpha, int | float):
+        return UNKNOWN
+    return f"conformal sets that hold the true class for {100 * (1 - alpha):g} % of each class"
+
+
+def _gate(card: Mapping[str, Any]) -> str:
+    quantile = get(card, "decision.in_distribution.quantile")
+    if not isinstance(quantile, int | float):
+        return UNKNOWN
+    return f"a distance that {100 * quantile:g} % of known images stay under, and image checks"

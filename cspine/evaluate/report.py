@@ -1,0 +1,255 @@
+"""The report: one self-contained HTML page for people, with its inputs beside it for rebuilding.
+
+It arranges what it is given; figures come from the card, curves from the splits. It knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
+
+from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
+from cspine.evaluate import curves, plots, tables
+from cspine.evaluate.claim import EDITION, answer_claim
+from cspine.evaluate.facts import card_facts, get, judged_split, limits
+from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
+from cspine.evaluate.metrics import WidthBand, auroc_by_width, compute_metrics
+from cspine.evaluate.pictures import overlay_uri, slice_uri
+from cspine.evaluate.tables import as_interval
+
+PAGE = "index.html"
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_MISTAKES = 10
+HEADLINE = ("auroc", "recall", "specificity", "ece")
+AUDIT_WORDS = {
+    "files": "files",
+    "slices": "distinct slices",
+    "volumes": "volumes, which is what an interval may count",
+    "unreadable": "unreadable files",
+    "exact_duplicates": "exact duplicates",
+    "near_duplicates": "near-duplicates",
+    "split_leaks": "slices on two sides of a split",
+    "label_conflicts": "slices in both classes",
+    "shortcut_auroc": "shortcut score: AUROC of what can be learned without seeing a fracture",
+}
+
+
+def write_report(out_dir: Path, inputs: ReportInputs) -> Path:
+    """Write `index.html` and `inputs.json` into `out_dir` and return the page's path.
+
+    Both are written beside and renamed. The folder is made where it is missing.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    save_inputs(out_dir / INPUTS_FILE, inputs)
+    beside = out_dir / (PAGE + ".part")
+    beside.write_text(render_report(inputs), encoding="utf-8")
+    return beside.replace(out_dir / PAGE)
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """Return the page as HTML; every name, note and error in it is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(_context(inputs))
+
+
+def _context(inputs: ReportInputs) -> dict[str, Any]:
+    card = inputs.card
+    metrics: Mapping[str, Any] = get(card, "metrics", {})
+    judged = next((s for s in inputs.splits if s.name == judged_split(_names(inputs))), None)
+    splits, rows = tables.metric_table(metrics)
+    return {
+        "title": inputs.title,
+        "notice": MEDICAL_NOTICE,
+        "facts": card_facts(card),
+        "headline": _headline(metrics),
+        "judged": judged_split(list(metrics)),
+        "metric_splits": splits,
+        "metric_rows": rows,
+        "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
+        "published_rows": _published_rows(inputs),
+        "published_interval": tables.published_interval(),
+        "figures": [] if judged is None else _figures(judged, card),
+        "widths": None if judged is None else _widths(judged, card, inputs.ideal_by_width),
+        "answers": None if judged is None else _answers(judged),
+        "histories": [
+            (name, Markup(plots.plot_history(series, name)))
+            for name, series in inputs.histories.items()
+            if series
+        ],
+        "mistakes": [_mistake(m) for m in inputs.mistakes[:MAX_MISTAKES]],
+        "leaderboard": tables.plain_table(inputs.leaderboard),
+        "audit": _audit(inputs.audit),
+        "controls": _controls(get(card, "controls", {})),
+        "precision": tables.plain_table(_precision_rows(get(card, "precision", {}))),
+        "proposal": inputs.proposal,
+        "limits": limits(card),
+        "claim_edition": EDITION,
+        "claim": answer_claim(card),
+    }
+
+
+def _names(inputs: ReportInputs) -> list[str]:
+    return [split.name for split in inputs.splits]
+
+
+def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
+    name = judged_split(list(metrics))
+    chosen = metrics.get(name, {}) if name else {}
+    return [(tables.METRIC_NAMES[m], tables.figure(chosen[m])) for m in HEADLINE if m in chosen]
+
+
+def _published_rows(inputs: ReportInputs) -> list[tables.Row]:
+    shipped = str(get(inputs.card, "architecture", ""))
+    candidates = inputs.candidates or {shipped: get(inputs.card, "metrics", {})}
+    return tables.published_table(candidates, shipped)
+
+
+def _threshold(card: Mapping[str, Any]) -> float:
+    return float(get(card, "decision.threshold.value", 0.5))
+
+
+def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the curves of one split: each its title, its words for those who hear, its SVG."""
+    split = split.scored()
+    labels, scores = np.asarray(split.labels), np.asarray(split.probabilities)
+    if len(np.unique(labels)) < 2:
+        return []
+    known = get(card, f"metrics.{split.name}") or compute_metrics(
+        labels, scores, _threshold(card), split.groups
+    )
+    auroc, auprc, ece = (as_interval(known.get(m)) for m in ("auroc", "auprc", "ece"))
+    cells = curves.confusion(labels, scores >= _threshold(card))
+    roc = curves.roc_curve(labels, scores, split.groups)
+    precision = curves.precision_recall_curve(labels, scores, split.groups)
+    drawn = (
+        ("ROC", f"ROC curve of the {split.name} split with its 95 % band; AUROC {auroc.value:.3f}.",
+         plots.plot_roc(roc, auroc)),
+        ("Precision and recall",
+         f"Precision over recall with its 95 % band; AUPRC {auprc.value:.3f}.",
+         plots.plot_precision_recall(precision, auprc, float(labels.mean()))),
+        ("Reliability",
+         f"Observed share of fractures over predicted probability; ECE {ece.value:.3f}.",
+         plots.plot_reliability(curves.reliability(labels, scores), ece)),
+        ("Confusion matrix at the threshold", _confusion_words(cells),
+         plots.plot_confusion(cells)),
+    )  # fmt: skip
+    return [{"title": title, "alt": alt, "svg": Markup(svg)} for title, alt, svg in drawn]
+
+
+def _confusion_words(cells: np.ndarray) -> str:
+    words = [
+        f"{cells[truth, answer]} of truth {CLASS_NAMES[truth]} answered {CLASS_NAMES[answer]}"
+        for truth in range(2)
+        for answer in range(2)
+    ]
+    return "; ".join(words) + "."
+
+
+def _widths(
+    split: SplitScores, card: Mapping[str, Any], ideal: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return figure and rows by fracture width, None where no width is known."""
+    split = split.scored()
+    if split.widths_mm is None or not np.isfinite(np.asarray(split.widths_mm, float)).any():
+        return None
+    bands = auroc_by_width(
+        split.labels, split.probabilities, split.widths_mm, split.groups, _threshold(card)
+    )
+    ideals = {name: as_interval(parts) for name, parts in ideal.items()}
+    narrow = [band for band in bands if np.isfinite(band.high_mm)]
+    svg = plots.plot_widths(narrow, ideals) if narrow else ""
+    return {
+        "svg": Markup(svg),
+        "alt": "AUROC and sensitivity by fracture width; the table below holds the same figures.",
+        "rows": [_width_row(band, ideals) for band in bands],
+    }
+
+
+def _width_row(band: WidthBand, ideals: Mapping[str, Any]) -> tables.Row:
+    figures = (
+        tables.figure(band.auroc),
+        tables.figure(ideals.get(band.name)),
+        tables.figure(band.sensitivity),
+        tables.Figure(str(band.fractures)),
+        tables.Figure(f"{band.fractured_patients} of {band.patients}"),
+    )
+    return tables.Row((band.name,), figures)
+
+
+def _answers(split: SplitScores) -> dict[str, Any] | None:
+    """Return how often each answer was given, by truth, and how often it was right."""
+    if split.predictions is None:
+        return None
+    said, labels = np.asarray(split.predictions), np.asarray(split.labels)
+    words = (*CLASS_NAMES, "uncertain")
+    rows = []
+    for truth, name in enumerate(CLASS_NAMES):
+        among = said[labels == truth]
+        rows.append((name, [int((among == word).sum()) for word in words], len(among)))
+    named = said != "uncertain"
+    right = (said == np.asarray(CLASS_NAMES)[labels])[named]
+    return {
+        "words": words,
+        "rows": rows,
+        "named": int(named.sum()),
+        "total": len(said),
+        "right": f"{right.mean():.3f}" if len(right) else tables.NONE,
+        "without": int((~np.isfinite(np.asarray(split.probabilities, float))).sum()),
+    }
+
+
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {
+        "name": mistake.name,
+        "truth": mistake.truth,
+        "prediction": mistake.prediction,
+        "probability": f"{mistake.probability:.3f}",
+        "detail": mistake.detail,
+        "image": slice_uri(mistake.image),
+        "overlay": None if mistake.heatmap is None else overlay_uri(mistake.image, mistake.heatmap),
+    }
+
+
+def _audit(audit: Mapping[str, Any] | None) -> list[tuple[str, str, list[str]]] | None:
+    """Return (words, number, up to five examples) for each finding, None without an audit."""
+    if audit is None:
+        return None
+    rows: list[tuple[str, str, list[str]]] = []
+    for name, words in AUDIT_WORDS.items():
+        value = audit.get(name)
+        if isinstance(value, Mapping) and "value" in value:
+            rows.append((words, " ".join(vars(tables.figure(value)).values()), []))
+        elif isinstance(value, Mapping | list | tuple):
+            rows.append((words, str(len(value)), [_example(item) for item in list(value)[:5]]))
+        elif value is not None:
+            rows.append((words, f"{value:.3f}" if isinstance(value, float) else str(value), []))
+    return rows
+
+
+def _example(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return ", ".join(f"{key}: {value}" for key, value in item.items())
+    return " = ".join(map(str, item)) if isinstance(item, list | tuple) else str(item)
+
+
+def _controls(controls: Any) -> list[tuple[str, tables.Figure]]:
+    if not isinstance(controls, Mapping):
+        return []
+    return [(str(name).replace("_", " "), tables.figure(parts)) for name, parts in controls.items()]
+
+
+def _precision_rows(precision: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(precision, Mapping):
+        return []
+    return [{"precision": k, **v} for k, v in precision.items() if isinstance(v, Mapping)]

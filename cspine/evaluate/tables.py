@@ -1,0 +1,141 @@
+"""The report's tables as rows of plain words: figures with intervals, published beside ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cspine.evaluate.interval import Interval, wilson_interval
+
+NONE = "–"
+# The published notebook's figures. Its positive class was *normal*, so that its precision and
+# recall are those of normal; for train and validation it gave the accuracy alone.
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "train": {"accuracy": 1.0000},
+    "validation": {"accuracy": 0.9122},
+    "test": {"loss": 0.3144, "accuracy": 0.8605, "npv": 0.9048, "specificity": 0.7950},
+}
+PUBLISHED_TEST_SLICES = 20
+# Our key → heading: npv and specificity are the precision and recall of normal.
+PUBLISHED_COLUMNS = {
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "precision": "Precision, fracture",
+    "recall": "Recall, fracture",
+    "npv": "Precision, normal",
+    "specificity": "Recall, normal",
+}
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "recall": "Sensitivity (recall)",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "npv": "Precision of normal",
+    "accuracy": "Accuracy",
+    "loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+    "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
+    "specificity_at_95_sensitivity": "Specificity at 95 % sensitivity",
+}
+SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as words: `value`, and its interval in brackets or ""."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its headings, left to right, and its figures."""
+
+    heads: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    emphasised: bool = False
+
+
+def as_interval(parts: Any) -> Interval:
+    """Return an Interval of {value, low, high}, a bare number, an Interval or nothing."""
+    if isinstance(parts, Interval):
+        return parts
+    if isinstance(parts, Mapping):
+        return Interval.from_dict(dict(parts))
+    value = float(parts) if isinstance(parts, int | float) else math.nan
+    return Interval(value, math.nan, math.nan)
+
+
+def figure(parts: Any, digits: int = 3) -> Figure:
+    """Return {value, low, high}, an Interval or a number as words."""
+    interval = as_interval(parts)
+    if not math.isfinite(interval.value):
+        return Figure(NONE)
+    value = f"{interval.value:.{digits}f}"
+    if not math.isfinite(interval.low):
+        return Figure(value)
+    return Figure(value, f"{interval.low:.{digits}f}–{interval.high:.{digits}f}")
+
+
+def published_table(
+    candidates: Mapping[str, Mapping[str, Mapping[str, Any]]], shipped: str
+) -> list[Row]:
+    """Return the table that was published for this task: every candidate, then the published row.
+
+    The columns are PUBLISHED_COLUMNS. The candidate named `shipped` is emphasised.
+    """
+    rows = [
+        Row((name, split), _columns(splits[split]), name == shipped)
+        for name, splits in candidates.items()
+        for split in ordered(splits)
+    ]
+    return rows + [
+        Row(("published", split), _columns(figures, 4)) for split, figures in PUBLISHED.items()
+    ]
+
+
+def published_interval() -> str:
+    """Return the interval of the published test accuracy if its 20 slices were independent."""
+    interval = wilson_interval(PUBLISHED["test"]["accuracy"], PUBLISHED_TEST_SLICES)
+    return f"{interval.low:.2f}–{interval.high:.2f}"
+
+
+def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[Row]]:
+    """Return (split names, a row for each metric) of the card's metrics."""
+    splits = ordered(metrics)
+    rows = [
+        Row((heading,), tuple(figure(metrics[split].get(name)) for split in splits))
+        for name, heading in METRIC_NAMES.items()
+        if any(name in metrics[split] for split in splits)
+    ]
+    return splits, rows
+
+
+def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return (headings, cells) of rows of any kind, as in a CSV file."""
+    heads = list(dict.fromkeys(str(key) for row in rows for key in row))
+    return heads, [[_cell(row.get(head)) for head in heads] for row in rows]
+
+
+def ordered(splits: Mapping[str, Any]) -> list[str]:
+    """Return split names in the order they are used, others after."""
+    first = [name for name in SPLIT_ORDER if name in splits]
+    return first + [name for name in splits if name not in first]
+
+
+def _columns(figures: Mapping[str, Any], digits: int = 3) -> tuple[Figure, ...]:
+    return tuple(figure(figures.get(name), digits) for name in PUBLISHED_COLUMNS)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return NONE
+    if isinstance(value, Mapping):
+        shown = figure(value)
+        return f"{shown.value} ({shown.interval})" if shown.interval else shown.value
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
