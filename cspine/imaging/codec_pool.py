@@ -59,9 +59,13 @@ class _Child:
 
 
 class CodecPool:
-    """Idle children, the last used first. Safe to use from many threads."""
+    """Idle children, the last used first. Safe to use from many threads.
+
+    `lost` counts the children that crashed or were late.
+    """
 
     def __init__(self) -> None:
+        self.lost = 0
         self._idle: list[_Child] = []
         self._lock = threading.Lock()
 
@@ -79,6 +83,8 @@ class CodecPool:
         answer = child.ask(request, most_bytes)
         if answer is None:
             child.close()
+            with self._lock:
+                self.lost += 1
             return b""
         with self._lock:
             self._idle.append(child)
@@ -93,7 +99,8 @@ class CodecPool:
 
 
 @functools.cache
-def _shared_pool() -> CodecPool:
+def shared_pool() -> CodecPool:
+    """Return the one pool of this process; its children end with it."""
     pool = CodecPool()
     atexit.register(pool.close)
     return pool
@@ -112,7 +119,7 @@ def decode_frame(
     rows, columns = shape
     head = REQUEST.pack(len(stream), rows, columns, *bits, is_signed, syntax.encode())
     size = rows * columns * bits[0] // 8
-    frame = _shared_pool().ask(head + stream, most_bytes=size + 1)  # some pad to an even size
+    frame = shared_pool().ask(head + stream, most_bytes=size + 1)  # some pad to an even size
     if len(frame) < size:
         raise ImageError("The compressed pixel data must be whole. Received: a damaged stream")
     return frame

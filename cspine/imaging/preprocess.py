@@ -28,7 +28,7 @@ _SLICE_BELOW_PX = 384  # a source smaller than this was resized already: too coa
 # Pillow's bilinear filter widens with the factor of reduction, so it is antialiased: every source
 # pixel counts. benchmarks/decode.py measures it beside the others.
 _FILTER = Image.Resampling.BILINEAR
-_PNG_LEVEL = 1  # a noisy slice is 14 % smaller at level 6, which takes more than twice as long
+_PNG_LEVEL = 1  # a noisy slice is 12 % smaller at level 6, which takes more than twice as long
 
 
 @dataclass(frozen=True)
