@@ -15,10 +15,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cspine
 from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
+
+if TYPE_CHECKING:
+    from cspine.evaluate.site import Predict
 
 TRAINING = ("train", "demo")  # the commands that train, on TensorFlow; the others never need it
 
@@ -31,8 +36,16 @@ def build_parser() -> argparse.ArgumentParser:
     for room in pkgutil.iter_modules(cspine.__path__):
         name = f"cspine.{room.name}.cli"
         if room.ispkg and find_spec(name):
-            importlib.import_module(name).register(commands)
+            given = (load_predict,) if room.name == "evaluate" else ()
+            importlib.import_module(name).register(commands, *given)
     return parser
+
+
+def load_predict(models: Path, precision: str) -> Predict:
+    """Return how the model of a folder answers: the one thing that `evaluate` must be handed."""
+    from cspine.predict.predictor import Predictor  # brings the engine, which few commands need
+
+    return Predictor.load(models, precision).predict
 
 
 def set_environment(command: str) -> None:
@@ -44,8 +57,8 @@ def set_environment(command: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code: 2 for an error that is the user's to mend."""
+    set_environment(arguments[0] if arguments else "")
     given = build_parser().parse_args(arguments)
-    set_environment(given.command)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given.environment = os.environ
     try:

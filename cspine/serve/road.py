@@ -100,6 +100,7 @@ class Road:
         start = time.perf_counter()
         budget = Budget.of(self._deadline_s, is_wanted)
         data = self._fetch(source, budget) if isinstance(source, Link) else source.data
+        budget.remaining_s()
         predictor = self._models.current
         key = (predictor.version, explain, hashlib.sha256(data).digest())
         prediction = self._cache.get_or_compute(

@@ -1,0 +1,204 @@
+"""The HTTP contract: inputs, answers, errors, headers; document and routes held together."""
+
+import base64
+import io
+import json
+import re
+
+import pytest
+from openapi_spec_validator import validate
+from service_fakes import FakePredictor, make_png
+
+from cspine.core import errors
+from cspine.core.settings import ServeSettings
+from cspine.serve.app import create_app
+from cspine.serve.openapi import build_document
+from cspine.serve.problems import status_of
+from cspine.serve.statuses import STATUSES
+
+ANSWER_KEYS = {
+    "prediction", "probability", "threshold", "in_distribution", "region", "model", "warnings"
+}  # fmt: skip
+
+
+def upload(*pictures: bytes) -> dict:
+    return {"file": [(io.BytesIO(data), f"{i}.png") for i, data in enumerate(pictures)]}
+
+
+@pytest.mark.parametrize("form", ["raw", "json", "data-url", "multipart", "octets"])
+def test_one_image_in_every_form(client, png, form):
+    text = base64.b64encode(png).decode()
+    response = {
+        "raw": lambda: client.post("/predict", data=png, content_type="image/png"),
+        "octets": lambda: client.post(
+            "/predict", data=png, content_type="application/octet-stream"
+        ),
+        "json": lambda: client.post("/predict", json={"image": text}),
+        "data-url": lambda: client.post(
+            "/predict", json={"image": f"data:image/png;base64,{text}"}
+        ),
+        "multipart": lambda: client.post("/predict", data=upload(png)),
+    }[form]()
+    assert response.status_code == 200
+    assert set(response.json) == ANSWER_KEYS
+    assert response.json["prediction"] == "fracture"
+    assert response.json["region"] == [0, 0, 64, 64]
+    assert response.json["model"] == {"architecture": "cnn", "version": "0123456789ab"}
+
+
+def test_explanations_are_pictures_of_the_source_size(client, png):
+    plain = client.post("/predict?explain=heatmap", data=png, content_type="image/png").json
+    assert set(plain) == ANSWER_KEYS | {"heatmap"}
+    both = client.post("/predict?explain=heatmap,image", data=png, content_type="image/png").json
+    for name in ("heatmap", "image"):
+        assert base64.b64decode(both[name])[16:24] == bytes.fromhex("0000004000000040")
+
+
+def test_several_images_are_answered_item_by_item(client, png):
+    response = client.post("/predict", data=upload(png, b"no image", make_png(20)))
+    assert response.status_code == 200
+    first, second, third = response.json["results"]
+    assert (first["prediction"], third["prediction"]) == ("fracture", "normal")
+    assert second["error"]["status"] == 415
+
+
+def test_several_urls_are_answered_item_by_item(client):
+    response = client.post("/predict", json={"urls": ["http://127.0.0.1/", "ftp://x"]})
+    assert [item["error"]["status"] for item in response.json["results"]] == [403, 403]
+
+
+PROBLEMS = [
+    (b"{", "application/json", 400), (b"[]", "application/json", 400),
+    (b"{}", "application/json", 400), (b'{"url": 1}', "application/json", 400),
+    (b'{"url": "http://a.org", "image": ""}', "application/json", 400),
+    (b'{"urls": []}', "application/json", 400), (b'{"urls": [1]}', "application/json", 400),
+    (b"[" * 100_000, "application/json", 400), (b'{"a":' * 999, "application/json", 400),
+    (b'{"url": "http://127.0.0.1/"}', "application/json", 403),
+    (b'{"url": "file:///etc/passwd"}', "application/json", 403),
+    (b'{"image": "%%%"}', "application/json", 422), (b'{"image": ""}', "application/json", 422),
+    (b"text", "text/plain", 415), (b"a=b", "application/x-www-form-urlencoded", 415),
+    (b"text", "image/png", 415), (make_png()[:-20], "image/png", 422), (b"", "image/png", 422),
+    (b"", "multipart/form-data; boundary=x", 400), (b"", "multipart/form-data", 400),
+    (b"\xff\xfe", "application/json", 400), (b'{"url": "\xed\xa0\x80"}', "application/json", 403),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "kind", "status"), PROBLEMS)
+def test_a_bad_request_is_a_problem_document(client, body, kind, status):
+    response = client.post("/predict", data=body, content_type=kind)
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    assert set(response.json) == {"type", "title", "status", "detail", "request_id"}
+    assert response.json["status"] == status
+
+
+def test_too_many_and_too_large(predictor):
+    app = create_app(ServeSettings(max_bytes=2000), predictor)
+    urls = {"urls": ["http://a.org"] * 65}
+    assert app.test_client().post("/predict", json=urls).status_code == 400
+    body = b"x" * 3_000_000
+    response = app.test_client().post("/predict", data=body, content_type="image/png")
+    assert (response.status_code, response.json["status"]) == (413, 413)
+
+
+def test_routes_that_are_not_there(client):
+    assert client.get("/nothing").json["status"] == 404
+    response = client.get("/predict")
+    assert (response.status_code, response.headers["Allow"]) == (405, "OPTIONS, POST")
+
+
+def test_a_defect_says_nothing_of_its_inside(client, predictor, png, caplog):
+    predictor.predict = lambda *_: 1 / 0
+    response = client.post("/predict", data=png, content_type="image/png")
+    assert response.status_code == 500
+    assert "division" not in response.text
+    assert "division by zero" in caplog.text
+
+
+def test_a_full_service_says_so_at_once(app, client, png):
+    admission = app.extensions["cspine"].road.admission
+    with admission.place(), admission.place(), admission.place(), admission.place():
+        response = client.post("/predict", data=png, content_type="image/png")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert client.post("/predict", data=png, content_type="image/png").status_code == 200
+
+
+def test_a_late_prediction_is_an_overload(predictor, png):
+    predictor.predict = lambda data, explain, budget: budget.remaining_s() or 1 / 0
+    app = create_app(ServeSettings(deadline_s=1e-9), predictor)
+    response = app.test_client().post("/predict", data=png, content_type="image/png")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_vanished_client_is_not_worked_for(client, predictor, png):
+    response = client.post(
+        "/predict", data=png, content_type="image/png",
+        environ_overrides={"waitress.client_disconnected": lambda: True},
+    )  # fmt: skip
+    assert response.status_code == 499
+    assert predictor.calls == 0
+
+
+def all_errors(kind=errors.CspineError):
+    return [kind, *(one for sub in kind.__subclasses__() for one in all_errors(sub))]
+
+
+def test_every_error_has_a_status():
+    known = [kind for kind in all_errors() if kind.__module__ == "cspine.core.errors"]
+    assert len(known) >= 12
+    for kind in known:
+        assert 400 <= status_of(kind("text"), STATUSES) <= 503
+
+
+def test_the_document_is_valid_and_knows_every_route(app):
+    document = build_document()
+    validate(document)
+    routes = {
+        (re.sub(r"<(?:[^:<>]*:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    described = {
+        (path, method)
+        for path, item in document["paths"].items()
+        for method in item.keys() - {"parameters"}
+    }
+    assert routes == described
+
+
+def test_every_answer_carries_its_id_and_its_guards(client):
+    response = client.get("/health/live", headers={"X-Request-ID": "abc-1"})
+    assert response.headers["X-Request-ID"] == "abc-1"
+    strange = client.get("/health/live", headers={"X-Request-ID": "a b{}"})
+    assert re.fullmatch("[0-9a-f]{32}", strange.headers["X-Request-ID"])
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_health_and_metrics(client, png):
+    client.post("/predict", data=png, content_type="image/png")
+    assert client.get("/health/ready").json["model"]["version"] == "0123456789ab"
+    text = client.get("/metrics").text
+    assert 'cspine_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
+    assert 'cspine_decisions_total{prediction="fracture"} 1.0' in text
+    assert 'cspine_in_distribution_total{in_distribution="true"} 1.0' in text
+    assert (
+        'cspine_model_info{architecture="cnn",precision="f32",version="0123456789ab"} 1.0' in text
+    )
+
+
+def test_metrics_leave_the_main_listener_where_they_have_their_own():
+    app = create_app(ServeSettings(metrics_listen=("127.0.0.1", 9)), FakePredictor())
+    assert app.test_client().get("/metrics").status_code == 404
+
+
+def test_the_log_line_is_json_and_names_the_route(app, png, caplog):
+    from cspine.serve.telemetry import JsonFormatter
+
+    with caplog.at_level("INFO", "cspine.access"):
+        app.test_client().get("/v2/models/cspine/versions/secret?name=secret")
+    line = json.loads(JsonFormatter().format(caplog.records[-1]))
+    assert line["route"] == "/v2/models/cspine/versions/<version>"
+    assert (line["method"], line["status"]) == ("GET", 404)
+    assert "secret" not in json.dumps(line)
