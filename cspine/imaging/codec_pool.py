@@ -33,6 +33,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # GDCM's codecs write to it whatever is asked
+            start_new_session=True,  # Ctrl-C is the parent's to handle
         )
 
     def ask(self, request: bytes, most_bytes: int) -> bytes | None:

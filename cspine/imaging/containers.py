@@ -7,6 +7,7 @@ second frame. They know nothing of pixels; `raster.py` decodes.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _SOS, _EOI = 0xDA, 0xD9
 _STANDALONE = (0x01, *range(0xD0, 0xD9))  # TEM, RSTn, SOI: markers with no length
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC lie among the SOFn markers
 _JPEG_LS_FRAME = 0xF7
+_FILL_BYTES = re.compile(rb"\xff{2,}")  # any number may stand before a marker, B.1.1.2
+_MAX_PARTS = 50_000  # chunks or segments: an encoder writes one for 8 KB or more
 _MAX_SCANS = 32  # encoders write about 10
 _KEPT_APPLICATION = (0xE0, 0xEE)  # JFIF and Adobe: they say how colours are coded
 
@@ -30,12 +33,11 @@ _KEPT_APPLICATION = (0xE0, 0xEE)  # JFIF and Adobe: they say how colours are cod
 class Container:
     """A picture's size in stored (unrotated) pixels and the bytes that its pixels need.
 
-    `bit_depth` is bits a channel, `orientation` the EXIF value 1–8.
+    `orientation` is the EXIF value, 1–8.
     """
 
     width: int
     height: int
-    bit_depth: int
     orientation: int
     data: bytes
 
@@ -51,26 +53,27 @@ def read_png(data: bytes) -> Container:
     name, start, end = next(chunks)
     if name != b"IHDR" or end - start != 13:
         raise ImageError("A PNG must begin with an IHDR chunk of 13 bytes. Received: another chunk")
-    width, height, bit_depth = struct.unpack_from(">IIB", data, start)
+    width, height = struct.unpack_from(">II", data, start)
     if not width or not height:
         raise ImageError(f"A PNG must have pixels. Received: {width} × {height}")
-    kept, orientation = [data[: end + 4]], 1
+    kept = [data[: end + 4]]
+    orientation: int | None = None
     for name, start, end in chunks:
         if name == b"acTL":
             raise UnsupportedImageError("A PNG must hold one frame. Received: an animated PNG")
         if name == b"IHDR":
             raise ImageError("A PNG must have one IHDR chunk. Received: several")
-        if name == b"eXIf":
+        if name == b"eXIf" and orientation is None:
             orientation = read_orientation(data[start:end])
         elif name in _PNG_KEPT:
             kept.append(data[start - 8 : end + 4])
-    return Container(width, height, bit_depth, orientation, b"".join(kept))
+    return Container(width, height, orientation or 1, b"".join(kept))
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, start, end of the content) of each chunk up to IEND."""
-    position, name = len(PNG_SIGNATURE), b""
-    while name != b"IEND":
+    position = len(PNG_SIGNATURE)
+    for _ in range(_MAX_PARTS):
         if position + 12 > len(data):
             raise ImageError("The PNG file must be whole. Received: a truncated file")
         length, name = struct.unpack_from(">I4s", data, position)
@@ -78,7 +81,10 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if end + 4 > len(data):
             raise ImageError("The PNG file must be whole. Received: a truncated file")
         yield name, start, end
+        if name == b"IEND":
+            return
         position = end + 4
+    raise ImageError(f"A PNG must have at most {_MAX_PARTS} chunks. Received: more")
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,14 @@ def read_jpeg(data: bytes) -> Container:
         UnsupportedImageError: several pictures in one file (MPO), or a lossless or arithmetic JPEG.
         ImageError: the segments are truncated or out of order, or the size is zero.
     """
-    kept, orientation = [data[:2]], 1
+    kept = [data[:2]]
+    orientation: int | None = None
     frame: JpegFrame | None = None
     for marker, start, end in jpeg_segments(data):
         content = data[start:end]
         if marker == 0xE2 and content.startswith(b"MPF\0"):
             raise UnsupportedImageError("A JPEG must hold one picture. Received: an MPO file")
-        if marker == 0xE1 and content.startswith(b"Exif\0\0"):
+        if marker == 0xE1 and content.startswith(b"Exif\0\0") and orientation is None:
             orientation = read_orientation(content[6:])
         found = parse_frame(marker, content)
         if found and frame:
@@ -125,7 +132,7 @@ def read_jpeg(data: bytes) -> Container:
     # Each 8 × 8 block takes a bit at least; libjpeg fills what is missing with grey, silently.
     if len(data) * 8 < -(-frame.width // 8) * -(-frame.height // 8):
         raise ImageError("The JPEG file must be whole. Received: too little data for its size")
-    return Container(frame.width, frame.height, frame.bit_depth, orientation, b"".join(kept))
+    return Container(frame.width, frame.height, orientation or 1, b"".join(kept))
 
 
 def _check_scans(data: bytes, start: int) -> None:
@@ -141,10 +148,10 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     Raises:
         ImageError: a segment is truncated, or something else stands where a marker must be.
     """
-    position, marker = 2, 0
-    while marker != _SOS:
-        while data[position : position + 2] == b"\xff\xff":  # fill bytes, B.1.1.2
-            position += 1
+    position = 2
+    for _ in range(_MAX_PARTS):
+        if filled := _FILL_BYTES.match(data, position):
+            position = filled.end() - 1
         if position + 4 > len(data):
             raise ImageError("The JPEG stream must be whole. Received: a truncated one")
         prefix, marker, length = struct.unpack_from(">BBH", data, position)
@@ -156,7 +163,10 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if length < 2 or position + 2 + length > len(data):
             raise ImageError("The JPEG stream must be whole. Received: a truncated one")
         yield marker, position + 4, position + 2 + length
+        if marker == _SOS:
+            return
         position += 2 + length
+    raise ImageError(f"A JPEG must have at most {_MAX_PARTS} segments. Received: more")
 
 
 def parse_frame(marker: int, content: bytes) -> JpegFrame | None:

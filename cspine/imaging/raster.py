@@ -40,8 +40,7 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
     container = _READERS[kind](data)
     limits.check_pixels(container.height, container.width)
     _check_bomb(container)
-    image = _open(container.data, kind)
-    grey, is_colour, warnings = _to_grey(image)
+    grey, is_colour, warnings = _decode(container.data, kind)
     return DecodedImage(
         _turn_upright(grey, container.orientation), kind, is_colour, warnings=warnings
     )
@@ -57,21 +56,20 @@ def _check_bomb(container: Container) -> None:
         )
 
 
-def _open(data: bytes, kind: str) -> Image.Image:
-    """Return the decoded Pillow image of a file that `containers.py` has let through."""
+def _decode(data: bytes, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:
+    """Return (uint8 (H, W), is_colour, warnings) of a file that `containers.py` has let through."""
     try:
-        image = Image.open(io.BytesIO(data), formats=(kind.upper(),))
-        image.load()
+        return _to_grey(Image.open(io.BytesIO(data), formats=(kind.upper(),)))
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error):
         # Pillow's words are left out: they hold offsets and object names, nothing to act on.
         raise ImageError(
             f"The {kind.upper()} file must be whole and valid. Received: damaged or truncated data"
         ) from None
-    return image
 
 
 def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
     """Return (uint8 (H, W), is_colour, warnings) of any mode that PNG and JPEG have."""
+    image.load()
     if image.mode.startswith("I"):  # 16-bit grey: "I;16", in some versions "I"
         return _high_byte(np.asarray(image))
     if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:

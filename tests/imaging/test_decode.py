@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from hostile_samples import chunk, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imaging_samples import make_picture, make_ramp
@@ -14,11 +15,6 @@ from cspine.core.errors import ImageError, ImageTooLargeError, UnsupportedImageE
 from cspine.imaging.decode import Limits, decode_image, image_from_array
 
 RAMP = make_ramp()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(name + content)
-    return struct.pack(">I4s", len(content), name) + content + struct.pack(">I", checksum)
 
 
 def insert_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
@@ -58,10 +54,8 @@ def test_sixteen_bit_colour_is_the_high_byte():
     rows = [
         b"\0" + np.repeat(row * 256 + 255, 3).astype(">u2").tobytes() for row in RAMP.astype(int)
     ]
-    header = struct.pack(">IIBBBBB", RAMP.shape[1], RAMP.shape[0], 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    png += chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
-    assert np.array_equal(decode_image(png).grey, RAMP)
+    file = png(*RAMP.T.shape, depth=16, colour=2, rows=zlib.compress(b"".join(rows)))
+    assert np.array_equal(decode_image(file).grey, RAMP)
 
 
 def test_twelve_bits_in_sixteen_are_warned_of():
@@ -107,6 +101,18 @@ def test_colour_photograph_is_colour():
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 255, (6, 6, 3), np.uint8)).resize((96, 96))
     assert decode_image(make_picture(photo, "JPEG")).is_colour
+
+
+@pytest.mark.parametrize("depth, colour", [(1, 0), (2, 3), (4, 3), (8, 3), (8, 2), (16, 2)])
+@pytest.mark.parametrize("clear", [b"", b"\xff" * 2, b"\0" * 6, b"\xff" * 300])
+def test_any_transparency_is_answered_or_refused(depth, colour, clear):
+    row = b"\0" + bytes(range(48))[: 8 * depth * (3 if colour == 2 else 1) // 8]
+    extra = chunk(b"PLTE", bytes(range(30))) * (colour == 3) + chunk(b"tRNS", clear)
+    file = png(depth=depth, colour=colour, rows=zlib.compress(row * 8), extra=extra)
+    try:
+        assert decode_image(file).grey.shape == (8, 8)
+    except ImageError as error:
+        assert "damaged" in str(error)
 
 
 def test_small_coloured_caption_is_not_colour():

@@ -136,10 +136,16 @@ def test_no_preamble_and_no_meta():
         assert np.array_equal(decode_image(buffer.getvalue()).hu, HU)
 
 
-def compress(folder: Path, name: str, stored: np.ndarray, bits: int) -> bytes:
-    """The slice with its pixels compressed by GDCM into the transfer syntax of that name."""
-    source, target = folder / "source.dcm", folder / "target.dcm"
-    source.write_bytes(ct_bytes(stored, BitsStored=bits, HighBit=bits - 1))
+def compress(folder: Path, name: str, stored: np.ndarray, bits: int, **changes) -> bytes:
+    """The slice, compressed."""
+    source = folder / "source.dcm"
+    source.write_bytes(ct_bytes(stored, BitsStored=bits, HighBit=bits - 1, **changes))
+    return change_syntax(source, name)
+
+
+def change_syntax(source: Path, name: str) -> bytes:
+    """The file with its pixels compressed by GDCM into the transfer syntax of that name."""
+    target = source.with_suffix(".target.dcm")
     reader = gdcm.ImageReader()
     reader.SetFileName(str(source))
     assert reader.Read()
@@ -155,13 +161,34 @@ def compress(folder: Path, name: str, stored: np.ndarray, bits: int) -> bytes:
     return target.read_bytes()
 
 
-@pytest.mark.parametrize(
-    "name", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"]
-)
+LOSSLESS = [
+    "JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless",
+    "RLELossless",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
 @pytest.mark.parametrize("bits", [12, 16])
 def test_lossless_compression_is_exact(tmp_path, name, bits):
     stored = RAMP if bits == 12 else RAMP * 32
     assert np.array_equal(decode_image(compress(tmp_path, name, stored, bits)).hu, stored - 1024.0)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("bits", [12, 16])
+def test_lossless_compression_of_signed_values_is_exact(tmp_path, name, bits):
+    stored = RAMP.astype(np.int16) - 1020 if bits == 12 else RAMP.astype(np.int16) * 16 - 16000
+    data = compress(tmp_path, name, stored, bits, PixelRepresentation=1)
+    assert np.array_equal(decode_image(data).hu, stored - 1024.0)
+
+
+def test_lossy_jpeg_is_close(tmp_path):
+    smooth = np.tile(np.arange(32, dtype=np.uint16) * 7, (24, 1))
+    data = make_ct(BitsAllocated=8, BitsStored=8, HighBit=7)
+    data.PixelData = smooth.astype(np.uint8).tobytes()
+    (tmp_path / "eight.dcm").write_bytes(write_ct(data))
+    decoded = decode_image(change_syntax(tmp_path / "eight.dcm", "JPEGBaselineProcess1"))
+    assert np.abs(decoded.hu + 1024 - smooth).max() <= 3
 
 
 @pytest.mark.parametrize(
