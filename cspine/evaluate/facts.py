@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNKNOWN = "not recorded"
-JUDGED_ORDER = ("test", "out-of-fold", "validation", "train")
+JUDGED_ORDER = ("site", "test", "out-of-fold", "validation", "train")
 FEW_PATIENTS = 40
 SYNTHETIC, PUBLISHED, RSNA = "phantom", "kaggle", "rsna"
 _DATA = {
@@ -35,7 +35,7 @@ def layout(card: Mapping[str, Any]) -> str:
 
 
 def judged_split(names: Sequence[str]) -> str | None:
-    """Return the split that figures are to be read from: test before out-of-fold, validation."""
+    """Return the split that figures are to be read from, the first there is of JUDGED_ORDER."""
     return next((name for name in JUDGED_ORDER if name in names), None)
 
 

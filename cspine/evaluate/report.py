@@ -5,7 +5,7 @@ It arranges what it is given; figures come from the card, curves from the splits
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     card = inputs.card
     metrics: Mapping[str, Any] = get(card, "metrics", {})
     judged = next((s for s in inputs.splits if s.name == judged_split(_names(inputs))), None)
-    splits, rows = tables.metric_table(metrics)
+    splits, rows = tables.metric_table(_with_patients(card))
     return {
         "title": inputs.title,
         "notice": MEDICAL_NOTICE,
@@ -91,7 +91,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "leaderboard": tables.plain_table(inputs.leaderboard),
         "audit": _audit(inputs.audit),
         "controls": _controls(get(card, "controls", {})),
-        "precision": tables.plain_table(_precision_rows(get(card, "precision", {}))),
+        "precision": _precision(get(card, "precision", {})),
         "proposal": inputs.proposal,
         "limits": limits(card),
         "claim_edition": EDITION,
@@ -244,12 +244,33 @@ def _example(item: Any) -> str:
 
 
 def _controls(controls: Any) -> list[tuple[str, tables.Figure]]:
+    """Return (name, figure) of each control: a figure, or a mapping with its `auroc`."""
     if not isinstance(controls, Mapping):
         return []
-    return [(str(name).replace("_", " "), tables.figure(parts)) for name, parts in controls.items()]
+    return [
+        (
+            str(name).replace("_", " "),
+            tables.figure(parts.get("auroc", parts) if isinstance(parts, Mapping) else parts),
+        )
+        for name, parts in controls.items()
+    ]
 
 
-def _precision_rows(precision: Any) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(precision, Mapping):
-        return []
-    return [{"precision": k, **v} for k, v in precision.items() if isinstance(v, Mapping)]
+def _precision(precision: Any) -> dict[str, Any]:
+    """Return which numeric precision is served, why, and what was compared, as a plain table."""
+    precision = precision if isinstance(precision, Mapping) else {}
+    compared = precision.get("compared", {})
+    rows = [{"precision": name, **parts} for name, parts in compared.items()]
+    return {
+        "chosen": precision.get("chosen"),
+        "why": precision.get("why", ""),
+        "table": tables.plain_table(rows),
+    }
+
+
+def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card's metrics, and those by patient of the split that figures are read from."""
+    metrics = dict(get(card, "metrics", {}))
+    name = judged_split(list(metrics))
+    patients = get(card, f"details.{name}.patients")
+    return {**metrics, f"{name}, by patient": patients} if patients else metrics

@@ -118,8 +118,10 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], l
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return (headings, cells) of rows of any kind, as in a CSV file."""
-    heads = list(dict.fromkeys(str(key) for row in rows for key in row))
-    return heads, [[_cell(row.get(head)) for head in heads] for row in rows]
+    keys = list(dict.fromkeys(str(key) for row in rows for key in row))
+    return [key.replace("_", " ") for key in keys], [
+        [_cell(row.get(k)) for k in keys] for row in rows
+    ]
 
 
 def ordered(splits: Mapping[str, Any]) -> list[str]:
@@ -136,6 +138,8 @@ def _cell(value: Any) -> str:
     if value is None or value == "":
         return NONE
     if isinstance(value, Mapping):
-        shown = figure(value)
+        shown = figure(value, 4)
         return f"{shown.value} ({shown.interval})" if shown.interval else shown.value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

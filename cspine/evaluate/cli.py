@@ -1,0 +1,119 @@
+"""`python -m cspine evaluate` and `python -m cspine report`.
+
+Neither knows a model: the entry point hands in how one is loaded. What draws and computes is
+imported when a command runs: a machine that only serves lists these commands without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cspine.core.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from cspine.evaluate.site import Predict, SiteResult
+
+log = logging.getLogger(__name__)
+PredictFactory = Callable[[Path, str], "Predict"]  # (models folder, numeric precision)
+PRECISIONS = ("auto", "f32", "bf16", "int8")
+CARD = "best.json"
+
+
+def register(subparsers: Any, predict_factory: PredictFactory) -> None:
+    """Add the commands `evaluate` and `report`.
+
+    `predict_factory` loads the model of a folder at a precision and returns how it answers.
+    """
+    parser = subparsers.add_parser(
+        "evaluate", help="measure a model on your own labelled images, without retraining"
+    )
+    parser.add_argument("data", type=Path, help="a folder, a ZIP, or a CSV with `path,label`")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="the model's folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path("evaluation"), help="where the report and answers go"
+    )
+    parser.add_argument("--split", choices=("train", "validation", "test"), help="only this folder")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="numeric precision; default CSPINE_PRECISION, auto"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap samples")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out unreadable files")
+    parser.set_defaults(run=lambda given: run_evaluate(given, predict_factory))
+
+    parser = subparsers.add_parser("report", help="build a model's report page again")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="the model's folder")
+    parser.set_defaults(run=run_report)
+
+
+def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> int:
+    """Evaluate, write `report/`, `evaluation.json` and `answers.csv`, and say what came of it."""
+    from cspine.data.index import index_dataset
+    from cspine.evaluate.report import write_report
+    from cspine.evaluate.site import evaluate_site, write_answers
+
+    card = read_card(given.models)
+    precision = given.precision or given.environment.get("CSPINE_PRECISION") or "auto"
+    dataset = index_dataset(given.data, given.skip_unreadable)
+    predict = predict_factory(given.models, precision)
+    result = evaluate_site(dataset, predict, card, given.split, given.resamples)
+    page = write_report(given.out / "report", result.inputs)
+    write_answers(given.out / "answers.csv", result)
+    beside = given.out / "evaluation.json.part"
+    beside.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
+    beside.replace(given.out / "evaluation.json")
+    _tell(result)
+    log.info("Report: %s", page)
+    return 0
+
+
+def run_report(given: argparse.Namespace) -> int:
+    """Build `report/index.html` again from the card and the inputs beside the page."""
+    from cspine.evaluate.inputs import INPUTS_FILE, load_inputs
+    from cspine.evaluate.report import write_report
+
+    folder = given.models / "report"
+    page = write_report(folder, load_inputs(folder / INPUTS_FILE, read_card(given.models)))
+    log.info("%s", page)
+    return 0
+
+
+def read_card(models: Path) -> dict[str, Any]:
+    """Return the model card of a folder.
+
+    Raises:
+        ArtifactError: there is none, or it is no JSON object.
+    """
+    try:
+        card = json.loads((models / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        card = None
+    if not isinstance(card, dict):
+        raise ArtifactError(f"`{models}` must hold a model card. Received: no readable {CARD}")
+    return card
+
+
+def _tell(result: SiteResult) -> None:
+    summary = result.summary
+    auroc = summary["metrics"]["auroc"]
+    log.info(
+        "%d slices of %d patients, AUROC %.3f, interval %s to %s; answers: %s",
+        summary["slices"], summary["patients"], auroc["value"], _short(auroc["low"]),
+        _short(auroc["high"]),
+        ", ".join(f"{count} {word}" for word, count in summary["answers"].items()),
+    )  # fmt: skip
+    log.info(
+        "Threshold %.3f; chosen anew on these images it would be %.3f.",
+        summary["threshold"],
+        summary["proposed_threshold"]["value"],
+    )
+    if summary["same_images_as_training"]:
+        log.warning("These are the images that the model was trained on: no figure counts.")
+
+
+def _short(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

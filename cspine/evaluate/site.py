@@ -1,0 +1,281 @@
+"""A site's own labelled images, scored by a model given as a function, for the same report.
+
+It proposes a threshold chosen anew on these images and retrains nothing. It knows no model:
+`predict` takes the bytes of one image and answers as the service would.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cspine.core.errors import DataError
+from cspine.core.labels import CLASS_NAMES
+from cspine.core.progress import progress
+from cspine.data.records import Dataset, SliceRecord
+from cspine.decide.series import SeriesScore
+from cspine.decide.threshold import Threshold, choose_threshold
+from cspine.evaluate.facts import get
+from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
+from cspine.evaluate.interval import Interval
+from cspine.evaluate.metrics import compute_metrics, compute_patient_metrics
+
+log = logging.getLogger(__name__)
+SITE = "site"
+WORKERS = 4
+MISTAKES = 10
+
+
+class Answer(Protocol):
+    """What `predict` says of one image, as the service would."""
+
+    @property
+    def prediction(self) -> str:
+        """Return "fracture", "normal" or "uncertain"."""
+
+    @property
+    def probability(self) -> float | None:
+        """Return calibrated P(fracture), 0..1; None where there is no crop to judge."""
+
+    @property
+    def in_distribution(self) -> bool:
+        """Return whether the image looks like those of training."""
+
+    @property
+    def heatmap(self) -> np.ndarray | None:
+        """Return uint8 (H, W) where an explanation was asked for and a crop exists."""
+
+    @property
+    def grey(self) -> np.ndarray | None:
+        """Return uint8 (H, W), the picture, where an explanation was asked for."""
+
+
+Predict = Callable[[bytes, bool], Answer]  # (bytes of one image, whether to explain)
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """The figures of a site's images: `summary` for machines, `inputs` for the report.
+
+    `records` and `scores` are of the same slices in the same order.
+    """
+
+    summary: dict[str, Any]
+    inputs: ReportInputs
+    records: tuple[SliceRecord, ...]
+    scores: SplitScores
+
+
+def evaluate_site(
+    dataset: Dataset,
+    predict: Predict,
+    card: Mapping[str, Any],
+    split: str | None = None,
+    resamples: int = 1000,
+) -> SiteResult:
+    """Score every labelled slice (one variant of each) and gather its figures.
+
+    Args:
+        dataset: the images; only those of `split` where that is given.
+        predict: answers for the bytes of one image; called from several threads.
+        card: the model's card.
+        split: "train", "validation" or "test" as the folders say, or None for all.
+        resamples: bootstrap samples behind each interval.
+
+    Raises:
+        DataError: no labelled slice, no slice with a vertebra, or one class only.
+    """
+    records = choose_slices(dataset.records, split)
+    answers = _predict_all(dataset, records, predict)
+    scores = _gather(records, answers)
+    known = scores.scored()
+    if len(np.unique(known.labels)) < 2:
+        raise DataError(
+            "The images must hold both classes, each with a slice in which a vertebra is found. "
+            f"Received: {len(known.labels)} such slices of {len(records)}"
+        )
+    threshold = Threshold(float(get(card, "decision.threshold.value", 0.5)), "sensitivity", None)
+    summary = _summarise(known, scores, card, threshold, resamples)
+    summary["same_images_as_training"] = dataset.fingerprint == get(card, "data.fingerprint")
+    inputs = ReportInputs(
+        card={**card, "metrics": {SITE: summary["metrics"]},
+              "details": {SITE: {"patients": summary["patient_metrics"]}}},
+        splits=[scores],
+        mistakes=_find_mistakes(dataset, records, scores, predict, threshold.value),
+        title=f"Evaluation on {dataset.root.name}",
+        proposal=_describe(summary),
+    )  # fmt: skip
+    return SiteResult(summary, inputs, records, scores)
+
+
+def choose_slices(
+    records: Sequence[SliceRecord], split: str | None = None
+) -> tuple[SliceRecord, ...]:
+    """Return the labelled records, the original of each slice (else its first variant).
+
+    Raises:
+        DataError: nothing is left.
+    """
+    chosen: dict[tuple[str, str], SliceRecord] = {}
+    for record in records:
+        if record.label is None or (split is not None and record.split != split):
+            continue
+        key = (record.volume_id, record.slice_id)
+        if key not in chosen or (chosen[key].variant and not record.variant):
+            chosen[key] = record
+    if not chosen:
+        wanted = "labelled images" if split is None else f"labelled images of the split `{split}`"
+        raise DataError(f"The data set must hold {wanted}. Received: none")
+    return tuple(chosen.values())
+
+
+def write_answers(path: Path, result: SiteResult) -> None:
+    """Write one row a slice as CSV: path, patient, truth, probability, answer, in distribution."""
+    beside = path.with_name(path.name + ".part")
+    said = result.scores.predictions or ()
+    known = np.asarray(result.scores.in_distribution)
+    with beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ("path", "patient_id", "truth", "probability", "prediction", "in_distribution")
+        )
+        for row, record in enumerate(result.records):
+            p = float(result.scores.probabilities[row])
+            writer.writerow(
+                (record.path, record.patient_id, CLASS_NAMES[int(result.scores.labels[row])],
+                 f"{p:.6f}" if np.isfinite(p) else "", said[row], bool(known[row]))
+            )  # fmt: skip
+    beside.replace(path)
+
+
+def _predict_all(
+    dataset: Dataset, records: Sequence[SliceRecord], predict: Predict
+) -> list[Answer]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        answers = pool.map(lambda r: predict(dataset.read_bytes(r.path), False), records)
+        return list(progress(answers, "evaluating", len(records)))
+
+
+def _gather(records: Sequence[SliceRecord], answers: Sequence[Answer]) -> SplitScores:
+    widths = np.array([np.nan if r.width_mm is None else r.width_mm for r in records])
+    probabilities = [np.nan if a.probability is None else a.probability for a in answers]
+    return SplitScores(
+        SITE,
+        np.array([record.label for record in records], np.int64),
+        np.array(probabilities, np.float64),
+        np.array([record.patient_id for record in records]),
+        widths if np.isfinite(widths).any() else None,
+        [answer.prediction for answer in answers],
+        np.array([answer.in_distribution for answer in answers], bool),
+    )
+
+
+def _summarise(
+    known: SplitScores,
+    scores: SplitScores,
+    card: Mapping[str, Any],
+    threshold: Threshold,
+    resamples: int,
+) -> dict[str, Any]:
+    """Return the figures at the model's threshold, and at one chosen on these images."""
+    said = np.asarray(scores.predictions)
+    proposed = _propose(known, card)
+    return {
+        "slices": len(scores.labels),
+        "fractures": int(np.sum(scores.labels)),
+        "patients": len(np.unique(scores.groups)),
+        "without_vertebra": len(scores.labels) - len(known.labels),
+        "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
+        "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
+        "threshold": threshold.value,
+        "metrics": _figures(known, threshold.value, resamples),
+        "patient_metrics": _patient_figures(scores, card, resamples),
+        "proposed_threshold": vars(proposed).copy(),
+        "metrics_at_proposed": _figures(known, proposed.value, resamples),
+    }
+
+
+def _propose(known: SplitScores, card: Mapping[str, Any]) -> Threshold:
+    """Return the threshold that the model's own rule would choose on these images."""
+    method = get(card, "decision.threshold.method") or "sensitivity"
+    target = get(card, "decision.threshold.target") or 0.95
+    return choose_threshold(known.probabilities, known.labels, method, target)
+
+
+def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, Any]:
+    found = compute_metrics(known.labels, known.probabilities, threshold, known.groups, resamples)
+    return {name: interval.to_dict() for name, interval in found.items()}
+
+
+def _patient_figures(
+    scores: SplitScores, card: Mapping[str, Any], resamples: int
+) -> dict[str, Any] | None:
+    """Return the figures by patient, None where the model has no series score."""
+    series = get(card, "decision.series")
+    if not series:
+        return None
+    found = compute_patient_metrics(
+        scores.labels, scores.probabilities, scores.groups, SeriesScore(**series), resamples
+    )
+    return {name: interval.to_dict() for name, interval in found.items()}
+
+
+def _find_mistakes(
+    dataset: Dataset,
+    records: Sequence[SliceRecord],
+    scores: SplitScores,
+    predict: Predict,
+    threshold: float,
+) -> list[Mistake]:
+    found = []
+    for index in worst_mistakes(scores.labels, scores.probabilities, threshold, MISTAKES):
+        answer = predict(dataset.read_bytes(records[index].path), True)
+        if answer.grey is None or answer.probability is None:
+            continue
+        width = records[index].width_mm
+        detail = "" if width is None else f"fracture {width:.2f} mm wide"
+        truth = CLASS_NAMES[int(scores.labels[index])]
+        found.append(
+            Mistake(
+                records[index].path, truth, answer.prediction, answer.probability, answer.grey,
+                answer.heatmap, detail,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _describe(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the proposal in words, for the page."""
+    proposed = summary["proposed_threshold"]["value"]
+    text = (
+        f"The model's threshold is {summary['threshold']:.3f}. Chosen anew on these images by the "
+        f"same rule it would be {proposed:.3f}. Figures at a threshold that was chosen on the same "
+        "images flatter it; confirm it on others before using it."
+    )
+    if summary["same_images_as_training"]:
+        text += " These are the very images that the model was trained on: no figure here counts."
+    before, after = summary["metrics"], summary["metrics_at_proposed"]
+    facts = {
+        "Slices": f"{summary['slices']}, of which {summary['fractures']} fractured",
+        "Patients": str(summary["patients"]),
+        "Without a vertebra": str(summary["without_vertebra"]),
+        "In distribution": str(summary["in_distribution"]),
+    }
+    for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
+        facts[f"{words}, model's threshold"] = _words(before[name])
+        facts[f"{words}, proposed"] = _words(after[name])
+    return {"text": text, "facts": facts}
+
+
+def _words(parts: Mapping[str, Any]) -> str:
+    interval = Interval.from_dict(dict(parts))
+    if not np.isfinite(interval.low):
+        return f"{interval.value:.3f}"
+    return f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})"

@@ -1,0 +1,163 @@
+"""A site's own images: scored by whatever function is given, reported, a threshold proposed."""
+
+import argparse
+import csv
+import json
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cspine.core.errors import ArtifactError, DataError
+from cspine.data.index import index_dataset
+from cspine.evaluate import cli
+from cspine.evaluate.site import choose_slices, evaluate_site
+
+CARD = {
+    "architecture": "cnn",
+    "version": "0123456789ab",
+    "decision": {
+        "threshold": {"value": 0.5, "method": "sensitivity", "target": 1.0},
+        "series": {"top": 1, "scale": 1.0, "offset": 0.0, "threshold": 0.5},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    prediction: str
+    probability: float | None
+    in_distribution: bool
+    heatmap: np.ndarray | None
+    grey: np.ndarray | None
+
+
+def predict(data: bytes, explain: bool = False) -> Said:
+    """The mean grey level as the probability; nothing where the picture is black."""
+    import io
+
+    grey = np.asarray(Image.open(io.BytesIO(data)))
+    p = float(grey.mean()) / 255
+    if p == 0:
+        return Said("uncertain", None, False, None, grey if explain else None)
+    word = "fracture" if p > 0.6 else "normal" if p < 0.3 else "uncertain"
+    return Said(word, p, True, grey if explain else None, grey if explain else None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Patients of two slices; truth by patient, one fractured patient dark, one slice black."""
+    rows = []
+    for patient in range(12):
+        for number in range(2):
+            fractured = patient % 2 == 1
+            level = 0 if (patient, number) == (0, 0) else 40 + 5 * patient + 150 * fractured
+            level = 90 if patient == 11 else level
+            name = f"p{patient:02d}_{number}.png"
+            noise = np.random.default_rng([patient, number]).integers(-3, 4, (64, 64))
+            grey = np.zeros((64, 64)) if level == 0 else level + noise
+            Image.fromarray(grey.astype(np.uint8)).save(tmp_path / name)
+            rows.append((name, "fracture" if fractured else "normal", f"p{patient:02d}"))
+    with (tmp_path / "slices.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "patient_id"), *rows])
+    return tmp_path
+
+
+def test_figures_answers_and_proposal(folder):
+    result = evaluate_site(index_dataset(folder), predict, CARD, resamples=50)
+    summary = result.summary
+    assert (summary["slices"], summary["patients"], summary["fractures"]) == (24, 12, 12)
+    assert (summary["without_vertebra"], summary["in_distribution"]) == (1, 23)
+    assert summary["answers"] == {"normal": 7, "fracture": 10, "uncertain": 7}
+    assert summary["metrics"]["recall"]["value"] == pytest.approx(10 / 12)
+    assert summary["patient_metrics"]["recall"]["value"] == pytest.approx(5 / 6)
+    assert summary["proposed_threshold"]["value"] < 90 / 255
+    assert summary["metrics_at_proposed"]["recall"]["value"] == 1.0
+    assert not summary["same_images_as_training"]
+    json.dumps(summary, allow_nan=False)
+
+
+def test_the_probabilities_are_those_of_the_function(folder):
+    result = evaluate_site(index_dataset(folder), predict, CARD, resamples=10)
+    for record, p in zip(result.records, result.scores.probabilities, strict=True):
+        said = predict((folder / record.path).read_bytes()).probability
+        assert p == said or (said is None and np.isnan(p))
+
+
+def test_the_mistakes_carry_their_pictures(folder):
+    mistakes = evaluate_site(index_dataset(folder), predict, CARD, resamples=10).inputs.mistakes
+    assert {m.name for m in mistakes} == {"p11_0.png", "p11_1.png"}
+    assert all(m.truth == "fracture" and m.image.shape == (64, 64) for m in mistakes)
+
+
+def test_the_training_set_itself_counts_for_nothing(folder):
+    dataset = index_dataset(folder)
+    card = {**CARD, "data": {"fingerprint": dataset.fingerprint}}
+    result = evaluate_site(dataset, predict, card, resamples=10)
+    assert result.summary["same_images_as_training"]
+    assert "no figure here counts" in result.inputs.proposal["text"]
+
+
+def test_one_variant_of_a_slice_is_kept(folder):
+    records = index_dataset(folder).records
+    assert len(choose_slices([*records, *records])) == 24
+    with pytest.raises(DataError, match="split `test`"):
+        choose_slices(records, "test")
+
+
+def test_black_pictures_alone_are_no_data_set(folder):
+    def mute(data, explain=False):
+        return Said("uncertain", None, False, None, None)
+
+    with pytest.raises(DataError, match="0 such slices of 24"):
+        evaluate_site(index_dataset(folder), mute, CARD, resamples=10)
+
+
+def run(arguments, precisions=None, environment=None):
+    parser = argparse.ArgumentParser()
+
+    def factory(models, precision):
+        (precisions if precisions is not None else []).append(precision)
+        return predict
+
+    cli.register(parser.add_subparsers(), factory)
+    given = parser.parse_args(arguments)
+    given.environment = environment or {}
+    return given.run(given)
+
+
+def test_the_commands_write_and_rebuild(folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    models, out, precisions = tmp_path / "models", tmp_path / "out", []
+    models.mkdir()
+    (models / "best.json").write_text(json.dumps(CARD))
+    given = [
+        "evaluate",
+        str(folder),
+        "--models",
+        str(models),
+        "--out",
+        str(out),
+        "--resamples",
+        "20",
+    ]
+    assert run(given, precisions, {"CSPINE_PRECISION": "bf16"}) == 0
+    assert run([*given, "--precision", "f32"], precisions) == 0
+    assert precisions == ["bf16", "f32"]
+    assert {p.name for p in out.iterdir()} == {"report", "answers.csv", "evaluation.json"}
+    rows = list(csv.DictReader((out / "answers.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == 24 and rows[0]["probability"] == "" and rows[2]["prediction"] == "fracture"
+    page = (out / "report" / "index.html").read_text(encoding="utf-8")
+    assert "A threshold for these images" in page and "by patient" in page
+    assert "chosen anew" in caplog.text
+
+    (out / "best.json").write_text(json.dumps(CARD))
+    assert run(["report", "--models", str(out)]) == 0
+    assert "A threshold for these images" in (out / "report" / "index.html").read_text("utf-8")
+
+
+def test_a_folder_without_a_card_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match=r"best\.json"):
+        run(["report", "--models", str(tmp_path)])
