@@ -262,7 +262,8 @@ def _open_cache(folder: Path, plan: _Plan, key: str) -> Samples:
 
 
 def _load(path: Path, count: int) -> np.ndarray:
-    return np.load(path, mmap_mode="r")[:count]
+    mapped: np.ndarray = np.load(path, mmap_mode="r")
+    return mapped[:count]
 
 
 def _width(job: _Job) -> float:

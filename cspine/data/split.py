@@ -231,7 +231,7 @@ def _split_published(records: Records) -> Split:
     leaks = find_leaks(sides)
     slices = [f"{name} stands on {_describe(side)}" for name, side in sides.items() if side]
     note = f"As published: {'; '.join(slices)}; {len(leaks)} groups stand on two sides."
-    return _make(*(sides[side] for side in SIDES), None, note, "published")
+    return _make(sides["train"], sides["validation"], sides["test"], None, note, "published")
 
 
 def _first_share(records: Records, label: int) -> list[str]:

@@ -1,0 +1,169 @@
+"""What an audit found: the report's fields, its JSON and its sentences.
+
+Knows nothing of how it was found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cspine.core.labels import CLASS_NAMES
+from cspine.data.shortcuts import Shortcut
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A slice that stands on several published sides: side → its paths there."""
+
+    slice_id: str
+    sides: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """The truth about a data set, as far as names and pixels tell it.
+
+    Fields:
+        source, layout: what was audited, and the layout recognised (`names` for a list alone).
+        files, slices, volumes: how many there are; a confidence interval may use `volumes`.
+        classes: class name → (files, slices).
+        unreadable: path → reason.
+        exact_duplicates: groups of files with equal bytes.
+        near_duplicates: groups of files that show one slice, not all with equal bytes.
+        split_leaks: slices on several published sides; `volume_leaks` counts the volumes.
+        label_conflicts: groups of files of one slice in both classes.
+        shortcuts: feature → its score, None where it could not be measured.
+        kinds: how many files have each format, size and mode; `odd_files` have a rare one.
+        groups: path → (slice id, volume id).
+        compared_pixels: False where names or a table decided everything.
+    """
+
+    source: str
+    layout: str
+    files: int
+    slices: int
+    volumes: int
+    classes: Mapping[str, tuple[int, int]]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    exact_duplicates: Sequence[tuple[str, ...]] = ()
+    near_duplicates: Sequence[tuple[str, ...]] = ()
+    split_leaks: Sequence[Leak] = ()
+    volume_leaks: int = 0
+    label_conflicts: Sequence[tuple[str, ...]] = ()
+    shortcuts: Mapping[str, Shortcut | None] = field(default_factory=dict)
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    odd_files: Sequence[str] = ()
+    groups: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    compared_pixels: bool = False
+
+    @property
+    def shortcut_auroc(self) -> float | None:
+        """The highest AUROC of the shortcuts that could be measured."""
+        return max((s.auroc for s in self.shortcuts.values() if s), default=None)
+
+    @property
+    def confounds(self) -> list[str]:
+        """The features that tell the classes apart without a fracture."""
+        return [name for name, score in self.shortcuts.items() if score and score.is_confound]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, under the documented keys."""
+        return {
+            "source": self.source,
+            "layout": self.layout,
+            "files": self.files,
+            "slices": self.slices,
+            "volumes": self.volumes,
+            "classes": {k: {"files": f, "slices": s} for k, (f, s) in self.classes.items()},
+            "unreadable": dict(self.unreadable),
+            "exact_duplicates": [list(group) for group in self.exact_duplicates],
+            "near_duplicates": [list(group) for group in self.near_duplicates],
+            "split_leaks": [
+                {"slice": leak.slice_id, "sides": {k: list(v) for k, v in leak.sides.items()}}
+                for leak in self.split_leaks
+            ],
+            "volume_leaks": self.volume_leaks,
+            "label_conflicts": [list(group) for group in self.label_conflicts],
+            "shortcut_auroc": self.shortcut_auroc,
+            "shortcuts": {name: _shortcut(score) for name, score in self.shortcuts.items()},
+            "confounds": self.confounds,
+            "kinds": dict(self.kinds),
+            "odd_files": list(self.odd_files),
+            "compared_pixels": self.compared_pixels,
+            "groups": {p: {"slice": s, "volume": v} for p, (s, v) in self.groups.items()},
+        }
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+
+    def lines(self) -> list[str]:
+        """Return the three lines that every training run prints."""
+        balance = ", ".join(f"{slices} {name}" for name, (_, slices) in self.classes.items())
+        return [
+            f"Audit: {self.files} files are {self.slices} distinct slices ({balance}) of "
+            f"{self.volumes} volumes; only the volumes are independent.",
+            f"Faults: {len(self.split_leaks)} slices and {self.volume_leaks} volumes on two sides "
+            f"of the published split, {len(self.label_conflicts)} slices in both classes, "
+            f"{len(self.unreadable)} unreadable files.",
+            self._shortcut_line(),
+        ]
+
+    def details(self) -> list[str]:
+        """Return further lines: examples of everything found, and each shortcut's score."""
+        lines = [f"Unreadable: {path}: {reason}" for path, reason in self.unreadable.items()]
+        lines += _name_groups("Equal bytes", self.exact_duplicates)
+        lines += _name_groups("One slice", self.near_duplicates)
+        lines += _name_groups("In both classes", self.label_conflicts)
+        lines += [
+            f"On two sides: {leak.slice_id}: "
+            + "; ".join(f"{side}: {paths[0]} ({len(paths)})" for side, paths in leak.sides.items())
+            for leak in self.split_leaks[:_EXAMPLES]
+        ]
+        for name, score in self.shortcuts.items():
+            said = f"{score.auroc:.3f} ({score.low:.3f}–{score.high:.3f})" if score else "unknown"
+            lines.append(f"Shortcut by {name}: AUROC {said}")
+        if len(self.kinds) > 1:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.items())
+            lines.append(f"Kinds of file: {kinds}")
+        return lines
+
+    def _shortcut_line(self) -> str:
+        best = self.shortcut_auroc
+        if best is None:
+            return (
+                "Shortcuts: not measured, for that needs pictures of both classes in two volumes."
+            )
+        if not self.confounds:
+            return f"Shortcuts: none found (highest AUROC without a fracture in sight: {best:.2f})."
+        named = " and ".join(self.confounds)
+        return (
+            f"Shortcuts: {named} alone tells {CLASS_NAMES[1]} from {CLASS_NAMES[0]} (AUROC "
+            f"{best:.2f} on volumes left out): a model can score high without seeing a fracture."
+        )
+
+
+def _shortcut(score: Shortcut | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    return {
+        "auroc": score.auroc,
+        "low": score.low,
+        "high": score.high,
+        "is_confound": score.is_confound,
+    }
+
+
+def _name_groups(title: str, groups: Sequence[tuple[str, ...]]) -> list[str]:
+    lines = []
+    for group in groups[:_EXAMPLES]:
+        more = f" and {len(group) - 4} more" if len(group) > 4 else ""
+        lines.append(f"{title}: {', '.join(group[:4])}{more}")
+    if len(groups) > _EXAMPLES:
+        lines.append(f"{title}: {len(groups) - _EXAMPLES} more groups")
+    return lines

@@ -1,0 +1,68 @@
+"""`python -m cspine audit`: the audit on a terminal, as JSON and as a page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cspine.core.errors import ConfigError
+from cspine.data.audit import audit_dataset, audit_names
+from cspine.data.audit_page import render_page
+from cspine.data.index import scan_dataset
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `audit` command to the subparsers of `python -m cspine`."""
+    parser = subparsers.add_parser(
+        "audit",
+        help="say what a data set holds: copies, leaks, conflicts and shortcuts",
+        description="Find out which files are one slice, what leaks between the published sides, "
+        "which slices are in both classes, and what a model could learn without a fracture.",
+    )
+    parser.add_argument("source", nargs="?", help="a folder, ZIP or CSV in any known layout")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page")
+    parser.add_argument("--names", metavar="FILE", help="answer from a list of names, one a line")
+    parser.add_argument("--ignore-names", action="store_true", help="group by pixels alone")
+    parser.set_defaults(run=run_audit)
+
+
+def run_audit(args: argparse.Namespace) -> int:
+    """Audit what `args` names, print the findings, write the files asked for; return 0.
+
+    Raises:
+        ConfigError: neither or both of a source and --names, or a file that cannot be read.
+        DataError: the source is no data set.
+    """
+    if (args.source is None) == (args.names is None):
+        raise ConfigError("`audit` needs a folder, ZIP or CSV, or else --names FILE")
+    if args.names is not None:
+        report, read = audit_names(_read_names(Path(args.names))), None
+    else:
+        dataset = scan_dataset(Path(args.source))
+        report, read = audit_dataset(dataset, args.ignore_names), dataset.read_bytes
+    for line in [*report.lines(), *report.details()]:
+        sys.stdout.write(line + "\n")
+    if args.json:
+        _write_beside(Path(args.json), report.to_json())
+    if args.html:
+        _write_beside(Path(args.html), render_page(report, read))
+    return 0
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`names` must be a readable text file. Received: {path}") from error
+
+
+def _write_beside(path: Path, text: str) -> None:
+    """Write through a file beside `path`, so that no half-written report is ever there."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigError(f"`{path}` must be writable. Received: {error.strerror}") from error

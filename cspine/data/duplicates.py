@@ -1,0 +1,202 @@
+"""Which pictures of a set show the same slice, from pixels alone.
+
+Candidates are the nearest by rotation-free key, at several scales; each pair is registered and
+judged by its noise. Copies of the same sharpness and size agree at SAME or better. A copy that
+was re-encoded, resized or sharpened agrees less, so there a lower score is enough if it stands
+out from every other slice's (GAP) and no pair that was processed alike says otherwise.
+
+Knows nothing of names, labels or splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cspine.core.progress import progress
+from cspine.data.descriptors import HARMONICS, RINGS, Signature
+from cspine.data.registration import Reference, register
+
+SAME = 0.65  # neighbouring slices of real scans reach 0.62, mild copies stay above 0.67
+PROCESSED, GAP = 0.35, 0.10
+SAME_HALF = 0.92  # at half resolution, where neighbours reach 0.91
+NEIGHBOUR = 0.25  # unrelated slices stay below 0.15
+CANDIDATES = 5
+_MAX_RING_SHIFT = 4  # scales up to 1.5, either way
+_BLANK = 2.0  # grey levels: a picture with less detail is compared with none
+_CHUNK = 512
+_SHARPER = 1.25
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One compared pair: indices, texture scores at 192² and 96², and whether both were processed
+    alike (same size, same sharpness)."""
+
+    first: int
+    second: int
+    score: float
+    half_score: float
+    is_alike: bool
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the pair is one slice by its own score."""
+        return self.score >= SAME or (self.score >= PROCESSED and self.half_score >= SAME_HALF)
+
+
+class Sets:
+    """Disjoint sets of indices, joined one pair at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def find(self, index: int) -> int:
+        """Return the smallest index of the set that holds `index`."""
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, one: int, other: int) -> None:
+        """Make the sets of two indices one."""
+        one, other = sorted((self.find(one), self.find(other)))
+        self._parent[other] = one
+
+    def is_joined(self, one: int, other: int) -> bool:
+        """Whether two indices are in one set."""
+        return self.find(one) == self.find(other)
+
+
+@dataclass
+class Search:
+    """A search for copies: `sets` joins them, `verdicts` are the compared pairs."""
+
+    signatures: Sequence[Signature]
+    sizes: Sequence[int]  # the smaller side of each picture, in pixels
+    may_join: Callable[[int, int], bool]
+    sets: Sets
+    verdicts: list[Verdict] = field(default_factory=list)
+    _tested: set[tuple[int, int]] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Compare every picture with its candidates, then what was found among themselves."""
+        everything = list(range(len(self.signatures)))
+        self._compare_all(everything, "comparing")
+        self._compare_all(self._representatives(), "joining")
+        self._join_processed()
+
+    def _representatives(self) -> list[int]:
+        """Return one picture a set: the largest, which was processed least."""
+        best: dict[int, int] = {}
+        for index in range(len(self.signatures)):
+            other = best.setdefault(self.sets.find(index), index)
+            if self.sizes[index] > self.sizes[other]:
+                best[self.sets.find(index)] = index
+        return sorted(best.values())
+
+    def _compare_all(self, indices: list[int], what: str) -> None:
+        candidates = find_candidates([self.signatures[i] for i in indices])
+        rows = zip(indices, candidates, strict=True)
+        for first, row in progress(rows, what, len(indices)):
+            reference = None
+            for second in (indices[column] for column in row):
+                if not self._is_open(first, second):
+                    continue
+                reference = reference or Reference(self.signatures[first])
+                self._judge(reference, first, second)
+
+    def _is_open(self, first: int, second: int) -> bool:
+        pair = (min(first, second), max(first, second))
+        if pair in self._tested or self.sets.is_joined(first, second):
+            return False
+        return self.may_join(first, second)
+
+    def _judge(self, reference: Reference, first: int, second: int) -> None:
+        self._tested.add((min(first, second), max(first, second)))
+        match = register(reference, self.signatures[second])
+        verdict = Verdict(first, second, *match.scores, self._is_alike(first, second))
+        self.verdicts.append(verdict)
+        if verdict.is_same:
+            self.sets.join(first, second)
+
+    def _is_alike(self, first: int, second: int) -> bool:
+        ratio = self.signatures[first].sharpness / (self.signatures[second].sharpness + 1e-6)
+        return self.sizes[first] == self.sizes[second] and 1 / _SHARPER < ratio < _SHARPER
+
+    def _join_processed(self) -> None:
+        """Join what was processed and stands out, best first."""
+        ranked = sorted(self.verdicts, key=lambda verdict: -verdict.score)
+        for verdict in ranked:
+            if verdict.score < PROCESSED:
+                break
+            one, other = verdict.first, verdict.second
+            if self.sets.is_joined(one, other) or self._is_vetoed(one, other):
+                continue
+            if any(self._stands_out(a, b, verdict.score) for a, b in ((one, other), (other, one))):
+                self.sets.join(one, other)
+
+    def _between(self, one: int, other: int) -> Iterable[Verdict]:
+        sides = {self.sets.find(one), self.sets.find(other)}
+        return (
+            v for v in self.verdicts if {self.sets.find(v.first), self.sets.find(v.second)} == sides
+        )
+
+    def _is_vetoed(self, one: int, other: int) -> bool:
+        """Whether a pair of the two sets that was processed alike was found to differ."""
+        return any(
+            verdict.is_alike and not verdict.is_same for verdict in self._between(one, other)
+        )
+
+    def _stands_out(self, index: int, other: int, score: float) -> bool:
+        """Whether `index` agrees with the set of `other` better, by GAP, than with a third set."""
+        third = [
+            verdict.score
+            for verdict in self.verdicts
+            if index in (verdict.first, verdict.second)
+            and not self.sets.is_joined(verdict.first, verdict.second)
+            and not self.sets.is_joined(_partner(verdict, index), other)
+        ]
+        return score - max(third, default=0.0) >= GAP
+
+
+def _partner(verdict: Verdict, index: int) -> int:
+    return verdict.second if verdict.first == index else verdict.first
+
+
+def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
+    """Return for each picture the indices of the nearest others by key, nearest first.
+
+    A change of scale shifts the rings, so keys are compared at shifts up to 4 rings; blank
+    pictures have no candidates and are none.
+    """
+    count = len(signatures)
+    if count < 2:
+        return [[] for _ in range(count)]
+    keys = np.stack([s.key for s in signatures]).reshape(count, RINGS, HARMONICS)
+    blank = np.array([s.detail < _BLANK for s in signatures])
+    found = []
+    for start in range(0, count, _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        likeness = _compare_keys(chunk, keys)
+        likeness[np.arange(len(chunk)), start + np.arange(len(chunk))] = -np.inf
+        likeness[:, blank] = -np.inf
+        order = np.argsort(-likeness, axis=1, kind="stable")[:, :CANDIDATES]
+        for row, nearest in enumerate(order):
+            usable = [int(i) for i in nearest if np.isfinite(likeness[row, i])]
+            found.append([] if blank[start + row] else usable)
+    return found
+
+
+def _compare_keys(chunk: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Return float32 (len(chunk), len(keys)), the best cosine over the ring shifts."""
+    best = np.full((len(chunk), len(keys)), -np.inf, np.float32)
+    for shift in range(-_MAX_RING_SHIFT, _MAX_RING_SHIFT + 1):
+        ours = chunk[:, max(shift, 0) : RINGS + min(shift, 0)].reshape(len(chunk), -1)
+        theirs = keys[:, max(-shift, 0) : RINGS - max(shift, 0)].reshape(len(keys), -1)
+        ours = ours / (np.linalg.norm(ours, axis=1, keepdims=True) + 1e-6)
+        theirs = theirs / (np.linalg.norm(theirs, axis=1, keepdims=True) + 1e-6)
+        np.maximum(best, ours @ theirs.T, out=best)
+    return best
