@@ -98,7 +98,7 @@ class Runner:
             self._service.is_stopping = True
             self._service.road.admission.close()
             self._stopping_since_s = time.monotonic()
-        self._servers[0].pull_trigger()
+            self._servers[0].pull_trigger()
 
     def _is_done(self) -> bool:
         if self._stopping_since_s is None:

@@ -6,6 +6,7 @@ import pytest
 from service_fakes import FakePredictor, make_png
 
 from cspine.core.settings import ServeSettings
+from cspine.serve import server
 from cspine.serve.app import create_app
 from cspine.serve.server import Runner
 
@@ -36,8 +37,9 @@ def client(app):
 
 
 @pytest.fixture
-def serve_app():
+def serve_app(monkeypatch):
     """Returns a function that serves an app on a free port and gives its address."""
+    monkeypatch.setattr(server, "STOP_NOTICE_S", 0.0)
     running = []
 
     def serve(app) -> Runner:

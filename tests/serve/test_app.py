@@ -104,7 +104,8 @@ def test_too_many_and_too_large(predictor):
 def test_routes_that_are_not_there(client):
     assert client.get("/nothing").json["status"] == 404
     response = client.get("/predict")
-    assert (response.status_code, response.headers["Allow"]) == (405, "OPTIONS, POST")
+    assert response.status_code == 405
+    assert set(response.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 
 def test_a_defect_says_nothing_of_its_inside(client, predictor, png, caplog):

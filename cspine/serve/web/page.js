@@ -162,7 +162,7 @@ function showGauge(answer) {
 function showProblem(problem) {
   const known = typeof problem.status === "number";
   $("problem-title").textContent = known ? problem.title : "The service did not answer";
-  $("problem-detail").textContent = known ? problem.detail : "It may be starting or stopping. Try again.";
+  $("problem-detail").textContent = known ? problem.detail.replaceAll("`", "") : "It may be starting or stopping. Try again.";
   $("key-form").hidden = problem.status !== 401;
   $("region").hidden = true;
   $("heat").getContext("2d").clearRect(0, 0, $("heat").width, $("heat").height);

@@ -1,0 +1,175 @@
+"""Slow, silent and greedy clients on real sockets, and the graceful stop."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+import requests
+from service_fakes import wait_for
+
+from cspine.core.settings import ServeSettings
+from cspine.serve import limits
+from cspine.serve.app import create_app
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+
+
+@pytest.fixture
+def short_deadlines(monkeypatch):
+    deadlines = limits.Deadlines(header_s=0.3, body_s=0.3, answer_s=0.3, idle_s=0.3)
+    monkeypatch.setattr(limits.DeadlineServer, "deadlines", deadlines)
+
+
+@pytest.fixture
+def runner(app, serve_app):
+    return serve_app(app)
+
+
+def connect(runner) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", runner.port), timeout=10)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the service ends the connection."""
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        return received
+    return received
+
+
+def read_answer(raw: bytes) -> tuple[int, dict]:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD, HEAD + b"Content-Length: 9\r\n\r\nabc"])
+def test_a_client_that_stops_is_let_go(short_deadlines, runner, sent):
+    with connect(runner) as connection:
+        connection.sendall(sent)
+        assert read_all(connection) == b""
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nX: ", HEAD + b"Content-Length: 99\r\n\r\n"])
+def test_a_drip_does_not_keep_a_connection_open(short_deadlines, runner, start):
+    with connect(runner) as connection:
+        connection.sendall(start)
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - began < 8:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - began < 6
+
+
+def test_a_client_that_never_reads_is_let_go(short_deadlines, runner):
+    with connect(runner) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 2000)
+        time.sleep(2.5)
+        assert requests.get(f"http://127.0.0.1:{runner.port}/health/live", timeout=5).ok
+
+
+def test_a_body_over_the_cap_is_refused_before_it_is_read(predictor, serve_app):
+    runner = serve_app(
+        create_app(ServeSettings(listen=("127.0.0.1", 0), max_bytes=1024), predictor)
+    )
+    with connect(runner) as connection:
+        connection.sendall(HEAD + b"Content-Length: 99999999\r\n\r\n")
+        status, problem = read_answer(read_all(connection))
+    assert (status, problem["status"]) == (413, 413)
+
+
+def test_all_bodies_together_have_a_cap(runner, monkeypatch):
+    monkeypatch.setattr(limits.DeadlineServer, "max_held_bytes", 1000)
+    with connect(runner) as connection:
+        connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 2000)
+        status, _ = read_answer(read_all(connection))
+    assert status == 413
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(b"NONSENSE\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nX : y\r\n\r\n", 400),
+     (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+     (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+     (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+     (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
+)  # fmt: skip
+def test_broken_http_is_a_problem_document(runner, sent, status):
+    with connect(runner) as connection:
+        connection.sendall(sent)
+        answer = read_answer(read_all(connection))
+    assert answer[0] == answer[1]["status"] == status
+
+
+def test_idle_connections_yield(runner, monkeypatch):
+    for server in runner._servers:
+        server.adj.connection_limit = limits.RESERVE + 20
+    idle = [connect(runner) for _ in range(60)]
+    try:
+        url = f"http://127.0.0.1:{runner.port}/health/live"
+        assert all(requests.get(url, timeout=5).ok for _ in range(5))
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_chunked_body_is_an_image(runner, png):
+    url = f"http://127.0.0.1:{runner.port}/predict"
+    chunks = iter([png[:50], png[50:]])
+    response = requests.post(url, data=chunks, headers={"Content-Type": "image/png"}, timeout=5)
+    assert response.json()["prediction"] == "fracture"
+
+
+def test_what_was_accepted_is_answered_before_the_end(app, predictor, serve_app, png):
+    runner, answers = serve_app(app), []
+    url = f"http://127.0.0.1:{runner.port}"
+    headers = {"Content-Type": "image/png"}
+    predictor.hold.clear()
+    asking = threading.Thread(
+        target=lambda: answers.append(
+            requests.post(f"{url}/predict", data=png, headers=headers, timeout=20)
+        )
+    )
+    asking.start()
+    wait_for(lambda: predictor.calls == 1)
+    runner.stop()
+    assert requests.get(f"{url}/health/ready", timeout=5).status_code == 503
+    assert requests.get(f"{url}/v2/health/ready", timeout=5).status_code == 503
+    refused = requests.post(f"{url}/predict", data=png, headers=headers, timeout=5)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    predictor.hold.set()
+    asking.join(timeout=20)
+    assert answers[0].status_code == 200
+    wait_for(lambda: not can_connect(runner.port))
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_vanished_client_is_noticed(app, predictor, serve_app, png):
+    runner = serve_app(app)
+    predictor.hold.clear()
+    with connect(runner) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png) + png)
+        wait_for(lambda: predictor.calls == 1)
+    wait_for(lambda: not runner._servers[0].active_channels)
+    predictor.hold.set()
+    wait_for(lambda: app.extensions["cspine"].road.admission.taken == 0)
+
+
+def test_metrics_on_a_listener_of_their_own(predictor, serve_app):
+    settings = ServeSettings(listen=("127.0.0.1", 0), metrics_listen=("127.0.0.1", 0))
+    runner = serve_app(create_app(settings, predictor))
+    port = runner._servers[1].effective_port
+    assert "cspine_model_info" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
