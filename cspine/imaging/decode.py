@@ -15,7 +15,7 @@ from cspine.imaging.containers import JPEG_SIGNATURE, PNG_SIGNATURE
 from cspine.imaging.decoded import DecodedImage, Limits
 from cspine.imaging.dicom import decode_dicom
 from cspine.imaging.dicom_elements import looks_like_dicom
-from cspine.imaging.raster import decode_raster, grey_from_colour
+from cspine.imaging.raster import decode_raster, is_coloured
 
 __all__ = ["DecodedImage", "Limits", "decode_image", "image_from_array"]
 
@@ -70,5 +70,5 @@ def image_from_array(pixels: npt.NDArray[np.uint8]) -> DecodedImage:
         )
     if not is_rgb:
         return DecodedImage(np.ascontiguousarray(pixels), "array")
-    grey, is_colour = grey_from_colour(Image.fromarray(pixels))
-    return DecodedImage(grey, "array", is_colour)
+    colour = Image.fromarray(pixels)
+    return DecodedImage(np.asarray(colour.convert("L")), "array", is_coloured(colour))

@@ -125,7 +125,10 @@ def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -
             f"`RescaleSlope` must not be 0, nor it or `RescaleIntercept` beyond "
             f"{_MAX_RESCALE:.0f}. Received: another value"
         )
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    hu = stored.astype(np.float32)
+    hu *= np.float32(slope)
+    hu += np.float32(intercept)
+    return hu
 
 
 def _read_spacing(attributes: Attributes) -> float | None:

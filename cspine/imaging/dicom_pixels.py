@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _MAX_TILES = 1024  # of a JPEG 2000 stream; each costs its decoder memory, however small
 
-StoredArray = npt.NDArray[np.int32]
+StoredArray = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PixelFormat:
 
 
 def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
-    """Return the stored values, int32 (H, W), of the one frame in `elements`.
+    """Return the stored values, an integer array (H, W), of the one frame in `elements`.
 
     Raises:
         UnsupportedImageError: a transfer syntax that is not read.
@@ -70,7 +71,7 @@ def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
     return _keep_stored_bits(samples, form).reshape(form.rows, form.columns)
 
 
-def _read_native(elements: Elements, form: PixelFormat) -> npt.NDArray[np.generic]:
+def _read_native(elements: Elements, form: PixelFormat) -> StoredArray:
     if elements.pixels is None:
         raise ImageError("Uncompressed pixel data must not be encapsulated. Received: fragments")
     if form.bits_allocated == 8 and elements.order == ">":
@@ -91,16 +92,17 @@ def _join(elements: Elements) -> bytes:
     return b"".join(elements.fragments)
 
 
-def _keep_stored_bits(samples: npt.NDArray[np.generic], form: PixelFormat) -> StoredArray:
+def _keep_stored_bits(samples: StoredArray, form: PixelFormat) -> StoredArray:
     """Return the lowest `bits_stored` bits, sign-extended; the rest is undefined (PS3.5 8.1.1)."""
-    spare = 32 - form.bits_stored
-    shifted = samples.astype(np.int32) << spare
+    spare = samples.dtype.itemsize * 8 - form.bits_stored
+    if spare <= 0:
+        return samples
     if form.is_signed:
-        return shifted >> spare
-    return (shifted.view(np.uint32) >> np.uint32(spare)).astype(np.int32)
+        return (samples << spare) >> spare
+    return samples & ((1 << form.bits_stored) - 1)
 
 
-def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> npt.NDArray[np.generic]:
+def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> StoredArray:
     """Return the samples of a compressed frame, decoded by GDCM in a child process."""
     bits = (form.bits_allocated, form.bits_stored)
     if syntax != _RLE:

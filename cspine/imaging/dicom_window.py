@@ -47,7 +47,9 @@ def _linear(hu: HuArray, centre: float, width: float) -> GreyArray:
 
 def _ramp(hu: HuArray, centre: float, width: float) -> GreyArray:
     """Return the clipped straight line that is 0 at centre − width / 2 and 255 at + width / 2."""
-    grey = (hu - np.float32(centre)) * np.float32(255 / width) + np.float32(127.5 + 0.5)
+    grey = hu - np.float32(centre)
+    grey *= np.float32(255 / width)
+    grey += np.float32(127.5 + 0.5)
     return np.clip(grey, 0, 255, out=grey).astype(np.uint8)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 
 from cspine.core.errors import ImageError, ImageTooLargeError
 from cspine.imaging.containers import Container, read_jpeg, read_png
@@ -25,7 +25,8 @@ from cspine.imaging.decoded import DecodedImage, GreyArray, Limits
 
 _COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture stays below
 _COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice stays below
-_SAMPLED_PX = 128  # is_colour looks at about this many rows and columns
+_WITH_ALPHA = ("LA", "PA", "RGBA")
+_SAMPLED_PX = 128  # is_coloured looks at about this many rows and columns
 _READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
 
 
@@ -72,19 +73,14 @@ def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
     image.load()
     if image.mode.startswith("I"):  # 16-bit grey: "I;16", in some versions "I"
         return _high_byte(np.asarray(image))
-    if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
-        image = _over_black(image)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
     if image.mode == "L":  # the common case, and the one where each copy counts
         return np.asarray(image), False, ()
-    if image.mode == "1":
-        return np.asarray(image.convert("L")), False, ()
-    return *grey_from_colour(image), ()
-
-
-def grey_from_colour(image: Image.Image) -> tuple[GreyArray, bool]:
-    """Return (luma as uint8 (H, W), is_colour) of a Pillow image."""
-    colour = image.convert("RGB")
-    return np.asarray(colour.convert("L")), _is_colour(np.asarray(colour))
+    grey = image.convert("L")
+    if image.mode in _WITH_ALPHA:
+        grey = ImageChops.multiply(grey, image.getchannel("A"))
+    return np.asarray(grey), is_coloured(image), ()
 
 
 def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple[str, ...]]:
@@ -99,21 +95,15 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
     return (values >> 8).astype(np.uint8), False, warnings
 
 
-def _over_black(image: Image.Image) -> Image.Image:
-    """Return the picture over black; a palette becomes RGB."""
-    if image.mode == "P" and "transparency" not in image.info:
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
-    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, layered).convert("RGB")
-
-
-def _is_colour(rgb: GreyArray) -> bool:
-    """Return whether the channels of uint8 (H, W, 3) really differ, from a regular sample."""
-    step = max(1, min(rgb.shape[:2]) // _SAMPLED_PX)
-    sample = rgb[::step, ::step].astype(np.int16)
-    spread = sample.max(axis=2) - sample.min(axis=2)
-    return bool((spread > _COLOUR_SPREAD).mean() > _COLOUR_SHARE)
+def is_coloured(image: Image.Image) -> bool:
+    """Return whether the channels of a Pillow image really differ, from a regular sample of it."""
+    step = max(1, min(image.size) // _SAMPLED_PX)
+    sampled = image.resize(
+        (image.width // step, image.height // step), Image.Resampling.NEAREST
+    ).convert("RGBA")
+    red, green, blue, alpha = np.moveaxis(np.asarray(sampled).astype(np.int32), 2, 0)
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return bool((spread * alpha > _COLOUR_SPREAD * 255).mean() > _COLOUR_SHARE)
 
 
 def _turn_upright(grey: GreyArray, orientation: int) -> GreyArray:

@@ -143,7 +143,6 @@ def deflate(content: bytes) -> bytes:
 def dicom_files() -> dict[str, bytes]:
     files = {f"dicom cut at {part}/12": CT[: len(CT) * part // 12] for part in range(1, 12)}
     deep = element(8, 0x1140, b"SQ", b"", UNDEFINED) + b"\xfe\xff\x00\xe0" + UNDEFINED
-    rle = struct.pack("<16I", 2, 64, 4_000_000_000, *[0] * 13)
     files |= {
         "dicom of 65535 by 65535": ct_bytes(RAMP, Rows=65_535, Columns=65_535),
         "dicom without rows": ct_bytes(RAMP, Rows=0),
@@ -181,6 +180,13 @@ def dicom_files() -> dict[str, bytes]:
         "deflate bomb": deflated(deflate(bytes(200_000_000))),
         "deflate cut": deflated(deflate(CT[300:])[:-40]),
         "deflate of noise": deflated(NOISE.tobytes()),
+    }
+    return files
+
+
+def codec_files() -> dict[str, bytes]:
+    rle = struct.pack("<16I", 2, 64, 4_000_000_000, *[0] * 13)
+    return {
         "fragments in a native syntax": compressed("1.2.840.10008.1.2.1", JPEG),
         "native pixels in a JPEG syntax": CT.replace(
             b"\x14\x001.2.840.10008.1.2.1\0", b"\x16\x001.2.840.10008.1.2.4.70"
@@ -203,7 +209,6 @@ def dicom_files() -> dict[str, bytes]:
         "rle beyond the end": compressed("1.2.840.10008.1.2.5", rle),
         "rle of no-operations": compressed("1.2.840.10008.1.2.5", rle + b"\x80" * 1_000_000),
     }
-    return files
 
 
 def big_endian_eight_bits() -> bytes:
@@ -214,4 +219,6 @@ def big_endian_eight_bits() -> bytes:
     return buffer.getvalue()
 
 
-HOSTILE = raster_files() | dicom_files() | {"big-endian 8 bits": big_endian_eight_bits()}
+HOSTILE = (
+    raster_files() | dicom_files() | codec_files() | {"big-endian 8 bits": big_endian_eight_bits()}
+)
