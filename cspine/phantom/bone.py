@@ -1,0 +1,80 @@
+"""From the vertebra's distance to Hounsfield units: cortex, trabecular marrow, end plates, cord."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from cspine.phantom.canvas import Canvas, Spot
+from cspine.phantom.patient import TEXTURE, Patient, Place, stream
+from cspine.phantom.shapes import Array, Plane, coverage, ellipse
+from cspine.phantom.vertebra import Vertebra, body_distance, bone_distance
+
+VERTEBRA_REACH_MM = 48.0
+VERTEBRA_MIDDLE = (0.0, 8.0)
+_DISC_HU, _ENDPLATE_HU, _CORD_HU, _FLUID_HU = 95.0, 620.0, 42.0, 12.0
+
+
+@dataclass(frozen=True)
+class DrawnBone:
+    """The vertebra's window on the canvas after drawing it.
+
+    `distance` is float32 (h, w) in mm, negative in bone; `share` is bone's part of each pixel.
+    """
+
+    spot: Spot
+    distance: Array
+    share: Array
+
+
+def draw_bone(canvas: Canvas, patient: Patient, place: Place, vertebra: Vertebra) -> DrawnBone:
+    """Paint canal, cord and vertebra on the canvas."""
+    spot = canvas.near(VERTEBRA_MIDDLE, VERTEBRA_REACH_MM)
+    _draw_canal(spot, vertebra)
+    distance = bone_distance(spot.at, vertebra, place)
+    share = coverage(distance, spot.softness_mm)
+    inside = _inner_hu(spot.at, distance, patient, place, vertebra)
+    spot.hu[...] += (inside - spot.hu) * share
+    return DrawnBone(spot, distance, share)
+
+
+def _draw_canal(spot: Spot, v: Vertebra) -> None:
+    """Fluid about the cord; a thin fat rim is left at the back."""
+    middle = (0.0, 0.5 * v.canal[1])
+    spot.fill(ellipse(spot.at, middle, (0.42 * v.canal[0], 0.42 * v.canal[1])), _FLUID_HU)
+    spot.fill(ellipse(spot.at, middle, (0.25 * v.canal[0], 0.24 * v.canal[1])), _CORD_HU)
+
+
+def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Vertebra) -> Array:
+    """HU at every pixel as if it were bone: cortex near the edge, textured marrow deeper."""
+    rng = stream(TEXTURE, *patient.key, place.index)
+    white = rng.standard_normal(distance.shape, dtype=np.float32)
+    fine = ndimage.gaussian_filter(white, 0.45 / patient.spacing_mm)
+    broad = ndimage.gaussian_filter(white, 2.6 / patient.spacing_mm)
+    fine *= np.float32(1 / max(fine.std(), 1e-6))
+    broad *= np.float32(1 / max(broad.std(), 1e-6))
+    marrow = np.float32(patient.marrow_hu) + np.float32(85) * fine + np.float32(45) * broad
+    marrow = _with_endplate(at, marrow, broad, place, v)
+    # The shell is thinner on the body than on the arch, and uneven.
+    cortex_mm = np.float32(v.cortex_mm) * (1 + np.float32(0.25) * broad)
+    if v.level:
+        on_body = coverage(body_distance(at, v) - np.float32(0.5), 3.0)
+        cortex_mm *= 1 - np.float32(0.3) * on_body
+    shell = coverage(-distance - cortex_mm, 0.8)
+    dense = np.float32(patient.cortex_hu) + np.float32(60) * broad
+    return marrow + (dense - marrow) * shell
+
+
+def _with_endplate(at: Plane, marrow: Array, broad: Array, place: Place, v: Vertebra) -> Array:
+    """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
+    if v.level == 0 or place.t < 0.8 or (v.level == 1 and place.t < 0.45):
+        return marrow
+    depth = -body_distance(at, v) - np.float32(1.6)
+    passed = np.float32((place.t - 0.9) * 16) + np.float32(0.9) * broad + np.float32(0.25) * depth
+    inside = np.clip(depth, 0, 1)
+    plate = np.clip(passed + 1.2, 0, 1) * inside
+    disc = np.clip(passed - 0.4, 0, 1) * inside
+    marrow = marrow + (np.float32(_ENDPLATE_HU) - marrow) * plate
+    return marrow + (np.float32(_DISC_HU) - marrow) * disc

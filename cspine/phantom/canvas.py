@@ -1,0 +1,77 @@
+"""The picture that shapes are painted on, and how millimetres of the neck become its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.phantom.config import SIDE_PX
+from cspine.phantom.patient import Patient
+from cspine.phantom.shapes import Array, Plane, Point, coverage
+
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A window of a canvas: its plane, and a view of its pixels that can be painted."""
+
+    at: Plane
+    hu: Array
+    softness_mm: float
+
+    def fill(self, distance: Array, value: float) -> None:
+        """Paint `value` HU where `distance` is negative, edges shared by partial volume."""
+        share = coverage(distance, self.softness_mm)
+        self.hu[...] += (np.float32(value) - self.hu) * share
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A picture in HU, float32 (512, 512), over the plane of a patient's neck."""
+
+    at: Plane
+    hu: Array
+    spacing_mm: float
+    middle_px: Point  # where the frame's origin lies: column, row
+    rotation: float
+
+    def window(self, centre: Point, reach: float) -> Window:
+        """Rows and columns of the square that holds all within `reach` mm of `centre` (mm)."""
+        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
+        x = self.middle_px[0] + (cos * centre[0] - sin * centre[1]) / self.spacing_mm
+        y = self.middle_px[1] + (sin * centre[0] + cos * centre[1]) / self.spacing_mm
+        half = reach / self.spacing_mm + 1
+        low = [int(np.clip(place - half, 0, SIDE_PX)) for place in (y, x)]
+        high = [int(np.clip(place + half + 1, 0, SIDE_PX)) for place in (y, x)]
+        return slice(low[0], high[0]), slice(low[1], high[1])
+
+    def near(self, centre: Point, reach: float) -> Spot:
+        """The window within `reach` mm of `centre`; empty where that lies outside the picture."""
+        window = self.window(centre, reach)
+        return Spot(
+            Plane(self.at.x[window], self.at.y[window]), self.hu[window], 1.15 * self.spacing_mm
+        )
+
+
+def neck_plane(patient: Patient, step: int = 1) -> Plane:
+    """Coordinates in mm of the pixels, or of the middles of blocks of `step` × `step` pixels."""
+    columns, rows = _middle_px(patient)
+    ticks = (np.arange(0, SIDE_PX, step) + (step - 1) / 2).astype(np.float32)
+    dx = (ticks[None, :] - np.float32(columns)) * np.float32(patient.spacing_mm)
+    dy = (ticks[:, None] - np.float32(rows)) * np.float32(patient.spacing_mm)
+    return Plane(*(np.broadcast_to(a, (ticks.size, ticks.size)) for a in (dx, dy))).turned(
+        patient.rotation
+    )
+
+
+def make_canvas(patient: Patient, hu: Array) -> Canvas:
+    """A canvas over `hu`, float32 (512, 512), which is painted on in place."""
+    return Canvas(
+        neck_plane(patient), hu, patient.spacing_mm, _middle_px(patient), patient.rotation
+    )
+
+
+def _middle_px(patient: Patient) -> Point:
+    return patient.middle[0] * SIDE_PX, patient.middle[1] * SIDE_PX

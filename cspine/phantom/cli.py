@@ -1,0 +1,52 @@
+"""`python -m cspine phantom DIR`: writes a phantom set, or a sheet of its slices."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from cspine.core.errors import ConfigError
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.dataset import write_dicom, write_grouped, write_kaggle, write_rsna
+from cspine.phantom.sheet import write_sheet
+
+_WRITERS = {
+    "grouped": write_grouped, "kaggle": write_kaggle, "dicom": write_dicom, "rsna": write_rsna,
+}  # fmt: skip
+# Patients and slices of each, where the user does not say.
+_SIZES = {"grouped": (150, 8), "kaggle": (4, 48), "dicom": (2, 48), "rsna": (12, 24)}
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `phantom`."""
+    parser = subparsers.add_parser("phantom", help="write a set of synthetic CT slices")
+    parser.add_argument("folder", type=Path, help="where to; absent or empty")
+    parser.add_argument("--layout", choices=_WRITERS, default="grouped")
+    parser.add_argument("--patients", type=int, help="by default 150, or 4, 2, 12 by layout")
+    parser.add_argument("--slices", type=int, help="of each patient, by default 8, 48, 48, 24")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--confound", choices=["height"], help="fractures in the upper neck alone, as published"
+    )
+    parser.add_argument(
+        "--variants", action="store_true", help="kaggle: also rotated and sharpened copies"
+    )
+    parser.add_argument("--sheet", type=Path, help="write no set, but a 4 × 6 sheet to this PNG")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the set, print where it lies, and return the exit code."""
+    if args.variants and args.layout != "kaggle":
+        raise ConfigError(f"`--variants` must go with `--layout kaggle`. Received: {args.layout}")
+    patients, slices = _SIZES[args.layout]
+    config = PhantomConfig(seed=args.seed, confound=args.confound, variants=args.variants)
+    if args.sheet:
+        print(f"Sheet: {write_sheet(args.sheet, config)}")  # noqa: T201 - a command's answer
+        return 0
+    config = dataclasses.replace(
+        config, patients=args.patients or patients, slices_per_patient=args.slices or slices
+    )
+    print(f"Phantom set: {_WRITERS[args.layout](args.folder, config)}")  # noqa: T201
+    return 0

@@ -1,0 +1,146 @@
+"""Writes phantom sets as pictures: grouped 512² PNGs with their truth, or the published layout.
+
+Patients are rendered by worker processes, each file by one of them, so the bytes do not depend on
+how many there are. A set is written beside its place and renamed, so a folder is whole or absent.
+The other writers and the demo's slices are re-exported here: this is the room's front door.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cspine.core.labels import MEDICAL_NOTICE
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.demo import DemoSlice, demo_slices
+from cspine.phantom.dicom_sets import write_dicom, write_rsna
+from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants, published_name
+from cspine.phantom.render import PhantomSlice, Truth, render_patient
+from cspine.phantom.workers import run_per_patient, written_beside
+
+__all__ = [
+    "DemoSlice", "PhantomConfig", "PhantomSlice", "Truth", "demo_slices", "render_patient",
+    "write_dicom", "write_grouped", "write_kaggle", "write_rsna",
+]  # fmt: skip
+
+COLUMNS = (
+    "path", "label", "split", "level", "patient_id", "slice_id", "slice_index", "z_mm",
+    "spacing_mm", "fracture_type", "width_mm", "displacement_mm", "visible_area_mm2",
+    "visible_length_mm", "swelling", "hard_negative", "mask_path", "twin_path",
+)  # fmt: skip
+_FAST = 1  # of PNG's compression; noise hardly shrinks further
+
+
+def write_grouped(out: Path, config: PhantomConfig) -> Path:
+    """Write `images/`, `masks/`, `twins/`, `slices.csv` and `phantom.json` into `out`; return it.
+
+    Masks are 0 or 255 and stand beside fractured slices only, as do the twins.
+
+    Raises:
+        DataError: `out` holds something already.
+    """
+    with written_beside(out) as folder:
+        for name in ("images", "masks", "twins"):
+            (folder / name).mkdir()
+        rows = run_per_patient(partial(_write_patient, folder, config), config.patients)
+        table = folder / "slices.csv"
+        with table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        digest = hashlib.sha256(table.read_bytes()).hexdigest()
+        about = {
+            "version": config.version,
+            "config": asdict(config),
+            "slices_csv_sha256": digest,
+            "notice": f"Synthetic images. {MEDICAL_NOTICE}",
+        }
+        (folder / "phantom.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def write_kaggle(out: Path, config: PhantomConfig) -> Path:
+    """Write `cervical fracture/{train,val}/{fracture,normal}/*.png` into `out`; return `out`.
+
+    224² RGB; one series a patient. As published, the files of each class are cut in alphabetical
+    order, the first tenth into `val`: with `config.variants` the cut goes through a slice's copies.
+
+    Raises:
+        DataError: `out` holds something already, or a class would have no file in a split.
+    """
+    with written_beside(out) as folder:
+        staged = folder / "staged"
+        staged.mkdir()
+        run_per_patient(partial(_write_series, staged, config), config.patients)
+        for label in ("fracture", "normal"):
+            files = sorted(staged.glob(f"{label}/*.png"))
+            held_out = max(1, len(files) // 10)
+            for split, part in (("val", files[:held_out]), ("train", files[held_out:])):
+                place = folder / "cervical fracture" / split / label
+                place.mkdir(parents=True)
+                for file in part:
+                    file.rename(place / file.name)
+            (staged / label).rmdir()
+        staged.rmdir()
+    return out
+
+
+def save_grey(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write uint8 (H, W) as a PNG."""
+    Image.fromarray(picture).save(path, compress_level=_FAST)
+
+
+def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
+    """Write one patient's pictures; return the rows of the table."""
+    rows = []
+    for item in render_patient(number, config):
+        name = f"{item.truth.slice_id}.png"
+        save_grey(folder / "images" / name, item.grey)
+        if item.twin_grey is not None:
+            save_grey(folder / "masks" / name, item.mask.astype(np.uint8) * np.uint8(255))
+            save_grey(folder / "twins" / name, item.twin_grey)
+        rows.append(_row(item.truth, name, item.twin_grey is not None))
+    return rows
+
+
+def _row(truth: Truth, name: str, has_twin: bool) -> dict[str, Any]:
+    def rounded(value: float | None) -> str:
+        return "" if value is None else f"{value:.4f}"
+
+    return {
+        "path": f"images/{name}", "label": truth.label_name, "split": "", "level": truth.level,
+        "patient_id": truth.patient_id, "slice_id": truth.slice_id,
+        "slice_index": truth.slice_index, "z_mm": rounded(truth.z_mm),
+        "spacing_mm": rounded(truth.spacing_mm), "fracture_type": truth.fracture_type,
+        "width_mm": rounded(truth.width_mm), "displacement_mm": rounded(truth.displacement_mm),
+        "visible_area_mm2": rounded(truth.visible_area_mm2),
+        "visible_length_mm": rounded(truth.visible_length_mm),
+        "swelling": int(truth.is_swollen), "hard_negative": truth.hard_negative,
+        "mask_path": f"masks/{name}" if has_twin else "",
+        "twin_path": f"twins/{name}" if has_twin else "",
+    }  # fmt: skip
+
+
+def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[str]:
+    """Write one series of the published kind, unsorted into splits; return the file names."""
+    names = []
+    for item in render_patient(number, config):
+        place = folder / item.truth.label_name
+        place.mkdir(exist_ok=True)
+        stem = published_name(number, item.truth.slice_index, config.slices_per_patient)
+        whole = Image.fromarray(item.grey)
+        copies = make_variants(whole, item) if config.variants else {"": whole}
+        for suffix, picture in copies.items():
+            small = picture.resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
+            small.convert("RGB").save(place / f"{stem}{suffix}.png", compress_level=_FAST)
+            names.append(f"{stem}{suffix}.png")
+    return names

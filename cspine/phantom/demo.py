@@ -1,0 +1,52 @@
+"""Two slices of patients that no set holds: one plain fracture and one normal slice."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import PhantomSlice, Truth, render_patient
+
+_UNSEEN = 1_000_000  # patient numbers from here on are in no written set
+_LEAST_WIDTH_MM, _LEAST_AREA_MM2 = 2.0, 20.0
+
+
+@dataclass(frozen=True)
+class DemoSlice:
+    """A slice as PNG bytes, uint8 grey 512², with a file name and the truth."""
+
+    name: str
+    png: bytes
+    truth: Truth
+
+
+def demo_slices(seed: int = 1) -> tuple[DemoSlice, DemoSlice]:
+    """Return one fracture at least 2 mm wide and one normal slice, of two unseen patients.
+
+    Both are plain cases, as a demonstration should be: 20 mm² of the fracture or more are
+    visible, and the normal slice has no hard negative. The same `seed`, the same bytes.
+    """
+    config = PhantomConfig(seed=seed, min_width_mm=_LEAST_WIDTH_MM)
+    fracture = _first(lambda s: (s.truth.visible_area_mm2 or 0) >= _LEAST_AREA_MM2, config, _UNSEEN)
+    normal = _first(lambda s: not s.truth.label and not s.truth.hard_negative, config, 2 * _UNSEEN)
+    return _packed(fracture), _packed(normal)
+
+
+def _first(
+    fits: Callable[[PhantomSlice], bool], config: PhantomConfig, number: int
+) -> PhantomSlice:
+    while True:
+        for item in render_patient(number, config):
+            if fits(item):
+                return item
+        number += 1
+
+
+def _packed(item: PhantomSlice) -> DemoSlice:
+    buffer = io.BytesIO()
+    Image.fromarray(item.grey).save(buffer, "PNG")
+    return DemoSlice(f"{item.truth.slice_id}.png", buffer.getvalue(), item.truth)

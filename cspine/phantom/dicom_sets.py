@@ -1,0 +1,201 @@
+"""Phantom sets as DICOM: CT series that any viewer reads, and the oddities of RSNA 2022's set.
+
+Attributes follow the CT Image IOD (DICOM PS3.3 A.3). UIDs are made from the set's seed under the
+UUID root 2.25 (PS3.5 B.2), so the same configuration writes the same files.
+"""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gdcm
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from cspine.core.errors import DataError
+from cspine.core.labels import FRACTURE
+from cspine.phantom.config import LEVELS, PhantomConfig
+from cspine.phantom.render import PhantomSlice, render_patient
+from cspine.phantom.workers import run_per_patient, written_beside
+
+_BOX_MARGIN_PX = 8
+
+
+def write_dicom(out: Path, config: PhantomConfig) -> Path:
+    """Write one study of one series a patient, `out/<patient>/<n>.dcm`; return `out`.
+
+    Raises:
+        DataError: `out` holds something already.
+    """
+    with written_beside(out) as folder:
+        run_per_patient(partial(_write_study, folder, config), config.patients)
+    return out
+
+
+def write_rsna(out: Path, config: PhantomConfig) -> Path:
+    """Write RSNA 2022's layout: `train.csv`, `train_bounding_boxes.csv`, `train_images/`.
+
+    Odd as the original: no Modality and few other attributes, two window centres in some files,
+    signed 16-bit or unsigned 12-bit pixels, intercept 0 or -1024, explicit and implicit little
+    endian and JPEG Lossless by patient; patient 1's folder bears another name than its UID.
+
+    Raises:
+        DataError: `out` holds something already.
+    """
+    with written_beside(out) as folder:
+        (folder / "train_images").mkdir()
+        rows = run_per_patient(partial(_write_rsna_study, folder, config), config.patients)
+        studies = [row for row in rows if "patient_overall" in row]
+        boxes = [row for row in rows if "x" in row]
+        names = ["StudyInstanceUID", "patient_overall", *LEVELS]
+        _write_csv(folder / "train.csv", names, studies)
+        names = ["StudyInstanceUID", "x", "y", "width", "height", "slice_number"]
+        _write_csv(folder / "train_bounding_boxes.csv", names, boxes)
+    return out
+
+
+def make_uid(*parts: object) -> str:
+    """Return a valid UID that depends on `parts` alone."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}"
+
+
+def _write_csv(path: Path, names: list[str], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[str]:
+    items = render_patient(number, config)
+    place = folder / items[0].truth.patient_id
+    place.mkdir()
+    for item in items:
+        dataset = _ct_image(item, config)
+        path = place / f"{dataset.InstanceNumber:04d}.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+    return [place.name]
+
+
+def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: str) -> Dataset:
+    """Identity, geometry and window: what the RSNA set's files hold as well."""
+    truth, number = item.truth, item.truth.slice_index + 1
+    key = (config.version, config.seed, truth.patient_id)
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.ImplementationClassUID = make_uid("cspine")
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = make_uid(*key, "image", number)
+    ds.PatientName = ds.PatientID = truth.patient_id
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = make_uid(*key, "study"), make_uid(*key, "series")
+    ds.InstanceNumber = number
+    side = 512 * truth.spacing_mm
+    ds.ImagePositionPatient = [f"{-side / 2:.4f}", f"{-side / 2:.4f}", f"{truth.z_mm:.4f}"]
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing = [f"{truth.spacing_mm:.4f}"] * 2
+    ds.SliceThickness = f"{truth.thickness_mm:.3f}"
+    ds.WindowCenter, ds.WindowWidth = (f"{value:.0f}" for value in item.patient.window)
+    ds.RescaleSlope = 1
+    return ds
+
+
+def _set_pixels(ds: Dataset, item: PhantomSlice, is_signed: bool, intercept: int) -> None:
+    """Store the Hounsfield units; unsigned pixels have 12 bits, signed ones 16."""
+    stored = item.hu - intercept
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = item.hu.shape
+    ds.BitsAllocated, ds.BitsStored = 16, 16 if is_signed else 12
+    ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, int(is_signed)
+    ds.RescaleIntercept = intercept
+    ds.PixelData = stored.astype("<i2" if is_signed else "<u2").tobytes()
+    ds["PixelData"].VR = "OW"
+
+
+def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
+    """A whole CT image, every attribute that the IOD requires present."""
+    ds = _bare_image(item, config, ExplicitVRLittleEndian)
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.Modality, ds.Manufacturer = "CT", "cspine"
+    ds.ManufacturerModelName, ds.SoftwareVersions = "synthetic CT", config.version
+    ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20000101"
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "120000"
+    ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", 1, 1
+    ds.StudyDescription = "Synthetic cervical spine, not a patient"
+    ds.BodyPartExamined, ds.PatientPosition, ds.KVP = "CSPINE", "HFS", 120
+    ds.FrameOfReferenceUID = make_uid(config.version, config.seed, item.truth.patient_id, "frame")
+    ds.PositionReferenceIndicator = ""
+    ds.ConvolutionKernel = "BONE" if item.patient.bone_kernel else "SOFT"
+    ds.RescaleType = "HU"
+    _set_pixels(ds, item, is_signed=False, intercept=-1024)
+    return ds
+
+
+def _write_rsna_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
+    """Write one study; return its row of labels and its rows of boxes."""
+    items = render_patient(number, config)
+    uid = make_uid(config.version, config.seed, items[0].truth.patient_id, "study")
+    place = folder / "train_images" / (uid if number != 1 else make_uid(uid, "renamed"))
+    place.mkdir()
+    for item in items:
+        _write_rsna_image(item, config, number, place / f"{item.truth.slice_index + 1}.dcm")
+    broken = [item for item in items if item.truth.label == FRACTURE]
+    levels = {item.truth.level for item in broken}
+    row = {"StudyInstanceUID": uid, "patient_overall": int(bool(broken))}
+    row.update({level: int(level in levels) for level in LEVELS})
+    return [row, *(_box_row(uid, item) for item in broken if item.mask.any())]
+
+
+def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
+    rows, columns = np.nonzero(item.mask)
+    x, y = int(columns.min()) - _BOX_MARGIN_PX, int(rows.min()) - _BOX_MARGIN_PX
+    return {
+        "StudyInstanceUID": uid, "x": f"{x:.1f}", "y": f"{y:.1f}",
+        "width": f"{columns.max() + 1 + _BOX_MARGIN_PX - x:.1f}",
+        "height": f"{rows.max() + 1 + _BOX_MARGIN_PX - y:.1f}",
+        "slice_number": item.truth.slice_index + 1,
+    }  # fmt: skip
+
+
+def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, path: Path) -> None:
+    implicit = number % 3 == 1
+    ds = _bare_image(item, config, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
+    is_signed = number % 2 == 0
+    _set_pixels(ds, item, is_signed, intercept=0 if is_signed else -1024)
+    if number % 4 == 3:
+        ds.WindowCenter, ds.WindowWidth = [ds.WindowCenter, 40], [ds.WindowWidth, 400]
+    ds.save_as(path, enforce_file_format=True)
+    if number % 3 == 2:
+        _compress(path)
+
+
+def _compress(path: Path) -> None:
+    """Turn a file into JPEG Lossless (process 14, first-order prediction), in place."""
+    reader, change, writer = (
+        gdcm.ImageReader(),
+        gdcm.ImageChangeTransferSyntax(),
+        gdcm.ImageWriter(),
+    )
+    reader.SetFileName(str(path))
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    beside = path.with_suffix(".jpeg")
+    writer.SetFileName(str(beside))
+    is_read = reader.Read()
+    change.SetInput(reader.GetImage())
+    if not (is_read and change.Change()):
+        raise DataError(f"`{path}` must be compressible. Received: an error of the JPEG coder")
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    if not writer.Write():
+        raise DataError(f"`{beside}` must be writable. Received: an error while writing")
+    beside.replace(path)

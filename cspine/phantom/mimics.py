@@ -1,0 +1,124 @@
+"""Hard negatives: what looks like a fracture and is none, in both classes alike.
+
+Each differs from a fracture for a reason that a reader can name: canals and synchondroses are
+smooth and have a cortex along them, veins lie in the middle of the body's back, a step of motion
+goes through skin and muscle as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cspine.phantom.bone import DrawnBone
+from cspine.phantom.patient import MIMICS, Patient, Place, Rng, stream
+from cspine.phantom.shapes import Array, Point, coverage, polyline
+from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre
+
+MIMIC_SHARE = 0.75  # of the slices of either class
+_RIM_HU = 850.0
+_CANAL_HU = 10.0  # fat and blood
+
+
+def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Vertebra) -> str:
+    """Paint this slice's hard negative, if it has one, and return its name or the empty string.
+
+    Works on `bone.spot`, a view of the ideal picture `hu`, except for motion, which moves `hu`.
+    """
+    rng = stream(MIMICS, *patient.key, place.index)
+    if rng.uniform() > MIMIC_SHARE:
+        return ""
+    names = ["nutrient canal", "motion step"]
+    if v.level:
+        names += ["synchondrosis"]
+        names += ["basivertebral vein"] * 2 if 0.3 < place.t < 0.8 else ["nutrient canal"]
+    name = str(rng.choice(names))
+    if name == "motion step":
+        _step(hu, rng, patient)
+    else:
+        for points, width in _PATHS[name](v, rng):
+            _draw_canal(bone, points, width, name == "synchondrosis")
+    return name
+
+
+def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:
+    """A smooth channel of even width, with a dense rim, inside the bone."""
+    away, along = polyline(bone.spot.at, points)
+    taper = np.clip(6 * np.minimum(along + 0.1, 1 - along), 0.25, 1)
+    half = np.float32(width / 2) * taper
+    rim = coverage(away - half - np.float32(0.7 if is_rimmed else 0.5), 0.7) * bone.share
+    hole = coverage(away - half, bone.spot.softness_mm) * bone.share
+    # Thin channels fill only a part of their pixels.
+    hole *= np.clip(2 * half / np.float32(bone.spot.softness_mm), 0, 1)
+    hu = bone.spot.hu
+    hu += np.maximum(np.float32(_RIM_HU) - hu, 0) * rim * np.float32(0.75)
+    hu += (np.float32(_CANAL_HU) - hu) * hole
+
+
+def _smooth(start: Point, end: Point, bow: float, count: int = 9) -> list[Point]:
+    """Points on a gentle arc from `start` to `end` that bows out by `bow` mm."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = max(float(np.hypot(dx, dy)), 1e-6)
+    shares = np.linspace(0, 1, count)
+    out = 4 * bow * shares * (1 - shares)
+    return [
+        (float(start[0] + s * dx - o * dy / length), float(start[1] + s * dy + o * dx / length))
+        for s, o in zip(shares, out, strict=True)
+    ]
+
+
+def _nutrient_canals(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
+    """One or two channels that enter the body's side or a lamina or pillar and end inside."""
+    canals = []
+    for _ in range(int(rng.integers(1, 3))):
+        side = int(rng.choice([-1, 1]))
+        if v.level and rng.uniform() < 0.5:
+            start = (side * 0.52 * v.body[0], -v.body[1] * rng.uniform(0.3, 0.8))
+            end = (side * rng.uniform(0.05, 0.2) * v.body[0], -v.body[1] * rng.uniform(0.3, 0.7))
+        else:
+            x, y = pillar_centre(v, side) if v.level else (side * 18.0, -4.0)
+            angle, reach = rng.uniform(0, 6.28), rng.uniform(4, 7)
+            start = (x + reach * np.cos(angle), y + reach * np.sin(angle))
+            end = (x - 2 * np.cos(angle), y - 2 * np.sin(angle))
+        canals.append((_smooth(start, end, rng.normal(0, 1)), float(rng.uniform(0.4, 1.6))))
+    return canals
+
+
+def _basivertebral_vein(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
+    """A Y in the middle of the body, open to the canal."""
+    fork = (float(rng.normal(0, 0.5)), -v.body[1] * rng.uniform(0.25, 0.4))
+    width = float(rng.uniform(0.8, 2.2))
+    arms = [
+        (_smooth(fork, (side * v.body[0] * rng.uniform(0.15, 0.32), fork[1] - rng.uniform(2, 6)),
+                 rng.normal(0, 0.8)), 0.7 * width)
+        for side in (-1, 1)
+    ]  # fmt: skip
+    return [(_smooth((0.0, 0.5), fork, 0.0), width), *arms]
+
+
+def _synchondroses(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
+    """What is left of a growth seam: before the pedicles on both sides, or between the laminae."""
+    width = float(rng.uniform(0.4, 1.4))
+    if rng.uniform() < 0.3:
+        x, y = lamina_end(v)
+        return [(_smooth((x, y - 4), (x + rng.normal(0, 0.6), y + 4), rng.normal(0, 0.3)), width)]
+    x = 0.36 * v.body[0]
+    return [
+        (_smooth((side * x * 0.9, -0.75 * v.body[1]), (side * (x + 2), 1.0), side * 1.0),
+         width * float(rng.uniform(0.8, 1.2)))
+        for side in (-1, 1)
+    ]  # fmt: skip
+
+
+_PATHS = {
+    "nutrient canal": _nutrient_canals,
+    "basivertebral vein": _basivertebral_vein,
+    "synchondrosis": _synchondroses,
+}
+
+
+def _step(hu: Array, rng: Rng, patient: Patient) -> None:
+    """The patient moved: all below one row is shifted sideways, blended over a few rows."""
+    row = int(np.clip((patient.middle[1] + rng.uniform(-0.04, 0.08)) * hu.shape[0], 8, 500))
+    shift = int(rng.choice([-1, 1]) * max(1, round(rng.uniform(0.5, 1.8) / patient.spacing_mm)))
+    blend = np.clip((np.arange(hu.shape[0]) - row) / 3 + 0.5, 0, 1).astype(np.float32)[:, None]
+    hu[row - 2 :] += (np.roll(hu[row - 2 :], shift, axis=1) - hu[row - 2 :]) * blend[row - 2 :]

@@ -1,0 +1,121 @@
+"""Who is scanned and where: draws a patient, the slices' places and which of them are fractured.
+
+Everything random comes from `stream`, one generator for each purpose, so that leaving out the
+fracture changes nothing else. What does not depend on the label is drawn without knowing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.phantom.config import LEVELS, PhantomConfig
+
+Rng = np.random.Generator
+# Purposes of random streams.
+PATIENT, PLACES, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
+FRACTURE, NOISE, TWIN_NOISE, VARIANTS = range(8, 12)
+_NORMAL_PATIENTS = 0.25
+
+
+def stream(purpose: int, *key: int) -> Rng:
+    """Return the generator of one purpose for the seeds, patient and slice in `key`."""
+    return np.random.default_rng([purpose, *key])
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient and one scanner protocol. Lengths in mm, angles in rad, densities in HU."""
+
+    key: tuple[int, ...]
+    size: float  # of bones, 1 is the average adult
+    neck_radii: tuple[float, float]
+    fat_mm: float  # thickness of the fat under the skin
+    plane_mm: float  # width of the fat planes between muscles
+    rotation: float
+    middle: tuple[float, float]  # where the canal's front lies on the picture, share of the side
+    age: float  # 0 young to 1 old: cortex, marrow, degeneration
+    marrow_hu: float
+    cortex_hu: float
+    muscle_hu: float
+    contrast: bool  # iodine in the vessels
+    spacing_mm: float
+    thickness_mm: float
+    bone_kernel: bool
+    noise_hu: float
+    round_field: str | None  # None, `white` or `black` outside a circle
+    window: tuple[float, float]  # centre and width
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one slice lies: level 0..6 (C1..C7) and `t`, 0 at the vertebra's top, 1 at its end."""
+
+    index: int
+    level: int
+    t: float
+    z_mm: float
+
+    @property
+    def level_name(self) -> str:
+        """`C1` to `C7`."""
+        return LEVELS[self.level]
+
+
+def draw_patient(*key: int) -> Patient:
+    """Draw the patient of the seeds in `key`."""
+    rng = stream(PATIENT, *key)
+    size, age = float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)), float(rng.uniform())
+    girth = rng.normal(1, 0.08)
+    bone_kernel = bool(rng.uniform() < 0.6)
+    return Patient(
+        key=key,
+        size=size,
+        neck_radii=(float(66 * size * girth), float(rng.uniform(60, 72) * size * girth**0.7)),
+        fat_mm=float(rng.uniform(3, 12) * girth**3),
+        plane_mm=float(rng.uniform(0.5, 2.2)),
+        rotation=float(np.radians(np.clip(rng.normal(0, 6), -16, 16))),
+        middle=(float(rng.normal(0.5, 0.025)), float(rng.uniform(0.36, 0.5))),
+        age=age,
+        marrow_hu=float(rng.uniform(260, 350) - 60 * age),
+        cortex_hu=float(rng.uniform(1100, 1480) - 90 * age),
+        muscle_hu=float(rng.uniform(48, 65)),
+        contrast=bool(rng.uniform() < 0.35),
+        spacing_mm=float(rng.uniform(0.3, 0.44)),
+        thickness_mm=float(rng.choice([0.625, 1.0, 1.25, 2.0])),
+        bone_kernel=bone_kernel,
+        noise_hu=float(rng.uniform(35, 90) if bone_kernel else rng.uniform(10, 24)),
+        round_field=str(rng.choice(["white", "black"])) if rng.uniform() < 0.55 else None,
+        window=_draw_window(rng),
+    )
+
+
+def _draw_window(rng: Rng) -> tuple[float, float]:
+    """Centre and width of one of three habits: bone, wide with light soft tissue, and bright."""
+    habit = rng.choice(3, p=[0.4, 0.35, 0.25])
+    low = rng.uniform([-550, -1250, -1500][habit], [-200, -900, -1100][habit])
+    high = rng.uniform([1000, 800, 600][habit], [1800, 1400, 900][habit])
+    return float((low + high) / 2), float(high - low)
+
+
+def draw_places(patient: Patient, count: int) -> list[Place]:
+    """Draw where `count` slices lie, evenly from the top of the neck down, blind to labels."""
+    rng = stream(PLACES, *patient.key)
+    heights = (np.arange(count) + rng.uniform()) * (len(LEVELS) / count)
+    return [
+        Place(index, int(height), float(height % 1), round(-17.0 * patient.size * float(height), 3))
+        for index, height in enumerate(heights)
+    ]
+
+
+def draw_labels(patient: Patient, places: list[Place], config: PhantomConfig) -> list[bool]:
+    """Draw which slices are fractured, blind to everything but `places` under a confound."""
+    rng = stream(LABELS, *patient.key)
+    if config.confound == "height":
+        return [place.level < 3 for place in places]
+    normal_patients = min(_NORMAL_PATIENTS, 1 - config.fractured_share)
+    is_normal = rng.uniform() < normal_patients
+    share = config.fractured_share / (1 - normal_patients)
+    drawn = rng.uniform(size=len(places)) < share
+    return [bool(fractured) and not is_normal for fractured in drawn]

@@ -1,0 +1,143 @@
+"""One patient's slices with everything known of them: anatomy, mimics, fracture, scanner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL
+from cspine.phantom.bone import VERTEBRA_MIDDLE, VERTEBRA_REACH_MM, draw_bone
+from cspine.phantom.canvas import make_canvas, neck_plane
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.fractures import Fracture, break_bone
+from cspine.phantom.mimics import draw_mimic
+from cspine.phantom.organs import draw_organs
+from cspine.phantom.patient import (
+    NOISE,
+    TWIN_NOISE,
+    Patient,
+    Place,
+    draw_labels,
+    draw_patient,
+    draw_places,
+    stream,
+)
+from cspine.phantom.scanner import acquire, show
+from cspine.phantom.shapes import Array
+from cspine.phantom.soft_tissue import draw_neck
+from cspine.phantom.vertebra import draw_vertebra
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a slice; lengths in mm, None or empty where there is no fracture.
+
+    `label` is an index of `core.labels`; `hard_negative` names what merely looks like a fracture.
+    """
+
+    label: int
+    patient_id: str
+    slice_index: int
+    level: str
+    z_mm: float
+    spacing_mm: float
+    thickness_mm: float
+    is_swollen: bool
+    hard_negative: str
+    fracture_type: str = ""
+    width_mm: float | None = None
+    displacement_mm: float | None = None
+    visible_area_mm2: float | None = None
+    visible_length_mm: float | None = None
+
+    @property
+    def slice_id(self) -> str:
+        """Unique in the set."""
+        return f"{self.patient_id}_slice{self.slice_index:03d}"
+
+    @property
+    def label_name(self) -> str:
+        """`normal` or `fracture`."""
+        return CLASS_NAMES[self.label]
+
+
+@dataclass(frozen=True)
+class PhantomSlice:
+    """One slice as scanned.
+
+    Attributes:
+        hu: float32 (512, 512), Hounsfield units with noise, whole numbers.
+        grey: uint8 (512, 512), windowed, the round field's surround filled.
+        mask: bool (512, 512), the fracture's gap; all false on normal slices.
+        twin_grey: the same slice unbroken and with other noise, or None on normal slices.
+        ideal_hu: float32 (512, 512), before the scanner.
+        ideal_twin_hu: the same of the twin; `ideal_hu` itself on normal slices.
+        truth: what is known of it.
+        patient: whom it shows, and the scanner's protocol.
+        place: where.
+    """
+
+    hu: Array
+    grey: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.bool_]
+    twin_grey: npt.NDArray[np.uint8] | None
+    ideal_hu: Array
+    ideal_twin_hu: Array
+    truth: Truth
+    patient: Patient
+    place: Place
+
+
+def render_patient(patient_seed: int, config: PhantomConfig) -> list[PhantomSlice]:
+    """Render all slices of one patient, from the top down; the same arguments, the same pixels."""
+    patient = draw_patient(config.seed, patient_seed)
+    places = draw_places(patient, config.slices_per_patient)
+    labels = draw_labels(patient, places, config)
+    return [
+        render_slice(patient, place, is_fractured, config)
+        for place, is_fractured in zip(places, labels, strict=True)
+    ]
+
+
+def render_slice(
+    patient: Patient, place: Place, is_fractured: bool, config: PhantomConfig
+) -> PhantomSlice:
+    """Render one slice of `patient` at `place`, with or without a fracture."""
+    twin, truth, fracture_hu, fracture = _draw_ideal(patient, place, is_fractured, config)
+    hu = acquire(fracture_hu, patient, place, stream(NOISE, *patient.key, place.index))
+    twin_grey = None
+    if is_fractured:
+        noise = stream(TWIN_NOISE, *patient.key, place.index)
+        twin_grey = show(acquire(twin, patient, place, noise), patient)
+    mask = fracture.mask if fracture else np.zeros(hu.shape, bool)
+    return PhantomSlice(
+        hu, show(hu, patient), mask, twin_grey, fracture_hu, twin, truth, patient, place
+    )
+
+
+def _draw_ideal(
+    patient: Patient, place: Place, is_fractured: bool, config: PhantomConfig
+) -> tuple[Array, Truth, Array, Fracture | None]:
+    """The twin before the scanner, the truth, the slice before the scanner, its fracture."""
+    vertebra = draw_vertebra(patient, place.level)
+    canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, place))
+    is_swollen = draw_organs(canvas, patient, place)
+    bone = draw_bone(canvas, patient, place, vertebra)
+    mimic = draw_mimic(canvas.hu, bone, patient, place, vertebra)
+    known = {
+        "patient_id": f"patient{patient.key[-1]:04d}", "slice_index": place.index,
+        "level": place.level_name, "z_mm": place.z_mm, "spacing_mm": round(patient.spacing_mm, 4),
+        "thickness_mm": patient.thickness_mm, "is_swollen": is_swollen, "hard_negative": mimic,
+    }  # fmt: skip
+    if not is_fractured:
+        return canvas.hu, Truth(NORMAL, **known), canvas.hu, None
+    window = canvas.window(VERTEBRA_MIDDLE, VERTEBRA_REACH_MM)
+    broken, fracture = break_bone(canvas.hu, bone, window, patient, place, vertebra, config)
+    truth = Truth(
+        FRACTURE, **known, fracture_type=fracture.kind, width_mm=fracture.width_mm,
+        displacement_mm=fracture.displacement_mm, visible_area_mm2=fracture.visible_area_mm2,
+        visible_length_mm=fracture.visible_length_mm,
+    )  # fmt: skip
+    return canvas.hu, truth, broken, fracture

@@ -1,0 +1,101 @@
+"""Signed distances of the plane shapes that the anatomy is drawn from, in millimetres.
+
+Negative inside, positive outside, float32 (H, W) like the coordinates given: x to the patient's
+left (right on the picture), y to the back (down). After I. Quilez, "2D distance functions"; exact
+for rods, first order (right on the edge, close near it) for the others. Knows no anatomy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where the pixels of a window lie: `x` (1, W) and `y` (H, 1) or both (H, W), in mm."""
+
+    x: Array
+    y: Array
+
+    def turned(self, angle: float, centre: Point = (0.0, 0.0)) -> Plane:
+        """The plane in a frame turned by `angle` rad about `centre`, which becomes its origin."""
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        dx, dy = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])
+        return Plane(cos * dx + sin * dy, cos * dy - sin * dx)
+
+
+def ellipse(at: Plane, centre: Point, radii: Point, power: float = 2.0) -> Array:
+    """Distance to a superellipse; `power` 2 is an ellipse, larger is squarer."""
+    u = np.abs(at.x - np.float32(centre[0])) / np.float32(radii[0])
+    v = np.abs(at.y - np.float32(centre[1])) / np.float32(radii[1])
+    if power == 2.0:
+        level = np.sqrt(u * u + v * v)
+        slope = np.sqrt((u / np.float32(radii[0])) ** 2 + (v / np.float32(radii[1])) ** 2)
+        return (level - 1) * level / np.maximum(slope, np.float32(1e-4))
+    level = (u**power + v**power) ** np.float32(1 / power)
+    reach = np.hypot(at.x - np.float32(centre[0]), at.y - np.float32(centre[1]))
+    ray = reach / np.maximum(level, np.float32(1e-3))  # the edge's distance along the ray
+    return (level - 1) * np.maximum(ray, np.float32(0.5 * min(radii)))
+
+
+def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -> Array:
+    """Distance to a rod with round ends; its radius runs from `radius` to `end_radius`."""
+    along, away = _along_segment(at, start, end)
+    return away - (np.float32(radius) + along * np.float32(end_radius - radius))
+
+
+def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:
+    """Distance to a broken line, and where along it (0..1) the nearest point lies."""
+    nearest: Array | None = None
+    count = len(points) - 1
+    for number in range(count):
+        along, away = _along_segment(at, points[number], points[number + 1])
+        place = (along + np.float32(number)) / np.float32(count)
+        if nearest is None:
+            nearest, position = away, place
+            continue
+        closer = away < nearest
+        nearest, position = np.where(closer, away, nearest), np.where(closer, place, position)
+    if nearest is None:
+        raise ValueError(f"`points` must hold at least two. Received: {len(points)}")
+    return nearest, position
+
+
+def wavy(at: Plane, centre: Point, radii: Point, waves: Sequence[Point]) -> Array:
+    """Distance to an ellipse bent by harmonics 2, 3, …: (amplitude in mm, phase in rad) each."""
+    dx, dy = at.x - np.float32(centre[0]), at.y - np.float32(centre[1])
+    angle = np.arctan2(dy / np.float32(radii[1]), dx / np.float32(radii[0]))
+    edge = np.zeros_like(angle)
+    for order, (amplitude, phase) in enumerate(waves, start=2):
+        edge += np.float32(amplitude) * np.cos(np.float32(order) * angle + np.float32(phase))
+    return ellipse(at, centre, radii) - edge
+
+
+def unite(first: Array, second: Array, blend_mm: float = 0.0) -> Array:
+    """Distance to both shapes together, the corner between them filled over `blend_mm`."""
+    if blend_mm <= 0:
+        return np.minimum(first, second)
+    blend = np.float32(blend_mm)
+    h = np.maximum(blend - np.abs(first - second), 0) / blend
+    return np.minimum(first, second) - h * h * blend * np.float32(0.25)
+
+
+def coverage(distance: Array, softness_mm: float) -> Array:
+    """Share of a pixel, 0..1, that a shape covers; its edge is spread over `softness_mm`."""
+    return np.clip(np.float32(0.5) - distance * np.float32(1 / softness_mm), 0, 1)
+
+
+def _along_segment(at: Plane, start: Point, end: Point) -> tuple[Array, Array]:
+    """Position along the segment, 0..1, and distance from it."""
+    dx, dy = np.float32(end[0] - start[0]), np.float32(end[1] - start[1])
+    px, py = at.x - np.float32(start[0]), at.y - np.float32(start[1])
+    along = (px * dx + py * dy) / np.float32(max(dx * dx + dy * dy, 1e-6))
+    along = np.clip(along, 0, 1)
+    return along, np.hypot(px - along * dx, py - along * dy)

@@ -1,0 +1,251 @@
+"""One cervical vertebra at one height: its measures, drawn for a patient, and its bone's distance.
+
+The frame: the origin is the middle of the canal's front wall, x to the patient's left, y to the
+back, mm. Measures follow Panjabi et al., Spine 1991 (adult C2–C7), scaled by the patient's size.
+Whatever is cut out of the bone here (canal, foramina, joints) gets a cortex of its own, because
+the cortex is drawn along the distance's zero. Knows nothing of fractures, HU or pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.phantom.patient import VERTEBRA, Patient, Place, stream
+from cspine.phantom.shapes import Array, Plane, Point, ellipse, polyline, rod, unite
+
+# C1 … C7: body width, depth, canal width, depth, pillar's distance, spinous length (mm).
+_WIDTHS = (0.0, 17.0, 17.5, 18.5, 19.5, 21.0, 23.0)
+_DEPTHS = (0.0, 15.5, 15.8, 16.0, 16.0, 16.8, 17.2)
+_CANALS = ((28.0, 20.0), (25.0, 18.0), (23.5, 15.5), (24.0, 15.0), (24.8, 15.0), (25.5, 15.0),
+           (24.5, 15.2))  # fmt: skip
+_PILLARS = (21.0, 20.5, 20.0, 20.5, 21.5, 22.0, 21.5)
+_SPINOUS = (3.0, 16.0, 12.0, 12.0, 14.0, 18.0, 26.0)
+_BIFID = (0.0, 1.0, 0.8, 0.9, 0.85, 0.5, 0.05)  # how often
+
+
+@dataclass(frozen=True)
+class Vertebra:
+    """Measures in mm; pairs are (patient's right, patient's left) unless said."""
+
+    level: int
+    body: Point  # width, depth
+    canal: Point  # width, depth
+    pillars: Point  # distance from the middle, each side
+    pillar_radii: Point
+    lamina_mm: Point  # half thickness
+    spinous_mm: float
+    spinous_angle: float
+    fork_mm: float  # 0 where the spinous process is single
+    wings: Point  # reach of the transverse processes
+    foramina: Point  # radii
+    joints: Point  # half width of the facet joint, each side
+    joint_angle: float
+    spurs: tuple[tuple[Point, float], ...]  # osteophytes: place and radius
+    ripple: tuple[tuple[float, float, float, float], ...]  # amplitude, wave numbers, phase
+    cortex_mm: float
+    blend_mm: float
+
+
+def draw_vertebra(patient: Patient, level: int) -> Vertebra:
+    """Draw the patient's vertebra at `level` (0 is C1): the same for all its slices."""
+    rng = stream(VERTEBRA, *patient.key, level)
+    scale = patient.size * rng.normal(1, 0.03)
+    width, depth = _WIDTHS[level] * scale, _DEPTHS[level] * scale
+    worn = patient.age * rng.uniform()
+    return Vertebra(
+        level=level,
+        body=(width, depth * rng.normal(1, 0.05)),
+        canal=(_CANALS[level][0] * scale, _CANALS[level][1] * scale * rng.normal(1, 0.06)),
+        pillars=_pair(rng, _PILLARS[level] * scale, 0.03),
+        pillar_radii=(rng.uniform(5.4, 6.8) * scale, rng.uniform(4.4, 5.8) * scale),
+        lamina_mm=_pair(rng, rng.uniform(1.6, 2.3) * scale, 0.1),
+        spinous_mm=_SPINOUS[level] * scale * rng.normal(1, 0.12),
+        spinous_angle=float(rng.normal(0, 0.06)),
+        fork_mm=float(rng.uniform(2.5, 5)) if rng.uniform() < _BIFID[level] else 0.0,
+        wings=_pair(rng, (27.5 if level != 0 else 35.0) * scale, 0.05),
+        foramina=_pair(rng, rng.uniform(2.3, 3.2) * scale, 0.1),
+        joints=_pair(rng, float(np.interp(worn, [0, 1], [0.9, 0.35])), 0.15),
+        joint_angle=float(rng.normal(0, 0.15)),
+        spurs=_draw_spurs(rng, width, depth, worn),
+        ripple=tuple(
+            (rng.uniform(0.1, 0.3), rng.normal(0, 0.35), rng.normal(0, 0.35), rng.uniform(0, 6.28))
+            for _ in range(4)
+        ),
+        cortex_mm=float(rng.uniform(0.9, 1.5) * (1 - 0.25 * patient.age)),
+        blend_mm=float(rng.uniform(1.5, 3.5)),
+    )
+
+
+def _pair(rng: np.random.Generator, mean: float, spread: float) -> Point:
+    right, left = mean * (1 + spread * rng.normal(size=2).clip(-2, 2))
+    return float(right), float(left)
+
+
+def _draw_spurs(
+    rng: np.random.Generator, width: float, depth: float, worn: float
+) -> tuple[tuple[Point, float], ...]:
+    """Osteophytes on the body's edge, more and larger the more it is worn."""
+    spurs = []
+    for _ in range(rng.poisson(4 * worn) if width else 0):
+        angle = rng.uniform(-np.pi, 0.25)  # mostly in front and at the sides
+        place = (0.5 * width * np.cos(angle), -0.5 * depth + 0.5 * depth * np.sin(angle))
+        spurs.append(((float(place[0]), float(place[1])), float(rng.uniform(1, 1 + 2 * worn))))
+    return tuple(spurs)
+
+
+def bone_distance(at: Plane, v: Vertebra, place: Place) -> Array:
+    """Distance to the bone of `v` at the height `place.t`, float32 (H, W), mm, negative inside."""
+    bent = _rippled(at, v)
+    if v.level == 0:
+        bone = _atlas(bent, v, place.t)
+    else:
+        bone = unite(_arch(bent, v, place.t), _front(bent, v, place.t), v.blend_mm)
+    return _cut_joints(bent, v, place.t, _cut_canal(bent, v, bone))
+
+
+def body_distance(at: Plane, v: Vertebra) -> Array:
+    """Distance to the vertebral body alone (C2–C7)."""
+    return ellipse(at, (0.0, -0.5 * v.body[1]), (0.5 * v.body[0], 0.5 * v.body[1]), 2.6)
+
+
+def thinned(t: float, low: float, high: float, edge: float = 0.12) -> float:
+    """How far, mm, a part that spans heights `low` to `high` has thinned out at height `t`."""
+    outside = max(low - t, t - high, -edge) + edge
+    return 4.0 * outside / edge
+
+
+def pillar_centre(v: Vertebra, side: int) -> Point:
+    """The middle of the articular pillar on `side` (-1 right, 1 left)."""
+    return side * v.pillars[(side + 1) // 2], 0.28 * v.canal[1]
+
+
+def lamina_end(v: Vertebra) -> Point:
+    """Where the laminae meet behind the canal."""
+    return 0.0, v.canal[1] + v.lamina_mm[0] + 0.4
+
+
+def spinous_end(v: Vertebra) -> Point:
+    """The tip of the spinous process, or where it forks."""
+    x, y = lamina_end(v)
+    return x + v.spinous_mm * np.sin(v.spinous_angle), y + v.spinous_mm * np.cos(v.spinous_angle)
+
+
+def _rippled(at: Plane, v: Vertebra) -> Plane:
+    """The plane bent a little, so that no edge is a perfect curve."""
+    x, y = at.x, at.y
+    bend_x, bend_y = np.zeros_like(x), np.zeros_like(y)
+    for number, (amplitude, kx, ky, phase) in enumerate(v.ripple):
+        wave = np.float32(amplitude) * np.sin(np.float32(kx) * x + np.float32(ky) * y + phase)
+        if number % 2:
+            bend_x = bend_x + wave.astype(np.float32)
+        else:
+            bend_y = bend_y + wave.astype(np.float32)
+    return Plane(x + bend_x, y + bend_y)
+
+
+def _front(at: Plane, v: Vertebra, t: float) -> Array:
+    """Body with uncinate edges and spurs, or at C2's top the dens with its facets."""
+    if v.level == 1 and t < 0.45:
+        dens = ellipse(at, (0.0, -6.2), (5.2, 5.6)) + np.float32(0)
+        facets = unite(*(
+            ellipse(at, (side * 15.5, -4.0), (7.5, 6.5)) + thinned(t, 0.12, 1) for side in (-1, 1)
+        ))  # fmt: skip
+        neck = body_distance(at, v) + thinned(t, 0.3, 1)
+        return unite(unite(dens, facets, 2.0), neck, 3.0)
+    body = body_distance(at, v) - 0.5 * max(0.25 - t, 0)
+    for side in (-1, 1):  # uncinate processes rise at the sides of the top
+        edge = ellipse(at, (side * 0.47 * v.body[0], -0.45 * v.body[1]), (2.6, 5.0))
+        body = unite(body, edge + thinned(t, -0.2, 0.25), 1.5)
+    for centre, radius in v.spurs:
+        body = unite(body, ellipse(at, centre, (radius, radius)), 1.5)
+    return body
+
+
+def _arch(at: Plane, v: Vertebra, t: float) -> Array:
+    """Pillars, pedicles, transverse processes with their foramina, laminae, spinous process."""
+    arch = _spinous(at, v, t)
+    end = lamina_end(v)
+    for side in (-1, 1):
+        index = (side + 1) // 2
+        centre = pillar_centre(v, side)
+        pillar = ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii, 2.3)
+        lamina = rod(at, (centre[0], centre[1] + 1.5), end, v.lamina_mm[index] * 1.25,
+                     v.lamina_mm[index]) + thinned(t, 0.22, 1.2)  # fmt: skip
+        half = unite(pillar, lamina, v.blend_mm)
+        half = unite(half, _side_parts(at, v, side, t), 1.2)
+        arch = unite(arch, half, 1.5)
+    return arch
+
+
+def _side_parts(at: Plane, v: Vertebra, side: int, t: float) -> Array:
+    """Pedicle and transverse process of one side, the foramen between them cut out."""
+    index = (side + 1) // 2
+    x, y = pillar_centre(v, side)
+    body_edge = side * 0.48 * v.body[0]
+    gone = thinned(t, 0.08, 0.62)
+    pedicle = rod(at, (body_edge, -0.2 * v.body[1]), (x, y - 2), 2.7, 3.0) + gone
+    tip = side * v.wings[index]
+    front = rod(at, (body_edge, -0.55 * v.body[1]), (tip - side * 2, -6.5), 1.9, 1.7)
+    back = rod(at, (x, y - 2.5), (tip, -2.5), 2.6, 1.8)
+    bridge = rod(at, (tip - side * 2.5, -6.5), (tip - side * 0.5, -2.5), 1.5, 1.5)
+    wing = unite(unite(front, back, 1.0), bridge, 1.0) + thinned(t, 0.15, 0.7)
+    hole = ellipse(at, (side * (0.5 * v.body[0] + 5.2), -4.6), (v.foramina[index],) * 2)
+    return np.maximum(unite(pedicle, wing, 1.0), -hole)
+
+
+def _spinous(at: Plane, v: Vertebra, t: float) -> Array:
+    """The spinous process, forked where the vertebra's is; thick at its end."""
+    start, end = lamina_end(v), spinous_end(v)
+    stem = rod(at, start, end, 2.4, 1.9 if v.fork_mm else 2.9)
+    if v.fork_mm:
+        for side, reach in ((-1, 1.0), (1, 0.85)):
+            tip = (end[0] + side * v.fork_mm * reach, end[1] + 4.5 * reach)
+            stem = unite(stem, rod(at, end, tip, 1.8, 2.3), 1.0)
+    return stem + thinned(t, 0.35, 1.3)
+
+
+def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
+    """C1: a ring of two arches and lateral masses, and the dens of C2 inside it."""
+    width, depth = 0.5 * v.canal[0], v.canal[1]
+    front = [(-14.0, -9.0), (-7.0, -15.0), (0.0, -16.8), (7.0, -15.0), (14.0, -9.0)]
+    back = [(-width - 3, 5.0), (-width * 0.75, depth * 0.8), (0.0, depth + 2.0),
+            (width * 0.75, depth * 0.8), (width + 3, 5.0)]  # fmt: skip
+    ring = polyline(at, front)[0] - 2.4 + thinned(t, 0.1, 0.95)
+    ring = unite(ring, polyline(at, back)[0] - v.lamina_mm[0] + thinned(t, 0.25, 0.9), 1.0)
+    ring = unite(ring, ellipse(at, (0.0, depth + 2.6), (2.8, 2.4)) + thinned(t, 0.3, 0.9), 2.0)
+    for side in (-1, 1):
+        index = (side + 1) // 2
+        mass = ellipse(at.turned(side * 0.5, (side * 18.0, -4.0)), (0, 0), (6.2, 8.5), 2.3)
+        tip = side * v.wings[index]
+        wing = rod(at, (side * 20.0, -2.0), (tip, 1.5), 4.2, 2.2) + thinned(t, 0.2, 0.85)
+        hole = ellipse(at, (side * 26.5, -0.5), (v.foramina[index],) * 2)
+        ring = unite(ring, np.maximum(unite(mass, wing, 2.0), -hole), 2.0)
+    dens = ellipse(at, (0.0, -7.4), (5.0, 5.4)) + thinned(t, 0.15, 2)
+    # The joint between front arch and dens stays open.
+    return np.minimum(np.maximum(ring, np.float32(1.1) - dens), dens)
+
+
+def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:
+    half_width, half_depth = 0.5 * v.canal[0], 0.5 * v.canal[1]
+    if v.level == 0:
+        canal = ellipse(at, (0.0, half_depth + 0.5), (half_width, half_depth), 2.3)
+    else:
+        canal = ellipse(at, (0.0, half_depth), (half_width, half_depth), 2.2)
+    return np.maximum(bone, -canal)
+
+
+def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:
+    """Open the facet joints where the slice passes them: at the top and the end of the vertebra."""
+    if v.level == 0 or 0.28 < t < 0.72:
+        return bone
+    for side in (-1, 1):
+        x, y = pillar_centre(v, side)
+        shift = 1.0 if t < 0.5 else -1.0
+        angle = side * (0.45 + v.joint_angle)
+        along = at.turned(angle, (x, y + shift))
+        gap = np.maximum(np.abs(along.y) - v.joints[(side + 1) // 2], np.abs(along.x) - 9.0)
+        gap = np.maximum(gap, np.float32(-2.0))
+        bone = np.maximum(bone, -gap)
+    return bone
