@@ -7,7 +7,6 @@ import logging
 
 from cspine.core.config import TrainConfig
 from cspine.core.flags import add_flags, config_from_namespace
-from cspine.train.run import run_training
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +20,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def train(config: TrainConfig) -> int:
     """Run one training and tell its result; 1 where a required bar was missed, else 0."""
+    from cspine.train.run import run_training  # Keras: the other commands never wait for it
+
     result = run_training(config)
     for row in result.rows:
         mark = "→" if row["chosen"] else " "
