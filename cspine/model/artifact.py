@@ -201,7 +201,7 @@ def load_classifier(path: Path) -> tuple[Classifier, H5Contents]:
         contents = _read_contents(file)
         facts = contents.facts
         classifier = build_classifier(
-            facts["architecture"], facts["image_size"], map_head=facts["map_head"]
+            facts["architecture"], facts["image_size"], seed=None, map_head=facts["map_head"]
         )
         root = file.get("model_weights")
         if not isinstance(root, h5py.Group):

@@ -72,6 +72,8 @@ class Classifier:
             source = find_architecture(self.name).map_layer
             cuts["map_features"] = self.backbone.get_layer(source).output
             wanted["fracture_map"] = self.training.output["fracture_map"]
+        for key, tensor in cuts.items():
+            tensor.name = key  # Keras wants a dictionary's keys to be its tensors' names
         trunk = keras.Model(self.training.input, cuts, name="trunk")
         return trunk, keras.Model(cuts, wanted, name="tail")
 
@@ -80,11 +82,13 @@ def build_classifier(
     name: str,
     image_size: int,
     weights: str | Path = "none",
-    seed: int = 0,
+    seed: int | None = 0,
     map_head: bool = False,
     dropout: float = 0.2,
 ) -> Classifier:
     """Build a classifier with fresh heads; `seed` sets Keras's global seed, so it fixes weights.
+
+    With `seed` None the global seed is left alone, for weights that are to be overwritten.
 
     `weights` is `imagenet`, `none`, or a folder that holds the file under Keras's own name (the
     `cnn` has none and always starts from scratch); `image_size` is in pixels a side; `dropout` in
@@ -93,7 +97,8 @@ def build_classifier(
     Raises:
         ConfigError: the name is unknown, the size too small, or the weights cannot be had.
     """
-    keras.utils.set_random_seed(seed)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
     backbone = build_backbone(name, image_size)
     origin = load_pretrained(backbone, find_architecture(name), weights)
     pixels, features = backbone.input, backbone.output  # (B, S, S, 3), (B, h, w, D)

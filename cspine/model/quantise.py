@@ -1,0 +1,48 @@
+"""int8: quantise an exported network after training, from calibration images (NNCF).
+
+Weights use half of int8's range throughout: processors without VNNI multiply bytes with a
+saturating 16-bit sum, which the full range overflows silently, so a file made on one machine would
+answer differently on another. Whether int8 is good enough is not known here; the trainer measures.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from cspine.core.errors import ArtifactError
+from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
+
+
+def quantise_ir(folder: Path, h5_sha256: str, images: np.ndarray) -> Path:
+    """Write `best_int8.xml` and `.bin` from the f32 IR in `folder`; return the `.xml`'s path.
+
+    `images` are calibration crops, uint8 (N, S, S); a few hundred training crops are plenty.
+
+    Raises:
+        ArtifactError: `folder` holds no f32 IR of that `.h5`.
+    """
+    network = read_ir(folder / IR_NAME, h5_sha256)
+    if network is None:
+        raise ArtifactError(f"{IR_NAME} must belong to the model being quantised. Received: not so")
+    write_ir(quantise_network(network, images), folder / INT8_NAME, h5_sha256)
+    return folder / INT8_NAME
+
+
+def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
+    """An int8 version of `network`, its ranges taken from `images`, uint8 (N, S, S)."""
+    import nncf  # heavy, and needed by no other step
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    pixels = [np.repeat(one[None, ..., None], 3, axis=3) for one in images]  # (1, S, S, 3)
+    return nncf.quantize(
+        network,
+        nncf.Dataset(pixels),
+        preset=nncf.QuantizationPreset.MIXED,  # activations after ReLU are one-sided, others not
+        subset_size=len(pixels),
+        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+    )

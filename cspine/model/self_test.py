@@ -1,0 +1,61 @@
+"""Does a loaded engine give what its card says it gave when it was made?
+
+The card stores drawn images (grey PNGs in base64) and the logits that the trained network gave for
+them. The test tells a wrong, mixed or damaged network from the right one; it does not measure how
+good a precision is, so bf16 and int8 have wide bounds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cspine.core.errors import ArtifactError
+from cspine.model.engine import Engine
+
+MAX_INPUTS = 16
+# Share of a logit's size, and a floor in logits, by which a rounded network may be off.
+ROUNDED_SHARE, ROUNDED_FLOOR = 0.25, 0.5
+
+
+def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
+    """Run the card's self-test, if it has one, on a warmed engine.
+
+    Raises:
+        ArtifactError: the self-test is malformed, or a logit is further off than it may be.
+    """
+    test = card.get("self_test")
+    if test is None:
+        return
+    try:
+        images = np.stack([_decode(one, engine.image_size) for one in test["inputs"][:MAX_INPUTS]])
+        expected = np.asarray(test["expected"], dtype=np.float64)
+        allowed = np.full(expected.shape, float(test["tolerance"]))
+    except (KeyError, TypeError, ValueError, OSError, binascii.Error) as error:
+        raise ArtifactError(f"`self_test` of a card must be whole. Received: {error}") from error
+    if expected.shape != (len(images),):
+        raise ArtifactError(
+            f"`self_test` must have a logit an image. Received: {expected.shape}, {len(images)}"
+        )
+    if engine.precision != "f32":
+        allowed = np.maximum(allowed, ROUNDED_FLOOR + ROUNDED_SHARE * np.abs(expected))
+    logits = engine.infer(images).logit
+    if not np.all(np.abs(logits - expected) <= allowed):  # also false for NaN
+        raise ArtifactError(
+            f"The network must give the logits of its card's self-test, {expected.tolist()}. "
+            f"Received: {logits.tolist()}"
+        )
+
+
+def _decode(text: str, side: int) -> np.ndarray:
+    """One image, uint8 (side, side), from a base64 PNG; its size is checked before its pixels."""
+    with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as image:
+        if image.size != (side, side):
+            raise ValueError(f"an image of {image.size} for a network of {side}")
+        return np.asarray(image.convert("L"))
