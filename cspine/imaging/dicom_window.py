@@ -12,6 +12,7 @@ from cspine.imaging.dicom_attributes import Attributes
 
 # Centre and width in HU, where the file has no window: the usual bone window of CT reading.
 BONE_WINDOW = (400.0, 1800.0)
+_NARROWEST_HU, _WIDEST_HU = 1e-3, 1e6  # no display needs more, and float32 holds these
 
 
 def choose_window(attributes: Attributes, warnings: list[str]) -> tuple[float, float, str]:
@@ -23,8 +24,9 @@ def choose_window(attributes: Attributes, warnings: list[str]) -> tuple[float, f
     function = attributes.text("VOILUTFunction") or "LINEAR"
     if not centres or not widths:
         return *BONE_WINDOW, "LINEAR"
-    narrowest = 1.0 if function == "LINEAR" else 0.0
-    if function not in _FUNCTIONS or widths[0] < narrowest or widths[0] == 0:
+    narrowest = 1.0 if function == "LINEAR" else _NARROWEST_HU
+    in_range = abs(centres[0]) <= _WIDEST_HU and narrowest <= widths[0] <= _WIDEST_HU
+    if function not in _FUNCTIONS or not in_range:
         warnings.append("The DICOM file's window is not valid; the bone window was used.")
         return *BONE_WINDOW, "LINEAR"
     return centres[0], widths[0], function

@@ -67,7 +67,16 @@ def test_first_of_several_windows_is_taken():
     assert np.array_equal(several.grey, apply_window(HU, 40, 300))
 
 
-@pytest.mark.parametrize("function, width", [("LINEAR", 0.5), ("SIGMOID", 0), ("CUBIC", 300)])
+@pytest.mark.parametrize(
+    "function, width",
+    [
+        ("LINEAR", 0.5),
+        ("SIGMOID", 0),
+        ("CUBIC", 300),
+        ("LINEAR_EXACT", "1e-300"),
+        ("LINEAR", "1e39"),
+    ],
+)
 def test_invalid_window_is_warned_of(function, width):
     decoded = decode_image(
         ct_bytes(RAMP, WindowCenter=40, WindowWidth=width, VOILUTFunction=function)

@@ -7,6 +7,9 @@ import numpy as np
 import pydicom
 import pydicom.data
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.pixels import apply_windowing
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
@@ -14,6 +17,7 @@ from cspine.imaging.decoded import Limits
 from cspine.imaging.dicom_attributes import Attributes
 from cspine.imaging.dicom_elements import read_elements
 from cspine.imaging.dicom_pixels import PixelFormat, read_stored_values
+from cspine.imaging.dicom_window import apply_window
 
 ROOT = Path(pydicom.data.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file())
@@ -59,6 +63,22 @@ def test_values_are_those_of_pydicom():
         assert np.array_equal(read_stored_values(ours.elements, form), theirs.pixel_array)
         compared += 1
     assert compared > 50
+
+
+@given(
+    st.lists(st.integers(-1024, 3071), min_size=1, max_size=40),
+    st.floats(-500, 1500, width=32), st.floats(1, 4000, width=32),
+    st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_windows_are_those_of_pydicom(values, centre, width, function):
+    data = pydicom.Dataset()
+    data.PhotometricInterpretation, data.BitsStored, data.PixelRepresentation = "MONOCHROME2", 8, 0
+    data.WindowCenter, data.WindowWidth, data.VOILUTFunction = centre, width, function
+    hu = np.array([values], np.float32)
+    with np.errstate(over="ignore"):  # pydicom's sigmoid overflows to the right value
+        theirs = apply_windowing(hu, data)
+    assert np.abs(apply_window(hu, centre, width, function) - theirs).max() <= 0.502
 
 
 def test_twelve_bit_extended_jpeg_has_the_known_values():
