@@ -36,9 +36,18 @@ else:
     with atheris.instrument_imports(include=["cspine.imaging"], enable_loader_override=False):
         from cspine.imaging.decode import Limits, decode_image
 
-import pydicom.data  # noqa: E402
-from hostile_samples import CT, HOSTILE, JPEG, PNG, PROGRESSIVE, chunk, compressed, jpeg_lossless  # noqa: E402
-from imaging_samples import make_picture, make_ramp  # noqa: E402
+from hostile_samples import (  # noqa: E402
+    CODECS,
+    CT,
+    HOSTILE,
+    JPEG,
+    PNG,
+    PROGRESSIVE,
+    chunk,
+    compressed,
+    shipped_as_ct,
+)
+from imaging_samples import compress, make_picture, make_ramp  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from cspine.core.errors import ImageError  # noqa: E402
@@ -52,10 +61,11 @@ MAGIC_BYTES = (0, 1, 127, 128, 254, 255)
 
 def list_seeds() -> list[bytes]:
     """Valid files of every kind and codec, and the hostile files that are not large."""
-    shipped = ("693_J2KI.dcm", "CT_small.dcm", "J2K_pixelrep_mismatch.dcm")
     valid = [PNG, JPEG, PROGRESSIVE, CT, compressed("1.2.840.10008.1.2.4.57", JPEG)]
-    valid += [compressed("1.2.840.10008.1.2.4.70", jpeg_lossless())]
-    valid += [Path(pydicom.data.get_testdata_file(name)).read_bytes() for name in shipped]
+    with tempfile.TemporaryDirectory() as folder:
+        stored = make_ramp(48, 40).astype("uint16") * 16
+        valid += [compress(Path(folder), "JPEGLosslessProcess14_1", stored, 12)]
+    valid += [shipped_as_ct(name) for name in CODECS]
     grey = Image.fromarray(make_ramp(40, 30))
     valid += [make_picture(grey.convert(mode)) for mode in ("1", "P", "LA", "RGB", "RGBA")]
     valid += [make_picture(Image.fromarray(make_ramp(40, 30).astype("uint16") * 200))]

@@ -1,10 +1,10 @@
 """Valid files with bytes changed, cut and moved: an answer or an ImageError, nothing else."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
-import pydicom.data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,12 +13,13 @@ from cspine.imaging.containers import read_orientation
 from cspine.imaging.decode import Limits, decode_image
 
 sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-from hostile_samples import CT, HOSTILE, JPEG, PNG, PROGRESSIVE, compressed, jpeg_lossless
+from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, PROGRESSIVE, shipped_as_ct
+from imaging_samples import compress, make_ramp
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
-JPEG_2000 = Path(pydicom.data.get_testdata_file("693_J2KI.dcm")).read_bytes()
-SEEDS = [PNG, JPEG, PROGRESSIVE, CT, JPEG_2000, compressed("1.2.840.10008.1.2.4.57", JPEG),
-         compressed("1.2.840.10008.1.2.4.70", jpeg_lossless())]  # fmt: skip
+with tempfile.TemporaryDirectory() as folder:
+    LOSSLESS = compress(Path(folder), "JPEGLosslessProcess14_1", make_ramp(48, 40).astype("u2"), 12)
+SEEDS = [PNG, JPEG, PROGRESSIVE, CT, LOSSLESS, *map(shipped_as_ct, CODECS)]
 ALL = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 

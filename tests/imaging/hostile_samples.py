@@ -3,8 +3,10 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
+import pydicom.data
 from imaging_samples import ct_bytes, make_ct, make_picture, make_ramp, write_ct
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
@@ -16,6 +18,7 @@ PNG = make_picture(Image.fromarray(NOISE))
 JPEG = make_picture(Image.fromarray(NOISE), "JPEG")
 PROGRESSIVE = make_picture(Image.fromarray(NOISE), "JPEG", progressive=True)
 CT = ct_bytes(RAMP.astype(np.uint16) * 8)
+CODECS = ("MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm")
 UNDEFINED = b"\xff\xff\xff\xff"
 
 
@@ -39,6 +42,12 @@ def cyclic_exif() -> bytes:
     """An EXIF directory that is its own successor, before a JPEG that ends at once."""
     exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 8)
     return JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + JPEG[2:200]
+
+
+def shipped_as_ct(name: str) -> bytes:
+    """One of pydicom's small MR files that says it is CT: valid streams of each codec."""
+    data = Path(pydicom.data.get_testdata_file(name)).read_bytes()
+    return data.replace(b"CS\x02\x00MR", b"CS\x02\x00CT")
 
 
 def raster_files() -> dict[str, bytes]:

@@ -1,7 +1,9 @@
-"""Files made in memory for the imaging tests: pictures with Pillow, CT slices with pydicom."""
+"""Files made in memory for the imaging tests, with Pillow, pydicom and GDCM."""
 
 import io
+from pathlib import Path
 
+import gdcm
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -51,3 +53,28 @@ def write_ct(dataset: Dataset, preamble: bool = True) -> bytes:
 
 def ct_bytes(stored: np.ndarray | None = None, **changes) -> bytes:
     return write_ct(make_ct(stored, **changes))
+
+
+def compress(folder: Path, name: str, stored: np.ndarray, bits: int, **changes) -> bytes:
+    """The slice, compressed."""
+    source = folder / "source.dcm"
+    source.write_bytes(ct_bytes(stored, BitsStored=bits, HighBit=bits - 1, **changes))
+    return change_syntax(source, name)
+
+
+def change_syntax(source: Path, name: str) -> bytes:
+    """The file with its pixels compressed by GDCM into the transfer syntax of that name."""
+    target = source.with_suffix(".target.dcm")
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(source))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(target))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return target.read_bytes()

@@ -2,13 +2,11 @@
 
 import io
 import logging
-from pathlib import Path
 
-import gdcm
 import numpy as np
 import pydicom
 import pytest
-from imaging_samples import ct_bytes, make_ct, make_ramp, write_ct
+from imaging_samples import change_syntax, compress, ct_bytes, make_ct, make_ramp, write_ct
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -143,31 +141,6 @@ def test_no_preamble_and_no_meta():
         buffer = io.BytesIO()
         pydicom.dcmwrite(buffer, data, implicit_vr=implicit, little_endian=True)
         assert np.array_equal(decode_image(buffer.getvalue()).hu, HU)
-
-
-def compress(folder: Path, name: str, stored: np.ndarray, bits: int, **changes) -> bytes:
-    """The slice, compressed."""
-    source = folder / "source.dcm"
-    source.write_bytes(ct_bytes(stored, BitsStored=bits, HighBit=bits - 1, **changes))
-    return change_syntax(source, name)
-
-
-def change_syntax(source: Path, name: str) -> bytes:
-    """The file with its pixels compressed by GDCM into the transfer syntax of that name."""
-    target = source.with_suffix(".target.dcm")
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(source))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(target))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return target.read_bytes()
 
 
 LOSSLESS = [

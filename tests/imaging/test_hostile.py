@@ -3,7 +3,7 @@
 import resource
 
 import pytest
-from hostile_samples import CT, HOSTILE, JPEG, PNG
+from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
@@ -19,7 +19,7 @@ def test_hostile_file_is_an_image_error(name, capfd, recwarn):
 
 def test_there_are_enough_and_their_sources_are_good():
     assert len(HOSTILE) >= 60
-    for good in (PNG, JPEG, CT):
+    for good in (PNG, JPEG, CT, *map(shipped_as_ct, CODECS)):
         assert decode_image(good).grey.shape == (64, 64)
 
 
