@@ -20,7 +20,8 @@ from cspine.imaging.dicom_window import BONE_WINDOW, apply_window, choose_window
 
 __all__ = ["BONE_WINDOW", "decode_dicom"]
 
-_CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
+_CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage; the enhanced ones continue it
+_LOWEST_IS_WHITE = "MONOCHROME1"  # C.7.6.3.1.2
 _MAX_RESCALE = 1e6  # far beyond any scanner's, and far below where float32 would overflow
 _PSEUDONYM_SALT = b"cspine patient "
 _MODALITIES = frozenset((
@@ -45,9 +46,7 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     stored = read_stored_values(attributes.elements, form)
     hu = _rescale(stored, attributes, warnings)
     grey = apply_window(hu, *choose_window(attributes, warnings))
-    if (
-        attributes.text("PhotometricInterpretation") == "MONOCHROME1"
-    ):  # C.7.6.3.1.2: lowest is white
+    if attributes.text("PhotometricInterpretation") == _LOWEST_IS_WHITE:
         grey = np.uint8(255) - grey
     return DecodedImage(
         grey,
@@ -65,7 +64,10 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
 def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
     """Raise where the file is no single grey CT slice; warn where it does not say."""
     modality, sop_class = attributes.text("Modality"), attributes.text("SOPClassUID")
-    if modality is None and sop_class not in (None, *_CT_CLASSES):
+    if sop_class is not None and sop_class.startswith(_CT_CLASS + "."):
+        # These keep rescale and position inside sequences, frame by frame.
+        raise UnsupportedImageError("A DICOM file must be one CT slice. Received: enhanced CT")
+    if modality is None and sop_class not in (None, _CT_CLASS):
         raise UnsupportedImageError("A DICOM file must be CT. Received: another SOP class")
     if modality is None:
         warnings.append("The DICOM file does not name its modality; it was read as CT.")
@@ -82,10 +84,8 @@ def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
 def _read_format(attributes: Attributes, limits: Limits) -> PixelFormat:
     """Return how the samples are stored (C.7.6.3), checked before anything is allocated."""
     photometric = attributes.text("PhotometricInterpretation")
-    if attributes.unsigned("SamplesPerPixel") not in (None, 1) or photometric not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    is_grey = photometric in (_LOWEST_IS_WHITE, "MONOCHROME2")
+    if not is_grey or attributes.unsigned("SamplesPerPixel") not in (None, 1):
         raise UnsupportedImageError(
             "A DICOM slice must be MONOCHROME1 or MONOCHROME2. Received: colour, or not stated"
         )
@@ -149,6 +149,9 @@ def _read_z(attributes: Attributes) -> float | None:
 
 
 def _hash_patient(attributes: Attributes) -> str | None:
-    """Return a pseudonym of PatientID: the same patient groups together, the id is not kept."""
+    """Return a pseudonym of PatientID, so that one patient's slices group together.
+
+    The salt is public, so this hides an id from a glance and not from a search: never log it.
+    """
     patient_id = attributes.raw("PatientID").strip(b"\0 ")
     return hashlib.sha256(_PSEUDONYM_SALT + patient_id).hexdigest()[:32] if patient_id else None

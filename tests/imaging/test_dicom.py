@@ -179,6 +179,7 @@ def test_lossy_jpeg_is_close(tmp_path):
         ({"Modality": "MR"}, "must be CT. Received: `MR`"),
         ({"Modality": "PLANTED"}, "must be CT. Received: another modality"),
         ({"Modality": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, "another SOP class"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "one CT slice. Received: enhanced CT"),
         ({"NumberOfFrames": 2}, "must hold one frame. Received: 2"),
         ({"SamplesPerPixel": 3}, "MONOCHROME1 or MONOCHROME2"),
         ({"PhotometricInterpretation": None}, "MONOCHROME1 or MONOCHROME2"),
