@@ -54,7 +54,6 @@ from cspine.core.errors import ImageError  # noqa: E402
 from cspine.imaging.codec_pool import shared_pool  # noqa: E402
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
-WARM_UP_SHARE = 0.1
 MAX_SEED_BYTES = 100_000
 MAGIC_BYTES = (0, 1, 127, 128, 254, 255)
 
@@ -78,7 +77,9 @@ class Tally:
     def __init__(self, wanted: int) -> None:
         self.wanted, self.count = wanted, 0
         self.outcomes: collections.Counter[str] = collections.Counter()
-        self.slowest_s, self.warm_kib, self.failures = 0.0, 0, []
+        self.slowest_s = 0.0
+        self.failures: list[str] = []
+        self.resident_mib: list[float] = []
 
     def try_one(self, data: bytes) -> None:
         """Decode one input and count what came of it."""
@@ -93,8 +94,8 @@ class Tally:
         self.slowest_s = max(self.slowest_s, time.monotonic() - start)
         self.outcomes[outcome] += 1
         self.count += 1
-        if self.count == int(self.wanted * WARM_UP_SHARE):
-            self.warm_kib = resident_kib()
+        if self.count % max(self.wanted // 10, 1) == 0:
+            self.resident_mib.append(resident_mib())
 
     def report(self, engine: str) -> dict[str, object]:
         """The result as JSON values."""
@@ -107,15 +108,15 @@ class Tally:
             "failures": self.failures[:5],
             "codec_children_lost": shared_pool().lost,
             "slowest_s": round(self.slowest_s, 3),
-            "resident_mib_after_warm_up": round(self.warm_kib / 1024, 1),
-            "resident_mib_at_the_end": round(resident_kib() / 1024, 1),
+            "resident_mib_after_each_tenth": self.resident_mib,
         }
 
 
-def resident_kib() -> int:
+def resident_mib() -> float:
     """Resident memory of this process now."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    return round(kib / 1024, 1)
 
 
 def processor_name() -> str:

@@ -58,8 +58,16 @@ def answer_requests(source: BinaryIO, sink: BinaryIO) -> None:
         sink.flush()
 
 
+def limit_resources() -> None:
+    """Cap this process's memory, and have no core file written when it crashes."""
+    if resource is None:
+        return
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 if __name__ == "__main__":
-    if resource is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_resources()
     answer_requests(sys.stdin.buffer, sys.stdout.buffer)
