@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -78,10 +77,9 @@ def test_a_bad_child_is_an_image_error(pool, script):
 def test_a_late_child_is_killed(pool, monkeypatch):
     children = pool("time.sleep(60)")
     monkeypatch.setattr(codec_pool, "_DEADLINE_S", 0.3)
-    start = time.monotonic()
     with pytest.raises(ImageError):
         decode(np.zeros((8, 8), np.uint8))
-    assert time.monotonic() - start < 30 and not children._idle
+    assert children.lost == 1 and not children._idle
 
 
 def test_many_threads_do_not_mix_frames():
