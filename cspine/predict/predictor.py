@@ -50,6 +50,13 @@ class _Prepared:
     reason: str | None
 
 
+def _refusal(prepared: _Prepared) -> str | None:
+    """Return in a sentence why the picture is no CT of the neck, None where nothing says so."""
+    if prepared.reason is None:
+        return None
+    return f"The image is no axial CT slice of the neck: {prepared.reason}."
+
+
 def choose_precision(card: Mapping[str, Any], asked: str) -> str:
     """Return the precision to run in: the one asked for, or for `auto` what training proved."""
     if asked != "auto":
@@ -171,7 +178,7 @@ class Predictor:
         return _Prepared(image, crop, check_image(image.grey, image.is_colour))
 
     def _without_crop(self, prepared: _Prepared, explain: bool) -> Prediction:
-        warnings = (*self._notes, *prepared.image.warnings, prepared.reason or NO_VERTEBRA)
+        warnings = (*self._notes, *prepared.image.warnings, _refusal(prepared) or NO_VERTEBRA)
         return self._build(prepared, "uncertain", None, False, None, warnings, None, explain)
 
     def _with_crop(
@@ -183,7 +190,7 @@ class Predictor:
             np.array([prepared.reason is None]),
         )
         known, word = bool(decision.in_distribution[0]), decision.prediction[0]
-        reasons = (prepared.reason or STRANGE,) if not known else ()
+        reasons = (_refusal(prepared) or STRANGE,) if not known else ()
         if known and word == "uncertain":
             reasons = (ABSTAINED,)
         shape = prepared.image.grey.shape

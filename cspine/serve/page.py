@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, send_from_directory
+from flask import Blueprint, Response
 
 blueprint = Blueprint("page", __name__)
 
@@ -34,8 +34,7 @@ def show_part(name: str) -> Response:
 
 
 def _send(name: str) -> Response:
-    response = send_from_directory(WEB, name)
-    response.content_type = _TYPES[name]
+    response = Response((WEB / name).read_bytes(), content_type=_TYPES[name])
     response.headers["Content-Security-Policy"] = PAGE_POLICY
     response.headers["Cache-Control"] = "no-cache"
     return response

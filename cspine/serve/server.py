@@ -97,8 +97,8 @@ class Runner:
         if self._stopping_since_s is None:
             self._service.is_stopping = True
             self._service.road.admission.close()
-            self._stopping_since_s = time.monotonic()
             self._servers[0].pull_trigger()
+            self._stopping_since_s = time.monotonic()
 
     def _is_done(self) -> bool:
         if self._stopping_since_s is None:

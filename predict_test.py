@@ -1,0 +1,133 @@
+"""The smoke test: posts one image to /predict, prints the answer, exits 0, or 1 without one.
+
+`python predict_test.py [URL|FILE]`. With no argument it serves a synthetic slice of its own on
+`--listen` and posts that URL. Where the service may not fetch it, it says which setting to change
+and repeats the request as an upload. Not a medical device.
+"""
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import requests
+
+TIMEOUT_S = 60
+SEED = 7
+
+
+class NoAnswerError(Exception):
+    """The service gave no prediction; the text says what it said."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description="Post one image to a running cspine service.")
+    parser.add_argument("image", nargs="?", help="a URL or a file; by default a synthetic slice")
+    parser.add_argument("--server", default="http://127.0.0.1:9696", help="default: %(default)s")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:9697", metavar="HOST:PORT",
+        help="where the synthetic slice is served, for the service to fetch (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--require-url", action="store_true", help="exit 1 where the URL is refused"
+    )
+    return parser.parse_args()
+
+
+def make_slice() -> bytes:
+    """Return a PNG of a synthetic neck with a fracture."""
+    from cspine.phantom.dataset import demo_slices
+
+    return demo_slices(SEED)[0].png
+
+
+@contextmanager
+def serve_slice(png: bytes, listen: str) -> Iterator[str]:
+    """Serve one picture while the block runs, and yield its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.send_header("Content-Length", str(len(png)))
+            self.end_headers()
+            self.wfile.write(png)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the answer is what matters."""
+
+    host, _, port = listen.rpartition(":")
+    server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    shown = "127.0.0.1" if host == "0.0.0.0" else host
+    try:
+        yield f"http://{shown}:{server.server_port}/slice.png"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def post_url(server: str, url: str) -> requests.Response:
+    """Ask about the image at `url`."""
+    return requests.post(f"{server}/predict", json={"url": url}, timeout=TIMEOUT_S)
+
+
+def post_bytes(server: str, data: bytes) -> requests.Response:
+    """Ask about an image by uploading it."""
+    return requests.post(f"{server}/predict", files={"file": data}, timeout=TIMEOUT_S)
+
+
+def read_answer(response: requests.Response) -> dict[str, object]:
+    """Return the prediction in a response, or raise NoAnswerError with what it says instead."""
+    try:
+        body = response.json()
+    except ValueError:
+        raise NoAnswerError(f"{response.status_code}, and no JSON") from None
+    if response.status_code != 200 or "prediction" not in body:
+        raise NoAnswerError(f"{response.status_code} {body.get('detail', body)}")
+    return body
+
+
+def ask_about_own_slice(arguments: argparse.Namespace) -> requests.Response:
+    """Serve a synthetic slice and post its URL; where that is refused, upload it."""
+    png = make_slice()
+    with serve_slice(png, arguments.listen) as url:
+        print(f"POST {arguments.server}/predict  {url}")
+        response = post_url(arguments.server, url)
+    if response.status_code != 403 or arguments.require_url:
+        return response
+    place = url.split("/")[2]
+    print(f"The service does not fetch from {place}. To allow it, start it with "
+          f"CSPINE_FETCH_ALLOW={place}. Uploading the same slice instead.")  # fmt: skip
+    return post_bytes(arguments.server, png)
+
+
+def ask(arguments: argparse.Namespace) -> requests.Response:
+    """Post what the command line names."""
+    image = arguments.image
+    if image is None:
+        return ask_about_own_slice(arguments)
+    if image.lower().startswith(("http://", "https://")):
+        return post_url(arguments.server, image)
+    return post_bytes(arguments.server, Path(image).read_bytes())
+
+
+def main() -> int:
+    """Ask, print the answer, and return the exit code."""
+    try:
+        answer = read_answer(ask(parse_arguments()))
+    except (NoAnswerError, OSError, ValueError) as error:
+        print(f"predict_test.py: no answer: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(answer, indent=2))
+    print(f"prediction: {answer['prediction']}, probability of a fracture: {answer['probability']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Bytes to answers, with a real network: the precedence, the region, the heat map, the warnings."""
+
+import threading
+
+import numpy as np
+import pytest
+from tiny_model import NOTE, as_png, draw_neck
+
+from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
+from cspine.imaging.decode import Limits
+from cspine.predict.budget import Budget
+from cspine.predict.predictor import Predictor, choose_precision
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_models):
+    return Predictor.load(tiny_models, "f32", 2, Limits(max_pixels=10**6))
+
+
+def test_a_slice_is_answered(predictor, neck_png):
+    answer = predictor.predict(neck_png)
+    assert answer.prediction in ("fracture", "normal")
+    assert (answer.probability >= 0.5) == (answer.prediction == "fracture")
+    assert answer.in_distribution
+    assert answer.region == (0, 0, 256, 256)
+    assert answer.warnings == (NOTE,)
+    assert (answer.architecture, answer.version) == ("cnn", predictor.version)
+    assert (answer.heatmap, answer.grey) == (None, None)
+
+
+def test_an_explained_answer_has_pictures_of_the_source_size(predictor, neck_png):
+    answer = predictor.predict(neck_png, explain=True)
+    assert answer.heatmap.shape == answer.grey.shape == (256, 256)
+    assert answer.heatmap.dtype == np.uint8
+    body = answer.to_dict(("heatmap",))
+    assert "image" not in body
+    assert isinstance(body["heatmap"], str)
+
+
+def test_pixels_and_bytes_give_the_same_answer(predictor, neck_png):
+    assert predictor.predict_pixels(draw_neck()).probability == pytest.approx(
+        predictor.predict(neck_png).probability, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (np.full((256, 256), 100, np.uint8), "blank"),
+        (np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8), "no axial CT"),
+        (np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8), "colour"),
+    ],
+)
+def test_what_is_no_neck_is_uncertain_and_says_why(predictor, picture, reason):
+    answer = predictor.predict_pixels(picture)
+    assert (answer.prediction, answer.in_distribution) == ("uncertain", False)
+    assert reason in answer.warnings[-1]
+
+
+def test_limits_and_broken_bytes_are_errors(predictor, neck_png):
+    with pytest.raises(ImageTooLargeError):
+        predictor.predict_pixels(np.zeros((1001, 1000), np.uint8))
+    with pytest.raises(ImageError):
+        predictor.predict(neck_png[:-30])
+
+
+def test_a_budget_that_is_used_up_costs_no_inference(predictor, neck_png):
+    with pytest.raises(OverloadedError):
+        predictor.predict(neck_png, budget=Budget.of(-1))
+
+
+def test_many_threads_get_their_own_answers(predictor):
+    pictures = [as_png(draw_neck(seed=seed)) for seed in range(4)]
+    alone = [answer.probability for answer in predictor.predict_many(pictures)]
+    together: dict[int, float] = {}
+
+    def ask(index: int) -> None:
+        together[index] = predictor.predict(pictures[index % 4]).probability
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[i] for i in range(16)] == pytest.approx(alone * 4, abs=1e-6)
+
+
+def test_stages_are_observed(tiny_models, neck_png):
+    seen = []
+    observed = Predictor.load(tiny_models, "f32", 1, observe=lambda stage, s: seen.append(stage))
+    observed.predict(neck_png)
+    assert seen == ["queue", "decode", "inference"]
+
+
+def test_a_folder_without_a_model_says_so(tmp_path):
+    with pytest.raises(ArtifactError, match=r"best\.h5"):
+        Predictor.load(tmp_path)
+
+
+def test_auto_takes_what_the_card_proved():
+    assert choose_precision({"precision": {"chosen": "int8"}}, "auto") == "int8"
+    assert choose_precision({"precision": {"chosen": "int8"}}, "f32") == "f32"
+    assert choose_precision({}, "auto") == "f32"

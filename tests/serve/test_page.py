@@ -1,0 +1,68 @@
+"""The page in real Chromium: a file in, an answer out, by keyboard, in the dark, on a phone."""
+
+import os
+import shutil
+
+import pytest
+from service_fakes import make_png
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="the page's test needs Chromium"
+)
+
+
+@pytest.fixture
+def page(app, serve_app):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+        opened = context.new_page()
+        opened.failures = []
+        opened.on("pageerror", lambda error: opened.failures.append(str(error)))
+        opened.on(
+            "console", lambda m: m.type == "error" and "403" not in m.text
+            and opened.failures.append(m.text)
+        )  # fmt: skip
+        opened.goto(f"http://127.0.0.1:{serve_app(app).port}/")
+        yield opened
+        browser.close()
+
+
+def test_the_page_answers_a_file_and_says_why_a_url_is_refused(page):
+    assert page.locator(".notice").inner_text().startswith("Not a medical device.")
+    file = {"name": "<b>.png", "mimeType": "image/png", "buffer": make_png(200)}
+    page.set_input_files("#file", file)
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#word").inner_text().lower() == "fracture"
+    assert page.locator("#probability").inner_text() == "0.78"
+    assert page.locator("#warnings li").all_inner_texts() == ["a model of the tests"]
+    assert page.evaluate("document.getElementById('slice').width") == 64
+    page.focus("#opacity")
+    page.keyboard.press("Home")
+    assert page.evaluate("document.getElementById('heat').style.opacity") == "0"
+    page.fill("#url", "http://127.0.0.1/a.png")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "public address" in page.locator("#problem-detail").inner_text()
+    assert page.locator(".notice").is_visible()
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width == 390
+    assert page.failures == []
+
+
+def test_the_page_and_its_parts_are_our_own(client):
+    html = client.get("/")
+    assert html.status_code == 200
+    assert "script-src 'self'" in html.headers["Content-Security-Policy"]
+    assert "unsafe" not in html.headers["Content-Security-Policy"]
+    for name in ("page.css", "page.js", "icon.svg"):
+        assert f"/page/{name}" in html.text
+        part = client.get(f"/page/{name}")
+        assert part.status_code == 200
+        assert b"://" not in part.data.replace(b"http://www.w3.org/2000/svg", b"")
+    assert client.get("/page/index.html").status_code == 404
+    assert client.get("/page/..%2fapp.py").status_code == 404
