@@ -65,7 +65,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
     """
     rules = {
         "schema_version": facts.get("schema_version") == SCHEMA_VERSION,
-        "architecture": facts.get("architecture") in ARCHITECTURES,
+        "architecture": facts.get("architecture") in tuple(ARCHITECTURES),
         "view": facts.get("view") in VIEWS,
         "map_head": isinstance(facts.get("map_head"), bool),
         "decision": isinstance(facts.get("decision"), dict),

@@ -131,12 +131,12 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     """Check that a data set is plain numbers that really lie in this file."""
     _check_object(data, name, walk)
     plan = data.get_create_plist()
+    if plan.get_nfilters():
+        _refuse(name, "be stored without filters", "compression or another filter")
     if plan.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT):
         _refuse(name, "be stored in one piece", "a virtual or chunked data set")
     if plan.get_external_count():
         _refuse(name, "be stored in this file", "external storage")
-    if plan.get_nfilters():
-        _refuse(name, "be stored without filters", "compression or another filter")
     kind = data.get_type()
     if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT) or kind.get_size() > 8:
         _refuse(name, "hold plain numbers", "another type")

@@ -162,11 +162,10 @@ def _places(models_dir: Path, version: str | None) -> Iterator[Path]:
         try:
             current = load_card(models_dir)["version"]
         except ArtifactError as error:
-            logger.warning("%s is passed over: %s", CARD_NAME, error)
+            logger.warning("%s does not name a version: %s", CARD_NAME, error)
         if current is not None and _is_version(current) and (kept / current).is_dir():
             yield kept / current
-        if current is not None:
-            yield models_dir
+        yield models_dir
     yield from (kept / name for name in list_versions(models_dir) if name != current)
 
 

@@ -1,0 +1,153 @@
+"""How fast the engine runs each network in each precision, how soon it is ready, what it holds.
+
+Random weights: speed does not depend on their values. `latency_ms` is one image at a time over all
+cores (one stream), `images_per_s` many images over one stream a core, `start` a fresh process from
+its start to a warmed engine, with the IR there and from `best.h5` alone, and its resident memory.
+It does not measure decoding, HTTP or accuracy. `python benchmarks/engine.py --help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+PRECISIONS = ("f32", "bf16", "int8")
+CALIBRATION_IMAGES = 32
+START = """
+import json, os, sys, time
+from pathlib import Path
+from cspine.model.versions import resolve_version
+from cspine.model.engine import Engine
+engine = Engine.load(resolve_version(Path(sys.argv[1])), sys.argv[2])
+ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+up = float(Path("/proc/uptime").read_text().split()[0])
+status = Path("/proc/self/status").read_text()
+rss = int(status.split("VmRSS:")[1].split()[0])
+print(json.dumps({"ready_s": round(up - ticks / os.sysconf("SC_CLK_TCK"), 2),
+                  "resident_mb": round(rss / 1024), "keras": "keras" in sys.modules}))
+"""
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    fields = dict(
+        line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line
+    )
+    found = {key.strip(): value.strip() for key, value in fields.items()}
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+    flags = found.get("flags", "").split()
+    return {
+        "cpu": found.get("model name"),
+        "cores": os.cpu_count(),
+        "instructions": [name for name in wanted if name in flags],
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+    }
+
+
+def prepare(name: str, folder: Path) -> int:
+    """Write the `.h5`, the IR and the int8 IR of `name` with their card; return its image size."""
+    os.environ["KERAS_BACKEND"] = "openvino"
+    from cspine.model.architectures import find_architecture
+    from cspine.model.artifact import save_weights, write_card
+    from cspine.model.classifier import build_classifier
+    from cspine.model.export import export_ir
+    from cspine.model.quantise import quantise_ir
+    from cspine.model.versions import hash_file
+
+    size = find_architecture(name).image_size
+    classifier = build_classifier(name, size, map_head=True)
+    digest = save_weights(classifier, folder / "best.h5", {}, {}, view="vertebra")
+    export_ir(folder / "best.h5", folder)
+    images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, size, size), np.uint8)
+    quantise_ir(folder, digest, images)
+    card = {
+        "schema_version": 1, "version": digest[:12], "architecture": name, "image_size": size,
+        "view": "vertebra", "map_head": True, "decision": {},
+        "files": {path.name: hash_file(path) for path in folder.glob("best*")},
+    }  # fmt: skip
+    write_card(folder, card)
+    return size
+
+
+def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> dict[str, Any]:
+    """Latency over all cores and rate over one stream a core."""
+    from cspine.model.engine import Engine
+    from cspine.model.versions import resolve_version
+
+    files = resolve_version(folder)
+    images = np.random.default_rng(1).integers(0, 256, (16, size, size), np.uint8)
+    alone = Engine.load(files, precision, streams=1)
+    times = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(times) < 5:
+        began = time.perf_counter()
+        alone.infer(images[:1])
+        times.append(1e3 * (time.perf_counter() - began))
+    engine = Engine.load(files, precision)
+    began, busy, done = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() < began + seconds or done < 32:
+        engine.infer(images)
+        done += len(images)
+    return {
+        "computed_in": engine.precision_used,
+        "latency_ms": round(statistics.median(times), 2),
+        "images_per_s": round(done / (time.perf_counter() - began), 2),
+        "cpu_ms_per_image": round(1e3 * (time.process_time() - busy) / done, 2),
+    }
+
+
+def measure_start(folder: Path, precision: str) -> dict[str, Any]:
+    """Seconds from a process's start to a warmed engine, and its resident memory then."""
+    command = [sys.executable, "-c", START, str(folder), precision]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+def measure(name: str, seconds: float) -> dict[str, Any]:
+    """All figures of one architecture."""
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        size = prepare(name, folder)
+        result: dict[str, Any] = {"image_size": size}
+        for precision in PRECISIONS:
+            result[precision] = measure_speed(folder, size, precision, seconds)
+        result["start_from_ir"] = measure_start(folder, "f32")
+        result["start_from_ir_int8"] = measure_start(folder, "int8")
+        for path in folder.glob("best.[xb]*"):
+            path.unlink()
+        result["start_from_h5"] = measure_start(folder, "f32")
+        return result
+
+
+def main() -> None:
+    """Measure the architectures asked for; print JSON and, with --out, write it."""
+    names = ["cnn", "resnet50v2", "inceptionv3", "xception"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architectures", nargs="+", default=names, choices=names)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    given = parser.parse_args()
+    report: dict[str, Any] = {"machine": machine()}
+    report["networks"] = {name: measure(name, given.seconds) for name in given.architectures}
+    text = json.dumps(report, indent=1)
+    print(text)
+    if given.out:
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Cards: what is written comes back; what is not a card is named; a signature is verified."""
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cspine.core.errors import ArtifactError
+from cspine.model.card import load_card, write_card
+
+CARD = {
+    "schema_version": 1, "version": "0" * 12, "architecture": "cnn", "image_size": 192,
+    "view": "vertebra", "map_head": True, "decision": {}, "files": {},
+    "class_names": ["normal", "fracture"],
+}  # fmt: skip
+
+
+def test_a_card_comes_back(tmp_path):
+    write_card(tmp_path, CARD)
+    assert load_card(tmp_path) == CARD
+    assert [path.name for path in tmp_path.iterdir()] == ["best.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"architecture": "vgg"}, "architecture"),
+        ({"image_size": 31}, "image_size"),
+        ({"image_size": "192"}, "image_size"),
+        ({"view": "sagittal"}, "view"),
+        ({"map_head": 1}, "map_head"),
+        ({"decision": None}, "decision"),
+        ({"files": []}, "files"),
+        ({"class_names": ["fracture", "normal"]}, "class_names"),
+    ],
+)
+def test_a_wrong_value_is_named(change, named, tmp_path):
+    write_card(tmp_path, CARD | change)
+    with pytest.raises(ArtifactError, match=rf"`{named}`.* must .*Received"):
+        load_card(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"image_size": NaN}', "[" * 100_000, "\udcff"])
+def test_what_is_no_json_object_is_named(text, tmp_path):
+    (tmp_path / "best.json").write_bytes(text.encode("utf8", "surrogateescape"))
+    with pytest.raises(ArtifactError, match=r"must be .*JSON"):
+        load_card(tmp_path)
+
+
+def test_infinity_is_never_written(tmp_path):
+    with pytest.raises(ArtifactError, match="JSON values only"):
+        write_card(tmp_path, CARD | {"loss": float("inf")})
+
+
+def test_a_signed_card_passes_and_a_changed_one_does_not(tmp_path):
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    write_card(tmp_path, CARD, key)
+    assert load_card(tmp_path, public) == CARD
+    text = (tmp_path / "best.json").read_text()
+    (tmp_path / "best.json").write_text(text.replace("192", "193"))
+    with pytest.raises(ArtifactError, match="signed by the key"):
+        load_card(tmp_path, public)
+
+
+def test_another_key_or_no_signature_is_refused(tmp_path):
+    other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    write_card(tmp_path, CARD)
+    with pytest.raises(ArtifactError, match=r"must have best.json.sig"):
+        load_card(tmp_path, other)
+    write_card(tmp_path, CARD, Ed25519PrivateKey.generate())
+    with pytest.raises(ArtifactError, match="signed by the key"):
+        load_card(tmp_path, other)
+
+
+def test_the_text_is_stable(tmp_path):
+    path = write_card(tmp_path, CARD)
+    assert list(json.loads(path.read_text())) == sorted(CARD)

@@ -1,0 +1,137 @@
+"""The engine: which files it runs, what it refuses, and requests from many threads at once."""
+
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from cspine.core.errors import ArtifactError, ConfigError
+from cspine.model.artifact import resolve_version
+from cspine.model.engine import Engine
+from cspine.model.export import export_ir, read_ir
+from cspine.model.quantise import quantise_ir
+from cspine.model.self_test import check_self_test
+from cspine.model.versions import ModelFiles, hash_file
+
+
+@pytest.fixture(scope="module")
+def files(saved, tmp_path_factory) -> ModelFiles:
+    folder = tmp_path_factory.mktemp("engine")
+    shutil.copy(saved("cnn").path, folder / "best.h5")
+    export_ir(folder / "best.h5", folder)
+    return resolve_version(folder)
+
+
+@pytest.fixture(scope="module")
+def engine(files) -> Engine:
+    return Engine.load(files, streams=2)
+
+
+def with_int8(files, folder) -> ModelFiles:
+    for path in files.folder.glob("best.*"):
+        shutil.copy(path, folder / path.name)
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
+    quantise_ir(folder, files.h5_sha256, images)
+    listed = {path.name: hash_file(path) for path in folder.glob("best*")}
+    card = {**files.card, "files": listed}
+    return ModelFiles(folder, folder / "best.h5", files.h5_sha256, files.version, card)
+
+
+def test_grey_is_three_equal_channels(engine, saved):
+    grey = saved("cnn").images[..., 0]
+    colour = np.repeat(grey[..., None], 3, axis=3)
+    assert np.array_equal(engine.infer(grey).logit, engine.infer(colour).logit)
+
+
+def test_answers_keep_their_order_over_many_threads(engine):
+    images = np.random.default_rng(2).integers(0, 256, (16, 64, 64), dtype=np.uint8)
+    expected = engine.infer(images).logit
+    with ThreadPoolExecutor(8) as pool:
+        futures = list(pool.map(engine.submit, np.tile(images, (10, 1, 1))))
+    got = np.concatenate([future.result(timeout=60).logit for future in futures])
+    assert np.array_equal(got, np.tile(expected, 10))
+    assert engine.queue_depth == 0
+
+
+def test_a_cancelled_image_is_dropped(engine):
+    image = np.zeros((64, 64), np.uint8)
+    futures = [engine.submit(image) for _ in range(60)]
+    cancelled = [future.cancel() for future in futures]
+    rest = [f.result(timeout=60) for f, gone in zip(futures, cancelled, strict=True) if not gone]
+    assert len({float(one.logit[0]) for one in rest}) <= 1
+    assert engine.infer(image[None]).logit.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((63, 64), np.uint8), np.zeros((64, 64), np.float32), np.zeros((64, 64, 4), np.uint8)],
+)
+def test_another_shape_or_type_is_named(image, engine):
+    with pytest.raises(ValueError, match=r"must be uint8 \(64, 64\)"):
+        engine.submit(image)
+
+
+def test_an_unknown_precision_is_named(files):
+    with pytest.raises(ConfigError, match=r"f32 or bf16 or int8. Received: 'fp4'"):
+        Engine.load(files, "fp4")
+
+
+def test_bf16_says_what_it_computes_in(files, engine, saved):
+    rounded = Engine.load(files, "bf16")
+    assert rounded.precision == "bf16" and rounded.precision_used in ("f32", "bf16")
+    images = saved("cnn").images
+    assert np.allclose(rounded.infer(images).logit, engine.infer(images).logit, atol=0.2)
+
+
+def test_int8_runs_where_it_belongs(files, engine, tmp_path, caplog):
+    whole = with_int8(files, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
+    quantised = Engine.load(whole, "int8")
+    assert quantised.precision == "int8" and not caplog.records
+    pair = [one.infer(images).embedding.ravel() for one in (quantised, engine)]
+    assert np.corrcoef(*pair)[0, 1] > 0.95
+
+
+def test_int8_of_another_model_is_ignored_with_one_warning(files, tmp_path, caplog):
+    whole = with_int8(files, tmp_path)
+    other = ModelFiles(whole.folder, whole.h5, "0" * 64, whole.version, {"files": {}})
+    with caplog.at_level(logging.WARNING):
+        network = Engine.load(ModelFiles(**{**vars(other), "h5_sha256": files.h5_sha256}), "int8")
+    assert network.precision == "f32"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_ir_of_another_model_is_made_anew(files, tmp_path):
+    for path in files.folder.glob("best.*"):
+        shutil.copy(path, tmp_path / path.name)
+    (tmp_path / "best.bin").write_bytes(bytes((tmp_path / "best.bin").stat().st_size))
+    assert read_ir(tmp_path / "best.xml", files.h5_sha256) is None
+    Engine.load(resolve_version(tmp_path))
+    assert read_ir(tmp_path / "best.xml", files.h5_sha256) is not None
+
+
+def test_the_childs_reason_reaches_the_caller(tmp_path):
+    (tmp_path / "best.h5").write_bytes(b"no model")
+    with pytest.raises(ArtifactError, match=r"must be HDF5"):
+        export_ir(tmp_path / "best.h5", tmp_path)
+
+
+def test_self_test_tells_the_right_network_from_a_wrong_one(engine):
+    import base64
+
+    from cspine.imaging.preprocess import encode_png
+
+    images = np.random.default_rng(4).integers(0, 256, (2, 64, 64), dtype=np.uint8)
+    test = {
+        "inputs": [base64.b64encode(encode_png(image)).decode() for image in images],
+        "expected": engine.infer(images).logit.tolist(),
+        "tolerance": 1e-3,
+    }
+    check_self_test(engine, {"self_test": test})
+    check_self_test(engine, {})
+    wrong = {**test, "expected": [value + 1 for value in test["expected"]]}
+    for broken in (wrong, {**test, "expected": [0.0]}, {**test, "inputs": ["!"]}, {"inputs": []}):
+        with pytest.raises(ArtifactError, match=r"self.test"):
+            check_self_test(engine, {"self_test": broken})

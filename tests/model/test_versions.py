@@ -1,0 +1,120 @@
+"""Publishing and resolving: the last version whose hashes match is the one that is served."""
+
+import os
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from test_card import CARD
+
+from cspine.core.errors import ArtifactError
+from cspine.model.card import write_card
+from cspine.model.versions import hash_file, list_versions, publish_version, resolve_version
+
+
+def publish(folder, models, content, key=None):
+    run = folder / f"run-{content}"
+    run.mkdir()
+    (run / "best.h5").write_text(content)
+    (run / "best.xml").write_text(f"ir of {content}")
+    files = {name: hash_file(run / name) for name in ("best.h5", "best.xml")}
+    write_card(run, CARD | {"version": files["best.h5"][:12], "files": files}, key)
+    version = publish_version(run, models)
+    # Two versions may be published within one tick of the file system's clock.
+    stamp = 10**18 + 10**9 * len(list(folder.glob("run-*")))
+    os.utime(models / "versions" / version / "best.json", ns=(stamp, stamp))
+    return version
+
+
+@pytest.fixture
+def models(tmp_path):
+    return tmp_path / "models"
+
+
+def test_the_published_version_is_served(tmp_path, models):
+    version = publish(tmp_path, models, "a")
+    files = resolve_version(models)
+    assert files.version == version == hash_file(models / "best.h5")[:12]
+    assert files.h5.read_text() == "a"
+    assert files.matches_card(files.folder / "best.xml")
+
+
+def test_three_versions_are_kept(tmp_path, models):
+    names = [publish(tmp_path, models, text) for text in "abcde"]
+    assert list_versions(models) == names[:1:-1]
+    assert resolve_version(models).version == names[-1]
+    assert resolve_version(models, names[2]).h5.read_text() == "c"
+
+
+def test_publishing_again_is_no_new_version(tmp_path, models):
+    version = publish(tmp_path, models, "a")
+    assert publish_version(tmp_path / "run-a", models) == version
+    assert list_versions(models) == [version]
+
+
+def test_a_half_written_model_leaves_the_old_one(tmp_path, models):
+    old = publish(tmp_path, models, "a")
+    (models / "best.h5").write_text("half of b")
+    assert resolve_version(models).version == old
+
+
+def test_a_damaged_version_is_passed_over(tmp_path, models):
+    old, new = publish(tmp_path, models, "a"), publish(tmp_path, models, "b")
+    (models / "best.h5").write_text("x")
+    (models / "versions" / new / "best.h5").write_text("x")
+    assert resolve_version(models).version == old
+
+
+def test_a_broken_card_is_passed_over(tmp_path, models):
+    old = publish(tmp_path, models, "a")
+    (models / "best.json").write_text("{")
+    assert resolve_version(models).version == old
+
+
+def test_a_model_without_versions_is_served_beside_its_card(tmp_path, models):
+    publish(tmp_path, models, "a")
+    assert resolve_version(tmp_path / "run-a").folder == tmp_path / "run-a"
+
+
+def test_nothing_to_serve_says_why(tmp_path):
+    with pytest.raises(ArtifactError, match=r"no best.h5 and no best.json"):
+        resolve_version(tmp_path)
+    (tmp_path / "best.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"`schema_version` must be in best.json"):
+        resolve_version(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "ABCDEF012345", "0" * 13])
+def test_a_version_is_never_a_path(name, models):
+    with pytest.raises(ArtifactError, match="12 hex digits"):
+        resolve_version(models, name)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a\\b", "c:x"])
+def test_a_card_cannot_list_files_elsewhere(name, tmp_path, models):
+    publish(tmp_path, models, "a")
+    run = tmp_path / "run-a"
+    digest = hash_file(run / "best.h5")
+    files = {"best.h5": digest, name: digest}
+    write_card(run, CARD | {"version": digest[:12], "files": files})
+    with pytest.raises(ArtifactError, match="inside its folder"):
+        publish_version(run, models)
+
+
+def test_with_a_key_only_signed_versions_are_served(tmp_path, models):
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    signed = publish(tmp_path, models, "a", key)
+    files = resolve_version(models, public_key=public)
+    assert files.signed and files.version == signed
+    publish(tmp_path, models, "b")
+    (models / "best.json.sig").unlink(missing_ok=True)
+    assert resolve_version(models, public_key=public).version == signed
+
+
+def test_a_bare_h5_is_described_by_itself(saved, tmp_path):
+    (tmp_path / "best.h5").write_bytes(saved("cnn").path.read_bytes())
+    files = resolve_version(tmp_path)
+    assert files.version == saved("cnn").sha256[:12]
+    assert files.card["architecture"] == "cnn"
+    with pytest.raises(ArtifactError):
+        resolve_version(tmp_path, public_key=bytes(32))
