@@ -27,6 +27,7 @@ from cspine.imaging.preprocess import Crop, preprocess
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine, EngineOutput
 from cspine.model.explain import heatmap
+from cspine.model.self_test import check_self_test
 from cspine.predict.budget import Budget, late_error
 from cspine.predict.prediction import Prediction
 
@@ -127,6 +128,7 @@ class Predictor:
         contents = read_h5(files.h5)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         engine = Engine.load(files, choose_precision(files.card, precision), streams)
+        check_self_test(engine, files.card)
         return cls(engine, policy, files.card, limits, observe)
 
     def predict(

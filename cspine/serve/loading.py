@@ -14,6 +14,7 @@ from cspine.core.errors import ConfigError
 from cspine.core.settings import ServeSettings
 from cspine.imaging.decode import Limits
 from cspine.model.artifact import resolve_version
+from cspine.model.card import CARD_NAME
 from cspine.predict.predictor import Predictor
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
@@ -36,7 +37,16 @@ def open_models(settings: ServeSettings, metrics: Metrics) -> ModelHolder:
             files, settings.precision, settings.streams, limits, metrics.observe
         )
 
-    return ModelHolder(load(None), load)
+    return ModelHolder.open(load, lambda: stamp_card(folder))
+
+
+def stamp_card(folder: Path) -> tuple[int, ...] | None:
+    """Return a value that changes when `best.json` is replaced; None while there is none."""
+    try:
+        state = (folder / CARD_NAME).stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def read_public_key(path: Path) -> bytes:

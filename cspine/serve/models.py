@@ -2,6 +2,7 @@
 
 A new model is loaded beside the old one, warmed and tested, and only then becomes `current`, in one
 assignment; requests that already hold the old one end with it. Whatever fails leaves the old one.
+Knows no files: `load` and `stamp` do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from cspine.predict.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
+WATCH_S = 1.0
+
 Load = Callable[[str | None], Predictor]
+Stamp = Callable[[], object]
 
 
 class ModelHolder:
@@ -23,16 +27,33 @@ class ModelHolder:
 
     Args:
         predictor: the first one, ready to answer.
-        load: loads the kept version of that name, or the newest for None; None where the service
-            was given a predictor that it cannot load again.
+        load: loads the kept version of that name, or the newest for None; without it the model
+            cannot be changed.
+        stamp: a value that changes when a new model is published; None where it cannot be told.
     """
 
-    def __init__(self, predictor: Predictor, load: Load | None = None) -> None:
+    def __init__(
+        self, predictor: Predictor, load: Load | None = None, stamp: Stamp = lambda: None
+    ) -> None:
         self.current = predictor
         self._load = load
+        self._stamp = stamp
+        self._seen: object = None
         self._swapping = threading.Lock()
         self.on_swap: Callable[[Predictor], None] = lambda _: None
         self.on_refusal: Callable[[], None] = lambda: None
+
+    @classmethod
+    def open(cls, load: Load, stamp: Stamp) -> ModelHolder:
+        """Load the newest model and hold it; what is published after this call is noticed.
+
+        Raises:
+            ArtifactError: there is none that can be loaded.
+        """
+        seen = stamp()  # before the load: a model published meanwhile is one more than was seen
+        holder = cls(load(None), load, stamp)
+        holder._seen = seen
+        return holder
 
     def reload(self, version: str | None = None) -> Predictor:
         """Serve another version from now on, and return its predictor.
@@ -53,3 +74,23 @@ class ModelHolder:
             self.on_swap(predictor)
         logger.info("model %s serves in place of %s", predictor.version, old.version)
         return predictor
+
+    def watch(self, is_ending: threading.Event) -> threading.Thread:
+        """Start a thread that reloads whenever the stamp changes, until `is_ending` is set."""
+        thread = threading.Thread(target=self._watch, args=(is_ending,), name="watch", daemon=True)
+        thread.start()
+        return thread
+
+    def _watch(self, is_ending: threading.Event) -> None:
+        while not is_ending.wait(WATCH_S):
+            stamp = self._stamp()
+            if stamp is None or stamp == self._seen:
+                continue  # nothing new, or the folder is away for a while: the old model serves on
+            self._seen = stamp
+            try:
+                self.reload()
+            except ArtifactError:
+                continue  # said and counted by `reload`; the next publication is tried again
+            except (OSError, RuntimeError, ValueError, MemoryError):
+                logger.exception("another model could not be loaded, the old one stays")
+                self.on_refusal()

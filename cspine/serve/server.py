@@ -8,6 +8,7 @@ point calls `Runner.stop` from its handler.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,7 @@ class Runner:
             metrics_app = make_wsgi_app(self._service.metrics.registry)
             self._servers += self._listen(metrics_app, settings.metrics_listen)
         self._stopping_since_s: float | None = None
+        self._ending = threading.Event()
 
     @property
     def port(self) -> int:
@@ -84,12 +86,15 @@ class Runner:
 
     def run(self) -> None:
         """Serve until `stop` has been called and what was accepted is done."""
+        watcher = self._service.models.watch(self._ending)
         while not self._is_done():
             wasyncore.loop(timeout=_WAKE_S, use_poll=True, map=self._map, count=1)
         for server in self._servers:
             server.close()
         self._dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._map)
+        self._ending.set()
+        watcher.join(timeout=1)
         logger.info("stopped")
 
     def stop(self) -> None:

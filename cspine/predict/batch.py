@@ -1,0 +1,172 @@
+"""Many files without a server: which ones, answered in parallel, written so that work can go on.
+
+A CSV that exists is gone on with: files that have a row are not asked again. Knows no HTTP and
+prints nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from cspine.core.errors import ConfigError, CspineError, ImageError
+from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
+
+SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
+COLUMNS = (
+    "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
+    "version", "series", "warnings", "error",
+)  # fmt: skip
+_WINDOW = 64  # files in work at once: results stay in order and memory stays bounded
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class StudyScore:
+    """One DICOM series: a pseudonym, its number of slices, and P(fracture) of the whole, 0–1."""
+
+    series: str
+    slices: int
+    probability: float
+    prediction: str
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Return the files that `paths` name or, as folders, hold, each once, sorted within a folder.
+
+    Raises:
+        ConfigError: a path is not there, or no file is found.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"A path must be a file or a folder. Received: {path}")
+        found |= dict.fromkeys(_walk(path) if path.is_dir() else [path])
+    if not found:
+        raise ConfigError("The paths must hold PNG, JPEG or DICOM files. Received: none")
+    return list(found)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        is_image = path.suffix.lower() in SUFFIXES and path.name.upper() != "DICOMDIR"
+        if is_image and path.is_file() and not path.name.startswith("."):
+            yield path
+
+
+def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
+    """Yield one row for each file, in order; a file that cannot be answered has `error` set."""
+
+    def answer(path: Path) -> Row:
+        try:
+            if path.stat().st_size > predictor.limits.max_bytes:
+                predictor.limits.check_bytes(path.stat().st_size)
+            return _describe(path, predictor.predict(path.read_bytes()))
+        except OSError as error:
+            return _failure(path, ImageError(f"The file must be readable. Received: {error}"))
+        except CspineError as error:
+            return _failure(path, error)
+
+    queue = iter(paths)
+    with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as pool:
+        waiting = [pool.submit(answer, path) for path in islice(queue, _WINDOW)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += [pool.submit(answer, path) for path in islice(queue, 1)]
+
+
+def _describe(path: Path, prediction: Prediction) -> Row:
+    series = prediction.series_uid
+    pseudonym = "" if series is None else hashlib.sha256(series.encode()).hexdigest()[:12]
+    return {
+        "path": str(path),
+        "prediction": prediction.prediction,
+        "probability": "" if prediction.probability is None else f"{prediction.probability:.6f}",
+        "threshold": f"{prediction.threshold:.6f}",
+        "in_distribution": str(prediction.in_distribution).lower(),
+        "region": "" if prediction.region is None else " ".join(map(str, prediction.region)),
+        "architecture": prediction.architecture,
+        "version": prediction.version,
+        "series": pseudonym,
+        "warnings": " ".join(prediction.warnings),
+        "error": "",
+    }
+
+
+def _failure(path: Path, error: CspineError) -> Row:
+    return {**dict.fromkeys(COLUMNS, ""), "path": str(path), "error": str(error)}
+
+
+def score_studies(predictor: Predictor, rows: Iterable[Row]) -> list[StudyScore]:
+    """Return one score for each DICOM series with several slices, where the model can give it."""
+    rule = predictor.policy.series
+    if rule is None:
+        return []
+    slices: dict[str, list[float]] = {}
+    for row in rows:
+        if row["series"] and row["probability"] and row["in_distribution"] == "true":
+            slices.setdefault(row["series"], []).append(float(row["probability"]))
+    scores = []
+    for series, probabilities in slices.items():
+        probability = rule.apply(np.array(probabilities))
+        if len(probabilities) > 1 and probability is not None:
+            word = "fracture" if probability >= rule.threshold else "normal"
+            scores.append(StudyScore(series, len(probabilities), probability, word))
+    return scores
+
+
+class ResumableCsv:
+    """A CSV of rows that survives an interruption: each row is on the disk before the next.
+
+    Args:
+        path: the file; one that exists is gone on with.
+        version: the model's, which every row in it must share.
+
+    Raises:
+        ConfigError: the file is another table, or of another model.
+    """
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path = path
+        self.rows = self._read(version) if path.exists() else []
+        self._rewrite()
+
+    def _read(self, version: str) -> list[Row]:
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # a row that an interruption cut is asked again
+        reader = csv.DictReader(io.StringIO(whole))
+        rows = list(reader)
+        if rows and tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
+        others = {row["version"] for row in rows} - {version, ""}
+        if others:
+            raise ConfigError(
+                f"`--csv` must hold answers of model {version}. Received: {', '.join(others)}"
+            )
+        return [row for row in rows if not row["error"]]  # what failed is tried again
+
+    def _rewrite(self) -> None:
+        """Write the kept rows beside the file, and put them in its place."""
+        part = self._path.with_name(f".{self._path.name}.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        part.replace(self._path)
+
+    def add(self, row: Row) -> None:
+        """Append one row."""
+        self.rows.append(row)
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)

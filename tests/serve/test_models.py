@@ -1,0 +1,90 @@
+"""Another model takes the old one's place at once or not at all, and the folder is watched."""
+
+import shutil
+import threading
+
+import pytest
+from service_fakes import FakePredictor, wait_for
+from tiny_model import build_tiny_model
+
+from cspine.core.errors import ArtifactError, ConfigError
+from cspine.core.settings import ServeSettings
+from cspine.serve import models as models_module
+from cspine.serve.loading import open_models, read_public_key
+from cspine.serve.models import ModelHolder
+from cspine.serve.telemetry import Metrics
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(models_module, "WATCH_S", 0.01)
+
+
+def test_a_refused_model_leaves_the_old_one(caplog):
+    def refuse(version):
+        raise ArtifactError("damaged")
+
+    refused = []
+    holder = ModelHolder(FakePredictor("a" * 12), refuse)
+    holder.on_refusal = lambda: refused.append(1)
+    with pytest.raises(ArtifactError, match="damaged"):
+        holder.reload()
+    assert holder.current.version == "a" * 12
+    assert refused == [1]
+    assert "the old one stays: damaged" in caplog.text
+
+
+def test_a_model_that_was_handed_in_cannot_be_changed():
+    with pytest.raises(ArtifactError, match="from a folder"):
+        ModelHolder(FakePredictor()).reload()
+
+
+@pytest.mark.parametrize("failure", [ArtifactError("bad"), RuntimeError("odd"), OSError("disk")])
+def test_the_watch_reloads_survives_failures_and_ends(quick, failure):
+    stamp, outcomes = [1], [failure, FakePredictor("b" * 12)]
+
+    def load(version):
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    holder = ModelHolder.open(lambda _: FakePredictor("a" * 12), lambda: stamp[0])
+    holder._load = load
+    ending = threading.Event()
+    thread = holder.watch(ending)
+    stamp[0] = None  # the folder is away for a while
+    stamp[0] = 2
+    wait_for(lambda: len(outcomes) == 1)
+    assert holder.current.version == "a" * 12
+    stamp[0] = 3
+    wait_for(lambda: holder.current.version == "b" * 12)
+    ending.set()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
+    quick, tiny_models, tmp_path, neck_png
+):
+    folder = shutil.copytree(tiny_models, tmp_path / "models")
+    settings, metrics = ServeSettings(model_dir=str(folder), precision="f32"), Metrics()
+    holder = open_models(settings, metrics)
+    holder.on_swap, first = metrics.count_swap, holder.current
+    ending = threading.Event()
+    thread = holder.watch(ending)
+    build_tiny_model(folder, seed=1)
+    wait_for(lambda: holder.current is not first, 60)
+    assert holder.current.version != first.version
+    assert first.predict(neck_png).version == first.version
+    assert holder.reload(first.version).version == first.version
+    assert 'cspine_reloads_total{result="swapped"} 2.0' in metrics.render().decode()
+    ending.set()
+    thread.join(timeout=5)
+
+
+def test_a_key_file_that_holds_no_key_is_named(tmp_path):
+    path = tmp_path / "key.pem"
+    path.write_text("no key")
+    with pytest.raises(ConfigError, match=r"Ed25519 public key\. Received: .*key\.pem"):
+        read_public_key(path)
