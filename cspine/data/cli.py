@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 from cspine.core.errors import ConfigError
-from cspine.data.audit import audit_dataset, audit_names
-from cspine.data.audit_page import render_page
-from cspine.data.index import scan_dataset
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +32,10 @@ def run_audit(args: argparse.Namespace) -> int:
         ConfigError: neither or both of a source and --names, or a file that cannot be read.
         DataError: the source is no data set.
     """
+    from cspine.data.audit import audit_dataset, audit_names  # brings scikit-learn, which the
+    from cspine.data.audit_page import render_page  # serving environment does not have
+    from cspine.data.index import scan_dataset
+
     if (args.source is None) == (args.names is None):
         raise ConfigError("`audit` needs a folder, ZIP or CSV, or else --names FILE")
     if args.names is not None:

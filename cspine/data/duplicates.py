@@ -10,10 +10,13 @@ Knows nothing of names, labels or splits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cspine.core.progress import progress
 from cspine.data.descriptors import HARMONICS, RINGS, Signature
@@ -27,6 +30,9 @@ CANDIDATES = 5
 _MAX_RING_SHIFT = 4  # scales up to 1.5, either way
 _BLANK = 2.0  # grey levels: a picture with less detail is compared with none
 _CHUNK = 512
+WORKERS = 2
+_BLOCK = 42  # pictures a piece of work: copies of one slice are often neighbours by name
+_FEW = 400  # pairs that are compared sooner than two processes start
 _SHARPER = 1.25
 
 
@@ -99,32 +105,45 @@ class Search:
 
     def _compare_all(self, indices: list[int], what: str) -> None:
         candidates = find_candidates([self.signatures[i] for i in indices])
-        rows = zip(indices, candidates, strict=True)
-        for first, row in progress(rows, what, len(indices)):
-            reference = None
-            for second in (indices[column] for column in row):
-                if not self._is_open(first, second):
-                    continue
-                reference = reference or Reference(self.signatures[first])
-                self._judge(reference, first, second)
+        rows = [
+            (first, [indices[column] for column in row])
+            for first, row in zip(indices, candidates, strict=True)
+        ]
+        for verdict in progress(self._judge_all(rows), what):
+            self.verdicts.append(verdict)
+            self._tested.add(_pair(verdict.first, verdict.second))
+            if verdict.is_same:
+                self.sets.join(verdict.first, verdict.second)
+
+    def _judge_all(self, rows: list[tuple[int, list[int]]]) -> Iterator[Verdict]:
+        """Yield the verdict of every open pair: in this process if few, else in two others."""
+        open_rows = [(first, [b for b in row if self._is_open(first, b)]) for first, row in rows]
+        blocks = [
+            self._pack(open_rows[start : start + _BLOCK])
+            for start in range(0, len(open_rows), _BLOCK)
+        ]
+        if sum(len(row) for _, row in open_rows) < _FEW:
+            for block in blocks:
+                yield from judge_alone(*block)
+            return
+        context = multiprocessing.get_context("spawn")  # a fork of a threaded process may hang
+        with ProcessPoolExecutor(WORKERS, context) as pool:
+            for verdicts in pool.map(judge_alone, *zip(*blocks, strict=True)):
+                yield from verdicts
+
+    def _pack(self, rows: list[tuple[int, list[int]]]) -> _Block:
+        """Return a block of work with the signatures, sizes and sets that it needs."""
+        used = {index for first, row in rows for index in (first, *row)}
+        return (
+            rows,
+            {index: self.signatures[index] for index in used},
+            {index: self.sizes[index] for index in used},
+        )
 
     def _is_open(self, first: int, second: int) -> bool:
-        pair = (min(first, second), max(first, second))
-        if pair in self._tested or self.sets.is_joined(first, second):
+        if _pair(first, second) in self._tested or self.sets.is_joined(first, second):
             return False
         return self.may_join(first, second)
-
-    def _judge(self, reference: Reference, first: int, second: int) -> None:
-        self._tested.add((min(first, second), max(first, second)))
-        match = register(reference, self.signatures[second])
-        verdict = Verdict(first, second, *match.scores, self._is_alike(first, second))
-        self.verdicts.append(verdict)
-        if verdict.is_same:
-            self.sets.join(first, second)
-
-    def _is_alike(self, first: int, second: int) -> bool:
-        ratio = self.signatures[first].sharpness / (self.signatures[second].sharpness + 1e-6)
-        return self.sizes[first] == self.sizes[second] and 1 / _SHARPER < ratio < _SHARPER
 
     def _join_processed(self) -> None:
         """Join what was processed and stands out, best first."""
@@ -160,6 +179,49 @@ class Search:
             and not self.sets.is_joined(_partner(verdict, index), other)
         ]
         return score - max(third, default=0.0) >= GAP
+
+
+_Block = tuple[list[tuple[int, list[int]]], dict[int, Signature], dict[int, int]]
+
+
+def judge_alone(
+    rows: list[tuple[int, list[int]]], signatures: dict[int, Signature], sizes: dict[int, int]
+) -> list[Verdict]:
+    """Return what `judge_block` does, on one thread: small products gain nothing from two."""
+    with threadpool_limits(1):
+        return judge_block(rows, signatures, sizes)
+
+
+def judge_block(
+    rows: list[tuple[int, list[int]]], signatures: dict[int, Signature], sizes: dict[int, int]
+) -> list[Verdict]:
+    """Return the verdicts of each picture against its candidates, leaving out what is joined.
+
+    Args:
+        rows: (index, its candidates' indices). signatures, sizes: by index, of all in `rows`.
+    """
+    names = {index: place for place, index in enumerate(signatures)}
+    joined = Sets(len(names))
+    tested: set[tuple[int, int]] = set()
+    verdicts = []
+    for first, row in rows:
+        reference = None
+        for second in row:
+            if _pair(first, second) in tested or joined.is_joined(names[first], names[second]):
+                continue
+            tested.add(_pair(first, second))
+            reference = reference or Reference(signatures[first])
+            scores = register(reference, signatures[second]).scores
+            ratio = signatures[first].sharpness / (signatures[second].sharpness + 1e-6)
+            is_alike = sizes[first] == sizes[second] and 1 / _SHARPER < ratio < _SHARPER
+            verdicts.append(Verdict(first, second, *scores, is_alike))
+            if verdicts[-1].is_same:
+                joined.join(names[first], names[second])
+    return verdicts
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)
 
 
 def _partner(verdict: Verdict, index: int) -> int:

@@ -82,13 +82,25 @@ def _bootstrap(
 ) -> tuple[float, float]:
     """Return the 2.5 and 97.5 % quantiles of the AUROC over resampled groups."""
     rng = np.random.default_rng(seed)
-    rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    group_of = np.unique(groups, return_inverse=True)[1]
+    rank = np.unique(scores, return_inverse=True)[1]
+    count = int(group_of.max()) + 1
     found = []
     for _ in range(_RESAMPLES):
-        drawn = np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
-        if len(np.unique(labels[drawn])) == 2:
-            found.append(roc_auc_score(labels[drawn], scores[drawn]))
+        weights = np.bincount(rng.integers(0, count, count), minlength=count)[group_of]
+        auroc = _weigh_auroc(labels, rank, weights)
+        if np.isfinite(auroc):
+            found.append(auroc)
     if not found:
         return 0.0, 1.0
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _weigh_auroc(labels: np.ndarray, rank: np.ndarray, weights: np.ndarray) -> float:
+    """Return the AUROC of weighted rows from the scores' dense ranks, NaN with one class alone."""
+    positive = np.bincount(rank, weights * (labels == 1))
+    negative = np.bincount(rank, weights * (labels == 0))
+    below = np.cumsum(negative) - negative / 2  # ties count half
+    pairs = positive.sum() * negative.sum()
+    return float((positive * below).sum() / pairs) if pairs else float("nan")

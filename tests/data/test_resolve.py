@@ -1,0 +1,56 @@
+"""What --data means: nothing, `phantom`, `kaggle` or a path, and one line that says why."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from cspine.core.errors import DataError
+from cspine.data.resolve import KAGGLE_SET, resolve_data
+from cspine.phantom.dataset import PhantomConfig
+
+SMALL = PhantomConfig(patients=2, slices_per_patient=2, seed=7)
+
+
+def test_phantom_is_written_once(tmp_path: Path):
+    dataset, line = resolve_data("phantom", tmp_path, SMALL)
+    assert dataset.layout == "phantom" and "as asked" in line and "4 files" in line
+    assert {record.label for record in dataset.records} == {0, 1}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again, _ = resolve_data("phantom", tmp_path, SMALL)
+    assert again.fingerprint == dataset.fingerprint
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_nothing_named_takes_the_data_folder_or_the_phantom(tmp_path, make_tree, published):
+    folder = make_tree(published, tmp_path / "data")
+    dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
+    assert dataset.layout == "kaggle" and "a known layout lies there" in line
+    (tmp_path / "empty").mkdir()
+    empty = tmp_path / "empty"
+    dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=empty)
+    assert dataset.layout == "phantom" and "no --data was given" in line
+
+
+def test_kaggle_is_found_by_kagglehub(monkeypatch, make_tree, published):
+    asked = []
+    root = make_tree(published)
+    hub = types.SimpleNamespace(dataset_download=lambda name: asked.append(name) or str(root))
+    monkeypatch.setitem(sys.modules, "kagglehub", hub)
+    dataset, line = resolve_data("kaggle")
+    assert asked == [KAGGLE_SET] and dataset.root == root and "downloaded" in line
+
+
+def test_any_failure_of_kagglehub_says_what_to_do(monkeypatch):
+    def fail(name: str) -> str:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=fail))
+    with pytest.raises(DataError, match=r"no route to host\. .* --data archive\.zip"):
+        resolve_data("kaggle")
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(DataError, match="needs the package kagglehub"):
+        resolve_data("kaggle")
