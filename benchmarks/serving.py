@@ -4,7 +4,8 @@
 JSON. The plain service is what a careful user would write: Flask, Waitress, Keras on TensorFlow,
 `model.predict`, warmed. Both get the same 512² PNGs from the same clients, on one machine, so the
 clients' CPU is part of what is measured. Weights are random: speed does not depend on them. Ours
-runs with its answer cache off and int8 forced, unless `--precision` says otherwise.
+runs with its answer cache off and int8 forced, unless `--precision` says otherwise. No two requests
+carry the same bytes (a number follows the picture's end), so nothing in flight is ever shared.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import http.client
+import itertools
 import json
 import os
 import platform
@@ -124,8 +126,13 @@ def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, fl
 
 
 def run_clients(job: dict[str, Any]) -> dict[str, Any]:
-    """Post in a closed loop from `clients` threads for `seconds`; only 200s count as done."""
+    """Post in a closed loop from `clients` threads for `seconds`; only 200s count as done.
+
+    A body in which `NUMBER` stands has it replaced, any other has it appended, by a number of its
+    own for each request.
+    """
     bodies = [base64.b64decode(body) for body in job["bodies"]]
+    numbers = itertools.count(int(time.time() * 1000) * 1000)
     headers = {"Content-Type": job["content_type"]}
     latencies: list[float] = []
     failures: dict[int, int] = {}
@@ -135,7 +142,9 @@ def run_clients(job: dict[str, Any]) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", job["port"], timeout=120)
         while (start := time.perf_counter()) < end:
             number += 1
-            connection.request("POST", "/predict", bodies[number % len(bodies)], headers)
+            body, unique = bodies[number % len(bodies)], b"%d" % next(numbers)
+            body = body.replace(b"NUMBER", unique) if b"NUMBER" in body else body + unique
+            connection.request("POST", "/predict", body, headers)
             response = connection.getresponse()
             response.read()
             if response.status == 200:
@@ -228,12 +237,13 @@ class Service:
 
 
 def make_pictures(count: int = 16) -> list[bytes]:
-    """Return PNGs of synthetic slices, 512²."""
+    """Return PNGs of synthetic slices, 512², in each of which the finder sees a vertebra."""
+    from cspine.imaging.localise import find_vertebra
     from cspine.imaging.preprocess import encode_png
     from cspine.phantom.dataset import PhantomConfig, render_patient
 
-    slices = [one for seed in (1, 2, 3, 4) for one in render_patient(seed, PhantomConfig())]
-    return [encode_png(one.grey) for one in slices[:count]]
+    slices = [one.grey for seed in (1, 2, 3, 4) for one in render_patient(seed, PhantomConfig())]
+    return [encode_png(grey) for grey in slices if find_vertebra(grey) is not None][:count]
 
 
 def serve_pictures(pictures: list[bytes], port: int) -> ThreadingHTTPServer:
@@ -241,7 +251,8 @@ def serve_pictures(pictures: list[bytes], port: int) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = pictures[int(self.path[1:].partition(".")[0]) % len(pictures)]
+            name, _, number = self.path[1:].partition(".png?")
+            body = pictures[int(name)] + number.encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -290,7 +301,7 @@ def measure_ours(folder: Path, options: argparse.Namespace, pictures: list[bytes
         "CSPINE_FETCH_ALLOW": f"127.0.0.1:{picture_port}", "CSPINE_LOG_LEVEL": "warning",
     })  # fmt: skip
     links = [
-        json.dumps({"url": f"http://127.0.0.1:{picture_port}/{n}.png"}).encode()
+        json.dumps({"url": f"http://127.0.0.1:{picture_port}/{n}.png?NUMBER"}).encode()
         for n in range(len(pictures))
     ]
     result: dict[str, Any] = {"ready_s": service.ready_s, "upload": {}, "url": {}}

@@ -11,9 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
 
+NO_NECK = "The image is no axial CT slice of the neck: {}."
 NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
 STRANGE = "The image does not look like the images that the model learned from."
 ABSTAINED = "The probability is too close to call at the model's confidence level."
@@ -40,22 +42,6 @@ ABSTAINED = "The probability is too close to call at the model's confidence leve
 
 def _ignore(stage: str, seconds: float) -> None:
     """The observer of those who measure nothing."""
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """One image on its way to the engine; `reason` says in words why it is no neck CT, if so."""
-
-    image: DecodedImage
-    crop: Crop | None
-    reason: str | None
-
-
-def _refusal(prepared: _Prepared) -> str | None:
-    """Return in a sentence why the picture is no CT of the neck, None where nothing says so."""
-    if prepared.reason is None:
-        return None
-    return f"The image is no axial CT slice of the neck: {prepared.reason}."
 
 
 def choose_precision(card: Mapping[str, Any], asked: str) -> str:
@@ -163,63 +149,54 @@ class Predictor:
         self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
     ) -> Prediction:
         with self._decoder_slot(budget):
-            prepared = self._timed("decode", lambda: self._prepare(decode()))
-        if prepared.crop is None:
-            return self._without_crop(prepared, explain)
+            image, crop = self._timed("decode", lambda: self._prepare(decode()))
         left_s = budget.remaining_s()
-        future = self.engine.submit(prepared.crop.image)
-        try:
-            output = self._timed("inference", lambda: future.result(left_s))
-        except FutureTimeoutError:
-            future.cancel()
-            raise late_error() from None
-        return self._with_crop(prepared, prepared.crop, output, explain)
+        future = None if crop is None else self.engine.submit(crop.image)
+        reason = check_image(image.grey, image.is_colour)  # while the engine works
+        refusal = None if reason is None else NO_NECK.format(reason)
+        answer = self._begin(image, explain, refusal)
+        if crop is None or future is None:
+            return answer
+        output = self._timed("inference", lambda: _wait(future, left_s))
+        return self._judge(answer, image, crop, output, explain)
 
-    def _prepare(self, image: DecodedImage) -> _Prepared:
-        crop = preprocess(image.grey, self._view, self._image_size)
-        return _Prepared(image, crop, check_image(image.grey, image.is_colour))
+    def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
+        return image, preprocess(image.grey, self._view, self._image_size)
 
-    def _without_crop(self, prepared: _Prepared, explain: bool) -> Prediction:
-        warnings = (*self._notes, *prepared.image.warnings, _refusal(prepared) or NO_VERTEBRA)
-        return self._build(prepared, "uncertain", None, False, None, warnings, None, explain)
+    def _begin(self, image: DecodedImage, explain: bool, refusal: str | None) -> Prediction:
+        """Return what is said of an image in which there is nothing to judge."""
+        return Prediction(
+            "uncertain", None, self.policy.threshold.value, False, None, self.architecture,
+            self.version, (*self._notes, *image.warnings, refusal or NO_VERTEBRA), None,
+            image.kind, image.series_uid, image.grey if explain else None,
+        )  # fmt: skip
 
-    def _with_crop(
-        self, prepared: _Prepared, crop: Crop, output: EngineOutput, explain: bool
-    ) -> Prediction:
-        decision = self.policy.decide(
-            np.atleast_1d(output.logit),
-            np.atleast_2d(output.embedding),
-            np.array([prepared.reason is None]),
-        )
-        known, word = bool(decision.in_distribution[0]), decision.prediction[0]
-        reasons = (_refusal(prepared) or STRANGE,) if not known else ()
-        if known and word == "uncertain":
-            reasons = (ABSTAINED,)
-        shape = prepared.image.grey.shape
-        region = crop.region.clip_to(*shape)
-        heat = heatmap(output, crop.region, shape) if explain else None
-        warnings = (*self._notes, *prepared.image.warnings, *reasons)
-        box = (region.x0, region.y0, region.x1, region.y1)
-        probability = float(decision.probability[0])
-        return self._build(prepared, word, probability, known, box, warnings, heat, explain)
-
-    def _build(
+    def _judge(
         self,
-        prepared: _Prepared,
-        word: str,
-        probability: float | None,
-        known: bool,
-        box: tuple[int, int, int, int] | None,
-        warnings: tuple[str, ...],
-        heat: npt.NDArray[np.uint8] | None,
+        answer: Prediction,
+        image: DecodedImage,
+        crop: Crop,
+        output: EngineOutput,
         explain: bool,
     ) -> Prediction:
-        image = prepared.image
-        return Prediction(
-            word, probability, self.policy.threshold.value, known, box, self.architecture,
-            self.version, warnings, heat, image.kind, image.series_uid,
-            image.grey if explain else None,
-        )  # fmt: skip
+        """Return `answer` with what the network says added, and its warnings made right."""
+        refused = answer.warnings[-1] != NO_VERTEBRA
+        decision = self.policy.decide(output.logit, output.embedding, np.array([not refused]))
+        known, word = bool(decision.in_distribution[0]), decision.prediction[0]
+        reasons: tuple[str, ...] = (ABSTAINED,) if known and word == "uncertain" else ()
+        if not known:
+            reasons = (answer.warnings[-1] if refused else STRANGE,)
+        height, width = image.grey.shape
+        region = crop.region.clip_to(height, width)
+        return replace(
+            answer,
+            prediction=word,
+            probability=float(decision.probability[0]),
+            in_distribution=known,
+            region=(region.x0, region.y0, region.x1, region.y1),
+            warnings=(*answer.warnings[:-1], *reasons),
+            heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
+        )
 
     @contextmanager
     def _decoder_slot(self, budget: Budget) -> Iterator[None]:
@@ -240,3 +217,12 @@ class Predictor:
             return work()
         finally:
             self._observe(stage, time.perf_counter() - start)
+
+
+def _wait(future: Future[EngineOutput], seconds: float | None) -> EngineOutput:
+    """Return the engine's output, or give up on it when the budget ends."""
+    try:
+        return future.result(seconds)
+    except FutureTimeoutError:
+        future.cancel()  # an image that is still queued is then never computed
+        raise late_error() from None
