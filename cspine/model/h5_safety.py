@@ -123,8 +123,8 @@ def _check_attribute(attribute: h5a.AttrID, owner: str) -> None:
 
 def _attribute_bytes(attribute: h5a.AttrID) -> int:
     """What its fixed part takes; HDF5's own call for it fails on empty attributes."""
-    size: int = attribute.get_type().get_size()
-    return math.prod(attribute.shape) * size
+    size = int(attribute.get_type().get_size())
+    return int(math.prod(attribute.shape)) * size
 
 
 def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
