@@ -17,6 +17,7 @@ from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.data.layouts import find_table, index_tree
 from cspine.data.records import Dataset, SliceRecord
+from cspine.data.rsna import find_rsna, index_rsna
 from cspine.data.storage import FolderStorage, Storage, open_storage
 from cspine.data.table import index_table
 from cspine.imaging.decode import decode_image
@@ -113,6 +114,10 @@ def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mappin
     if table is not None:
         is_phantom = table.replace("slices.csv", "phantom.json") in storage
         return storage, "phantom" if is_phantom else "csv", index_table(storage, table), {}
+    prefix = find_rsna(storage)
+    if prefix is not None:
+        records, studies = index_rsna(storage, prefix)
+        return storage, "rsna", records, studies
     layout, records = index_tree(storage)
     return storage, layout, records, {}
 

@@ -13,6 +13,7 @@ from cspine.core.errors import DataError
 from cspine.data.index import index_dataset
 from cspine.data.layouts import find_table, index_tree
 from cspine.data.records import Dataset
+from cspine.data.rsna import find_rsna
 from cspine.data.storage import open_storage
 from cspine.phantom.dataset import PhantomConfig, write_grouped
 
@@ -99,7 +100,8 @@ def _is_known(folder: Path) -> bool:
         return False
     try:
         storage = open_storage(folder)
-        return find_table(storage) is not None or bool(index_tree(storage))
+        is_table = find_table(storage) is not None or find_rsna(storage) is not None
+        return is_table or bool(index_tree(storage))
     except DataError:
         return False
 

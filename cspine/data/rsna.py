@@ -1,0 +1,217 @@
+"""The layout of the RSNA 2022 Cervical Spine Fracture Detection data, and which slices to take.
+
+`train.csv` labels studies, `train_bounding_boxes.csv` boxes fractures on some slices, and
+`train_images/<folder>/<n>.dcm` holds the slices; the StudyInstanceUID inside the files is right
+where the folder's name is not. From these, slices get labels by rules that are stated here:
+
+- Fracture: inside a boxed range, a run of boxed slice numbers with gaps of at most MAX_GAP. A slice
+  in a gap takes the boxes of the nearest boxed slice.
+- Normal: of a study without a fracture, or at least FAR slices from every box.
+- All others are left out. A fractured study without boxes gives its study label alone.
+
+Slices are then drawn by study and by tenth of the study's length, as many of each class in each
+tenth, so that a slice's height gives nothing away. Knows nothing of pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import PurePosixPath
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from cspine.core.errors import DataError
+from cspine.core.labels import FRACTURE, NORMAL
+from cspine.data.records import SliceRecord
+from cspine.data.storage import MAX_TABLE_BYTES, Storage
+from cspine.imaging.localise import Box
+
+STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/"
+MAX_GAP = 3
+FAR = 10
+DECILES = 10
+PER_STUDY_AND_DECILE = 4
+_SEED = 0
+
+
+@dataclass
+class _Study:
+    """One study: slice number → path, and slice number → boxes."""
+
+    paths: dict[int, str] = field(default_factory=dict)
+    boxes: dict[int, list[Box]] = field(default_factory=dict)
+
+
+def find_rsna(storage: Storage) -> str | None:
+    """Return the folder (ending in `/`, or empty) that holds RSNA 2022's layout, or None."""
+    for name in storage.names:
+        if name == STUDIES or name.endswith("/" + STUDIES):
+            prefix = name.removesuffix(STUDIES)
+            if any(other.startswith(prefix + IMAGES) for other in storage.names):
+                return prefix
+    return None
+
+
+def index_rsna(storage: Storage, prefix: str) -> tuple[list[SliceRecord], dict[str, int]]:
+    """Return the drawn slices, and every study's own label by its StudyInstanceUID.
+
+    Raises:
+        DataError: a table lacks a column or holds what is no number, or no slice can be drawn
+            because the classes share no tenth of the neck.
+    """
+    labels = _read_labels(storage, prefix + STUDIES)
+    studies = _find_studies(storage, prefix + IMAGES)
+    _read_boxes(storage, prefix + BOXES, studies)
+    pool: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
+    rng = np.random.default_rng(_SEED)
+    for uid in sorted(studies):
+        if uid in labels:
+            for key, records in _draw_study(uid, studies[uid], labels[uid], rng).items():
+                pool[key] += records
+    drawn = _match_deciles(pool, rng)
+    if not drawn:
+        raise DataError(
+            "`data` must hold fractured and normal slices of one tenth of the neck. Received: "
+            f"{len(studies)} studies, {sum(labels.values())} of the listed ones fractured, and none"
+        )
+    return sorted(drawn, key=lambda record: record.path), labels
+
+
+def _read_rows(storage: Storage, name: str, columns: set[str]) -> list[dict[str, str]]:
+    if name not in storage:
+        raise DataError(f"`{name}` must lie beside `{IMAGES}`. Received: no such file")
+    text = storage.read(name, MAX_TABLE_BYTES).decode("utf-8-sig", errors="replace")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if not columns <= set(reader.fieldnames or []):
+        wanted, found = ", ".join(sorted(columns)), ", ".join(reader.fieldnames or [])
+        raise DataError(f"`{name}` must have the columns {wanted}. Received: {found}")
+    return list(reader)
+
+
+def _read_labels(storage: Storage, name: str) -> dict[str, int]:
+    labels = {}
+    for row in _read_rows(storage, name, {"StudyInstanceUID", "patient_overall"}):
+        if row["patient_overall"] not in ("0", "1"):
+            raise DataError(
+                f"`patient_overall` in `{name}` must be 0 or 1. Received: {row['patient_overall']}"
+            )
+        is_fractured = row["patient_overall"] == "1"
+        labels[row["StudyInstanceUID"]] = FRACTURE if is_fractured else NORMAL
+    return labels
+
+
+def _find_studies(storage: Storage, images: str) -> dict[str, _Study]:
+    """Return the studies by the UID inside their files; folders of one UID are one study."""
+    folders: dict[str, dict[int, str]] = defaultdict(dict)
+    for name in storage.names:
+        path = PurePosixPath(name)
+        if name.startswith(images) and path.suffix.lower() == ".dcm" and path.stem.isdigit():
+            folders[str(path.parent)][int(path.stem)] = name
+    studies: dict[str, _Study] = defaultdict(_Study)
+    for folder, paths in sorted(folders.items()):
+        uid = _read_uid(storage, list(paths.values())) or PurePosixPath(folder).name
+        studies[uid].paths.update(paths)
+    return dict(studies)
+
+
+def _read_uid(storage: Storage, paths: list[str]) -> str | None:
+    """Return the StudyInstanceUID (0020,000D) of the first readable file, None if none has it."""
+    for path in paths:
+        try:
+            header = pydicom.dcmread(
+                io.BytesIO(storage.read(path)),
+                stop_before_pixels=True,
+                specific_tags=["StudyInstanceUID"],
+            )
+            return str(header.StudyInstanceUID)
+        except (InvalidDicomError, DataError, AttributeError, ValueError, EOFError):
+            continue  # the next file may tell; a damaged one is reported if it is drawn
+    return None
+
+
+def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> None:
+    columns = {"StudyInstanceUID", "x", "y", "width", "height", "slice_number"}
+    for row in _read_rows(storage, name, columns):
+        study = studies.get(row["StudyInstanceUID"])
+        try:
+            x, y, w, h = (float(row[column]) for column in ("x", "y", "width", "height"))
+            number = int(float(row["slice_number"]))
+        except ValueError as error:
+            raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
+        if study is not None:
+            box = Box(math.floor(x), math.floor(y), math.ceil(x + w), math.ceil(y + h))
+            study.boxes.setdefault(number, []).append(box)
+
+
+def _draw_study(
+    uid: str, study: _Study, label: int, rng: np.random.Generator
+) -> dict[tuple[int, int], list[SliceRecord]]:
+    """Return (label, decile) → at most PER_STUDY_AND_DECILE records of one study."""
+    if label == FRACTURE and not study.boxes:
+        return {}
+    first, last = min(study.paths), max(study.paths)
+    ranges = _find_ranges(sorted(study.boxes))
+    found: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
+    for number, path in sorted(study.paths.items()):
+        slice_label = label if label == NORMAL else _label_slice(number, ranges)
+        if slice_label is None:
+            continue
+        position = (number - first) / max(last - first, 1)
+        boxes = _nearest_boxes(study, number) if slice_label == FRACTURE else ()
+        record = SliceRecord(
+            path, slice_label, None, uid, uid, f"{uid} ({number})", boxes=boxes, position=position
+        )
+        found[slice_label, min(int(position * DECILES), DECILES - 1)].append(record)
+    return {key: _draw(records, PER_STUDY_AND_DECILE, rng) for key, records in found.items()}
+
+
+def _find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return the runs of boxed slice numbers as (first, last), gaps up to MAX_GAP closed."""
+    if not numbers:
+        return []
+    cuts = [pair for pair in pairwise(numbers) if pair[1] - pair[0] - 1 > MAX_GAP]
+    starts = [numbers[0], *(after for _, after in cuts)]
+    ends = [*(before for before, _ in cuts), numbers[-1]]
+    return list(zip(starts, ends, strict=True))
+
+
+def _label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
+    """Return the label of a slice of a fractured study, None where it is too near to say."""
+    distance = min(max(first - number, number - last, 0) for first, last in ranges)
+    if distance == 0:
+        return FRACTURE
+    return NORMAL if distance >= FAR else None
+
+
+def _nearest_boxes(study: _Study, number: int) -> tuple[Box, ...]:
+    nearest = min(study.boxes, key=lambda boxed: (abs(boxed - number), boxed))
+    return tuple(study.boxes[nearest])
+
+
+def _draw(records: list[SliceRecord], count: int, rng: np.random.Generator) -> list[SliceRecord]:
+    """Return `count` of the records, or all if fewer, in their order."""
+    if len(records) <= count:
+        return records
+    chosen = rng.choice(len(records), count, replace=False)
+    return [records[i] for i in sorted(chosen)]
+
+
+def _match_deciles(
+    pool: Mapping[tuple[int, int], list[SliceRecord]], rng: np.random.Generator
+) -> list[SliceRecord]:
+    """Return as many fractured as normal slices in every decile, as many as there are of both."""
+    drawn = []
+    for decile in range(DECILES):
+        sides = [pool.get((label, decile), []) for label in (NORMAL, FRACTURE)]
+        count = min(map(len, sides))
+        for records in sides:
+            drawn += _draw(records, count, rng)
+    return drawn

@@ -1,0 +1,108 @@
+"""RSNA 2022's layout: labels by boxes, height matched between the classes, and its oddities."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cspine.core.errors import DataError
+from cspine.core.labels import FRACTURE, NORMAL
+from cspine.data import rsna
+from cspine.data.audit import audit_dataset
+from cspine.data.index import index_dataset
+from cspine.data.pipeline import load_samples
+from cspine.data.split import split_dataset
+from cspine.imaging.localise import Box
+from cspine.phantom.dataset import PhantomConfig
+from cspine.phantom.dicom_sets import write_rsna
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    config = PhantomConfig(patients=12, slices_per_patient=8, seed=3)
+    return write_rsna(tmp_path_factory.mktemp("rsna") / "set", config)
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    return index_dataset(folder)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_layout_studies_and_labels(folder, dataset):
+    rows = read_csv(folder / "train.csv")
+    assert dataset.layout == "rsna"
+    assert dataset.studies == {r["StudyInstanceUID"]: int(r["patient_overall"]) for r in rows}
+    boxed = {(r["StudyInstanceUID"], r["slice_number"])
+             for r in read_csv(folder / "train_bounding_boxes.csv")}  # fmt: skip
+    assert {record.label for record in dataset.records} == {NORMAL, FRACTURE}
+    for record in dataset.records:
+        key = (record.patient_id, Path(record.path).stem)
+        assert record.label == FRACTURE or (key not in boxed and not record.boxes)
+        assert record.label == NORMAL or record.boxes
+
+
+def test_uid_inside_the_file_decides(dataset):
+    renamed = [r for r in dataset.records if Path(r.path).parent.name != r.patient_id]
+    assert renamed and len({record.patient_id for record in renamed}) == 1
+
+
+def test_height_is_matched_and_gives_nothing_away(dataset):
+    counts = Counter((min(int(r.position * 10), 9), r.label) for r in dataset.records)
+    for decile in range(10):
+        assert counts[decile, NORMAL] == counts[decile, FRACTURE]
+    score = audit_dataset(dataset).shortcuts["slice number"]
+    assert score is not None and not score.is_confound
+
+
+def test_split_is_by_study_and_pixels_load(dataset, tmp_path):
+    split = split_dataset(dataset, "grouped", 0)
+    assert all(
+        not {r.patient_id for r in fold.train} & {r.patient_id for r in fold.held_out}
+        for fold in split.folds
+    )
+    samples = load_samples(dataset, dataset.records[:6], "slice", 128, tmp_path)
+    fractures = samples.labels == FRACTURE
+    assert len(samples) == 6 and samples.masks[fractures].any(axis=(1, 2)).all()
+
+
+def test_missing_slices_are_no_fault(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for path in sorted(copy.rglob("3.dcm")):
+        path.unlink()
+    assert all(not r.path.endswith("/3.dcm") for r in index_dataset(copy).records)
+
+
+def test_ranges_close_small_gaps_and_far_slices_are_normal():
+    ranges = rsna._find_ranges([40, 41, 44, 60])
+    assert ranges == [(40, 44), (60, 60)]
+    labels = {n: rsna._label_slice(n, ranges) for n in (30, 31, 42, 50, 60, 70)}
+    assert labels == {30: NORMAL, 31: None, 42: FRACTURE, 50: None, 60: FRACTURE, 70: NORMAL}
+
+
+def test_a_gap_takes_the_nearest_boxes():
+    study = rsna._Study(boxes={40: [Box(0, 0, 1, 1)], 44: [Box(5, 5, 9, 9)]})
+    assert rsna._nearest_boxes(study, 43) == (Box(5, 5, 9, 9),)
+    assert rsna._nearest_boxes(study, 42) == (Box(0, 0, 1, 1),)
+
+
+def test_faulty_tables_are_named(folder, tmp_path):
+    (tmp_path / "train_images/1").mkdir(parents=True)
+    (tmp_path / "train_images/1/1.dcm").write_bytes(b"no")
+    (tmp_path / "train.csv").write_text("StudyInstanceUID,patient_overall\n1,2\n")
+    with pytest.raises(DataError, match=r"must be 0 or 1\. Received: 2"):
+        index_dataset(tmp_path)
+    (tmp_path / "train.csv").write_text("StudyInstanceUID,patient_overall\n1,1\n")
+    with pytest.raises(DataError, match=r"train_bounding_boxes\.csv. must lie beside"):
+        index_dataset(tmp_path)
+    (tmp_path / "train_bounding_boxes.csv").write_text("StudyInstanceUID,x,y\n1,1,1\n")
+    with pytest.raises(DataError, match="must have the columns"):
+        index_dataset(tmp_path)
