@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
-from waitress.utilities import RequestEntityTooLarge
+from waitress.utilities import Error, RequestEntityTooLarge
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
+MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
+OVERLOADED = "The service holds as many predictions as it accepts. Try again in a second."
+BOUNDED_PATH = "/predict"
 RESERVE = 32  # places that idle connections must leave free
 
 
@@ -33,21 +37,32 @@ class Deadlines:
     idle_s: float = 60.0
 
 
+class OverloadError(Error):
+    """Every place is taken: said before the request costs a thread's time in the application."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
 class ProblemTask(ErrorTask):
     """A request that Waitress refuses: answered as a problem document."""
 
     def execute(self) -> None:
-        """Write the answer and end the connection."""
+        """Write the answer, and end the connection unless its request was whole."""
         error = self.request.error
+        is_overload = isinstance(error, OverloadError)
         body = json.dumps({
             "type": "about:blank",
             "title": error.reason,
             "status": error.code,
-            "detail": "The request must be well-formed HTTP/1.1 within the service's limits.",
+            "detail": OVERLOADED if is_overload else MALFORMED,
         }).encode()  # fmt: skip
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/problem+json"))
-        self.set_close_on_finish()
+        if is_overload:
+            self.response_headers.append(("Retry-After", "1"))
+        else:
+            self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
@@ -125,6 +140,19 @@ class DeadlineServer(TcpWSGIServer):
     deadlines = Deadlines()
     max_held_bytes = 512 * 1024 * 1024
     held_bytes = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.is_full: Callable[[], bool] = lambda: False
+        self.on_overload: Callable[[], None] = lambda: None
+
+    def add_task(self, task: DeadlineChannel) -> None:
+        """Hand a whole request to a thread; where every place is taken, with its answer made."""
+        request = task.requests[0]
+        if request.error is None and request.path == BOUNDED_PATH and self.is_full():
+            request.error = OverloadError(OVERLOADED)
+            self.on_overload()
+        super().add_task(task)
 
     @property
     def is_busy(self) -> bool:

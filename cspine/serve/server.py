@@ -50,6 +50,9 @@ class Runner:
         self._map: dict[int, Any] = {}
         self._body_bytes = max_body_bytes(settings)
         self._servers = self._listen(app, settings.listen)
+        for server in self._servers:
+            server.is_full = lambda: self._service.road.admission.is_full
+            server.on_overload = self._service.metrics.count_overload
         if settings.metrics_listen is not None:
             metrics_app = make_wsgi_app(self._service.metrics.registry)
             self._servers += self._listen(metrics_app, settings.metrics_listen)

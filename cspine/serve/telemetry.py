@@ -69,6 +69,10 @@ class Metrics:
         """Count one answer; `route` is the rule that matched, never the path itself."""
         self._requests.labels(route, method, str(status)).inc()
 
+    def count_overload(self) -> None:
+        """Count a prediction that was refused before it reached the application."""
+        self.count_request("/predict", "POST", 503)
+
     def observe(self, stage: str, seconds: float) -> None:
         """Record how long one of STAGES took."""
         self._stages[stage].observe(seconds)

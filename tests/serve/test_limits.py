@@ -149,6 +149,24 @@ def test_what_was_accepted_is_answered_before_the_end(app, predictor, serve_app,
     wait_for(lambda: not can_connect(runner.port))
 
 
+def test_a_full_service_refuses_before_the_application_and_keeps_the_connection(
+    app, predictor, serve_app, png
+):
+    runner = serve_app(app)
+    admission = app.extensions["cspine"].road.admission
+    url, headers = f"http://127.0.0.1:{runner.port}", {"Content-Type": "image/png"}
+    with requests.Session() as session:
+        with admission.place(), admission.place(), admission.place(), admission.place():
+            refused = session.post(f"{url}/predict", data=png, headers=headers, timeout=5)
+            assert session.get(f"{url}/health/ready", timeout=5).ok
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert refused.json()["status"] == 503
+        assert "Connection" not in refused.headers
+        assert session.post(f"{url}/predict", data=png, headers=headers, timeout=5).ok
+        assert 'route="/predict",status="503"} 1.0' in session.get(f"{url}/metrics").text
+    assert predictor.calls == 1
+
+
 def can_connect(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
