@@ -197,7 +197,9 @@ class Fit:
         if masks is not None:
             truth["fracture_map"] = masks[..., None].astype(np.float32)
             weights["fracture_map"] = np.ones(len(labels), np.float32)
-        return float(self.network.train_on_batch(inputs, truth, sample_weight=weights))
+        # With two losses Keras gives a list: the sum, then each.
+        found = self.network.train_on_batch(inputs, truth, sample_weight=weights)
+        return float(np.atleast_1d(np.asarray(found))[0])
 
     def _judge(self, entry: dict[str, Any]) -> None:
         """Score the held-out source, add to the history, keep the weights if they are the best."""
