@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cspine.imaging.vertebra_bone import Map, bone_map
+from cspine.imaging.vertebra_centre import correct_centre
 
 # Fractions of the longer side of the picture.
 _HEAP, _AROUND = 0.07, 0.16  # standard deviations of the heap of bone and of its surroundings
@@ -25,9 +26,9 @@ _REACH = 0.22  # no part of a vertebra lies farther from its centre
 _WALK, _STEPS = 0.11, 6  # standard deviation of the window that settles on the middle, and steps
 _TOUCH = 0.13  # pieces of bone that come this near to the centre belong to the vertebra
 
-_LEAST_SCORE = 0.08  # heap of bone less bone behind; a neck has 0.14 to 0.30
-_LEAST_BONE = 0.006  # share of the picture that the vertebra covers at least
-_MOST_OTHER_BONE = 0.030  # a neck has up to 0.02 of other bone, a skull 0.06 and more
+_LEAST_SCORE = 0.03  # heap of bone less bone behind; real necks had 0.17 and more, phantoms less
+_LEAST_BONE = 0.003  # share of the picture that the vertebra covers at least
+_MOST_OTHER_BONE = 0.0535  # set between 99.5 % of phantoms (0.052) and real skulls (from 0.056)
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ def find_vertebra(grey: npt.NDArray[np.uint8]) -> Box | None:
     if measured is None:
         return None
     bone, step = measured
-    score, row, column = _best_place(bone)
+    score, row, column = best_place(bone)
     if score < _LEAST_SCORE:
         return None
-    row, column = _settle(bone, row, column)
+    row, column = settle_on_bone(bone, row, column)
+    row, column = correct_centre(bone, row, column)
     piece = _vertebra_cells(bone, row, column)
     covered, all_bone = piece.sum() / bone.size, (bone > 0.5).sum() / bone.size
     if covered < _LEAST_BONE or all_bone - covered > _MOST_OTHER_BONE:
@@ -88,11 +90,11 @@ def _template(side: int) -> npt.NDArray[np.complex64]:
         for sigma in (_HEAP, _AROUND)
     )
     behind = (radius > _BEHIND[0]) & (radius < _BEHIND[1]) & (angle < _BEHIND_ANGLE)
-    kernel = np.fft.ifftshift(heap - around - 4 * behind / side**2)
+    kernel = np.fft.ifftshift(heap - around - 16 * behind / side**2)
     return np.fft.rfft2(kernel).conj().astype(np.complex64)
 
 
-def _best_place(bone: Map) -> tuple[float, float, float]:
+def best_place(bone: Map) -> tuple[float, float, float]:
     """Score and (row, column), in cells, of the place most like a vertebra."""
     height, width = (side // 2 for side in bone.shape)
     half = bone[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean(axis=(1, 3))
@@ -103,7 +105,7 @@ def _best_place(bone: Map) -> tuple[float, float, float]:
     return float(scores[row, column]), 2 * row + 0.5, 2 * column + 0.5
 
 
-def _settle(bone: Map, row: float, column: float) -> tuple[float, float]:
+def settle_on_bone(bone: Map, row: float, column: float) -> tuple[float, float]:
     """Walk to the middle of the bone nearby (mean shift under a Gaussian window), in cells.
 
     Unlike the middle of the bone's outline it hardly moves when a thin process or a piece of

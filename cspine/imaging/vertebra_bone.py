@@ -49,7 +49,7 @@ def soft_tissue_level(small: Map) -> tuple[int, int] | None:
     smooth = np.convolve(counts, np.ones(9), "same")
     padded = np.pad(smooth, 10)
     highest_near = np.lib.stride_tricks.sliding_window_view(padded, 21).max(axis=1)
-    peaks = np.flatnonzero((smooth >= highest_near) & (smooth >= 0.3 * smooth.max()))
+    peaks = np.flatnonzero((smooth >= highest_near) & (smooth >= 0.15 * smooth.max()))
     if smooth.max() == 0:
         return None
     level = int(peaks[-1])
@@ -70,5 +70,5 @@ def bone_map(grey: npt.NDArray[np.uint8]) -> tuple[Map, int] | None:
     level, reach = soft
     room = 255 - level
     # Above the muscle's own noise, yet below saturation in narrow windows.
-    threshold = level + min(1.5 * reach, 0.7 * room)
+    threshold = level + min(max(1.5 * reach, 0.08 * room), 0.7 * room)
     return np.clip((small - threshold) / (0.15 * room) + 0.5, 0, 1).astype(np.float32), step

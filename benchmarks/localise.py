@@ -1,0 +1,129 @@
+"""How well and how fast the vertebra is found: on phantoms with known truth, and on real slices.
+
+    python benchmarks/localise.py [--patients 50] [--seed 501] [--real FOLDER] [--out FILE]
+
+Prints JSON. FOLDER holds `fracture/` and `normal/` PNGs under the published names; the slices that
+hold no cervical vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true
+centre is the phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA_MIDDLE).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from cspine.imaging.decode import decode_image  # noqa: E402
+from cspine.imaging.localise import Box, find_vertebra  # noqa: E402
+from cspine.phantom.bone import VERTEBRA_MIDDLE  # noqa: E402
+from cspine.phantom.config import PhantomConfig  # noqa: E402
+from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402
+
+CROP_PX = 192
+
+
+def true_middle(sliced: PhantomSlice) -> tuple[float, float]:
+    """The vertebra's true middle as (x, y), in pixels."""
+    patient, side = sliced.patient, sliced.grey.shape[0]
+    cos, sin = np.cos(patient.rotation), np.sin(patient.rotation)
+    x, y = VERTEBRA_MIDDLE
+    return (
+        patient.middle[0] * side + (cos * x - sin * y) / patient.spacing_mm,
+        patient.middle[1] * side + (sin * x + cos * y) / patient.spacing_mm,
+    )
+
+
+def holds(centre: tuple[float, float], mask: np.ndarray) -> bool:
+    """Whether the crop around `centre` holds every pixel of `mask`."""
+    x, y = (round(place - CROP_PX / 2) for place in centre)
+    rows, columns = np.nonzero(mask)
+    inside = (rows >= y) & (rows < y + CROP_PX) & (columns >= x) & (columns < x + CROP_PX)
+    return bool(inside.all())
+
+
+def measure_phantoms(slices: Iterable[PhantomSlice]) -> dict[str, object]:
+    """Fractures held, centre error and time over `slices`."""
+    errors, held, possible, times = [], [], [], []
+    for sliced in slices:
+        start = time.process_time()
+        box = find_vertebra(sliced.grey)
+        times.append(time.process_time() - start)
+        truth = true_middle(sliced)
+        away = np.hypot(*np.subtract(box.centre, truth)) if box else np.inf
+        errors.append(away * sliced.truth.spacing_mm)
+        if sliced.mask.any():
+            held.append(box is not None and holds(box.centre, sliced.mask))
+            possible.append(holds(truth, sliced.mask))
+    return {
+        "slices": len(errors),
+        "found": float(np.isfinite(errors).mean()),
+        "centre_within_5_mm": float((np.array(errors) <= 5).mean()),
+        "centre_error_mm_median": float(np.median(errors)),
+        "fractured_slices": len(held),
+        "fracture_held": float(np.mean(held)),
+        "fracture_held_at_true_centre": float(np.mean(possible)),
+        "cpu_ms_a_slice_median": float(np.median(times) * 1e3),
+    }
+
+
+def measure_real(folder: Path) -> dict[str, object]:
+    """What is found on the normal slices and on those without a cervical vertebra."""
+    lines = (HERE / "real_no_vertebra.txt").read_text(encoding="utf-8").splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    boxes: dict[str, dict[str, Box | None]] = {
+        kind: {
+            path.stem: find_vertebra(decode_image(path.read_bytes()).grey)
+            for path in sorted((folder / kind).glob("*.png"))
+        }
+        for kind in ("normal", "fracture")
+    }
+    refused = [name for name in listed if boxes["fracture"].get(name, True) is None]
+    return {
+        "normal_slices": len(boxes["normal"]),
+        "normal_found": sum(box is not None for box in boxes["normal"].values()),
+        "no_vertebra_slices": len(listed),
+        "no_vertebra_refused": len(refused),
+        "wrongly_found": sorted(listed - set(refused)),
+    }
+
+
+def describe_machine() -> str:
+    """Processor and number of cores."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(models)} cores, {models[0]}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patients", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=501)
+    parser.add_argument("--real", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config = PhantomConfig(patients=arguments.patients, seed=arguments.seed)
+    slices = (s for patient in range(config.patients) for s in render_patient(patient, config))
+    result: dict[str, object] = {
+        "machine": describe_machine(),
+        "phantom": {"version": config.version, "patients": config.patients, "seed": config.seed}
+        | measure_phantoms(slices),
+    }
+    if arguments.real:
+        result["real"] = measure_real(arguments.real)
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
