@@ -10,9 +10,8 @@ from scipy import ndimage
 from cspine.phantom.canvas import Canvas, Spot
 from cspine.phantom.patient import TEXTURE, Patient, Place, stream
 from cspine.phantom.shapes import Array, Plane, coverage, ellipse
-from cspine.phantom.vertebra import Vertebra, body_distance, bone_distance
+from cspine.phantom.vertebra import Vertebra, body_distance, bone_distance, spinous_end
 
-VERTEBRA_REACH_MM = 48.0
 VERTEBRA_MIDDLE = (0.0, 8.0)
 _DISC_HU, _ENDPLATE_HU, _CORD_HU, _FLUID_HU = 95.0, 620.0, 42.0, 12.0
 
@@ -29,9 +28,15 @@ class DrawnBone:
     share: Array
 
 
+def vertebra_reach(v: Vertebra) -> float:
+    """Radius in mm about `VERTEBRA_MIDDLE` that holds the whole vertebra."""
+    behind = spinous_end(v)[1] + 1.6 * v.fork_mm + 4 - VERTEBRA_MIDDLE[1]
+    return max(behind, float(np.hypot(max(v.wings) + 4, 14)), 36.0)
+
+
 def draw_bone(canvas: Canvas, patient: Patient, place: Place, vertebra: Vertebra) -> DrawnBone:
     """Paint canal, cord and vertebra on the canvas."""
-    spot = canvas.near(VERTEBRA_MIDDLE, VERTEBRA_REACH_MM)
+    spot = canvas.near(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
     _draw_canal(spot, vertebra)
     distance = bone_distance(spot.at, vertebra, place)
     share = coverage(distance, spot.softness_mm)

@@ -193,29 +193,42 @@ def _open_gap(
 ) -> _Gap:
     """Bend the course into a jagged path and open it; it closes towards both ends."""
     (x, y), angle, half = course
-    count = 9
-    steps = np.linspace(-half, half, count)
-    rough = np.cumsum(rng.normal(0, 0.45, count))
-    rough += rng.normal(0, 0.35, count) - np.linspace(rough[0], rough[-1], count)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    points = [
-        (x + cos * s - sin * r, y + sin * s + cos * r) for s, r in zip(steps, rough, strict=True)
-    ]
-    away, along = polyline(at, points)
-    ends = np.clip(4.0 * np.minimum(along, 1 - along) * half / 3.0, 0, 1)  # thin within 1.5 mm
-    side = np.sign(-sin * (at.x - np.float32(x)) + cos * (at.y - np.float32(y)))
-    uneven = 1 + np.float32(0.18) * np.sin(
-        np.float32(rng.uniform(20, 40)) * along + rng.uniform(0, 6)
-    )
-    share = _strip_share(away, np.float32(width) * ends * uneven, max(spacing, smear))
+    points = _jagged(course, rng)
+    pitch, phase = np.float32(rng.uniform(20, 40)), np.float32(rng.uniform(0, 6))
+    shape = at.x.shape
+    share, away, side = (np.full(shape, np.float32(fill)) for fill in (0, np.inf, 0))
+    rows, columns = np.nonzero((np.abs(at.x - x) < half + 13) & (np.abs(at.y - y) < half + 13))
+    if rows.size:
+        box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        here = Plane(at.x[box], at.y[box])
+        away[box], along = polyline(here, points)
+        ends = np.clip(np.minimum(along, 1 - along) * np.float32(4 * half / 3), 0, 1)
+        opening = np.float32(width) * ends * (1 + np.float32(0.18) * np.sin(pitch * along + phase))
+        share[box] = _strip_share(away[box], opening, max(spacing, smear))
+        side[box] = np.sign(cos * (here.y - np.float32(y)) - sin * (here.x - np.float32(x)))
     return _Gap(share, away, side, (-sin, cos))
+
+
+def _jagged(course: Course, rng: Rng) -> list[Point]:
+    """Points along the course, each off it by a random walk of about a millimetre."""
+    (x, y), angle, half = course
+    steps = np.linspace(-half, half, 8)
+    rough = np.cumsum(rng.normal(0, 0.5, steps.size))
+    rough += rng.normal(0, 0.35, steps.size) - np.linspace(rough[0], rough[-1], steps.size)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return [
+        (float(x + cos * s - sin * r), float(y + sin * s + cos * r))
+        for s, r in zip(steps, rough, strict=True)
+    ]
 
 
 def _strip_share(away: Array, width: Array, blur_mm: float) -> Array:
     """Part of a strip of `width` (mm) in a box of `blur_mm` whose middle is `away` from its own."""
     blur, half = np.float32(blur_mm), width * np.float32(0.5)
     overlap = np.minimum(away + blur / 2, half) - np.maximum(away - blur / 2, -half)
-    return np.clip(overlap / blur, 0, 1)
+    share: Array = np.clip(overlap / blur, 0, 1)
+    return share
 
 
 def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation: float) -> None:

@@ -54,7 +54,7 @@ def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: b
     hu += (np.float32(_CANAL_HU) - hu) * hole
 
 
-def _smooth(start: Point, end: Point, bow: float, count: int = 9) -> list[Point]:
+def _smooth(start: Point, end: Point, bow: float, count: int = 6) -> list[Point]:
     """Points on a gentle arc from `start` to `end` that bows out by `bow` mm."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(float(np.hypot(dx, dy)), 1e-6)

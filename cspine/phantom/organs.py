@@ -45,7 +45,8 @@ def _draw_airway(canvas: Canvas, y: float, height: float, rng: Rng) -> None:
     width = float(np.interp(height, [0, 3, 4.5, 7], [13, 11, 7, 8.5])) * rng.uniform(0.8, 1.15)
     depth = 9.5 * openness * rng.uniform(0.75, 1.1)
     raggedness = float(np.interp(height, [0, 3.5, 5.5, 7], [1.8, 1.6, 0.6, 0.35]))
-    waves = [(float(rng.normal(0, raggedness)), float(rng.uniform(0, 6.28))) for _ in range(5)]
+    sizes = (raggedness * share for share in (1.0, 0.7, 0.45, 0.3, 0.2))
+    waves = [(float(rng.normal(0, size)), float(rng.uniform(0, 6.28))) for size in sizes]
     centre = (float(rng.normal(0, 1.5)), y)
     spot = canvas.near(centre, 26)
     lumen = wavy(spot.at, centre, (width, depth), waves)
@@ -79,17 +80,19 @@ def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None
         local = float(height + side * roll)
         if local > 3.2:
             continue
-        back = (side * rng.uniform(38, 45), rng.uniform(-34, -24))
-        middle = (side * rng.uniform(29, 34), rng.uniform(-58, -50))
-        front = (side * rng.uniform(5, 12), rng.uniform(-88, -78))
+        back = (side * rng.uniform(40, 46), rng.uniform(-30, -22))
+        middle = (side * rng.uniform(33, 38), rng.uniform(-54, -46))
+        bend = (side * rng.uniform(21, 26), rng.uniform(-72, -66))
+        front = (side * rng.uniform(0, 4), rng.uniform(-86, -80))
         thick = float(np.interp(local, [0, 1.5, 3.2], [5.2, 4.6, 2.2])) * rng.uniform(0.9, 1.1)
         spot = canvas.near(middle, 48)
-        line = polyline(spot.at, [back, middle, front] if local < 2.6 else [middle, front])[0]
+        line, along = polyline(spot.at, [back, middle, bend, front][0 if local < 2.4 else 1 :])
+        line += np.float32(0.9) * np.sin(np.float32(rng.uniform(6, 11)) * along)
         shell = float(rng.uniform(1.3, 2.0))
         spot.fill(line - np.float32(thick), patient.cortex_hu)
         spot.fill(line - np.float32(thick - shell), 180.0)
         if local < 1.3:
-            _draw_teeth(canvas, middle, front, rng)
+            _draw_teeth(canvas, middle, bend, rng)
 
 
 def _draw_teeth(canvas: Canvas, middle: Point, front: Point, rng: Rng) -> None:
@@ -99,7 +102,7 @@ def _draw_teeth(canvas: Canvas, middle: Point, front: Point, rng: Rng) -> None:
         x, y = (middle[i] + share * (front[i] - middle[i]) for i in (0, 1))
         spot = canvas.near((x, y), 6)
         radii = (rng.uniform(2.2, 3.2), rng.uniform(2.4, 3.8))
-        spot.fill(ellipse(spot.at, (x, y), radii, 2.5), _TOOTH_HU)
+        spot.fill(ellipse(spot.at, (x, y), radii, 3), _TOOTH_HU)
 
 
 def _draw_cartilage(canvas: Canvas, y: float, height: float, rng: Rng) -> None:

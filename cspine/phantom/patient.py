@@ -15,7 +15,7 @@ from cspine.phantom.config import LEVELS, PhantomConfig
 Rng = np.random.Generator
 # Purposes of random streams.
 PATIENT, PLACES, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
-FRACTURE, NOISE, TWIN_NOISE, VARIANTS = range(8, 12)
+FRACTURE, NOISE, TWIN_NOISE, VARIANTS, ROUGHNESS = range(8, 13)
 _NORMAL_PATIENTS = 0.25
 
 
@@ -72,9 +72,9 @@ def draw_patient(*key: int) -> Patient:
     return Patient(
         key=key,
         size=size,
-        neck_radii=(float(66 * size * girth), float(rng.uniform(60, 72) * size * girth**0.7)),
+        neck_radii=(float(70 * size * girth), float(rng.uniform(62, 74) * size * girth**0.7)),
         fat_mm=float(rng.uniform(3, 12) * girth**3),
-        plane_mm=float(rng.uniform(0.5, 2.2)),
+        plane_mm=float(rng.uniform(0.3, 1.5)),
         rotation=float(np.radians(np.clip(rng.normal(0, 6), -16, 16))),
         middle=(float(rng.normal(0.5, 0.025)), float(rng.uniform(0.36, 0.5))),
         age=age,
@@ -82,7 +82,7 @@ def draw_patient(*key: int) -> Patient:
         cortex_hu=float(rng.uniform(1100, 1480) - 90 * age),
         muscle_hu=float(rng.uniform(48, 65)),
         contrast=bool(rng.uniform() < 0.35),
-        spacing_mm=float(rng.uniform(0.3, 0.44)),
+        spacing_mm=float(rng.uniform(0.3, 0.41)),
         thickness_mm=float(rng.choice([0.625, 1.0, 1.25, 2.0])),
         bone_kernel=bone_kernel,
         noise_hu=float(rng.uniform(35, 90) if bone_kernel else rng.uniform(10, 24)),
@@ -93,7 +93,7 @@ def draw_patient(*key: int) -> Patient:
 
 def _draw_window(rng: Rng) -> tuple[float, float]:
     """Centre and width of one of three habits: bone, wide with light soft tissue, and bright."""
-    habit = rng.choice(3, p=[0.4, 0.35, 0.25])
+    habit = rng.choice(3, p=[0.3, 0.35, 0.35])
     low = rng.uniform([-550, -1250, -1500][habit], [-200, -900, -1100][habit])
     high = rng.uniform([1000, 800, 600][habit], [1800, 1400, 900][habit])
     return float((low + high) / 2), float(high - low)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL
-from cspine.phantom.bone import VERTEBRA_MIDDLE, VERTEBRA_REACH_MM, draw_bone
+from cspine.phantom.bone import VERTEBRA_MIDDLE, draw_bone, vertebra_reach
 from cspine.phantom.canvas import make_canvas, neck_plane
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.fractures import Fracture, break_bone
@@ -133,7 +133,7 @@ def _draw_ideal(
     }  # fmt: skip
     if not is_fractured:
         return canvas.hu, Truth(NORMAL, **known), canvas.hu, None
-    window = canvas.window(VERTEBRA_MIDDLE, VERTEBRA_REACH_MM)
+    window = canvas.window(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
     broken, fracture = break_bone(canvas.hu, bone, window, patient, place, vertebra, config)
     truth = Truth(
         FRACTURE, **known, fracture_type=fracture.kind, width_mm=fracture.width_mm,

@@ -31,18 +31,24 @@ class Plane:
         return Plane(cos * dx + sin * dy, cos * dy - sin * dx)
 
 
-def ellipse(at: Plane, centre: Point, radii: Point, power: float = 2.0) -> Array:
-    """Distance to a superellipse; `power` 2 is an ellipse, larger is squarer."""
-    u = np.abs(at.x - np.float32(centre[0])) / np.float32(radii[0])
-    v = np.abs(at.y - np.float32(centre[1])) / np.float32(radii[1])
-    if power == 2.0:
-        level = np.sqrt(u * u + v * v)
-        slope = np.sqrt((u / np.float32(radii[0])) ** 2 + (v / np.float32(radii[1])) ** 2)
-        return (level - 1) * level / np.maximum(slope, np.float32(1e-4))
-    level = (u**power + v**power) ** np.float32(1 / power)
-    reach = np.hypot(at.x - np.float32(centre[0]), at.y - np.float32(centre[1]))
-    ray = reach / np.maximum(level, np.float32(1e-3))  # the edge's distance along the ray
-    return (level - 1) * np.maximum(ray, np.float32(0.5 * min(radii)))
+def ellipse(at: Plane, centre: Point, radii: Point, power: int = 2) -> Array:
+    """Distance to an ellipse, or with `power` 3 to the squarer superellipse."""
+    u = np.abs(at.x - np.float32(centre[0])) * np.float32(1 / radii[0])
+    v = np.abs(at.y - np.float32(centre[1])) * np.float32(1 / radii[1])
+    if power == 3:
+        level = np.cbrt(u * u * u + v * v * v)
+    else:
+        level = length(u, v)
+    # (level - 1) over the level's slope along the ray, which is exact on the edge for circles.
+    slope = length(u * np.float32(1 / radii[0]), v * np.float32(1 / radii[1]))
+    distance: Array = (level - 1) * level / np.maximum(slope, np.float32(1e-4))
+    return distance
+
+
+def length(x: Array, y: Array) -> Array:
+    """Euclidean length, several times faster than `np.hypot` and as good in millimetres."""
+    root: Array = np.sqrt(x * x + y * y)
+    return root
 
 
 def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -> Array:
@@ -54,6 +60,7 @@ def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -
 def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:
     """Distance to a broken line, and where along it (0..1) the nearest point lies."""
     nearest: Array | None = None
+    position: Array
     count = len(points) - 1
     for number in range(count):
         along, away = _along_segment(at, points[number], points[number + 1])
@@ -80,22 +87,23 @@ def wavy(at: Plane, centre: Point, radii: Point, waves: Sequence[Point]) -> Arra
 
 def unite(first: Array, second: Array, blend_mm: float = 0.0) -> Array:
     """Distance to both shapes together, the corner between them filled over `blend_mm`."""
-    if blend_mm <= 0:
-        return np.minimum(first, second)
-    blend = np.float32(blend_mm)
-    h = np.maximum(blend - np.abs(first - second), 0) / blend
-    return np.minimum(first, second) - h * h * blend * np.float32(0.25)
+    nearest: Array = np.minimum(first, second)
+    if blend_mm > 0:
+        h = np.maximum(np.float32(blend_mm) - np.abs(first - second), 0)
+        nearest -= h * h * np.float32(0.25 / blend_mm)
+    return nearest
 
 
 def coverage(distance: Array, softness_mm: float) -> Array:
     """Share of a pixel, 0..1, that a shape covers; its edge is spread over `softness_mm`."""
-    return np.clip(np.float32(0.5) - distance * np.float32(1 / softness_mm), 0, 1)
+    share: Array = np.clip(np.float32(0.5) - distance * np.float32(1 / softness_mm), 0, 1)
+    return share
 
 
 def _along_segment(at: Plane, start: Point, end: Point) -> tuple[Array, Array]:
     """Position along the segment, 0..1, and distance from it."""
     dx, dy = np.float32(end[0] - start[0]), np.float32(end[1] - start[1])
     px, py = at.x - np.float32(start[0]), at.y - np.float32(start[1])
-    along = (px * dx + py * dy) / np.float32(max(dx * dx + dy * dy, 1e-6))
+    along = (px * dx + py * dy) / np.maximum(dx * dx + dy * dy, np.float32(1e-6))
     along = np.clip(along, 0, 1)
-    return along, np.hypot(px - along * dx, py - along * dy)
+    return along, length(px - along * dx, py - along * dy)

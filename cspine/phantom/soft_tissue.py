@@ -7,9 +7,13 @@ Smooth fields are drawn on a grid of half the pixels and doubled, for speed. Kno
 
 from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
 
-from cspine.phantom.patient import TISSUE, Patient, Place, Rng, stream
+import numpy as np
+import numpy.typing as npt
+
+from cspine.phantom.config import SIDE_PX
+from cspine.phantom.patient import ROUGHNESS, TISSUE, Patient, Place, Rng, stream
 from cspine.phantom.shapes import Array, Plane, coverage, ellipse, unite, wavy
 
 AIR_HU, FAT_HU, SKIN_HU = -1000.0, -100.0, 45.0
@@ -25,32 +29,44 @@ _OFTEN_FAT = (11, 14)  # posterior triangle and the carotid space
 
 def doubled(half: Array) -> Array:
     """Twice the rows and columns, linearly between the middles of the old pixels."""
-    for axis in (0, 1):
-        values = np.moveaxis(half, axis, 0)
-        padded = np.concatenate([values[:1], values, values[-1:]])
-        near = np.float32(0.75) * values
-        grown = np.empty((2 * values.shape[0], values.shape[1]), np.float32)
-        grown[0::2] = near + np.float32(0.25) * padded[:-2]
-        grown[1::2] = near + np.float32(0.25) * padded[2:]
-        half = np.moveaxis(grown, 0, axis)
-    return half
+    return _doubled_columns(np.ascontiguousarray(_doubled_columns(half.T).T))
 
 
-def rough_field(rng: Rng, shape: tuple[int, int], cells: int) -> Array:
-    """Smooth noise of mean 0 and standard deviation near 1, with about `cells` bumps a side."""
-    field = rng.standard_normal((cells, cells), dtype=np.float32)
-    while field.shape[0] < max(shape):
+def _doubled_columns(values: Array) -> Array:
+    near = np.float32(0.75) * values
+    far = np.float32(0.25) * values
+    grown = np.empty((values.shape[0], 2 * values.shape[1]), np.float32)
+    grown[:, 0::2] = near
+    grown[:, 1::2] = near
+    grown[:, 2::2] += far[:, :-1]
+    grown[:, 1:-1:2] += far[:, 1:]
+    grown[:, 0] += far[:, 0]
+    grown[:, -1] += far[:, -1]
+    return grown
+
+
+@lru_cache(maxsize=16)
+def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
+    """A patient's smooth noise, 256² or a little more, with about `cells` bumps a side."""
+    field = stream(ROUGHNESS, *key, cells).standard_normal((cells, cells), dtype=np.float32)
+    while field.shape[0] < SIDE_PX // 2:
         field = doubled(field)
-    return field[: shape[0], : shape[1]] * np.float32(1.6)
+    return field * np.float32(1 / field.std())
+
+
+def rough_field(patient: Patient, rng: Rng, cells: int) -> Array:
+    """Smooth noise (256, 256) of mean 0 and deviation 1: the patient's, shifted at random."""
+    bank = _rough_bank(patient.key, cells)
+    rolled = np.roll(bank, tuple(rng.integers(0, bank.shape[0], 2)), axis=(0, 1))
+    return rolled[: SIDE_PX // 2, : SIDE_PX // 2]
 
 
 def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
     """Skin, fat and muscle, HU float32 (2 H, 2 W), from the plane of the half grid (H, W)."""
     rng = stream(TISSUE, *patient.key, place.index)
-    shape = half.x.shape
     outline = _outline(half, patient, place)
     muscle = _muscles(half, patient, rng, outline)
-    hu = doubled(_fat_and_muscle(muscle, patient, rng, shape))
+    hu = doubled(_fat_and_muscle(muscle, patient, rng))
     skin_distance = doubled(outline)
     rim = coverage(-(skin_distance + 1.8), 0.8)
     hu += (SKIN_HU - hu) * rim
@@ -68,7 +84,7 @@ def _outline(at: Plane, patient: Patient, place: Place) -> Array:
     body = wavy(at, (0.0, 2.0 + 0.03 * depth), (width, depth), waves)
     jaw = float(np.clip(3.2 - height, 0, 2))
     if jaw > 0:
-        body = unite(body, ellipse(at, (0.0, -38.0), (52.0, 44.0), 2.4) + 4 * (2 - jaw), 22.0)
+        body = unite(body, ellipse(at, (0.0, -38.0), (52.0, 44.0), 3) + 4 * (2 - jaw), 22.0)
     shoulder = float(np.clip(height - 4.6 + rng.normal(0, 0.3), 0, 2.4))
     if shoulder > 0:
         sides = (ellipse(at, (side * (48 + 26 * shoulder), 30.0 + rng.normal(0, 5)),
@@ -79,46 +95,46 @@ def _outline(at: Plane, patient: Patient, place: Place) -> Array:
 
 def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     """Share of muscle against fat, 0..1, on the half grid."""
-    shape = at.x.shape
-    bend = np.float32(2.6)
-    bent = Plane(
-        at.x + bend * rough_field(rng, shape, 12), at.y + bend * rough_field(rng, shape, 12)
-    )
-    nearest = np.full(shape, np.float32(1e9))
-    second, owner = nearest.copy(), np.zeros(shape, np.int8)
+    border, is_fatty = _cells(at, patient, rng)
+    width = np.float32(patient.plane_mm) * (1 + np.float32(0.9) * rough_field(patient, rng, 12))
+    muscle = coverage(width - border, 1.3)
+    muscle = np.maximum(muscle, np.float32(0.15)) * ~is_fatty
+    envelope = outline + np.float32(patient.fat_mm + 2)
+    envelope += np.maximum(at.y, 0) * np.float32(0.012 * patient.fat_mm)
+    return muscle * coverage(envelope + rough_field(patient, rng, 24), 1.4)
+
+
+def _cells(at: Plane, patient: Patient, rng: Rng) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Distance (mm) to the border of the nearest muscle's cell, and whether that cell is fat."""
+    bend = np.float32(1.9)
+    x = at.x + bend * (2 * rough_field(patient, rng, 12) + rough_field(patient, rng, 24))
+    y = at.y + bend * (2 * rough_field(patient, rng, 12) + rough_field(patient, rng, 24))
+    nearest = np.full(x.shape, np.float32(1e9))
+    second, nearest_fat = nearest.copy(), nearest.copy()
     scale = patient.neck_radii[0] / 66.0
-    fatty = []
-    for number, (x, y, weight) in enumerate(_MUSCLES):
+    for number, (muscle_x, muscle_y, weight) in enumerate(_MUSCLES):
         for side in (-1, 1):
-            jitter = rng.normal(0, 1.8, 2)
-            cx, cy = side * x * scale + jitter[0], y * scale + jitter[1]
-            away = (bent.x - np.float32(cx)) ** 2 + (bent.y - np.float32(cy)) ** 2
-            away -= np.float32(weight)
-            closer = away < nearest
-            second = np.where(closer, nearest, np.minimum(second, away))
-            nearest = np.where(closer, away, nearest)
-            label = 2 * number + (side > 0)
-            owner[closer] = label
+            cx, cy = np.array([side * muscle_x, muscle_y]) * scale + rng.normal(0, 1.8, 2)
+            # Squared distance less x² + y², which all the cells share.
+            away = x * np.float32(-2 * cx)
+            away += y * np.float32(-2 * cy)
+            away += np.float32(cx * cx + cy * cy - weight)
+            np.minimum(second, np.maximum(nearest, away), out=second)
+            np.minimum(nearest, away, out=nearest)
             if rng.uniform() < (0.7 if number in _OFTEN_FAT else 0.02):
-                fatty.append(label)
-    border = (second - nearest) / np.float32(26.0)  # about the distance to the cell's border, mm
-    width = patient.plane_mm * (0.55 + 0.45 * rough_field(rng, shape, 9))
-    muscle = np.clip((border - width) * np.float32(0.9) + 0.5, 0, 1)
-    muscle *= np.isin(owner, fatty, invert=True)
-    envelope = (
-        outline
-        + np.float32(patient.fat_mm + 2)
-        + np.maximum(at.y, 0) * np.float32(0.012 * patient.fat_mm)
-    )
-    return muscle * coverage(envelope + rough_field(rng, shape, 20), 1.4)
+                np.minimum(nearest_fat, away, out=nearest_fat)
+    border = (second - nearest) * np.float32(1 / 26.0)  # middles lie about 13 mm apart
+    return border, nearest_fat <= nearest
 
 
-def _fat_and_muscle(muscle: Array, patient: Patient, rng: Rng, shape: tuple[int, int]) -> Array:
+def _fat_and_muscle(muscle: Array, patient: Patient, rng: Rng) -> Array:
     """Hounsfield units of the soft tissue: streaky fat with septa, and marbled muscle."""
-    septa = np.abs(rough_field(rng, shape, 48))
-    fat = FAT_HU + np.float32(55) * np.clip(0.35 - septa, 0, 1) + 8 * rough_field(rng, shape, 24)
-    marbling = np.float32(4) * rough_field(rng, shape, 64) + 3 * rough_field(rng, shape, 10)
-    return fat + (patient.muscle_hu + marbling - fat) * muscle
+    septa = np.abs(rough_field(patient, rng, 48))
+    fat = np.float32(FAT_HU) + np.float32(55) * np.clip(np.float32(0.35) - septa, 0, 1)
+    fat += 8 * rough_field(patient, rng, 24)
+    marbling = 4 * rough_field(patient, rng, 48) + 4 * rough_field(patient, rng, 12)
+    blended: Array = fat + (np.float32(patient.muscle_hu) + marbling - fat) * muscle
+    return blended
 
 
 def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
@@ -129,7 +145,9 @@ def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
         height, k, phase = rng.uniform(3, 16), rng.uniform(0.02, 0.07), rng.uniform(0, 6.28)
         fold = outline - height - 4 * np.sin(at.x * k + phase) - 2 * np.sin(at.y * 2.3 * k)
         hu += np.float32(rng.uniform(60, 220)) * coverage(np.abs(fold) - 0.3, 1.0)
-    shell = ellipse(at, (rng.normal(0, 6), -6.0), (rng.uniform(92, 104), rng.uniform(92, 104)), 2.3)
-    gaps = np.sin(np.arctan2(at.y, at.x) * 9 + rng.uniform(0, 6)) < rng.uniform(0.3, 0.95)
+    shell = ellipse(at, (rng.normal(0, 6), -6.0), (rng.uniform(92, 104), rng.uniform(92, 104)))
+    angle = np.arctan2(at.y, at.x)
+    beat = np.sin(5 * angle + rng.uniform(0, 6)) + 0.7 * np.sin(13 * angle + rng.uniform(0, 6))
+    gaps = beat < rng.uniform(0.2, 1.3)
     plate = coverage(np.abs(shell) - 0.7, 0.9) * gaps * (at.y > -70)
     return hu + (rng.uniform(-200, 250) - hu) * plate

@@ -107,7 +107,7 @@ def bone_distance(at: Plane, v: Vertebra, place: Place) -> Array:
 
 def body_distance(at: Plane, v: Vertebra) -> Array:
     """Distance to the vertebral body alone (C2–C7)."""
-    return ellipse(at, (0.0, -0.5 * v.body[1]), (0.5 * v.body[0], 0.5 * v.body[1]), 2.6)
+    return ellipse(at, (0.0, -0.5 * v.body[1]), (0.5 * v.body[0], 0.5 * v.body[1]), 3)
 
 
 def thinned(t: float, low: float, high: float, edge: float = 0.12) -> float:
@@ -150,7 +150,7 @@ def _front(at: Plane, v: Vertebra, t: float) -> Array:
     if v.level == 1 and t < 0.45:
         dens = ellipse(at, (0.0, -6.2), (5.2, 5.6)) + np.float32(0)
         facets = unite(*(
-            ellipse(at, (side * 15.5, -4.0), (7.5, 6.5)) + thinned(t, 0.12, 1) for side in (-1, 1)
+            ellipse(at, (side * 15.5, -4.0), (7.5, 6.5)) + thinned(t, -0.2, 1) for side in (-1, 1)
         ))  # fmt: skip
         neck = body_distance(at, v) + thinned(t, 0.3, 1)
         return unite(unite(dens, facets, 2.0), neck, 3.0)
@@ -170,7 +170,7 @@ def _arch(at: Plane, v: Vertebra, t: float) -> Array:
     for side in (-1, 1):
         index = (side + 1) // 2
         centre = pillar_centre(v, side)
-        pillar = ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii, 2.3)
+        pillar = ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii)
         lamina = rod(at, (centre[0], centre[1] + 1.5), end, v.lamina_mm[index] * 1.25,
                      v.lamina_mm[index]) + thinned(t, 0.22, 1.2)  # fmt: skip
         half = unite(pillar, lamina, v.blend_mm)
@@ -217,7 +217,7 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
     ring = unite(ring, ellipse(at, (0.0, depth + 2.6), (2.8, 2.4)) + thinned(t, 0.3, 0.9), 2.0)
     for side in (-1, 1):
         index = (side + 1) // 2
-        mass = ellipse(at.turned(side * 0.5, (side * 18.0, -4.0)), (0, 0), (6.2, 8.5), 2.3)
+        mass = ellipse(at.turned(side * 0.5, (side * 18.0, -4.0)), (0, 0), (6.2, 8.5))
         tip = side * v.wings[index]
         wing = rod(at, (side * 20.0, -2.0), (tip, 1.5), 4.2, 2.2) + thinned(t, 0.2, 0.85)
         hole = ellipse(at, (side * 26.5, -0.5), (v.foramina[index],) * 2)
@@ -230,9 +230,9 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
 def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:
     half_width, half_depth = 0.5 * v.canal[0], 0.5 * v.canal[1]
     if v.level == 0:
-        canal = ellipse(at, (0.0, half_depth + 0.5), (half_width, half_depth), 2.3)
+        canal = ellipse(at, (0.0, half_depth + 0.5), (half_width, half_depth))
     else:
-        canal = ellipse(at, (0.0, half_depth), (half_width, half_depth), 2.2)
+        canal = ellipse(at, (0.0, half_depth), (half_width, half_depth))
     return np.maximum(bone, -canal)
 
 
