@@ -39,6 +39,7 @@ def trace_network(classifier: Classifier) -> ov.Model:
     outputs = dict(classifier.serving.output)
     for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
         port.tensor.set_names({name})
+    # Building it also folds the transposes of the weights, which would cost memory at each start.
     prepared = ov.preprocess.PrePostProcessor(network)
     prepared.input().tensor().set_element_type(ov.Type.u8)
     return prepared.build()
