@@ -330,7 +330,10 @@ def main() -> None:
     )  # fmt: skip
     machine = {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
                "load_before": os.getloadavg()[0]}  # fmt: skip
-    results = {name: compare(name, options, pictures) for name in options.architectures}
+    results = {}
+    for name in options.architectures:
+        results[name] = compare(name, options, pictures)
+        print(json.dumps({name: results[name]}), file=sys.stderr)
     print(json.dumps({"machine": machine, "precision": options.precision,
                       "seconds": options.seconds, "results": results}, indent=1))  # fmt: skip
 

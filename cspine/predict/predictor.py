@@ -34,6 +34,9 @@ from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
 
+LIMITS = Limits()  # frozen, as NO_END is, so they may stand as defaults
+NO_END = Budget()
+
 NO_NECK = "The image is no axial CT slice of the neck: {}."
 NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
 STRANGE = "The image does not look like the images that the model learned from."
@@ -67,7 +70,7 @@ class Predictor:
         engine: Engine,
         policy: DecisionPolicy,
         card: Mapping[str, Any],
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        limits: Limits = LIMITS,
         observe: Observe = _ignore,
     ) -> None:
         self.engine = engine
@@ -87,7 +90,7 @@ class Predictor:
         models_dir: Path,
         precision: str = "auto",
         streams: int | None = None,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        limits: Limits = LIMITS,
         observe: Observe = _ignore,
     ) -> Predictor:
         """Load the newest version of `models_dir` whose hashes match.
@@ -103,7 +106,7 @@ class Predictor:
         files: ModelFiles,
         precision: str = "auto",
         streams: int | None = None,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        limits: Limits = LIMITS,
         observe: Observe = _ignore,
     ) -> Predictor:
         """Load the model of these files and run it once.
@@ -121,7 +124,7 @@ class Predictor:
         self,
         data: bytes,
         explain: bool = False,
-        budget: Budget = Budget(),  # noqa: B008 (frozen)
+        budget: Budget = NO_END,
     ) -> Prediction:
         """Return the answer for the bytes of a PNG, JPEG or DICOM file.
 
@@ -135,7 +138,7 @@ class Predictor:
         self,
         pixels: npt.NDArray[np.uint8],
         explain: bool = False,
-        budget: Budget = Budget(),  # noqa: B008 (frozen)
+        budget: Budget = NO_END,
     ) -> Prediction:
         """Return the answer for uint8 pixels (H, W) or (H, W, 3); otherwise as `predict`."""
         self.limits.check_pixels(*pixels.shape[:2])
@@ -148,11 +151,14 @@ class Predictor:
     def _answer(
         self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
     ) -> Prediction:
+        # Decoding is the CPU's work alone: more of it at once than there are cores would only make
+        # every image later. Those who wait for a slot wait without holding a decoded image.
         with self._decoder_slot(budget):
             image, crop = self._timed("decode", lambda: self._prepare(decode()))
         left_s = budget.remaining_s()
         future = None if crop is None else self.engine.submit(crop.image)
-        reason = check_image(image.grey, image.is_colour)  # while the engine works
+        # While the engine works on its own threads, this one looks whether the picture is a neck.
+        reason = check_image(image.grey, image.is_colour)
         refusal = None if reason is None else NO_NECK.format(reason)
         answer = self._begin(image, explain, refusal)
         if crop is None or future is None:

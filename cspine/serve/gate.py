@@ -36,6 +36,7 @@ _HEADERS = {
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID"
 )
+_PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))  # asked every few seconds
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _View = TypeVar("_View", bound=Callable[..., Any])
 GUARDED = "guarded"  # an endpoint's attribute: its caller must send a key where keys are set
@@ -107,7 +108,8 @@ def _record(response: Response, metrics: Metrics) -> None:
     route = request.url_rule.rule if request.url_rule else "unknown"
     method = request.method if request.method in _METHODS else "other"
     metrics.count_request(route, method, response.status_code)
-    logger.info(
+    logger.log(
+        logging.DEBUG if route in _PROBES else logging.INFO,
         "request",
         extra={
             "request_id": g.request_id,

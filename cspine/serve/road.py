@@ -21,6 +21,7 @@ from cspine.core.settings import ServeSettings
 from cspine.predict.budget import Budget
 from cspine.predict.cache import MAX_ENTRIES, AnswerCache
 from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
 from cspine.serve.admission import Admission
 from cspine.serve.fetch import Fetcher
 from cspine.serve.inputs import Link, Source
@@ -66,7 +67,7 @@ class Road:
             ImageError: the image cannot be read.
         """
         with self.admission.place():
-            return self._answer_admitted(source, explain, is_wanted)
+            return self._answer_with(self._models.current, source, explain, is_wanted)
 
     def answer_all(
         self, sources: tuple[Source, ...], explain: bool, is_wanted: IsWanted
@@ -77,9 +78,12 @@ class Road:
             OverloadedError: no place is free.
         """
 
+        # One predictor for the whole list: a reload in between must not mix two models in it.
+        predictor = self._models.current
+
         def answer(source: Source) -> Prediction | CspineError:
             try:
-                return self._answer_admitted(source, explain, is_wanted)
+                return self._answer_with(predictor, source, explain, is_wanted)
             except CspineError as error:
                 return error
 
@@ -90,18 +94,21 @@ class Road:
         """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer`."""
         predictor = self._models.current
         budget = Budget.of(self._deadline_s, is_wanted)
-        with self.admission.place():
-            return [
-                self._count(predictor.predict_pixels(one, False, budget), time.perf_counter())
-                for one in pixels
-            ]
 
-    def _answer_admitted(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
+        def answer(one: npt.NDArray[np.uint8]) -> Prediction:
+            start = time.perf_counter()
+            return self._count(predictor.predict_pixels(one, False, budget), start)
+
+        with self.admission.place():
+            return list(self._batches.map(answer, pixels))
+
+    def _answer_with(
+        self, predictor: Predictor, source: Source, explain: bool, is_wanted: IsWanted
+    ) -> Prediction:
         start = time.perf_counter()
         budget = Budget.of(self._deadline_s, is_wanted)
         data = self._fetch(source, budget) if isinstance(source, Link) else source.data
-        budget.remaining_s()
-        predictor = self._models.current
+        budget.remaining_s()  # a fetch may have used it up, or the client may have left meanwhile
         key = (predictor.version, explain, hashlib.sha256(data).digest())
         prediction = self._cache.get_or_compute(
             key, lambda: predictor.predict(data, explain, budget), budget
