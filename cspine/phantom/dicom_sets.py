@@ -14,6 +14,7 @@ from typing import Any
 
 import gdcm
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -198,4 +199,10 @@ def _compress(path: Path) -> None:
     writer.SetImage(change.GetOutput())
     if not writer.Write():
         raise DataError(f"`{beside}` must be writable. Received: an error while writing")
+    # The coder adds attributes, Modality among them, that the set must not have.
+    plain, coded = dcmread(path), dcmread(beside)
+    plain.PixelData, plain["PixelData"].VR = coded.PixelData, "OB"
+    plain["PixelData"].is_undefined_length = True
+    plain.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
+    plain.save_as(beside, enforce_file_format=True)
     beside.replace(path)

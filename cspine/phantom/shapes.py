@@ -35,10 +35,7 @@ def ellipse(at: Plane, centre: Point, radii: Point, power: int = 2) -> Array:
     """Distance to an ellipse, or with `power` 3 to the squarer superellipse."""
     u = np.abs(at.x - np.float32(centre[0])) * np.float32(1 / radii[0])
     v = np.abs(at.y - np.float32(centre[1])) * np.float32(1 / radii[1])
-    if power == 3:
-        level = np.cbrt(u * u * u + v * v * v)
-    else:
-        level = length(u, v)
+    level = np.cbrt(u * u * u + v * v * v) if power == 3 else length(u, v)
     # (level - 1) over the level's slope along the ray, which is exact on the edge for circles.
     slope = length(u * np.float32(1 / radii[0]), v * np.float32(1 / radii[1]))
     distance: Array = (level - 1) * level / np.maximum(slope, np.float32(1e-4))

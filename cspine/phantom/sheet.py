@@ -24,6 +24,7 @@ def write_sheet(path: Path, config: PhantomConfig) -> Path:
         small = Image.fromarray(item.grey).resize((_TILE_PX - 2,) * 2, Image.Resampling.LANCZOS)
         sheet.paste(small, (x, y))
         pen.text((x + 3, y + _TILE_PX + 1), _caption(item), fill=255)
+    path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, optimize=True)
     return path
 

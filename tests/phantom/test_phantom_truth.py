@@ -1,0 +1,75 @@
+"""What the phantom claims: densities, widths, labels that nothing else tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cspine.phantom.bone import draw_bone
+from cspine.phantom.canvas import make_canvas, neck_plane
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.patient import Place, draw_labels, draw_patient, draw_places
+from cspine.phantom.render import render_patient
+from cspine.phantom.scanner import acquire, noise_amplitude
+from cspine.phantom.soft_tissue import draw_neck
+from cspine.phantom.vertebra import draw_vertebra
+
+C4 = Place(0, 3, 0.5, 0.0)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    patient = draw_patient(1, 5)
+    neck = draw_neck(neck_plane(patient, step=2), patient, C4)
+    canvas = make_canvas(patient, neck.copy())
+    return patient, neck, draw_bone(canvas, patient, C4, draw_vertebra(patient, 3))
+
+
+def test_air_fat_and_muscle_have_their_densities(drawn):
+    patient, neck, _ = drawn
+    assert np.median(neck[neck < -500]) == pytest.approx(-1000, abs=20)
+    assert np.median(neck[(neck > -130) & (neck < -60)]) == pytest.approx(-95, abs=20)
+    assert np.median(neck[(neck > 30) & (neck < 80)]) == pytest.approx(patient.muscle_hu, abs=10)
+
+
+def test_cortex_and_marrow_have_their_densities(drawn):
+    _, _, bone = drawn
+    hu, depth = bone.spot.hu, -bone.distance
+    assert 1000 <= np.median(hu[(depth > 0.4) & (depth < 0.6)]) <= 1500
+    assert 200 <= np.median(hu[depth > 2.5]) <= 400
+
+
+def test_noise_has_the_deviation_that_the_protocol_says(drawn):
+    patient, _, _ = drawn
+    flat = np.zeros((512, 512), np.float32)
+    noisy = acquire(flat, patient, C4, np.random.default_rng(0))
+    assert noisy.std() == pytest.approx(patient.noise_hu, rel=0.03)
+    assert noise_amplitude(patient, C4)[0, 0] == 0
+
+
+def test_widths_are_log_uniform():
+    config = PhantomConfig(slices_per_patient=12, fractured_share=1.0)
+    items = [item for number in range(2) for item in render_patient(number, config)]
+    widths = np.log([item.truth.width_mm for item in items])
+    assert (widths >= np.log(0.2)).all() and (widths <= np.log(3)).all()
+    assert np.mean(widths) == pytest.approx(np.log(0.2 * 3) / 2, abs=0.55)
+
+
+def test_labels_have_the_share_asked_for_whatever_the_level():
+    config, by_level = PhantomConfig(), [[] for _ in range(7)]
+    for number in range(500):
+        patient = draw_patient(1, number)
+        places = draw_places(patient, 8)
+        for place, label in zip(places, draw_labels(patient, places, config), strict=True):
+            by_level[place.level].append(label)
+    assert np.mean([label for labels in by_level for label in labels]) == pytest.approx(
+        0.5, abs=0.04
+    )
+    assert [np.mean(labels) for labels in by_level] == pytest.approx([0.5] * 7, abs=0.1)
+
+
+def test_the_height_confound_is_complete():
+    patient = draw_patient(1, 0)
+    places = draw_places(patient, 20)
+    labels = draw_labels(patient, places, PhantomConfig(confound="height"))
+    assert labels == [place.level < 3 for place in places]
