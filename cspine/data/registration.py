@@ -32,6 +32,8 @@ _MAX_RING_SHIFT = 4  # scales from 0.65 to 1.5
 _STARTS = 3
 _OUTLIER = 1.5  # mean absolute errors
 _COARSE_ENOUGH = 0.6  # coarse correlation below which two pictures are no copies
+_SURE = 0.93  # coarse correlation above which no other start is tried
+_HALF_ENOUGH = 0.1  # texture score at 96² below which two pictures are no copies; copies: 0.24 up
 _BLOCK_PX = 12
 _VALID_SHARE = 0.6
 _QUARTILE = 0.25
@@ -43,7 +45,7 @@ class Match:
 
     Fields:
         scores: lower quartile of the block correlations of texture, −1..1, at 192² and at 96²;
-            −1 where too little of the pictures can be compared.
+            −1 where too little of the pictures can be compared or a coarser level has ruled it out.
         coarse: correlation of the coarse pixels, −1..1.
         affine: float (2, 3): reference pixels from the centre at 192² → the other's.
     """
@@ -83,15 +85,17 @@ def register(reference: Reference, moving: Signature) -> Match:
         affine, coarse = _refine(reference, pictures, 0, start)
         if coarse > best.coarse:
             best = Match((-1.0, -1.0), coarse, affine)
-        if coarse > 0.97:
+        if coarse > _SURE:
             break
     if best.coarse < _COARSE_ENOUGH:
         return best
-    affine = best.affine
-    for level in (1, 2):
-        affine, _ = _refine(reference, pictures, level, affine)
-    textures = zip(reference.signature.textures, moving.textures, strict=True)
-    fine, half = (_compare(ours, theirs, affine) for ours, theirs in textures)
+    ours, theirs = reference.signature.textures, moving.textures
+    affine, _ = _refine(reference, pictures, 1, best.affine)
+    half = _compare(ours[1], theirs[1], affine)
+    if half < _HALF_ENOUGH:
+        return Match((-1.0, half), best.coarse, affine)
+    affine, _ = _refine(reference, pictures, 2, affine)
+    fine, half = (_compare(a, b, affine) for a, b in zip(ours, theirs, strict=True))
     return Match((fine, half), best.coarse, affine)
 
 

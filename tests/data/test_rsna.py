@@ -23,7 +23,7 @@ from cspine.phantom.dicom_sets import write_rsna
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    config = PhantomConfig(patients=12, slices_per_patient=8, seed=3)
+    config = PhantomConfig(patients=6, slices_per_patient=6, seed=3)
     return write_rsna(tmp_path_factory.mktemp("rsna") / "set", config)
 
 
