@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -105,8 +106,10 @@ class Runner:
         if self._stopping_since_s is None:
             self._service.is_stopping = True
             self._service.road.admission.close()
-            self._servers[0].pull_trigger()
             self._stopping_since_s = time.monotonic()
+            # Wakes the loop; it may have woken by itself, seen the end and closed the trigger.
+            with suppress(OSError):
+                self._servers[0].pull_trigger()
 
     def _is_done(self) -> bool:
         if self._stopping_since_s is None:
