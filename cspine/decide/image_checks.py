@@ -1,49 +1,49 @@
 """Cheap looks at a picture that say why it can be no axial CT of the neck.
 
-An axial CT has a flat plateau of soft tissue, air round it, sharp borders between the two and bone
-as the brightest part. Everything is measured on a picture averaged down to about 64 × 64. The
-checks do not know anatomy: a CT of the head or a synthetic one passes, and is for the embedding
-distance and the vertebra finder to judge.
+An axial CT has even soft tissue with air round it, few greys between, sharp borders and bone, and
+most of it is smooth at the scale of a small picture, about 64 × 64, where all is measured. The
+bounds were set on synthetic and real slices. The checks know no anatomy: a CT of the head or a
+synthetic one passes, and is for the embedding distance and the vertebra finder to judge.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 SMALL_SIDE_PX = 64
 MIN_SIDE_PX = 64
 MAX_ASPECT = 1.8
-PLATEAU_LEVELS = 28  # grey levels that hold one tissue, its noise averaged out
-DISC = 0.97  # of the inscribed circle's radius: what lies outside is no data in many exports
-CENTRE = 0.6
+TISSUE_LEVELS = 28  # grey levels that hold one tissue, its noise averaged out
+DISC, CENTRE = 0.97, 0.6  # of the inscribed circle's radius; outside it many exports hold no data
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the checks look at; grey levels 0..255, shares 0..1.
+    """What the checks look at; all but `contrast` without unit.
 
-    `contrast` standard deviation of the small picture; `grain` mean step between neighbouring
-    pixels; `plateau` grey level of the commonest tissue in the centre and `flatness` the share of
-    the centre within it; `sharp` share of steps that leave the plateau at once; `brighter` and
-    `darker` shares of the centre clearly off the plateau; `air` and `glare` shares of the ring
-    round the centre clearly darker and brighter.
+    `contrast` standard deviation of the small picture, grey levels; `grain` mean step between
+    neighbouring full-size pixels over it; `two_tones` share of the centre, `disc_tones` of the
+    whole disc, that two tissues' grey levels hold; `unrest` median step of the small picture over
+    its contrast; `sharp` share of its steps, along rows and columns, above 0.75 of the contrast;
+    `smooth` share of places without a step above 0.12 of it; `upright` how much more of the
+    picture is clearly brighter in the centre and darker round it than the other way about, −2..2.
     """
 
     contrast: float
     grain: float
-    plateau: float
-    flatness: float
+    two_tones: float
+    disc_tones: float
+    unrest: float
     sharp: float
-    brighter: float
-    darker: float
-    air: float
-    glare: float
+    smooth: float
+    upright: float
 
 
 def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
-    """Return in words why the picture is no axial CT of the neck, or None where nothing says so.
+    """Return in a sentence why the picture is no axial CT of the neck, or None.
 
     Args:
         grey: uint8 (H, W).
@@ -51,71 +51,94 @@ def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
     """
     height, width = grey.shape
     if is_colour:
-        return "the picture is in colour"
+        return "The picture is in colour, so it is no CT slice."
     if min(height, width) < MIN_SIDE_PX:
-        return f"the picture is too small: {width} × {height} pixels"
+        return f"The picture is too small for a CT slice: {width} × {height} pixels."
     if max(height, width) > MAX_ASPECT * min(height, width):
-        return "the picture is too long and narrow"
+        return "The picture is too long and narrow for an axial CT slice."
     return _refusal(measure(grey))
+
+
+def _refusal(seen: Appearance) -> str | None:
+    """Return the first reason that the appearance gives, or None."""
+    evenness = seen.two_tones + seen.disc_tones + seen.smooth - 4 * seen.unrest
+    is_page = seen.sharp > 0.1 and seen.upright < 0.1 and seen.contrast < 60
+    if seen.grain * seen.contrast > 6 and seen.grain > 0.6:
+        return "The picture is noise."
+    if seen.contrast < 12:
+        return "The picture is blank."
+    if is_page or seen.sharp > 0.14:
+        return "The picture looks like a page of text or a drawing."
+    if seen.sharp < 0.021:
+        return "The picture has no sharp border between body and air, as a CT slice has."
+    if seen.two_tones < 0.72 or seen.disc_tones < 0.66:
+        return "The picture has no even soft tissue; it may be a radiograph or a photograph."
+    if evenness < 1.58 or (seen.unrest > 0.055 and seen.sharp < 0.036):
+        return "The picture looks like a photograph."
+    if seen.upright < -0.1:
+        return "The picture is inverted: air must be dark and bone bright."
+    return None
 
 
 def measure(grey: np.ndarray) -> Appearance:
     """Return the Appearance of a picture, uint8 (H, W), at least 64 pixels a side."""
     small = _shrink(grey)
-    centre, ring = _zones(small)
-    plateau, flatness = _plateau(centre)
-    up, down = max(14.0, 0.35 * (255 - plateau)), max(14.0, 0.35 * plateau)
+    centre, ring = (small[zone] for zone in _zones(*small.shape))
+    contrast = max(float(small.std()), 1.0)
+    tissue, two_tones = _tones(centre)
     lines = grey[:: max(1, grey.shape[0] // SMALL_SIDE_PX)].astype(np.int16)
-    steps = np.abs(np.diff(small, axis=1))
+    across, down = (np.abs(np.diff(small, axis=axis)) for axis in (1, 0))
+    steps = np.maximum(across[:-1], down[:, :-1])
+    bound = 0.75 * contrast
     return Appearance(
         contrast=float(small.std()),
-        grain=float(np.abs(np.diff(lines, axis=1)).mean()),
-        plateau=plateau,
-        flatness=flatness,
-        sharp=float((steps > 40).mean()),
-        brighter=float((centre > plateau + up).mean()),
-        darker=float((centre < plateau - down).mean()),
-        air=float((ring < plateau - down).mean()),
-        glare=float((ring > plateau + up).mean()),
+        grain=float(np.abs(np.diff(lines, axis=1)).mean()) / contrast,
+        two_tones=two_tones,
+        disc_tones=_tones(np.concatenate([centre, ring]))[1],
+        unrest=float(np.median(across)) / contrast,
+        sharp=float((across > bound).mean() + (down > bound).mean()) / 2,
+        smooth=float((steps < 0.12 * contrast).mean()),
+        upright=_tilt(centre, tissue) - _tilt(ring, tissue),
     )
-
-
-def _refusal(seen: Appearance) -> str | None:
-    """Return the first reason that the appearance gives, or None."""
-    if seen.contrast < 12:
-        return "the picture is blank"
-    if seen.grain > 0.6 * seen.contrast:
-        return "the picture is noise"
-    if seen.flatness < 0.6:
-        return "there is no even soft tissue, as in a photograph, a page or a projection"
-    if seen.sharp < 0.035:
-        return "there is no sharp border between body and air"
-    if seen.plateau < 125:
-        return "the picture is too dark or inverted"
-    return None
 
 
 def _shrink(grey: np.ndarray) -> np.ndarray:
     """Return float32 block means, about SMALL_SIDE_PX along the shorter side."""
     block = max(1, min(grey.shape) // SMALL_SIDE_PX)
     rows, columns = grey.shape[0] // block, grey.shape[1] // block
-    blocks = grey[: rows * block, : columns * block].reshape(rows, block, columns, block)
-    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
+    within = grey[: rows * block, : columns * block]
+    sums = within.reshape(rows, block, columns * block).sum(axis=1, dtype=np.uint32)
+    means = sums.reshape(rows, columns, block).sum(axis=2) / (block * block)
+    return np.asarray(means, np.float32)
 
 
-def _zones(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels of the central disc and of the ring round it, inside the circle."""
-    height, width = small.shape
+@lru_cache(maxsize=8)
+def _zones(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return bool (H, W): the central disc, and the ring round it inside the circle."""
     rows = np.arange(height)[:, None] - (height - 1) / 2
     columns = np.arange(width)[None] - (width - 1) / 2
     radius = np.hypot(rows, columns) / (min(height, width) / 2)
-    return small[radius < CENTRE], small[(radius >= CENTRE) & (radius < DISC)]
+    return radius < CENTRE, (radius >= CENTRE) & (radius < DISC)
 
 
-def _plateau(centre: np.ndarray) -> tuple[float, float]:
-    """Return middle and share of the PLATEAU_LEVELS grey levels that hold most of the centre."""
-    counts = np.bincount(centre.astype(np.int64), minlength=256)
+def _tones(values: np.ndarray) -> tuple[float, float]:
+    """Return the commonest tissue's grey level, and the share that the two commonest hold."""
+    counts = np.bincount(values.astype(np.int64), minlength=256)
+    first, held = _commonest(counts)
+    counts[first : first + TISSUE_LEVELS] = 0
+    return first + TISSUE_LEVELS / 2, (held + _commonest(counts)[1]) / len(values)
+
+
+def _commonest(counts: np.ndarray) -> tuple[int, int]:
+    """Return start and sum of the TISSUE_LEVELS neighbouring counts that are the most."""
     reached = np.concatenate([[0], np.cumsum(counts)])
-    inside = reached[PLATEAU_LEVELS:] - reached[:-PLATEAU_LEVELS]
+    inside = reached[TISSUE_LEVELS:] - reached[:-TISSUE_LEVELS]
     first = int(inside.argmax())
-    return first + PLATEAU_LEVELS / 2, float(inside[first] / len(centre))
+    return first, int(inside[first])
+
+
+def _tilt(values: np.ndarray, tissue: float) -> float:
+    """Return the share of values clearly above the tissue's grey less the share clearly below."""
+    above = values > tissue + max(14.0, 0.35 * (255 - tissue))
+    below = values < tissue - max(14.0, 0.35 * tissue)
+    return float(above.mean() - below.mean())
