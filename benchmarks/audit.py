@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import shutil
@@ -24,6 +25,15 @@ from cspine.data.audit import audit_dataset, audit_names
 from cspine.data.groups import parse_name
 from cspine.data.index import scan_dataset
 from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
+
+
+def describe_machine() -> str:
+    """Return the processor's name, where the system tells it, and the number of cores."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}{load}"
 
 
 def read_clock() -> tuple[float, float]:
@@ -137,7 +147,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=4200)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    found: dict = {"machine": f"{platform.machine()}, 2 cores, AMD EPYC, {platform.system()}"}
+    found: dict = {"machine": describe_machine()}
     if args.real:
         found["real"] = measure_real(args.real)
     if args.phantoms != "0":
