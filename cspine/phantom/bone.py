@@ -69,7 +69,8 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
         cortex_mm *= 1 - np.float32(0.3) * on_body
     shell = coverage(-distance - cortex_mm, 0.8)
     dense = np.float32(patient.cortex_hu) + np.float32(60) * broad
-    return marrow + (dense - marrow) * shell
+    whole: Array = marrow + (dense - marrow) * shell
+    return whole
 
 
 def _with_endplate(at: Plane, marrow: Array, broad: Array, place: Place, v: Vertebra) -> Array:
@@ -82,4 +83,5 @@ def _with_endplate(at: Plane, marrow: Array, broad: Array, place: Place, v: Vert
     plate = np.clip(passed + 1.2, 0, 1) * inside
     disc = np.clip(passed - 0.4, 0, 1) * inside
     marrow = marrow + (np.float32(_ENDPLATE_HU) - marrow) * plate
-    return marrow + (np.float32(_DISC_HU) - marrow) * disc
+    worn: Array = marrow + (np.float32(_DISC_HU) - marrow) * disc
+    return worn

@@ -17,6 +17,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -64,9 +65,9 @@ def write_rsna(out: Path, config: PhantomConfig) -> Path:
     return out
 
 
-def make_uid(*parts: object) -> str:
+def make_uid(*parts: object) -> UID:
     """Return a valid UID that depends on `parts` alone."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}"
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}")
 
 
 def _write_csv(path: Path, names: list[str], rows: list[dict[str, Any]]) -> None:
@@ -87,7 +88,7 @@ def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[str]:
     return [place.name]
 
 
-def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: str) -> Dataset:
+def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Dataset:
     """Identity, geometry and window: what the RSNA set's files hold as well."""
     truth, number = item.truth, item.truth.slice_index + 1
     key = (config.version, config.seed, truth.patient_id)

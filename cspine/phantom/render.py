@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +127,7 @@ def _draw_ideal(
     is_swollen = draw_organs(canvas, patient, place)
     bone = draw_bone(canvas, patient, place, vertebra)
     mimic = draw_mimic(canvas.hu, bone, patient, place, vertebra)
-    known = {
+    known: dict[str, Any] = {
         "patient_id": f"patient{patient.key[-1]:04d}", "slice_index": place.index,
         "level": place.level_name, "z_mm": place.z_mm, "spacing_mm": round(patient.spacing_mm, 4),
         "thickness_mm": patient.thickness_mm, "is_swollen": is_swollen, "hard_negative": mimic,

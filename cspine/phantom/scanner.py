@@ -56,8 +56,12 @@ def transfer(spacing_mm: float, bone_kernel: bool) -> Array:
     """The kernel's modulation transfer, float32 (512, 257): 1 at 0, above 1 where bone lifts."""
     radial = _frequencies(spacing_mm)[2]
     if not bone_kernel:
-        return np.exp(-((radial / _SOFT_CUT) ** 2))
-    return (1 + _BONE_LIFT * (radial / 0.5) ** 2) * np.exp(-((radial / (0.72 * _BONE_CUT)) ** 2))
+        soft: Array = np.exp(-((radial / _SOFT_CUT) ** 2))
+        return soft
+    bone: Array = (1 + _BONE_LIFT * (radial / 0.5) ** 2) * np.exp(
+        -((radial / (0.72 * _BONE_CUT)) ** 2)
+    )
+    return bone
 
 
 @lru_cache(maxsize=8)
@@ -86,7 +90,7 @@ def show(hu: Array, patient: Patient) -> npt.NDArray[np.uint8]:
     """The picture a viewer saves: `hu` in the patient's window, and the round field's surround."""
     centre, width = patient.window
     grey = np.clip((hu - np.float32(centre - width / 2)) * np.float32(255 / width), 0, 255)
-    picture = (grey + np.float32(0.5)).astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = (grey + np.float32(0.5)).astype(np.uint8)
     if patient.round_field:
         picture[outside_field()] = 255 if patient.round_field == "white" else 0
     return picture
@@ -96,4 +100,5 @@ def show(hu: Array, patient: Patient) -> npt.NDArray[np.uint8]:
 def outside_field() -> npt.NDArray[np.bool_]:
     """Which pixels, bool (512, 512), lie outside the circle that just fits into the picture."""
     ticks = np.arange(SIDE_PX) - (SIDE_PX - 1) / 2
-    return np.hypot(ticks[:, None], ticks[None, :]) > SIDE_PX / 2
+    outside: npt.NDArray[np.bool_] = np.hypot(ticks[:, None], ticks[None, :]) > SIDE_PX / 2
+    return outside

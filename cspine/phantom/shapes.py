@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]  # float32
 Point = tuple[float, float]
 
 
@@ -51,7 +52,8 @@ def length(x: Array, y: Array) -> Array:
 def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -> Array:
     """Distance to a rod with round ends; its radius runs from `radius` to `end_radius`."""
     along, away = _along_segment(at, start, end)
-    return away - (np.float32(radius) + along * np.float32(end_radius - radius))
+    distance: Array = away - (np.float32(radius) + along * np.float32(end_radius - radius))
+    return distance
 
 
 def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:
@@ -79,7 +81,8 @@ def wavy(at: Plane, centre: Point, radii: Point, waves: Sequence[Point]) -> Arra
     edge = np.zeros_like(angle)
     for order, (amplitude, phase) in enumerate(waves, start=2):
         edge += np.float32(amplitude) * np.cos(np.float32(order) * angle + np.float32(phase))
-    return ellipse(at, centre, radii) - edge
+    bent: Array = ellipse(at, centre, radii) - edge
+    return bent
 
 
 def unite(first: Array, second: Array, blend_mm: float = 0.0) -> Array:

@@ -87,9 +87,9 @@ def _outline(at: Plane, patient: Patient, place: Place) -> Array:
         body = unite(body, ellipse(at, (0.0, -38.0), (52.0, 44.0), 3) + 4 * (2 - jaw), 22.0)
     shoulder = float(np.clip(height - 4.6 + rng.normal(0, 0.3), 0, 2.4))
     if shoulder > 0:
-        sides = (ellipse(at, (side * (48 + 26 * shoulder), 30.0 + rng.normal(0, 5)),
+        right, left = (ellipse(at, (side * (48 + 26 * shoulder), 30.0 + rng.normal(0, 5)),
                          (34 + 26 * shoulder, 26 + 9 * shoulder)) for side in (-1, 1))  # fmt: skip
-        body = unite(body, unite(*sides), 28.0)
+        body = unite(body, unite(right, left), 28.0)
     return body
 
 
@@ -150,4 +150,5 @@ def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
     beat = np.sin(5 * angle + rng.uniform(0, 6)) + 0.7 * np.sin(13 * angle + rng.uniform(0, 6))
     gaps = beat < rng.uniform(0.2, 1.3)
     plate = coverage(np.abs(shell) - 0.7, 0.9) * gaps * (at.y > -70)
-    return hu + (rng.uniform(-200, 250) - hu) * plate
+    around: Array = hu + (rng.uniform(-200, 250) - hu) * plate
+    return around

@@ -148,10 +148,9 @@ def _rippled(at: Plane, v: Vertebra) -> Plane:
 def _front(at: Plane, v: Vertebra, t: float) -> Array:
     """Body with uncinate edges and spurs, or at C2's top the dens with its facets."""
     if v.level == 1 and t < 0.45:
-        dens = ellipse(at, (0.0, -6.2), (5.2, 5.6)) + np.float32(0)
-        facets = unite(*(
-            ellipse(at, (side * 15.5, -4.0), (7.5, 6.5)) + thinned(t, -0.2, 1) for side in (-1, 1)
-        ))  # fmt: skip
+        dens = ellipse(at, (0.0, -6.2), (5.2, 5.6))
+        right, left = (ellipse(at, (side * 15.5, -4.0), (7.5, 6.5)) for side in (-1, 1))
+        facets = unite(right, left) + thinned(t, -0.2, 1)
         neck = body_distance(at, v) + thinned(t, 0.3, 1)
         return unite(unite(dens, facets, 2.0), neck, 3.0)
     body = body_distance(at, v) - 0.5 * max(0.25 - t, 0)
@@ -224,7 +223,8 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
         ring = unite(ring, np.maximum(unite(mass, wing, 2.0), -hole), 2.0)
     dens = ellipse(at, (0.0, -7.4), (5.0, 5.4)) + thinned(t, 0.15, 2)
     # The joint between front arch and dens stays open.
-    return np.minimum(np.maximum(ring, np.float32(1.1) - dens), dens)
+    whole: Array = np.minimum(np.maximum(ring, np.float32(1.1) - dens), dens)
+    return whole
 
 
 def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:

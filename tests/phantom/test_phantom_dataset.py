@@ -58,8 +58,8 @@ def test_the_published_layout_has_published_names(tmp_path):
     for file in files:
         numbers[file.parts[-2]].add(parse_name(str(file)).slice_number)
     assert max(numbers["fracture"]) < min(numbers["normal"])
-    first = Image.open(files[0])
-    assert (first.size, first.mode) == ((224, 224), "RGB")
+    with Image.open(files[0]) as first:
+        assert (first.size, first.mode) == ((224, 224), "RGB")
 
 
 def test_impossible_configurations_are_refused():
