@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,28 @@ class FitResult:
     held_out: np.ndarray
     stopped: str
 
+    @property
+    def best_value(self) -> float:
+        """What the best epoch scored."""
+        return float(max(entry["value"] for entry in self.history))
+
+
+def join_results(stages: Mapping[str, FitResult], judged: bool) -> FitResult:
+    """Stages in a row as one result; epochs count on, each entry names its stage.
+
+    Where nothing was `judged` a stage's value is its epoch, so the last epoch of all is the best.
+    """
+    history: list[dict[str, Any]] = []
+    for name, result in stages.items():
+        count = len(history)
+        history += [
+            {"stage": name, **entry, "epoch": entry["epoch"] + count} for entry in result.history
+        ]
+    best = int(np.argmax([entry["value"] for entry in history])) + 1 if judged else len(history)
+    last = list(stages.values())[-1]
+    parts = [one.held_out for one in stages.values() if one.held_out.size]
+    return FitResult(history, best, np.concatenate(parts or [last.held_out]), last.stopped)
+
 
 def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
     """AUROC of scores (N,) for labels (N,); NaN with one class only."""
@@ -122,12 +146,21 @@ def score_source(network: keras.Model, source: Source) -> np.ndarray:
 
 
 class Fit:
-    """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it."""
+    """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it.
+
+    `score` gives the logits of the held-out source, by default those of the network itself.
+    """
 
     def __init__(
-        self, network: keras.Model, train: Source, held_out: Source | None, plan: FitPlan
+        self,
+        network: keras.Model,
+        train: Source,
+        held_out: Source | None,
+        plan: FitPlan,
+        score: Callable[[Source], np.ndarray] | None = None,
     ) -> None:
         self.network, self.train, self.held_out, self.plan = network, train, held_out, plan
+        self.score = score or partial(score_source, network)
         self.weights = class_weights(train.labels)
         self.optimizer = keras.optimizers.AdamW(
             plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0
@@ -205,7 +238,7 @@ class Fit:
         """Score the held-out source, add to the history, keep the weights if they are the best."""
         value = float(entry["epoch"])  # without held-out data the last weights are the best
         if self.held_out is not None:
-            logits = score_source(self.network, self.held_out)
+            logits = self.score(self.held_out)
             labels = self.held_out.labels
             self.scores.append(logits)
             losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))

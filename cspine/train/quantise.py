@@ -6,9 +6,7 @@ AUROC is bounded and its decisions hardly flip. It knows nothing of training.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,8 @@ from cspine.data.pipeline import Samples
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import paired_bootstrap_difference
 from cspine.model.engine import Engine, EngineOutput
-from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
-
-logger = logging.getLogger(__name__)
+from cspine.model.export import INT8_NAME, IR_NAME, read_ir
+from cspine.model.quantise import quantise_ir
 
 CALIBRATION_IMAGES = 300
 MIN_SLICES = 2000  # fewer cannot show a loss as small as the bound
@@ -35,24 +32,9 @@ def write_int8(folder: Path, h5_sha256: str, images: np.ndarray, seed: int) -> N
 
     `images` uint8 (N, S, S) are training crops; at most 300 of them, drawn by `seed`, calibrate.
     """
-    import nncf  # brings its own heavy imports, needed by this step alone
-
-    network = read_ir(folder / IR_NAME, h5_sha256)
     count = min(CALIBRATION_IMAGES, len(images))
     chosen = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
-
-    def batches() -> Iterator[np.ndarray]:
-        for index in chosen:
-            yield np.repeat(images[index][None, ..., None], 3, axis=3)
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    quantised = nncf.quantize(
-        network,
-        nncf.Dataset(list(batches())),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=count,
-    )
-    write_ir(quantised, folder / INT8_NAME, h5_sha256)
+    quantise_ir(folder, h5_sha256, images[chosen])
 
 
 def compare_precisions(

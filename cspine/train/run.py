@@ -14,6 +14,7 @@ import keras
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
+from cspine.data.audit import audit_dataset
 from cspine.data.records import Dataset
 from cspine.data.resolve import resolve_data
 from cspine.data.split import refuse_leaks, split_dataset
@@ -44,15 +45,34 @@ def run_training(config: TrainConfig) -> RunResult:
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
     logger.info("%s", line)
+    dataset, audit = audit_first(dataset)
     task = prepare_task(config, dataset)
     candidates = fit_candidates(task)
     best_candidate = choose_best(candidates)
     judged = [judge_candidate(candidate, task) for candidate in candidates]
     best = next(one for one in judged if one.candidate is best_candidate)
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {"audit": audit}
     if config.controls:
-        extra["controls"] = {"random_labels": run_random_labels(best_candidate, task)}
+        extra["controls"] = {
+            "random_labels": run_random_labels(best_candidate, task),
+            "shortcut_auroc": audit["shortcut_auroc"],
+        }
     return finish_run(judged, best, task, extra)
+
+
+def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+    """Audit the data and tell three lines of it; return them joined by what pixels showed.
+
+    The report comes as JSON values, without the long table of groups: the manifest holds those.
+    """
+    report = audit_dataset(dataset)
+    for line in report.lines():
+        logger.info("%s", line)
+    parts = report.to_dict()
+    parts.pop("groups")
+    if report.compared_pixels:
+        dataset = dataset.with_groups(report.groups)
+    return dataset, parts
 
 
 def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:

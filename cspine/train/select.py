@@ -23,8 +23,8 @@ from cspine.data.records import Dataset
 from cspine.data.split import Fold, Split
 from cspine.model.architectures import find_architecture
 from cspine.model.classifier import Classifier, build_classifier
-from cspine.train.fit import Clock, Fit, FitPlan, FitResult, area_under_roc
-from cspine.train.sources import PixelSource
+from cspine.train.fit import Clock, FitPlan, FitResult, area_under_roc
+from cspine.train.scratch import fit_scratch
 from cspine.train.transfer import TransferPlan, fit_transfer
 
 logger = logging.getLogger(__name__)
@@ -138,10 +138,9 @@ def fit_once(
         return classifier, fit_transfer(classifier, train, held_out, stages, clock, folder, key)
     plan = _plan(config, config.learning_rate, epochs or config.epochs or EPOCHS_SCRATCH)
     plan = plan if epochs is None else replace(plan, patience=None)
-    source = PixelSource.of(train, with_map, config.augment)
-    judged = None if held_out is None else PixelSource.of(held_out, False)
-    fit = Fit(classifier.training, source, judged, plan)
-    return classifier, fit.run(clock, folder / "scratch.npz", key)
+    augmented = config.augment
+    result = fit_scratch(classifier, train, held_out, plan, augmented, clock, folder, key)
+    return classifier, result
 
 
 def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:

@@ -6,17 +6,16 @@ norm in inference mode) is tuned at a low rate on the trunk's activations. It kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from cspine.data.pipeline import Samples
 from cspine.model.architectures import find_architecture
 from cspine.model.classifier import Classifier
 from cspine.train.features import cache_features
-from cspine.train.fit import Clock, Fit, FitPlan, FitResult
+from cspine.train.fit import Clock, Fit, FitPlan, FitResult, join_results
 
 HEAD_SHARE = 0.5  # of the time limit; computing the activations counts as well
 
@@ -54,9 +53,9 @@ def fit_transfer(
     tuned = _fit_stage(
         classifier, layer, train, held_out, plan, clock.part(1.0), folder / "tune.npz", key
     )
-    if held_out is not None and _best(tuned) < _best(head):
+    if held_out is not None and tuned.best_value < head.best_value:
         classifier.model.set_weights(before)
-    return _join(head, tuned)
+    return join_results({"head": head, "tune": tuned}, held_out is not None)
 
 
 def _fit_stage(
@@ -85,21 +84,3 @@ def freeze_norms(network: keras.Model) -> None:
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-
-
-def _best(result: FitResult) -> float:
-    return float(max(entry["value"] for entry in result.history))
-
-
-def _join(head: FitResult, tuned: FitResult) -> FitResult:
-    """Both stages as one result; epochs count on."""
-    first = [{"stage": "head", **entry} for entry in head.history]
-    later = [
-        {"stage": "tune", **entry, "epoch": entry["epoch"] + len(first)} for entry in tuned.history
-    ]
-    values = [entry["value"] for entry in (*first, *later)]
-    parts = [one for one in (head.held_out, tuned.held_out) if one.size]
-    held_out = np.concatenate(parts) if parts else head.held_out
-    # Without held-out data a stage's value is its epoch, so the last epoch of all is the best.
-    best = int(np.argmax(values)) + 1 if parts else len(values)
-    return replace(tuned, history=[*first, *later], best_epoch=best, held_out=held_out)

@@ -1,0 +1,64 @@
+"""Bars, precision choice, pooled scores and the self-test, each by its rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cspine.core.config import TrainConfig
+from cspine.core.errors import ConfigError
+from cspine.model.classifier import build_classifier
+from cspine.train.card import make_self_test
+from cspine.train.finish import find_missed
+from cspine.train.fit import FitResult
+from cspine.train.quantise import choose_precision
+from cspine.train.run import run_training, spread_over_devices
+from cspine.train.select import pool_scores
+
+FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2}}}
+
+
+def test_missed_bars_are_named():
+    assert find_missed(FIGURES, (("auroc", 0.8), ("brier", 0.2))) == ()
+    lines = find_missed(FIGURES, (("auroc", 0.9), ("brier", 0.1)))
+    assert lines[0] == "`auroc` on test must be at least 0.9. Received: 0.8000"
+    assert "at most 0.1" in lines[1]
+
+
+def parts(high, flips):
+    slow = {"images_per_s": 10.0}
+    fast = {"images_per_s": 30.0, "auroc_loss": {"high": high}, "flipped_share": flips}
+    return {"f32": slow, "bf16": {**fast, "images_per_s": 9.0}, "int8": fast}
+
+
+@pytest.mark.parametrize(
+    ("high", "flips", "slices", "chosen"),
+    [(0.001, 0.001, 2000, "int8"), (0.01, 0.001, 2000, "f32"), (0.001, 0.01, 2000, "f32"),
+     (0.001, 0.001, 1999, "f32")],
+)  # fmt: skip
+def test_a_faster_precision_needs_proof(high, flips, slices, chosen):
+    assert choose_precision(parts(high, flips), slices)[0] == chosen
+
+
+def test_pooled_scores_are_of_one_epoch_and_average_repeats():
+    first = FitResult([], 2, np.array([[1.0, 1.0], [3.0, 5.0]]), "finished")
+    short = FitResult([], 1, np.array([[7.0]]), "patience")
+    masks = [np.array([True, True, False]), np.array([False, True, False])]
+    logits, seen = pool_scores(list(zip(masks, [first, short], strict=True)), 3, epoch=2)
+    np.testing.assert_array_equal(logits, [3.0, 6.0, 0.0])
+    np.testing.assert_array_equal(seen, [True, True, False])
+
+
+def test_the_self_test_holds_three_drawn_images():
+    found = make_self_test(build_classifier("cnn", 32))
+    assert len(found["inputs"]) == len(found["expected"]) == 3
+    assert all(np.isfinite(found["expected"]))
+
+
+def test_settings_are_checked_before_any_work():
+    with pytest.raises(ConfigError, match="`image_size` for `xception` must be at least 71"):
+        run_training(TrainConfig(architectures=("xception",), image_size=64))
+    with pytest.raises(ConfigError, match="`require` must be one of"):
+        run_training(TrainConfig(require=(("beauty", 1.0),)))
+    with pytest.raises(ConfigError, match="KERAS_BACKEND=jax"):
+        spread_over_devices(2)

@@ -1,0 +1,130 @@
+"""The fitting loop: reproducible, resumable, interruptible, and it keeps the best."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cspine.model.classifier import build_classifier
+from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cspine.train.fit import Clock, Fit, FitPlan, class_weights, rate_at
+from cspine.train.sources import PixelSource
+
+ROOT = Path(__file__).parents[2]
+PLAN = FitPlan(epochs=2, batch_size=8, learning_rate=1e-3, seed=3)
+
+
+def start_fit(samples, plan=PLAN):
+    classifier = build_classifier("cnn", 32, seed=plan.seed, map_head=True)
+    source = PixelSource.of(samples, with_masks=True)
+    return classifier, Fit(classifier.training, source, PixelSource.of(samples, False), plan)
+
+
+def digest_of(classifier) -> str:
+    parts = b"".join(array.tobytes() for array in classifier.model.get_weights())
+    return hashlib.sha256(parts).hexdigest()
+
+
+def test_same_seed_same_weights_in_two_processes():
+    code = (
+        "import sys; sys.path[:0] = ['tests/train', '.']\n"
+        "from conftest import draw_samples; from test_train_fit import *\n"
+        "c, fit = start_fit(draw_samples(), PLAN); fit.run(Clock(None)); print(digest_of(c))"
+    )
+    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        for _ in range(2)
+    ]
+    assert runs[0].stdout.strip(), runs[0].stderr[-2000:]
+    assert runs[0].stdout == runs[1].stdout
+
+
+def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
+    whole, fit = start_fit(samples)
+    result = fit.run(Clock(None))
+    _broken, fit = start_fit(samples)
+    step = fit._step
+
+    def stop_in_the_second_epoch(indices, rng):
+        if fit.history:
+            raise KeyboardInterrupt
+        return step(indices, rng)
+
+    fit._step = stop_in_the_second_epoch
+    assert fit.run(Clock(None), tmp_path / "c.npz").stopped == "interrupted"
+    resumed, fit = start_fit(samples)
+    again = fit.run(Clock(None), tmp_path / "c.npz")
+    assert [e["loss"] for e in again.history] == pytest.approx([e["loss"] for e in result.history])
+    np.testing.assert_allclose(again.held_out, result.held_out, atol=1e-6)
+    for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_best_weights_are_kept(samples):
+    classifier, fit = start_fit(samples)
+    values = iter([0.9, 0.4])
+    kept = []
+
+    def judge(entry):
+        entry["value"] = next(values)
+        fit.history.append(entry)
+        kept.append(classifier.training.get_weights())
+        if entry["value"] > fit.best_value:
+            fit.best_value, fit.best = entry["value"], kept[-1]
+
+    fit._judge = judge
+    assert fit.run(Clock(None)).best_epoch == 1
+    np.testing.assert_array_equal(classifier.training.get_weights()[0], kept[0][0])
+
+
+def test_a_time_limit_ends_a_fit_after_one_epoch(samples):
+    _, fit = start_fit(samples, FitPlan(epochs=50, batch_size=8, learning_rate=1e-3, seed=0))
+    result = fit.run(Clock(0.01))
+    assert (result.stopped, len(result.history)) == ("time", 1)
+
+
+def test_an_interrupt_before_the_first_epoch_is_passed_on(samples):
+    _, fit = start_fit(samples)
+    fit._run_epoch = lambda clock: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit.run(Clock(None))
+
+
+def test_rate_rises_and_falls():
+    plan = FitPlan(1, 1, 1.0, 0, warmup=0.1)
+    rates = [rate_at(done, plan) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    assert rates == pytest.approx([0.02, 0.51, 1.0, 0.505, 0.01])
+
+
+def test_class_weights_balance():
+    labels = np.array([0, 0, 0, 1])
+    weights = class_weights(labels)
+    assert weights[labels].mean() == pytest.approx(1.0)
+    assert weights[1] * 1 == pytest.approx(weights[0] * 3)
+
+
+def test_checkpoint_round_trip_and_foreign_key(tmp_path):
+    arrays = [np.arange(3.0), np.ones((2, 2))]
+    state = Checkpoint("mine", [{"value": 0.5}], arrays, arrays[:1], arrays, np.zeros((1, 4)))
+    write_checkpoint(tmp_path / "c.npz", state)
+    found = read_checkpoint(tmp_path / "c.npz", "mine")
+    np.testing.assert_array_equal(found.network[1], arrays[1])
+    assert (found.history, len(found.optimizer)) == ([{"value": 0.5}], 1)
+    assert read_checkpoint(tmp_path / "c.npz", "another's") is None
+    assert read_checkpoint(tmp_path / "none.npz", "mine") is None
+
+
+def test_a_part_of_the_clock_is_a_part_of_what_is_left():
+    assert Clock(None).part(0.5).limit_s is None
+    assert Clock(100.0).part(0.25).limit_s == pytest.approx(25.0, abs=0.1)
+    assert math.isclose(Clock(None).elapsed_share, 0.0)
