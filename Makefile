@@ -1,7 +1,6 @@
 # Each target is one or two pipenv commands; README.md gives them for machines without make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIPENV_VERSION := 2026.10.3
-DEMO := build/demo
 IMAGE ?= cspine
 BASE ?= python:3.11-slim-bookworm
 BUILDER ?= $(shell command -v docker || command -v podman || command -v buildah)
@@ -21,7 +20,7 @@ env-serve: .venv-serve/ready
 	touch $@
 
 demo: env
-	.venv/bin/python -m cspine demo --out $(DEMO) $(if $(ONCE),--once)
+	.venv/bin/python demo.py $(if $(ONCE),--once)
 
 test: env env-serve lint
 	.venv/bin/python -m pytest

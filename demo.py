@@ -1,0 +1,133 @@
+"""The demonstration: trains on synthetic CT, serves, asks about two slices, and stays up.
+
+`python demo.py [--once]`. Everything goes to `build/demo`. It asks by URL, over HTTP, about one
+fracture and one normal slice of patients that are in no training set, prints the truth beside each
+answer, and exits 1 unless both are right. Not a medical device.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
+from cspine.phantom.dataset import DemoSlice, demo_slices
+from predict_test import NoAnswerError, post_url, read_answer, serve_slice
+
+ROOT = Path(__file__).parent
+SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
+SEED = 7
+READY_S, STOP_S = 60, 35
+SETTINGS = 'note = "demo model, trained on synthetic images"\npatients = {patients}\n'
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=f"Train, serve and ask. {MEDICAL_NOTICE}")
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="default: %(default)s")
+    parser.add_argument("--once", action="store_true", help="end after the answers")
+    parser.add_argument("--port", type=int, default=9696, help="default: %(default)s")
+    parser.add_argument(
+        "--patients", type=int, default=150, help="synthetic patients"
+    )
+    parser.add_argument("--time-limit", default="150s", help="of training; default: %(default)s")
+    return parser.parse_args()
+
+
+def train(arguments: argparse.Namespace) -> Path:
+    """Train the CNN on the phantom set and return the folder of the model."""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    settings = arguments.out / "settings.toml"
+    settings.write_text(SETTINGS.format(patients=arguments.patients), encoding="utf-8")
+    models = arguments.out / "models"
+    command = [sys.executable, "train.py", "--config", str(settings), "--data", "phantom"]
+    command += ["--architectures", "cnn", "--time-limit", arguments.time_limit]
+    subprocess.run([*command, "--out", str(models.resolve())], cwd=ROOT, check=True)
+    return models
+
+
+def pick_port(wanted: int) -> int:
+    """Return `wanted` where it is free, else any free port."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(models: Path, port: int) -> Iterator[str]:
+    """Serve `models` while the block runs, and yield the service's address."""
+    environment = os.environ | {
+        "CSPINE_MODEL_DIR": str(models.resolve()),
+        "CSPINE_LISTEN": f"127.0.0.1:{port}",
+        "CSPINE_FETCH_ALLOW": SLICES,
+        "KERAS_BACKEND": "openvino",
+    }
+    service = subprocess.Popen([sys.executable, "predict_flask.py"], cwd=ROOT, env=environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_ready(service, address)
+        yield address
+    finally:
+        service.terminate()
+        service.wait(STOP_S)
+
+
+def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
+    """Return when the service answers that its model is ready.
+
+    Raises:
+        NoAnswerError: it ended, or was not ready in time.
+    """
+    deadline = time.monotonic() + READY_S
+    while service.poll() is None and time.monotonic() < deadline:
+        try:
+            if requests.get(f"{address}/health/ready", timeout=2).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise NoAnswerError(f"the service was not ready within {READY_S} s")
+
+
+def ask(address: str, item: DemoSlice) -> bool:
+    """Ask about one slice by its URL, print answer and truth, and return whether they agree."""
+    with serve_slice(item.png, SLICES) as url:
+        answer = read_answer(post_url(address, url))
+    truth = CLASS_NAMES[item.truth.label]
+    width = f", {item.truth.width_mm:.1f} mm wide, {item.truth.level}" if item.truth.label else ""
+    print(f"truth: {truth}{width}")
+    print(f"answer: {answer['prediction']}, probability of a fracture {answer['probability']:.3f}")
+    for warning in answer["warnings"]:
+        print(f"  {warning}")
+    return bool(answer["prediction"] == truth)
+
+
+def main() -> int:
+    """Train, serve, ask; return 0 when both answers are right."""
+    arguments = parse_arguments()
+    try:
+        with serve(train(arguments), pick_port(arguments.port)) as address:
+            right = [ask(address, item) for item in demo_slices(SEED)]
+            print(f"{sum(right)} of {len(right)} answers are right. The page: {address}/")
+            print(MEDICAL_NOTICE)
+            while not arguments.once:
+                time.sleep(1)
+    except (NoAnswerError, subprocess.CalledProcessError, OSError) as error:
+        print(f"demo.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0 if all(right) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
