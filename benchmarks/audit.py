@@ -16,10 +16,13 @@ import os
 import platform
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cspine.data.audit import audit_dataset, audit_names
 from cspine.data.groups import parse_name
