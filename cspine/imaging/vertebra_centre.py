@@ -1,7 +1,8 @@
-"""From where the bone settles to the middle of the canal: a linear map learned on phantoms.
+"""The place in a map of bone that looks most like a vertebra's middle: one learned filter.
 
-The middle of the bone lies in front of the canal by an amount that depends on the level. A ridge
-regression on the bone around (benchmarks/train_localiser.py) reads it off; it knows no level.
+The filter was fitted on phantoms so that a softmax over all places picks the true one
+(benchmarks/train_localiser.py). It knows no level, and says nothing about whether there is a
+vertebra at all: that is judged in cspine.imaging.localise from the score and the bone around.
 """
 
 from __future__ import annotations
@@ -11,40 +12,55 @@ from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import fft, ndimage
 
-from cspine.imaging.vertebra_bone import WORKING_SIDE_PX, Map
+from cspine.imaging.vertebra_bone import Map
 
-_HALF, _POINTS = 24.0, 25  # the patch reaches 24 working cells each way, in steps of 2
-_FARTHEST = 14.0  # working cells; a longer correction is cut to this
-WEIGHTS_FILE = "vertebra_centre.npz"
+FRAME_SIDE = 64  # places a side that are scored; the longer side of any picture is brought to it
+_NEAR = 2  # places around the best one over which the softmax is averaged, for a finer centre
+KERNEL_FILE = "vertebra_centre.npz"
+
+Kernel = npt.NDArray[np.float32]
 
 
-def sample_patch(bone: Map, row: float, column: float) -> npt.NDArray[np.float32]:
-    """Smoothed bone around (row, column), float32 (25, 25), in 0..1; 0 outside the picture.
+def sample_frame(bone: Map) -> npt.NDArray[np.float32]:
+    """The bone map (h, w), brought to float32 (64, 64), in 0..1; 0 outside the picture."""
+    scale = max(bone.shape) / FRAME_SIDE
+    along = (np.arange(FRAME_SIDE, dtype=np.float32) + 0.5) * scale - 0.5
+    places = np.meshgrid(along, along, indexing="ij")
+    frame: npt.NDArray[np.float32] = ndimage.map_coordinates(bone, places, order=1)
+    return frame
 
-    Its scale is a share of the picture, so that a picture of another size gives the same patch.
+
+def find_centre(bone: Map) -> tuple[float, float, float]:
+    """Score and (row, column), in cells, of the place in `bone` (h, w) most like a vertebra.
+
+    The score is the best place's log-odds against the middling place, ≥ 0.
     """
-    scale = max(bone.shape) / WORKING_SIDE_PX
-    offsets = np.linspace(-_HALF, _HALF, _POINTS) * scale
-    places = np.meshgrid(row + offsets, column + offsets, indexing="ij")
-    smooth = ndimage.gaussian_filter(bone, 1.2 * scale, truncate=2.5)
-    patch: npt.NDArray[np.float32] = ndimage.map_coordinates(smooth, places, order=1)
-    return patch
+    spectrum = fft.rfft2(sample_frame(bone), (2 * FRAME_SIDE,) * 2) * _load_spectrum()
+    scores = fft.irfft2(spectrum, (2 * FRAME_SIDE,) * 2)[:FRAME_SIDE, :FRAME_SIDE]
+    row, column = refine_peak(scores)
+    scale = max(bone.shape) / FRAME_SIDE
+    score = float(scores.max() - np.median(scores))
+    return score, (row + 0.5) * scale - 0.5, (column + 0.5) * scale - 0.5
 
 
-def correct_centre(bone: Map, row: float, column: float) -> tuple[float, float]:
-    """The canal's middle as (row, column), in cells, from where the bone settles."""
-    scale = max(bone.shape) / WORKING_SIDE_PX
-    weights, bias = _load_weights()
-    shift = sample_patch(bone, row, column).ravel() @ weights + bias  # (2,)
-    shift *= min(1.0, _FARTHEST / float(np.hypot(*shift) + 1e-6)) * scale
-    return row + float(shift[0]), column + float(shift[1])
+def refine_peak(scores: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """The mean (row, column) under the softmax of `scores` close to its highest place."""
+    top, left = (
+        max(0, int(place) - _NEAR) for place in np.unravel_index(scores.argmax(), scores.shape)
+    )
+    near = scores[top : top + 2 * _NEAR + 1, left : left + 2 * _NEAR + 1]
+    share = np.exp(near - near.max())
+    share /= share.sum()
+    rows, columns = (np.arange(side) for side in near.shape)
+    return top + float(share.sum(axis=1) @ rows), left + float(share.sum(axis=0) @ columns)
 
 
 @lru_cache(maxsize=1)
-def _load_weights() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The weights, float32 (625, 2), and bias, float32 (2,), for (down, right)."""
-    file = resources.files("cspine.imaging") / WEIGHTS_FILE
+def _load_spectrum() -> npt.NDArray[np.complex64]:
+    """The kernel's spectrum; its grid of twice the frame's side stops wrap-around."""
+    file = resources.files("cspine.imaging") / KERNEL_FILE
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return arrays["weights"], arrays["bias"]
+        spectrum: npt.NDArray[np.complex64] = fft.rfft2(arrays["kernel"].astype(np.float32))
+    return spectrum

@@ -7,20 +7,30 @@ import pytest
 from scipy import ndimage
 
 from cspine.imaging.localise import Box, find_vertebra
+from cspine.imaging.vertebra_bone import bone_map
+from cspine.imaging.vertebra_centre import find_centre, refine_peak
+from cspine.phantom.bone import VERTEBRA_MIDDLE
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import render_patient
 
 SOFT, BONE = 150, 255
 
 
 def paint_neck(side: int = 512, soft: int = SOFT, air: int = 0, centre=(0.52, 0.45)) -> np.ndarray:
-    """A neck as plain as can be: muscle, an airway, a body, a canal ringed by bone, a spine."""
+    """A neck as plain as can be: muscle, an airway, a body, the canal behind it, side parts, spine.
+
+    `centre` is the canal's, as (x, y) in shares of the side.
+    """
     rows, columns = np.mgrid[:side, :side] / side
     down, right = rows - centre[1], columns - centre[0]
     grey = np.full((side, side), air, np.uint8)
     grey[np.hypot(rows - 0.5, columns - 0.5) < 0.42] = soft
-    grey[np.hypot(down + 0.22, right) < 0.04] = air
-    grey[np.hypot(down / 0.8, right) < 0.09] = BONE
-    grey[(np.abs(right) < 0.13) & (np.abs(down) < 0.025)] = BONE
-    grey[np.hypot(down - 0.02, right) < 0.03] = soft
+    grey[np.hypot(down + 0.2, right) < 0.04] = air
+    grey[np.hypot((down + 0.07) / 0.8, right) < 0.05] = BONE  # body
+    grey[np.hypot(down, right) < 0.05] = BONE  # arch
+    grey[(np.abs(right) < 0.12) & (np.abs(down + 0.02) < 0.025)] = BONE  # side parts
+    grey[(np.abs(right) < 0.012) & (down > 0) & (down < 0.13)] = BONE  # spine
+    grey[np.hypot(down / 0.8, right) < 0.035] = soft  # canal
     return grey
 
 
@@ -41,7 +51,7 @@ def test_box_is_clipped_to_the_image():
 @pytest.mark.parametrize(("soft", "air"), [(80, 0), (130, 0), (200, 95), (228, 4)])
 def test_a_plain_neck_is_found_in_any_window_and_size(side, soft, air):
     box = find_vertebra(paint_neck(side, soft, air))
-    assert is_near(box, 0.52 * side, 0.45 * side, 0.08 * side)  # the canal lies behind the middle
+    assert is_near(box, 0.52 * side, 0.45 * side, 0.05 * side)
 
 
 def test_the_surround_may_be_white():
@@ -74,3 +84,25 @@ def test_pictures_without_anatomy_are_refused():
 def test_soft_tissue_alone_is_refused():
     rows, columns = np.mgrid[:512, :512] - 255.5
     assert find_vertebra(np.where(np.hypot(rows, columns) < 230, 140, 0).astype(np.uint8)) is None
+
+
+def test_the_peak_is_refined_towards_its_higher_neighbour_even_at_the_edge():
+    scores = np.full((64, 64), -50, np.float32)
+    scores[0, 10], scores[0, 11] = 3.0, 3.0 - np.log(3.0)
+    assert refine_peak(scores) == pytest.approx((0, 10.25))
+
+
+def test_the_centre_follows_the_neck_and_its_score_hardly_changes():
+    grey = paint_neck(centre=(0.5, 0.5))
+    score, row, column = find_centre(bone_map(grey)[0])
+    moved = find_centre(bone_map(np.roll(grey, (40, -24), axis=(0, 1)))[0])
+    assert moved == pytest.approx((score, row + 10, column - 6), abs=0.5)
+
+
+def test_every_vertebra_of_a_phantom_is_found_near_its_true_middle():
+    for sliced in render_patient(0, PhantomConfig(patients=1, seed=4711)):
+        patient, turn = sliced.patient, sliced.patient.rotation
+        away = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        shift = away @ VERTEBRA_MIDDLE / patient.spacing_mm
+        truth = np.array(patient.middle) * sliced.grey.shape[0] + shift
+        assert is_near(find_vertebra(sliced.grey), *truth, tolerance=8 / patient.spacing_mm)
