@@ -22,6 +22,7 @@ def augment(
     masks: np.ndarray | None,
     units: np.ndarray,
     rng: np.random.Generator,
+    max_shift: int = MAX_SHIFT_CELLS,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return changed copies of crops.
 
@@ -30,6 +31,7 @@ def augment(
         masks: uint8 (B, S // 8, S // 8) 0/1, or None.
         units: int (B,); equal numbers get the same draw (noise excepted).
         rng: the draw's only source.
+        max_shift: cells by which a crop may move.
 
     Returns:
         images float32 (B, S, S) in 0…255 and masks uint8, as given.
@@ -37,7 +39,7 @@ def augment(
     _, unit = np.unique(units, return_inverse=True)
     count = int(unit.max()) + 1
     mirrored = (rng.random(count) < 0.5)[unit]
-    shifts = rng.integers(-MAX_SHIFT_CELLS, MAX_SHIFT_CELLS + 1, (count, 2))[unit]
+    shifts = rng.integers(-max_shift, max_shift + 1, (count, 2))[unit]
     gains = np.exp(rng.normal(0.0, GAIN_SPREAD, count))[unit].astype(np.float32)
     offsets = rng.normal(0.0, OFFSET_SPREAD, count)[unit].astype(np.float32)
     noise = rng.uniform(0.0, MAX_NOISE, count)[unit].astype(np.float32)

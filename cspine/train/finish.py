@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -169,18 +170,18 @@ def _report_inputs(
 
 
 def _series_of(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Curves by name, a value for each epoch."""
+    """Curves by name, a value for each epoch; NaN where nothing was judged."""
     names = {
         "loss": "loss",
         "val_loss": "validation_loss",
         "val_accuracy": "validation_accuracy",
         "val_auroc": "validation_auroc",
     }
-    return {
-        name: [entry[key] for entry in history]
+    curves = {
+        name: [math.nan if entry.get(key) is None else float(entry[key]) for entry in history]
         for name, key in names.items()
-        if all(entry.get(key) is not None for entry in history)
     }
+    return {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
 
 
 def _find_mistakes(best: Judged) -> list[Mistake]:

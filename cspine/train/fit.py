@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class FitPlan:
     map_weight: float = 1.0
     map_positive_weight: float = 20.0
     patience: int | None = 12
+    final_rate: float = 0.01  # share of the peak rate at the end
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class FitResult:
     """What came of a fit: `network` now holds the weights of `best_epoch` (counted from 1).
 
     `history` has one dict an epoch; `held_out` float32 (epochs, M) are the held-out logits after
-    each; `stopped` is `finished`, `patience`, `time` or `interrupted`.
+    each, (0, 0) where there was nothing to judge on; `stopped` is `finished`, `patience`, `time`
+    or `interrupted`.
     """
 
     history: list[dict[str, Any]]
@@ -83,10 +85,11 @@ class FitResult:
         return float(max(entry["value"] for entry in self.history))
 
 
-def join_results(stages: Mapping[str, FitResult], judged: bool) -> FitResult:
+def join_results(stages: Mapping[str, FitResult]) -> FitResult:
     """Stages in a row as one result; epochs count on, each entry names its stage.
 
-    Where nothing was `judged` a stage's value is its epoch, so the last epoch of all is the best.
+    The best epoch is the best of the stages that were judged on held-out data, else the last of
+    all. Held-out logits of epochs that were not judged are NaN.
     """
     history: list[dict[str, Any]] = []
     for name, result in stages.items():
@@ -94,10 +97,15 @@ def join_results(stages: Mapping[str, FitResult], judged: bool) -> FitResult:
         history += [
             {"stage": name, **entry, "epoch": entry["epoch"] + count} for entry in result.history
         ]
-    best = int(np.argmax([entry["value"] for entry in history])) + 1 if judged else len(history)
+    judged = [entry for entry in history if "validation_loss" in entry]
+    best = max(judged, key=lambda entry: entry["value"]) if judged else history[-1]
+    width = max(one.held_out.shape[1] for one in stages.values())
+    rows = [
+        one.held_out if one.held_out.size else np.full((len(one.history), width), np.nan)
+        for one in stages.values()
+    ]
     last = list(stages.values())[-1]
-    parts = [one.held_out for one in stages.values() if one.held_out.size]
-    return FitResult(history, best, np.concatenate(parts or [last.held_out]), last.stopped)
+    return FitResult(history, best["epoch"], np.concatenate(rows), last.stopped)
 
 
 def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -126,7 +134,8 @@ def rate_at(done: float, plan: FitPlan) -> float:
     if done < plan.warmup:
         return plan.learning_rate * (0.02 + 0.98 * done / plan.warmup)
     falling = (done - plan.warmup) / (1.0 - plan.warmup)
-    return plan.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(falling, 1.0))))
+    left = 0.5 * (1.0 + math.cos(math.pi * min(falling, 1.0)))
+    return plan.learning_rate * (plan.final_rate + (1.0 - plan.final_rate) * left)
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
@@ -137,30 +146,23 @@ def class_weights(labels: np.ndarray) -> np.ndarray:
 
 def score_source(network: keras.Model, source: Source) -> np.ndarray:
     """Logits float32 (N,) of every sample of `source`, as they are."""
+    count = len(source.labels)
     logits = []
-    for start in range(0, len(source.labels), SCORE_BATCH):
-        indices = np.arange(start, min(start + SCORE_BATCH, len(source.labels)))
+    for start in range(0, count, SCORE_BATCH):
+        # The last batch repeats some samples: another size would be another graph to compile.
+        indices = np.arange(start, start + min(SCORE_BATCH, count)) % count
         inputs, _ = source.take(indices, None)
         logits.append(np.asarray(network.predict_on_batch(inputs)["logit"])[:, 0])
-    return np.concatenate(logits).astype(np.float32)
+    return np.concatenate(logits)[:count].astype(np.float32)
 
 
 class Fit:
-    """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it.
-
-    `score` gives the logits of the held-out source, by default those of the network itself.
-    """
+    """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it."""
 
     def __init__(
-        self,
-        network: keras.Model,
-        train: Source,
-        held_out: Source | None,
-        plan: FitPlan,
-        score: Callable[[Source], np.ndarray] | None = None,
+        self, network: keras.Model, train: Source, held_out: Source | None, plan: FitPlan
     ) -> None:
         self.network, self.train, self.held_out, self.plan = network, train, held_out, plan
-        self.score = score or partial(score_source, network)
         self.weights = class_weights(train.labels)
         self.optimizer = keras.optimizers.AdamW(
             plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0
@@ -202,13 +204,14 @@ class Fit:
         rng = np.random.default_rng([self.plan.seed, epoch])
         batches = deal_batches(self.train.units, self.plan.batch_size, rng)
         losses: list[float] = []
-        for step, indices in enumerate(progress(batches, f"epoch {epoch + 1}")):
+        drawn = progress(self._draw_ahead(batches, rng), f"epoch {epoch + 1}", len(batches))
+        for step, batch in enumerate(drawn):
             done = (epoch + step / len(batches)) / self.plan.epochs
             done = max(done, clock.elapsed_share)
             if done >= 1.0 and losses:
                 break
             self.optimizer.learning_rate = rate_at(done, self.plan)
-            losses.append(self._step(indices, rng))
+            losses.append(self._step(*batch))
         entry = {
             "epoch": epoch + 1,
             "loss": float(np.mean(losses)),
@@ -222,9 +225,23 @@ class Fit:
         waited = len(self.history) - self._best_epoch()
         return "patience" if self.plan.patience and waited >= self.plan.patience else "finished"
 
-    def _step(self, indices: np.ndarray, rng: np.random.Generator) -> float:
-        inputs, masks = self.train.take(indices, rng)
-        labels = self.train.labels[indices]
+    def _draw_ahead(
+        self, batches: list[np.ndarray], rng: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, Any, np.ndarray | None]]:
+        """Labels, inputs and masks of each batch, the next drawn while the network works.
+
+        One thread draws them in order, so that the draws do not depend on its speed.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self.train.take, batches[0], rng)
+            for number, indices in enumerate(batches):
+                inputs, masks = waiting.result()
+                if number + 1 < len(batches):
+                    waiting = pool.submit(self.train.take, batches[number + 1], rng)
+                yield self.train.labels[indices], inputs, masks
+
+    def _step(self, labels: np.ndarray, inputs: Any, masks: np.ndarray | None) -> float:
+        """One step of the optimizer; returns the loss."""
         truth = {"logit": labels[:, None].astype(np.float32)}
         weights = {"logit": self.weights[labels]}
         if masks is not None:
@@ -238,7 +255,7 @@ class Fit:
         """Score the held-out source, add to the history, keep the weights if they are the best."""
         value = float(entry["epoch"])  # without held-out data the last weights are the best
         if self.held_out is not None:
-            logits = self.score(self.held_out)
+            logits = score_source(self.network, self.held_out)
             labels = self.held_out.labels
             self.scores.append(logits)
             losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))

@@ -1,9 +1,9 @@
-"""Training from scratch in two stages: parts of the crops first, then whole crops.
+"""Training from scratch in stages: small parts of the crops first, whole crops last.
 
 A fracture is small and the network is convolutional, so most of what there is to learn can be
 learned on parts of a crop at a fraction of the cost: with masks, a part that holds the fracture,
-and the same part of its twin. The last epochs see whole crops, as serving does. Without masks a
-part's label is not known, and there is one stage.
+the same part of its twin, and parts of other slices where fractures come. The last epochs see whole
+crops, as serving does. Without masks a part's label is not known, and there is one stage.
 """
 
 from __future__ import annotations
@@ -15,11 +15,26 @@ import numpy as np
 
 from cspine.data.pipeline import MASK_STRIDE, Samples
 from cspine.model.classifier import Classifier, build_classifier
+from cspine.train.augment import augment
 from cspine.train.fit import Clock, Fit, FitPlan, FitResult, join_results, score_source
-from cspine.train.sources import PixelSource, Source
+from cspine.train.sources import PixelSource, Source, as_pixels
 
-PARTS_SHARE = 0.75  # of epochs and time
-WHOLE_RATE = 0.3  # of the peak rate, once the crops are whole
+
+@dataclass(frozen=True)
+class Stage:
+    """Parts of `sixths` / 6 of the crop's side, for a share of the epochs (and of the time).
+
+    `first` and `last` are the shares of the peak learning rate that the stage starts and ends at.
+    """
+
+    sixths: int
+    share: float
+    first: float
+    last: float
+
+
+STAGES = (Stage(2, 0.5, 1.0, 0.4), Stage(4, 0.2, 0.4, 0.2), Stage(6, 0.3, 0.2, 0.002))
+MIN_SIDE = 48
 
 
 @dataclass(frozen=True)
@@ -47,18 +62,22 @@ class PartSource:
         self, indices: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pixels float32 (B, side, side, 3) and masks uint8 (B, side // 8, side // 8)."""
-        pixels, masks = self.whole.take(indices, rng)
-        assert masks is not None
+        masks = np.asarray(self.whole.samples.masks)[indices]
         rng = rng or np.random.default_rng(0)
-        cells, size = self.side // MASK_STRIDE, masks.shape[1]
-        corners = choose_corners(masks, self.units[indices], cells, rng)
-        taken = np.empty((len(indices), self.side, self.side, 3), np.float32)
+        units, cells = self.units[indices], self.side // MASK_STRIDE
+        corners = choose_corners(masks, units, cells, rng)
+        images = np.empty((len(indices), self.side, self.side), np.uint8)
         parts = np.empty((len(indices), cells, cells), np.uint8)
-        for number, (row, column) in enumerate(np.minimum(corners, size - cells)):
+        for number, (row, column) in enumerate(corners):
             y, x = row * MASK_STRIDE, column * MASK_STRIDE
-            taken[number] = pixels[number, y : y + self.side, x : x + self.side]
+            crop = self.whole.samples.images[indices[number]]
+            images[number] = crop[y : y + self.side, x : x + self.side]
             parts[number] = masks[number, row : row + cells, column : column + cells]
-        return taken, parts
+        if not self.whole.augmented:
+            return as_pixels(images), parts
+        # The part's own place is its shift.
+        changed, moved = augment(images, parts, units, rng, max_shift=0)
+        return as_pixels(changed), moved
 
 
 def choose_corners(
@@ -67,25 +86,26 @@ def choose_corners(
     """Upper left cells, int64 (B, 2), of parts `cells` wide in masks (B, h, w).
 
     A part of a mask that is not empty holds one of its cells, drawn at random, not at the part's
-    rim where there is room; equal units get the same part.
+    rim where there is room. Other parts lie where another mask of the batch has a cell, so that the
+    place gives nothing away. Equal units get the same part.
     """
     room = masks.shape[1] - cells
+    places = np.argwhere(masks.any(axis=0)) if masks.any() else np.argwhere(masks[0] == 0)
     corners: dict[int, np.ndarray] = {}
     # Fractures first: their twins follow them.
     for index in np.argsort(~masks.any(axis=(1, 2)), kind="stable"):
         if int(units[index]) in corners:
             continue
-        corner = rng.integers(0, room + 1, 2)
-        if masks[index].any():
-            seen = rng.choice(np.argwhere(masks[index]))
-            corner = seen - rng.integers(1, max(cells - 1, 2), 2)
+        own = np.argwhere(masks[index])
+        seen = rng.choice(own if len(own) else places)
+        corner = seen - rng.integers(1, max(cells - 1, 2), 2)
         corners[int(units[index])] = np.clip(corner, 0, room)
     return np.stack([corners[int(unit)] for unit in units])
 
 
-def part_side(image_size: int) -> int:
-    """Pixels a side of a part: half the crop, in whole cells of 16 pixels, at least 48."""
-    return max(48, image_size // 2 // 16 * 16)
+def part_side(image_size: int, sixths: int) -> int:
+    """Pixels a side of a part, in whole cells of 16 pixels, at least 48 and at most the crop."""
+    return min(max(MIN_SIDE, image_size * sixths // 6 // 16 * 16), image_size)
 
 
 def fit_scratch(
@@ -101,24 +121,49 @@ def fit_scratch(
     """Fit a whole network from pixels; `classifier` holds the best weights afterwards."""
     whole = PixelSource.of(train, classifier.map_head, augmented)
     judged = None if held_out is None else PixelSource.of(held_out, False)
-    side, early = part_side(classifier.image_size), round(PARTS_SHARE * plan.epochs)
-    if not classifier.map_head or side >= classifier.image_size or early == 0:
+    if not classifier.map_head or plan.epochs < len(STAGES):
         return Fit(classifier.training, whole, judged, plan).run(clock, folder / "fit.npz", key)
-    small = build_classifier(classifier.name, side, "none", plan.seed, map_head=True)
+    results: dict[str, FitResult] = {}
+    left = 1.0
+    for stage in STAGES:
+        part_plan = replace(
+            plan,
+            epochs=max(1, round(stage.share * plan.epochs)),
+            learning_rate=stage.first * plan.learning_rate,
+            final_rate=stage.last / stage.first,
+            warmup=plan.warmup if stage is STAGES[0] else 0.01,
+        )
+        side = part_side(classifier.image_size, stage.sixths)
+        fit = _fit_parts(classifier, whole, judged, part_plan, side)
+        name = f"{side} pixels"
+        results[name] = fit.run(clock.part(stage.share / left), folder / f"{side}px.npz", key)
+        left -= stage.share
+        classifier.training.set_weights(fit.network.get_weights())
+        if results[name].stopped == "interrupted" and stage is not STAGES[-1]:
+            return _judge_once(classifier, judged, results)
+    return join_results(results)
 
-    def score(source: Source) -> np.ndarray:
-        classifier.training.set_weights(small.training.get_weights())
-        return score_source(classifier.training, source)
 
-    first = Fit(small.training, PartSource(whole, side), judged, replace(plan, epochs=early), score)
-    parts = first.run(clock.part(PARTS_SHARE), folder / "parts.npz", key)
-    classifier.training.set_weights(small.training.get_weights())
-    if parts.stopped == "interrupted":
-        return parts
-    later = replace(plan, epochs=plan.epochs - early, learning_rate=WHOLE_RATE * plan.learning_rate)
-    last = Fit(classifier.training, whole, judged, later)
-    before = classifier.training.get_weights()
-    result = last.run(clock.part(1.0), folder / "whole.npz", key)
-    if held_out is not None and result.best_value < parts.best_value:
-        classifier.training.set_weights(before)
-    return join_results({"parts": parts, "whole": result}, held_out is not None)
+def _fit_parts(
+    classifier: Classifier, whole: PixelSource, judged: Source | None, plan: FitPlan, side: int
+) -> Fit:
+    """A fit of the classifier's weights on parts `side` pixels wide; only whole crops are judged.
+
+    Judging takes whole crops, and would cost as much as an epoch on small parts.
+    """
+    if side == classifier.image_size:
+        return Fit(classifier.training, whole, judged, plan)
+    small = build_classifier(classifier.name, side, "none", plan.seed, map_head=True).training
+    small.set_weights(classifier.training.get_weights())
+    return Fit(small, PartSource(whole, side), None, plan)
+
+
+def _judge_once(
+    classifier: Classifier, judged: Source | None, results: dict[str, FitResult]
+) -> FitResult:
+    """The result of a fit that was interrupted before whole crops: its last weights, scored."""
+    joined = join_results(results)
+    if judged is None:
+        return joined
+    logits = score_source(classifier.training, judged)
+    return replace(joined, held_out=np.tile(logits, (len(joined.history), 1)))

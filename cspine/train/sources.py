@@ -86,11 +86,14 @@ def pair_units(samples: Samples) -> np.ndarray:
 
 
 def deal_batches(units: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Shuffle units and deal their samples into batches; the last, smaller one is kept.
+    """Shuffle units and deal their samples into batches of one size.
 
-    Every sample comes once; the samples of a unit are neighbours, so nearly always in one batch.
+    Every sample comes once; the last batch is filled up from the first ones, since another size
+    would be another graph to compile. A unit's samples are neighbours, nearly always in one batch.
     """
     _, unit = np.unique(units, return_inverse=True)
     place = rng.permutation(int(unit.max()) + 1)[unit]
     order = np.argsort(place, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    size = min(batch_size, len(order))
+    order = np.resize(order, -(-len(order) // size) * size)
+    return list(order.reshape(-1, size))

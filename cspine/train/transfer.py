@@ -55,7 +55,7 @@ def fit_transfer(
     )
     if held_out is not None and tuned.best_value < head.best_value:
         classifier.model.set_weights(before)
-    return join_results({"head": head, "tune": tuned}, held_out is not None)
+    return join_results({"head": head, "tune": tuned})
 
 
 def _fit_stage(

@@ -55,10 +55,10 @@ def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
     _broken, fit = start_fit(samples)
     step = fit._step
 
-    def stop_in_the_second_epoch(indices, rng):
+    def stop_in_the_second_epoch(*batch):
         if fit.history:
             raise KeyboardInterrupt
-        return step(indices, rng)
+        return step(*batch)
 
     fit._step = stop_in_the_second_epoch
     assert fit.run(Clock(None), tmp_path / "c.npz").stopped == "interrupted"
