@@ -80,12 +80,19 @@ def image(buildah: Buildah, base_image: str) -> str:
 
 
 @pytest.fixture(scope="module")
+def config(buildah: Buildah, image: str) -> dict:
+    return json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
+
+
+@pytest.fixture(scope="module")
 def root_file_system(buildah: Buildah, image: str) -> Path:
     container = buildah("from", image)
     return Path(buildah("mount", container))
 
 
-def start_unprivileged(root: Path, command: list[str], log: Path) -> subprocess.Popen:
+def start_unprivileged(
+    root: Path, command: list[str], environment: dict[str, str], log: Path
+) -> subprocess.Popen:
     """Run `command` in `root`: read-only, as user 10001, no capability, no new privilege."""
     script = (
         'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && '
@@ -93,11 +100,7 @@ def start_unprivileged(root: Path, command: list[str], log: Path) -> subprocess.
         'exec chroot "$0" setpriv --reuid 10001 --regid 10001 '
         '--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"'
     )
-    environment = {
-        "PATH": "/opt/cspine/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "CSPINE_LISTEN": f"127.0.0.1:{PORT}",
-        "CSPINE_FETCH_ALLOW": "127.0.0.1:9697", "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+    environment |= {"CSPINE_LISTEN": f"127.0.0.1:{PORT}", "CSPINE_FETCH_ALLOW": "127.0.0.1:9697"}
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
     with log.open("wb") as output:
         return subprocess.Popen(
@@ -118,10 +121,11 @@ def wait_until_ready(process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(root_file_system: Path, tmp_path_factory):
+def service(root_file_system: Path, config: dict, tmp_path_factory):
+    environment = dict(setting.split("=", 1) for setting in config["Env"])
     log = tmp_path_factory.mktemp("service") / "log.txt"
-    script = "cd /opt/cspine && exec python predict_flask.py"
-    process = start_unprivileged(root_file_system, ["sh", "-c", script], log)
+    script = f"cd {config['WorkingDir']} && exec {' '.join(config['Entrypoint'])}"
+    process = start_unprivileged(root_file_system, ["sh", "-c", script], environment, log)
     try:
         wait_until_ready(process, log)
         yield process
@@ -130,8 +134,7 @@ def service(root_file_system: Path, tmp_path_factory):
         process.wait()
 
 
-def test_the_image_names_its_user_and_its_health_check(buildah: Buildah, image: str):
-    config = json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
+def test_the_image_names_its_user_and_its_health_check(config: dict):
     assert config["User"] == "10001:10001"
     assert "/health/ready" in " ".join(config["Healthcheck"]["Test"])
     assert config["Entrypoint"] == ["python", "predict_flask.py"]
