@@ -47,9 +47,10 @@ def train(arguments: argparse.Namespace) -> Path:
     settings = arguments.out / "settings.toml"
     settings.write_text(SETTINGS.format(patients=arguments.patients), encoding="utf-8")
     models = arguments.out / "models"
-    command = [sys.executable, "train.py", "--config", str(settings), "--data", "phantom"]
-    command += ["--architectures", "cnn", "--time-limit", arguments.time_limit]
-    subprocess.run([*command, "--out", str(models.resolve())], cwd=ROOT, check=True)
+    command = [sys.executable, "train.py", "--config", str(settings.resolve())]
+    command += ["--data", "phantom", "--architectures", "cnn"]
+    command += ["--time-limit", arguments.time_limit]
+    subprocess.run([*command, "--out", os.path.relpath(models, ROOT)], cwd=ROOT, check=True)
     return models
 
 

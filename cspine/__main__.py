@@ -25,7 +25,7 @@ from cspine.core.labels import MEDICAL_NOTICE
 if TYPE_CHECKING:
     from cspine.evaluate.site import Predict
 
-TRAINING = ("train", "demo")  # the commands that train, on TensorFlow; the others never need it
+TRAINING = ("train",)  # the commands that train, on TensorFlow; the others never need it
 
 
 def build_parser() -> argparse.ArgumentParser:
