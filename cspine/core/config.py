@@ -100,7 +100,7 @@ class TrainConfig:
     )
     epochs: int | None = _setting(
         None,
-        "passes over the training set, at most; by default 40 for `cnn`, 20 for a backbone",
+        "passes over the training set, at most; 20 by default",
         "training",
         low=1,
         high=10_000,
@@ -144,7 +144,7 @@ class TrainConfig:
     cache: str = _setting("build/cache", "folder for decoded crops and activations")
     patients: int = _setting(240, "patients of the phantom set", low=4, high=100_000)
     phantom_seed: int = _setting(1, "seed of the phantom set", low=0, high=2**31 - 1)
-    learning_rate: float = _setting(2e-3, "peak rate of `cnn`", low=1e-7, high=1.0)
+    learning_rate: float = _setting(3e-3, "peak rate of `cnn`", low=1e-7, high=1.0)
     head_learning_rate: float = _setting(
         1e-3,
         "rate of a new head on a frozen backbone",

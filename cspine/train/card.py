@@ -27,6 +27,7 @@ from cspine.train.select import Task
 from cspine.train.sources import as_pixels
 
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
+FOLDERS = ("data", "out", "cache")  # settings that are of the machine, not of the model
 PHANTOM_NOTE = "demo model, trained on synthetic images"
 
 
@@ -65,7 +66,9 @@ def build_card(
         "data": _describe_data(judged, task),
         "seeds": {"training": config.seed, "phantom": config.phantom_seed},
         "training": {
-            "config": asdict(config),
+            "config": {
+                name: value for name, value in asdict(config).items() if name not in FOLDERS
+            },
             "best_epoch": candidate.best_epoch,
             "stopped": candidate.stopped,
             "seconds": round(candidate.seconds, 1),

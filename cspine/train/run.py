@@ -70,6 +70,7 @@ def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         logger.info("%s", line)
     parts = report.to_dict()
     parts.pop("groups")
+    parts["source"] = dataset.root.name
     if report.compared_pixels:
         dataset = dataset.with_groups(report.groups)
     return dataset, parts

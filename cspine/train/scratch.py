@@ -8,6 +8,7 @@ crops, as serving does. Without masks a part's label is not known, and there is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from cspine.train.sources import PixelSource, Source, as_pixels
 
 @dataclass(frozen=True)
 class Stage:
-    """Parts of `sixths` / 6 of the crop's side, for a share of the epochs (and of the time).
+    """Parts of `sixths` / 6 of the crop's side, for a share of the work and of the time.
 
     `first` and `last` are the shares of the peak learning rate that the stage starts and ends at.
     """
@@ -117,29 +118,35 @@ def fit_scratch(
     clock: Clock,
     folder: Path,
     key: str,
+    stages: Sequence[Stage] = STAGES,
 ) -> FitResult:
-    """Fit a whole network from pixels; `classifier` holds the best weights afterwards."""
+    """Fit a whole network from pixels; `classifier` holds the best weights afterwards.
+
+    The plan's epochs are of whole crops; a stage makes up for smaller parts by more of its own.
+    Without masks, or with fewer epochs than `stages`, there is one stage of whole crops.
+    """
     whole = PixelSource.of(train, classifier.map_head, augmented)
     judged = None if held_out is None else PixelSource.of(held_out, False)
-    if not classifier.map_head or plan.epochs < len(STAGES):
+    if not classifier.map_head or plan.epochs < len(stages):
         return Fit(classifier.training, whole, judged, plan).run(clock, folder / "fit.npz", key)
     results: dict[str, FitResult] = {}
     left = 1.0
-    for stage in STAGES:
+    for stage in stages:
+        side = part_side(classifier.image_size, stage.sixths)
+        area = (classifier.image_size / side) ** 2
         part_plan = replace(
             plan,
-            epochs=max(1, round(stage.share * plan.epochs)),
+            epochs=max(1, round(stage.share * plan.epochs * area)),
             learning_rate=stage.first * plan.learning_rate,
             final_rate=stage.last / stage.first,
-            warmup=plan.warmup if stage is STAGES[0] else 0.01,
+            warmup=plan.warmup if stage is stages[0] else 0.01,
         )
-        side = part_side(classifier.image_size, stage.sixths)
         fit = _fit_parts(classifier, whole, judged, part_plan, side)
         name = f"{side} pixels"
         results[name] = fit.run(clock.part(stage.share / left), folder / f"{side}px.npz", key)
         left -= stage.share
         classifier.training.set_weights(fit.network.get_weights())
-        if results[name].stopped == "interrupted" and stage is not STAGES[-1]:
+        if results[name].stopped == "interrupted" and stage is not stages[-1]:
             return _judge_once(classifier, judged, results)
     return join_results(results)
 

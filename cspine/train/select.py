@@ -29,7 +29,7 @@ from cspine.train.transfer import TransferPlan, fit_transfer
 
 logger = logging.getLogger(__name__)
 
-EPOCHS_SCRATCH, EPOCHS_HEAD = 40, 20
+EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def fit_once(
     the frozen backbone and the top is tuned.
     """
     keras.utils.clear_session()
-    scratch = name == "cnn" or config.weights == "none"
+    scratch = uses_scratch(name, config)
     with_map = scratch and train.masks is not None
     size = train.images.shape[1]
     weights = "none" if scratch else config.weights
@@ -142,6 +142,11 @@ def fit_once(
     augmented = config.augment
     result = fit_scratch(classifier, train, held_out, plan, augmented, clock, folder, key)
     return classifier, result
+
+
+def uses_scratch(name: str, config: TrainConfig) -> bool:
+    """Whether the network starts without pre-trained weights, and so learns as a whole."""
+    return name == "cnn" or config.weights == "none"
 
 
 def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
@@ -188,8 +193,11 @@ def _fit_folds(
     epochs = int(np.median([result.best_epoch for _, result in results]))
     logits, seen = pool_scores(results, len(everything), epochs)
     folder = task.run_dir / name / "all"
+    # Stages of growing parts have a schedule of their own, which is run in full.
+    staged = results[0][1].history[0].get("stage") is not None and uses_scratch(name, task.config)
+    refit = None if staged else epochs
     classifier, final = fit_once(
-        name, task.config, everything, None, clock.part(1.0), folder, epochs
+        name, task.config, everything, None, clock.part(1.0), folder, refit
     )
     history = [entry for _, result in results for entry in result.history]
     final = replace(final, history=history, best_epoch=epochs)
