@@ -23,7 +23,7 @@ def text_of(cell) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_it_runs_and_shows_the_leak(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("CSPINE_NOTEBOOK_DIR", str(tmp_path))
+    monkeypatch.setenv("NOTEBOOK_BUILD", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     client = NotebookClient(
         NOTEBOOK.copy(), timeout=600, resources={"metadata": {"path": str(ROOT)}}

@@ -1,7 +1,7 @@
 """Every error as an RFC 9457 problem document, and the requests' own errors.
 
-Which class of CspineError has which status is the table in `statuses.py`. A fault of ours says nothing
-of its inside: it is logged with the request's id, which the answer carries.
+Which class of CspineError has which status is the table in `statuses.py`. A fault of ours says
+nothing of its inside: it is logged with the request's id, which the answer carries.
 """
 
 from __future__ import annotations
