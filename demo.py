@@ -34,9 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="default: %(default)s")
     parser.add_argument("--once", action="store_true", help="end after the answers")
     parser.add_argument("--port", type=int, default=9696, help="default: %(default)s")
-    parser.add_argument(
-        "--patients", type=int, default=150, help="synthetic patients"
-    )
+    parser.add_argument("--patients", type=int, default=150, help="synthetic patients")
     parser.add_argument("--time-limit", default="150s", help="of training; default: %(default)s")
     return parser.parse_args()
 
