@@ -8,6 +8,7 @@ it is skipped, but under CI it fails.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -101,10 +102,14 @@ def start_unprivileged(
         '--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"'
     )
     environment |= {"CSPINE_LISTEN": f"127.0.0.1:{PORT}", "CSPINE_FETCH_ALLOW": "127.0.0.1:9697"}
-    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
+    unshare = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [*unshare, str(root), *command], env=environment, stdout=output, stderr=output
+            [*unshare, str(root), *command],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
 
 
@@ -130,7 +135,7 @@ def service(root_file_system: Path, config: dict, tmp_path_factory):
         wait_until_ready(process, log)
         yield process
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # a new user loses unshare's --kill-child
         process.wait()
 
 
