@@ -34,7 +34,7 @@ class Stage:
     last: float
 
 
-STAGES = (Stage(2, 0.5, 1.0, 0.4), Stage(4, 0.2, 0.4, 0.2), Stage(6, 0.3, 0.2, 0.002))
+STAGES = (Stage(2, 0.7, 1.0, 0.3), Stage(6, 0.3, 0.3, 0.002))
 MIN_SIDE = 48
 
 
