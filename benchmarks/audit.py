@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import shutil
 import sys
@@ -24,19 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import describe_machine
 from cspine.data.audit import audit_dataset, audit_names
 from cspine.data.groups import parse_name
 from cspine.data.index import scan_dataset
 from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
-
-
-def describe_machine() -> str:
-    """Return the processor's name, where the system tells it, and the number of cores."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}{load}"
 
 
 def read_clock() -> tuple[float, float]:

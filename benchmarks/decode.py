@@ -27,6 +27,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import describe_machine
 from cspine.imaging.containers import read_png
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import encode_png, preprocess
@@ -152,13 +153,6 @@ def measure(ways: Measured) -> dict[str, float]:
                 function(one)
             least[name] = min(least[name], (time.process_time() - start) / len(inputs) * 1000)
     return {name: round(value, 3) for name, value in least.items()}
-
-
-def describe_machine() -> str:
-    """The processor's name and its cores."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} cores, {names[0]}"
 
 
 def main() -> None:

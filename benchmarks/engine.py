@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,9 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import describe_machine  # noqa: E402
+
 PRECISIONS = ("f32", "bf16", "int8")
 CALIBRATION_IMAGES = 32
 START = """
@@ -39,23 +41,6 @@ rss = int(status.split("VmRSS:")[1].split()[0])
 print(json.dumps({"ready_s": round(up - ticks / os.sysconf("SC_CLK_TCK"), 2),
                   "resident_mb": round(rss / 1024), "keras": "keras" in sys.modules}))
 """
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    fields = dict(
-        line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line
-    )
-    found = {key.strip(): value.strip() for key, value in fields.items()}
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-    flags = found.get("flags", "").split()
-    return {
-        "cpu": found.get("model name"),
-        "cores": os.cpu_count(),
-        "instructions": [name for name in wanted if name in flags],
-        "load_before": [round(load, 2) for load in os.getloadavg()],
-        "python": platform.python_version(),
-    }
 
 
 def prepare(name: str, folder: Path) -> int:
@@ -141,7 +126,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     given = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine()}
+    report: dict[str, Any] = {"machine": describe_machine()}
     report["networks"] = {name: measure(name, given.seconds) for name in given.architectures}
     text = json.dumps(report, indent=1)
     print(text)

@@ -50,6 +50,7 @@ from hostile_samples import (  # noqa: E402
 from imaging_samples import compress, make_picture, make_ramp  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from benchmarks.machine import describe_machine  # noqa: E402
 from cspine.core.errors import ImageError  # noqa: E402
 from cspine.imaging.codec_pool import shared_pool  # noqa: E402
 
@@ -100,7 +101,7 @@ class Tally:
     def report(self, engine: str) -> dict[str, object]:
         """The result as JSON values."""
         return {
-            "machine": f"{os.cpu_count()} cores, {processor_name()}",
+            "machine": describe_machine(),
             "python": platform.python_version(),
             "engine": engine,
             "inputs": self.count,
@@ -117,12 +118,6 @@ def resident_mib() -> float:
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
     return round(kib / 1024, 1)
-
-
-def processor_name() -> str:
-    """As the system names it."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
 
 def mutate(seed: bytes, rng: random.Random) -> bytes:

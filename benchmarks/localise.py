@@ -21,6 +21,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.machine import describe_machine  # noqa: E402
 from cspine.imaging.decode import decode_image  # noqa: E402
 from cspine.imaging.localise import Box, find_vertebra  # noqa: E402
 from cspine.phantom.bone import VERTEBRA_MIDDLE  # noqa: E402
@@ -93,13 +94,6 @@ def measure_real(folder: Path) -> dict[str, object]:
         "no_vertebra_refused": len(refused),
         "wrongly_found": sorted(listed - set(refused)),
     }
-
-
-def describe_machine() -> str:
-    """Processor and number of cores."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(models)} cores, {models[0]}"
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import describe_machine
 from cspine.phantom.dataset import PhantomConfig, write_grouped
 
 
@@ -25,7 +25,7 @@ def measure(patients: int) -> dict[str, object]:
     """Write one grouped set and return its figures."""
     config = PhantomConfig(patients=patients)
     slices = patients * config.slices_per_patient
-    load = os.getloadavg()[0]
+    machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         write_grouped(Path(folder) / "set", config)
@@ -34,16 +34,8 @@ def measure(patients: int) -> dict[str, object]:
     cpu_s = sum(u.ru_utime + u.ru_stime for u in usage)
     return {
         "slices": slices, "wall_s": round(wall_s, 2), "slices_per_s": round(slices / wall_s, 1),
-        "cpu_s_per_slice": round(cpu_s / slices, 4), "cores": os.cpu_count(),
-        "load_average_before": round(load, 1), "processor": processor(),
+        "cpu_s_per_slice": round(cpu_s / slices, 4), "machine": machine,
     }  # fmt: skip
-
-
-def processor() -> str:
-    """The processor's name, or an empty string where the system does not tell."""
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text().splitlines() if table.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
 
 
 if __name__ == "__main__":

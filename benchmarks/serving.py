@@ -16,7 +16,6 @@ import http.client
 import itertools
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -32,6 +31,9 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import describe_machine  # noqa: E402
+
 SIZES = {"cnn": 192, "resnet50v2": 224, "inceptionv3": 299, "xception": 299}
 CALIBRATION_IMAGES = 16
 
@@ -324,12 +326,7 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     options = parser.parse_args()
     pictures = make_pictures()
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), platform.processor(),
-    )  # fmt: skip
-    machine = {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(),
-               "load_before": os.getloadavg()[0]}  # fmt: skip
+    machine = describe_machine()
     results = {}
     for name in options.architectures:
         results[name] = compare(name, options, pictures)

@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.machine import describe_machine
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics
 from cspine.imaging.preprocess import preprocess
@@ -73,7 +73,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+                "machine": describe_machine(),
                 "model": card["version"],
                 "phantom": config.version,
                 "seed": arguments.seed,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_DETERMINISTIC_OPS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.machine import describe_machine
 from cspine.core.config import TrainConfig
 from cspine.data.pipeline import Samples, load_samples
 from cspine.data.resolve import resolve_data
@@ -121,14 +121,13 @@ def main() -> None:
             ),
         }
         print(name, results[name], file=sys.stderr)
-    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
     sides = {
         "train_patients": len(np.unique(train.groups)),
         "validation_patients": len(np.unique(validation.groups)),
         "validation_slices": len(validation),
         "validation_fractures_at_least_1_mm": int((validation.widths_mm >= 1.0).sum()),
     }
-    print(json.dumps({"machine": machine, "data": sides, "settings": results}, indent=1))
+    print(json.dumps({"machine": describe_machine(), "data": sides, "settings": results}, indent=1))
 
 
 if __name__ == "__main__":

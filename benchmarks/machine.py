@@ -1,0 +1,25 @@
+"""What a benchmark's figures were measured on, as JSON values. Knows no benchmark."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, the instructions that matter to the engine, load now, Python."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
+    fields = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    flags = fields.get("flags", "").split()
+    return {
+        "cpu": fields.get("model name", platform.machine()),
+        "cores": os.cpu_count(),
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+    }
