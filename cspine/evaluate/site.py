@@ -20,6 +20,7 @@ from cspine.core.errors import DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.data.records import Dataset, SliceRecord
+from cspine.data.split import keep_originals
 from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.facts import get
@@ -118,22 +119,18 @@ def evaluate_site(
 def choose_slices(
     records: Sequence[SliceRecord], split: str | None = None
 ) -> tuple[SliceRecord, ...]:
-    """Return the labelled records, the original of each slice (else its first variant).
+    """Return the labelled records, one a slice as in training: `keep_originals` says which.
 
     Raises:
         DataError: nothing is left.
     """
-    chosen: dict[tuple[str, str], SliceRecord] = {}
-    for record in records:
-        if record.label is None or (split is not None and record.split != split):
-            continue
-        key = (record.volume_id, record.slice_id)
-        if key not in chosen or (chosen[key].variant and not record.variant):
-            chosen[key] = record
+    chosen = keep_originals(
+        record for record in records if record.label is not None and split in (None, record.split)
+    )
     if not chosen:
         wanted = "labelled images" if split is None else f"labelled images of the split `{split}`"
         raise DataError(f"The data set must hold {wanted}. Received: none")
-    return tuple(chosen.values())
+    return chosen
 
 
 def write_answers(path: Path, result: SiteResult) -> None:

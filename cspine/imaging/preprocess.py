@@ -107,9 +107,9 @@ def crop_mask(
     return np.asarray(levels.resize((image_size, image_size), Image.Resampling.BOX)) > 0
 
 
-def as_network_input(grey_batch: GreyArray) -> GreyArray:
-    """Return uint8 (N, S, S, 3) of uint8 (N, S, S): three equal channels, contiguous."""
-    return np.repeat(grey_batch[..., np.newaxis], 3, axis=3)
+def as_network_input(grey: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    """Return (…, S, S, 3) of grey (…, S, S), of its type: three equal channels, contiguous."""
+    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
 
 
 def encode_png(grey: GreyArray) -> bytes:

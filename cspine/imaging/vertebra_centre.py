@@ -20,8 +20,6 @@ FRAME_SIDE = 64  # places a side that are scored; the longer side of any picture
 _NEAR = 2  # places around the best one over which the softmax is averaged, for a finer centre
 KERNEL_FILE = "vertebra_centre.npz"
 
-Kernel = npt.NDArray[np.float32]
-
 
 def sample_frame(bone: Map) -> npt.NDArray[np.float32]:
     """The bone map (h, w), brought to float32 (64, 64), in 0..1; 0 outside the picture."""

@@ -23,6 +23,7 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError, ConfigError
+from cspine.imaging.preprocess import as_network_input
 from cspine.model.export import INT8_NAME, IR_NAME, export_ir, read_ir
 from cspine.model.versions import ModelFiles
 
@@ -150,7 +151,7 @@ class Engine:
                 f"Received: {image.dtype} {image.shape}"
             )
         if image.ndim == 2:
-            image = np.repeat(image[:, :, np.newaxis], 3, axis=2)
+            image = as_network_input(image)
         return np.ascontiguousarray(image)[np.newaxis]
 
     def _start_waiting(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError
+from cspine.imaging.preprocess import as_network_input
 from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
 
 
@@ -40,7 +41,7 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    pixels = [np.repeat(one[None, ..., None], 3, axis=3) for one in images]  # (1, S, S, 3)
+    pixels = [as_network_input(one[None]) for one in images]  # (1, S, S, 3)
     with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws progress bars there, unasked
         return nncf.quantize(
             network,

@@ -70,8 +70,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
     def answer(path: Path) -> Row:
         try:
-            if path.stat().st_size > predictor.limits.max_bytes:
-                predictor.limits.check_bytes(path.stat().st_size)
+            predictor.limits.check_bytes(path.stat().st_size)
             return _describe(path, predictor.predict(path.read_bytes()))
         except OSError as error:
             return _failure(path, ImageError(f"The file must be readable. Received: {error}"))

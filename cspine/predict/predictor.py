@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
@@ -144,10 +144,6 @@ class Predictor:
         self.limits.check_pixels(*pixels.shape[:2])
         return self._answer(lambda: image_from_array(pixels), explain, budget)
 
-    def predict_many(self, items: Sequence[bytes], explain: bool = False) -> list[Prediction]:
-        """Return the answers for several files, in their order; the first bad one raises."""
-        return [self.predict(data, explain) for data in items]
-
     def _answer(
         self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
     ) -> Prediction:
@@ -160,47 +156,44 @@ class Predictor:
         # While the engine works on its own threads, this one looks whether the picture is a neck.
         reason = check_image(image.grey, image.is_colour)
         refusal = None if reason is None else NO_NECK.format(reason)
-        answer = self._begin(image, explain, refusal)
         if crop is None or future is None:
-            return answer
+            return self._abstain(image, explain, refusal or NO_VERTEBRA)
         output = self._timed("inference", lambda: _wait(future, left_s))
-        return self._judge(answer, image, crop, output, explain)
+        return self._judge(image, crop, output, explain, refusal)
 
     def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
         return image, preprocess(image.grey, self._view, self._image_size)
 
-    def _begin(self, image: DecodedImage, explain: bool, refusal: str | None) -> Prediction:
+    def _abstain(self, image: DecodedImage, explain: bool, *reasons: str) -> Prediction:
         """Return what is said of an image in which there is nothing to judge."""
         return Prediction(
             "uncertain", None, self.policy.threshold.value, False, None, self.architecture,
-            self.version, (*self._notes, *image.warnings, refusal or NO_VERTEBRA), None,
+            self.version, (*self._notes, *image.warnings, *reasons), None,
             image.kind, image.series_uid, image.grey if explain else None,
         )  # fmt: skip
 
     def _judge(
         self,
-        answer: Prediction,
         image: DecodedImage,
         crop: Crop,
         output: EngineOutput,
         explain: bool,
+        refusal: str | None,
     ) -> Prediction:
-        """Return `answer` with what the network says added, and its warnings made right."""
-        refused = answer.warnings[-1] != NO_VERTEBRA
-        decision = self.policy.decide(output.logit, output.embedding, np.array([not refused]))
+        """Return what the network says of `crop`; `refusal` says why the image is no neck CT."""
+        decision = self.policy.decide(output.logit, output.embedding, np.array([refusal is None]))
         known, word = bool(decision.in_distribution[0]), decision.prediction[0]
         reasons: tuple[str, ...] = (ABSTAINED,) if known and word == "uncertain" else ()
         if not known:
-            reasons = (answer.warnings[-1] if refused else STRANGE,)
+            reasons = (refusal or STRANGE,)
         height, width = image.grey.shape
         region = crop.region.clip_to(height, width)
         return replace(
-            answer,
+            self._abstain(image, explain, *reasons),
             prediction=word,
             probability=float(decision.probability[0]),
             in_distribution=known,
             region=(region.x0, region.y0, region.x1, region.y1),
-            warnings=(*answer.warnings[:-1], *reasons),
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )
 

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,7 +124,3 @@ class Road:
         self._metrics.observe("total", time.perf_counter() - start)
         self._metrics.count_decision(prediction)
         return prediction
-
-    def describe_model(self) -> dict[str, Any]:
-        """Return the current model's card, as JSON values."""
-        return dict(self._models.current.card)

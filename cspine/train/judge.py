@@ -77,9 +77,7 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
         if task.split.test:
             samples["test"] = load_side(task, task.split.test, size)
     outputs = {name: run_network(candidate.classifier, side) for name, side in samples.items()}
-    known = None
-    if "validation" in outputs:
-        known = outputs["validation"].embeddings
+    known = outputs["validation"].embeddings if "validation" in outputs else None
     policy = fit_policy(candidate, outputs["train"].embeddings, known, config)
     if task.split.folds is not None:
         # Figures are of scores by networks that had not seen the slice, and of no others.
@@ -134,7 +132,7 @@ def _score_split(
 
 
 def _figures(split: SplitScores, policy: DecisionPolicy, config: TrainConfig) -> dict[str, Any]:
-    """Every metric of one split; width bands and patients under `by_width` and `patients`."""
+    """Every slice-level metric of one split, as JSON values."""
     arguments = (split.labels, split.probabilities)
     cut, resamples = policy.threshold.value, config.resamples
     found = compute_metrics(*arguments, cut, split.groups, resamples, config.seed)

@@ -13,11 +13,12 @@ import numpy as np
 
 from cspine.core.labels import FRACTURE
 from cspine.data.pipeline import Samples
+from cspine.imaging.preprocess import as_network_input
 from cspine.train.augment import augment
 
 
 class Source(Protocol):
-    """Anything that `fit_network` can learn from."""
+    """Anything that `Fit` can learn from."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -74,7 +75,7 @@ class PixelSource:
 
 def as_pixels(images: np.ndarray) -> np.ndarray:
     """Grey crops (B, S, S) as float32 (B, S, S, 3), what every backbone takes."""
-    return np.repeat(np.asarray(images, np.float32)[..., None], 3, axis=3)
+    return as_network_input(np.asarray(images, np.float32))
 
 
 def pair_units(samples: Samples) -> np.ndarray:

@@ -71,7 +71,7 @@ def test_a_budget_that_is_used_up_costs_no_inference(predictor, neck_png):
 
 def test_many_threads_get_their_own_answers(predictor):
     pictures = [as_png(draw_neck(seed=seed)) for seed in range(4)]
-    alone = [answer.probability for answer in predictor.predict_many(pictures)]
+    alone = [predictor.predict(picture).probability for picture in pictures]
     together: dict[int, float] = {}
 
     def ask(index: int) -> None:
