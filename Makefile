@@ -34,8 +34,9 @@ lint: env
 serve: env-serve
 	CSPINE_FETCH_ALLOW="$${CSPINE_FETCH_ALLOW-127.0.0.1:9697}" .venv-serve/bin/python predict_flask.py
 
+# Podman and buildah drop the HEALTHCHECK from their own format.
 image:
-	$(BUILDER) build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),,--format docker) --build-arg BASE=$(BASE) --tag $(IMAGE) .
 
 # The lock names no package source, so that it installs from whichever index pip is set to.
 lock: env
