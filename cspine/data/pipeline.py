@@ -1,13 +1,14 @@
 """Records to arrays: decodes and crops each slice once, and keeps the result by content.
 
 The cache key covers the bytes of every image, mask and twin, the view, the size and the source of
-the imaging room itself, so a change in any of them is a new entry. Pixels stay uint8 and
-memory-mapped. Knows nothing of models or splits.
+the imaging room and of the picture check, so a change in any of them is a new entry. Pixels stay
+uint8 and memory-mapped. Knows nothing of models or splits, nor what the check looks for.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 import tempfile
@@ -23,13 +24,16 @@ from cspine import imaging
 from cspine.core.errors import DataError, ImageError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.core.progress import progress
+from cspine.data.masks import MASK_STRIDE, pool_mask, read_mask
 from cspine.data.records import Dataset, SliceRecord
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import crop_mask, preprocess
 
-MASK_STRIDE = 8  # the map head's stride
 READERS = 2  # threads: decoding, resizing and filtering release the interpreter's lock
-_FORMAT = "samples-1"
+_FORMAT = "samples-2"
+
+# (grey uint8 (H, W), is_colour) → why serving would refuse the picture, None where it would not.
+PictureCheck = Callable[[np.ndarray, bool], str | None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Samples:
         widths_mm: float64 (N,), NaN where not known or no fracture.
         is_twin: bool (N,), a fractured slice's copy without the fracture; label NORMAL.
         left_out: how many records hold no vertebra to crop.
+        image_ok: bool (N,), whether the whole picture passed the check that serving makes of it;
+            all true where no check was asked for.
         records: the record of each image (of a twin: the fractured one's).
         key: the cache entry's content hash.
     """
@@ -57,6 +63,7 @@ class Samples:
     widths_mm: np.ndarray
     is_twin: np.ndarray
     left_out: int
+    image_ok: np.ndarray
     records: tuple[SliceRecord, ...] = ()
     key: str = ""
 
@@ -81,12 +88,22 @@ class _Job:
 
 
 @dataclass(frozen=True)
+class _Cropped:
+    """What is kept of one picture: uint8 (S, S), uint8 (S // 8, S // 8) or None, and the check."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    image_ok: bool
+
+
+@dataclass(frozen=True)
 class _Plan:
     """What to do with every job: the parts of the cache key besides the files."""
 
     view: str
     image_size: int
     with_masks: bool
+    check: PictureCheck | None
     jobs: tuple[_Job, ...] = field(repr=False)
 
 
@@ -97,6 +114,7 @@ def load_samples(
     image_size: int,
     cache_dir: Path,
     with_twins: bool = False,
+    check: PictureCheck | None = None,
 ) -> Samples:
     """Return the records' network inputs, from the cache where the same were made before.
 
@@ -104,6 +122,7 @@ def load_samples(
         view: `slice` or `vertebra`; a slice without a vertebra is left out of the latter.
         image_size: pixels a side, S.
         with_twins: also each fractured slice's twin, as a normal sample; for training only.
+        check: looks at each whole picture, here where its pixels are decoded; fills `image_ok`.
 
     Raises:
         DataError: a record has no label, or a file of it cannot be read; all are named at once.
@@ -114,7 +133,7 @@ def load_samples(
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
     fractures = [record for record in records if record.label == FRACTURE]
     with_masks = bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
-    plan = _Plan(view, image_size, with_masks, (*map(_Job, records), *twins))
+    plan = _Plan(view, image_size, with_masks, check, (*map(_Job, records), *twins))
     key = _content_key(dataset, plan)
     folder = cache_dir / f"samples-{key[:24]}"
     if not (folder / "kept.json").is_file():
@@ -124,8 +143,9 @@ def load_samples(
 
 def _content_key(dataset: Dataset, plan: _Plan) -> str:
     """Return the hex SHA-256 of all that the arrays depend on."""
+    sources = f"{_imaging_source()} {_check_source(plan.check)}"
     digest = hashlib.sha256(
-        f"{_FORMAT} {_imaging_source()} {plan.view} {plan.image_size} {plan.with_masks}\n".encode()
+        f"{_FORMAT} {sources} {plan.view} {plan.image_size} {plan.with_masks}\n".encode()
     )
     with ThreadPoolExecutor(READERS) as pool:
         for line in pool.map(lambda job: _hash_job(dataset, job, plan.with_masks), plan.jobs):
@@ -150,6 +170,12 @@ def _imaging_source() -> str:
     return digest.hexdigest()
 
 
+def _check_source(check: PictureCheck | None) -> str:
+    """Return a hash of the module that the check is defined in, empty without a check."""
+    path = None if check is None else inspect.getsourcefile(check)
+    return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def _write_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     """Crop every job into a folder beside the cache entry and rename it into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -169,9 +195,10 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     images = _create(folder / "images.npy", (count, size, size))
     masks = _create(folder / "masks.npy", (count, cells, cells)) if plan.with_masks else None
     kept: list[int] = []
+    image_ok: list[bool] = []
     faults: list[str] = []
 
-    def crop(job: _Job) -> tuple[np.ndarray, np.ndarray | None] | str | None:
+    def crop(job: _Job) -> _Cropped | str | None:
         try:
             return _crop_job(dataset.read_bytes, job, plan)
         except (ImageError, DataError) as error:
@@ -183,16 +210,18 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
             if isinstance(result, str):
                 faults.append(result)
             elif result is not None:
-                images[len(kept)] = result[0]
-                if masks is not None and result[1] is not None:
-                    masks[len(kept)] = result[1]
+                images[len(kept)] = result.image
+                if masks is not None and result.mask is not None:
+                    masks[len(kept)] = result.mask
                 kept.append(index)
+                image_ok.append(result.image_ok)
     if faults:
         raise DataError(f"Every image must be readable. Received: {'; '.join(faults[:20])}")
     images.flush()
     if masks is not None:
         masks.flush()
-    (folder / "kept.json").write_text(json.dumps(kept), encoding="utf-8")
+    text = json.dumps({"kept": kept, "image_ok": image_ok})
+    (folder / "kept.json").write_text(text, encoding="utf-8")
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -200,50 +229,23 @@ def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return np.lib.format.open_memmap(path, "w+", np.uint8, (max(shape[0], 1), *shape[1:]))
 
 
-def _crop_job(
-    read: Callable[[str], bytes], job: _Job, plan: _Plan
-) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Return image uint8 (S, S) and mask uint8 (S // 8, S // 8), or None without a vertebra."""
-    grey = decode_image(read(job.path)).grey
+def _crop_job(read: Callable[[str], bytes], job: _Job, plan: _Plan) -> _Cropped | None:
+    """Return what is kept of one picture, or None without a vertebra."""
+    picture = decode_image(read(job.path))
+    grey = picture.grey
     crop = preprocess(grey, plan.view, plan.image_size)
     if crop is None:
         return None
+    image_ok = plan.check is None or plan.check(grey, picture.is_colour) is None
     if not plan.with_masks or job.label == NORMAL:
-        return crop.image, None
-    mask = crop_mask(_read_mask(read, job.record, grey.shape), crop.region, plan.image_size)
-    return crop.image, pool_mask(mask)
-
-
-def _read_mask(
-    read: Callable[[str], bytes], record: SliceRecord, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Return the fracture as bool (H, W), from the mask file (nonzero is fracture) or the boxes."""
-    if record.mask_path is None:
-        mask = np.zeros(shape, bool)
-        for box in record.boxes:
-            inside = box.clip_to(*shape)
-            mask[inside.y0 : inside.y1, inside.x0 : inside.x1] = True
-        return mask
-    mask = decode_image(read(record.mask_path)).grey > 0
-    if mask.shape != shape:
-        raise DataError(f"the mask must be of the image's size {shape}. Received: {mask.shape}")
-    return mask
-
-
-def pool_mask(mask: np.ndarray) -> np.ndarray:
-    """Return a bool (S, S) mask max-pooled at stride 8, uint8 (S // 8, S // 8).
-
-    Where 8 does not divide S, the last cell takes in the pixels that are left over.
-    """
-    cells = mask.shape[0] // MASK_STRIDE
-    edges = np.arange(cells) * MASK_STRIDE
-    rows = np.maximum.reduceat(mask, edges, axis=0)
-    return np.maximum.reduceat(rows, edges, axis=1).astype(np.uint8)
+        return _Cropped(crop.image, None, image_ok)
+    mask = crop_mask(read_mask(read, job.record, grey.shape), crop.region, plan.image_size)
+    return _Cropped(crop.image, pool_mask(mask), image_ok)
 
 
 def _open_cache(folder: Path, plan: _Plan, key: str) -> Samples:
-    kept = json.loads((folder / "kept.json").read_text(encoding="utf-8"))
-    jobs = [plan.jobs[index] for index in kept]
+    found = json.loads((folder / "kept.json").read_text(encoding="utf-8"))
+    jobs = [plan.jobs[index] for index in found["kept"]]
     count = len(jobs)
     images = _load(folder / "images.npy", count)
     masks = _load(folder / "masks.npy", count) if plan.with_masks else None
@@ -256,6 +258,7 @@ def _open_cache(folder: Path, plan: _Plan, key: str) -> Samples:
         widths_mm=np.array([_width(job) for job in jobs], np.float64),
         is_twin=np.array([job.is_twin for job in jobs], bool),
         left_out=len(plan.jobs) - count,
+        image_ok=np.array(found["image_ok"], bool),
         records=tuple(job.record for job in jobs),
         key=key,
     )

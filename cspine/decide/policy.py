@@ -100,24 +100,33 @@ class DecisionPolicy:
         """
         conformal = _part(decision, "conformal")
         quantiles = _part(conformal, "quantiles")
-        series = _part(decision, "series") if decision.get("series") is not None else None
         return cls(
             _read_calibration(_part(decision, "calibration")),
-            _read_threshold(_part(decision, "threshold")),
+            read_threshold(decision),
             Conformal(
                 _number(conformal, "alpha", 0, 1),
                 _number(quantiles, "normal", 0, 1),
                 _number(quantiles, "fracture", 0, 1),
             ),
             _read_gate(_part(decision, "in_distribution"), arrays),
-            None if series is None else _read_series(series),
+            read_series(decision),
         )
+
+
+def read_decision(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a card's `decision` part.
+
+    Raises:
+        ArtifactError: it is missing or no object.
+    """
+    return _part(card, "decision")
 
 
 def _part(decision: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = decision.get(name)
     if not isinstance(part, Mapping):
-        raise ArtifactError(f"The decision part must hold an object `{name}`. Received: {part!r}")
+        shown = repr(part)[:40]
+        raise ArtifactError(f"The model card must hold an object `{name}`. Received: {shown}")
     return part
 
 
@@ -141,12 +150,26 @@ def _read_calibration(part: Mapping[str, Any]) -> Calibration:
     return Calibration(_word(part, "method"), scale, offset)
 
 
-def _read_threshold(part: Mapping[str, Any]) -> Threshold:
+def read_threshold(decision: Mapping[str, Any]) -> Threshold:
+    """Return the slice threshold of a card's `decision` part.
+
+    Raises:
+        ArtifactError: it is missing, or not the numbers and word it must be.
+    """
+    part = _part(decision, "threshold")
     target = None if part.get("target") is None else _number(part, "target", 0, 1)
     return Threshold(_number(part, "value", 0, 1), _word(part, "method"), target)
 
 
-def _read_series(part: Mapping[str, Any]) -> SeriesScore:
+def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
+    """Return the series score of a card's `decision` part, None where it has none.
+
+    Raises:
+        ArtifactError: it is there, and no object of the four numbers it must be.
+    """
+    if decision.get("series") is None:
+        return None
+    part = _part(decision, "series")
     return SeriesScore(
         int(_number(part, "top", 1, 1000)),
         _number(part, "scale", 1e-9, 1e9),

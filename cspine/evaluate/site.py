@@ -21,6 +21,7 @@ from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.split import keep_originals
+from cspine.decide.policy import read_decision, read_series, read_threshold
 from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.facts import get
@@ -102,8 +103,9 @@ def evaluate_site(
             "The images must hold both classes, each with a slice in which a vertebra is found. "
             f"Received: {len(known.labels)} such slices of {len(records)}"
         )
-    threshold = Threshold(float(get(card, "decision.threshold.value", 0.5)), "sensitivity", None)
-    summary = _summarise(known, scores, card, threshold, resamples)
+    decision = read_decision(card)
+    threshold = read_threshold(decision)
+    summary = _summarise(known, scores, threshold, read_series(decision), resamples)
     summary["same_images_as_training"] = dataset.fingerprint == get(card, "data.fingerprint")
     inputs = ReportInputs(
         card={**card, "metrics": {SITE: summary["metrics"]},
@@ -177,13 +179,16 @@ def _gather(records: Sequence[SliceRecord], answers: Sequence[Answer]) -> SplitS
 def _summarise(
     known: SplitScores,
     scores: SplitScores,
-    card: Mapping[str, Any],
     threshold: Threshold,
+    series: SeriesScore | None,
     resamples: int,
 ) -> dict[str, Any]:
     """Return the figures at the model's threshold, and at one chosen on these images."""
     said = np.asarray(scores.predictions)
-    proposed = _propose(known, card)
+    # The model's own rule, applied to these images.
+    proposed = choose_threshold(
+        known.probabilities, known.labels, threshold.method, threshold.target or 0.95
+    )
     return {
         "slices": len(scores.labels),
         "fractures": int(np.sum(scores.labels)),
@@ -193,17 +198,10 @@ def _summarise(
         "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
         "threshold": threshold.value,
         "metrics": _figures(known, threshold.value, resamples),
-        "patient_metrics": _patient_figures(scores, card, resamples),
+        "patient_metrics": _patient_figures(scores, series, resamples),
         "proposed_threshold": vars(proposed).copy(),
         "metrics_at_proposed": _figures(known, proposed.value, resamples),
     }
-
-
-def _propose(known: SplitScores, card: Mapping[str, Any]) -> Threshold:
-    """Return the threshold that the model's own rule would choose on these images."""
-    method = get(card, "decision.threshold.method") or "sensitivity"
-    target = get(card, "decision.threshold.target") or 0.95
-    return choose_threshold(known.probabilities, known.labels, method, target)
 
 
 def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, Any]:
@@ -212,14 +210,13 @@ def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, 
 
 
 def _patient_figures(
-    scores: SplitScores, card: Mapping[str, Any], resamples: int
+    scores: SplitScores, series: SeriesScore | None, resamples: int
 ) -> dict[str, Any] | None:
     """Return the figures by patient, None where the model has no series score."""
-    series = get(card, "decision.series")
-    if not series:
+    if series is None:
         return None
     found = compute_patient_metrics(
-        scores.labels, scores.probabilities, scores.groups, SeriesScore(**series), resamples
+        scores.labels, scores.probabilities, scores.groups, series, resamples
     )
     return {name: interval.to_dict() for name, interval in found.items()}
 

@@ -122,8 +122,8 @@ def _fit_series(
 def _score_split(
     name: str, samples: Samples, outputs: Outputs, policy: DecisionPolicy
 ) -> SplitScores:
-    image_ok = np.ones(len(samples), bool)  # training takes no picture that the checks would refuse
-    answers = policy.decide(outputs.logits, outputs.embeddings, image_ok)
+    # The served answer, not a kinder one: serving refuses a picture that fails the checks.
+    answers = policy.decide(outputs.logits, outputs.embeddings, samples.image_ok)
     widths = samples.widths_mm if np.isfinite(samples.widths_mm).any() else None
     return SplitScores(
         name, samples.labels, answers.probability, samples.groups, widths, answers.prediction,

@@ -74,9 +74,8 @@ def _compare(
     resamples: int,
 ) -> dict[str, Any]:
     """AUROC loss with its interval, share of flipped decisions, largest change of probability."""
-    image_ok = np.ones(len(samples), bool)
-    first = policy.decide(exact.logit, exact.embedding, image_ok)
-    second = policy.decide(other.logit, other.embedding, image_ok)
+    first = policy.decide(exact.logit, exact.embedding, samples.image_ok)
+    second = policy.decide(other.logit, other.embedding, samples.image_ok)
     loss = paired_bootstrap_difference(
         samples.labels, first.probability, second.probability, samples.groups, resamples
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cspine.data.pipeline import MASK_STRIDE, Samples
+from cspine.data.masks import MASK_STRIDE
+from cspine.data.pipeline import Samples
 from cspine.model.classifier import Classifier, build_classifier
 from cspine.train.augment import augment
 from cspine.train.fit import Clock, Fit, FitPlan, FitResult, join_results, score_source
@@ -143,12 +144,18 @@ def fit_scratch(
         )
         fit = _fit_parts(classifier, whole, judged, part_plan, side)
         name = f"{side} pixels"
-        results[name] = fit.run(clock.part(stage.share / left), folder / f"{side}px.npz", key)
+        try:
+            results[name] = fit.run(clock.part(stage.share / left), folder / f"{side}px.npz", key)
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            classifier.training.set_weights(fit.best)  # as this stage found them
+            return _judge_once(classifier, judged, results)
         left -= stage.share
         classifier.training.set_weights(fit.network.get_weights())
         if results[name].stopped == "interrupted" and stage is not stages[-1]:
             return _judge_once(classifier, judged, results)
-    return join_results(results)
+    return replace(join_results(results), fixed_schedule=True)
 
 
 def _fit_parts(
@@ -169,7 +176,7 @@ def _judge_once(
     classifier: Classifier, judged: Source | None, results: dict[str, FitResult]
 ) -> FitResult:
     """The result of a fit that was interrupted before whole crops: its last weights, scored."""
-    joined = join_results(results)
+    joined = replace(join_results(results), stopped="interrupted")
     if judged is None:
         return joined
     logits = score_source(classifier.training, judged)

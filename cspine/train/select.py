@@ -21,9 +21,10 @@ from cspine.core.config import TrainConfig
 from cspine.data.pipeline import Samples, load_samples
 from cspine.data.records import Dataset
 from cspine.data.split import Fold, Split
+from cspine.decide.image_checks import check_image
 from cspine.model.architectures import find_architecture
 from cspine.model.classifier import Classifier, build_classifier
-from cspine.train.fit import Clock, FitPlan, FitResult, area_under_roc
+from cspine.train.fit import Clock, FitPlan, FitResult, Place, area_under_roc
 from cspine.train.scratch import fit_scratch
 from cspine.train.transfer import TransferPlan, fit_transfer
 
@@ -71,7 +72,13 @@ def fit_candidates(task: Task) -> list[Candidate]:
     names = task.config.seen_architectures()
     clock, found = Clock(task.config.time_limit), []
     for number, name in enumerate(names):
-        candidate = _fit_candidate(name, task, clock.part(1.0 / (len(names) - number)))
+        try:
+            candidate = _fit_candidate(name, task, clock.part(1.0 / (len(names) - number)))
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            logger.info("%s: interrupted before there was anything to judge", name)
+            break
         found.append(candidate)
         logger.info("%s: validation AUROC %.4f", name, candidate.auroc)
         if candidate.stopped == "interrupted":
@@ -87,7 +94,9 @@ def choose_best(candidates: Sequence[Candidate]) -> Candidate:
 def load_side(task: Task, records: Any, image_size: int, with_twins: bool = False) -> Samples:
     """The samples of some records, in this task's view."""
     cache = Path(task.config.cache)
-    return load_samples(task.dataset, records, task.view, image_size, cache, with_twins)
+    return load_samples(
+        task.dataset, records, task.view, image_size, cache, with_twins, check_image
+    )
 
 
 def _fit_candidate(name: str, task: Task, clock: Clock) -> Candidate:
@@ -116,9 +125,9 @@ def fit_once(
     held_out: Samples | None,
     clock: Clock,
     folder: Path,
-    epochs: int | None = None,
+    until: Place | None = None,
 ) -> tuple[Classifier, FitResult]:
-    """Build a fresh classifier and fit it; `epochs` fixes the number and turns patience off.
+    """Build a fresh classifier and fit it; `until` says where to end, and turns patience off.
 
     A network without pre-trained weights learns as a whole from pixels; else the head learns on
     the frozen backbone and the top is tuned.
@@ -129,16 +138,17 @@ def fit_once(
     size = train.images.shape[1]
     weights = "none" if scratch else config.weights
     classifier = build_classifier(name, size, weights, config.seed, with_map, config.dropout)
-    key = f"{name} {size} {train.key} {epochs} {config.weights}"
+    key = f"{name} {size} {train.key} {until} {config.weights}"
     folder.mkdir(parents=True, exist_ok=True)
     if not config.resume:
         for old in folder.glob("*.npz"):
             old.unlink()
     if not scratch:
-        stages = _transfer_plan(config, epochs)
+        stages = _transfer_plan(config, until)
         return classifier, fit_transfer(classifier, train, held_out, stages, clock, folder, key)
-    plan = _plan(config, config.learning_rate, epochs or config.epochs or EPOCHS_SCRATCH)
-    plan = plan if epochs is None else replace(plan, patience=None)
+    plan = _plan(config, config.learning_rate, config.epochs or EPOCHS_SCRATCH)
+    if until is not None:
+        plan = replace(plan, epochs=until[1], patience=None)
     augmented = config.augment
     result = fit_scratch(classifier, train, held_out, plan, augmented, clock, folder, key)
     return classifier, result
@@ -156,15 +166,15 @@ def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
     )  # fmt: skip
 
 
-def _transfer_plan(config: TrainConfig, epochs: int | None) -> TransferPlan:
-    """Both stages; a fixed number of epochs is spent on the head first."""
-    head_epochs = config.epochs or EPOCHS_HEAD
-    head = _plan(config, config.head_learning_rate, min(head_epochs, epochs or head_epochs))
-    tune_epochs = config.tune_epochs if epochs is None else max(0, epochs - head_epochs)
-    tune = _plan(config, config.tune_learning_rate, max(tune_epochs, 1))
-    tune = replace(tune, epochs=tune_epochs, warmup=0.1)
-    if epochs is not None:
-        head, tune = replace(head, patience=None), replace(tune, patience=None)
+def _transfer_plan(config: TrainConfig, until: Place | None) -> TransferPlan:
+    """Both stages; `until` ends the head (stage 0), or the tuning after a whole head (stage 1)."""
+    head = _plan(config, config.head_learning_rate, config.epochs or EPOCHS_HEAD)
+    tune = _plan(config, config.tune_learning_rate, config.tune_epochs)
+    tune = replace(tune, warmup=0.1)
+    if until is not None:
+        stage, epoch = until
+        head = replace(head, epochs=head.epochs if stage else epoch, patience=None)
+        tune = replace(tune, epochs=epoch if stage else 0, patience=None)
     return TransferPlan(head, tune, config.augmented_copies if config.augment else 1,
                         Path(config.cache))  # fmt: skip
 
@@ -172,10 +182,11 @@ def _transfer_plan(config: TrainConfig, epochs: int | None) -> TransferPlan:
 def _fit_folds(
     name: str, task: Task, everything: Samples, clock: Clock
 ) -> tuple[Classifier, FitResult, Samples, np.ndarray]:
-    """Leave out each fold in turn, then refit on all for the median best epoch.
+    """Leave out each fold in turn, then refit on all up to the median of the best epochs.
 
     The pooled scores are those of that epoch in every fold (the last, where a fold ended sooner),
-    averaged over repeats, so that no fold picks its own best epoch.
+    averaged over repeats, so that no fold picks its own best epoch. A fixed schedule is refitted in
+    full.
     """
     folds = task.split.folds or ()
     results = []
@@ -190,17 +201,15 @@ def _fit_folds(
         logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
         if result.stopped == "interrupted":
             raise KeyboardInterrupt
-    epochs = int(np.median([result.best_epoch for _, result in results]))
-    logits, seen = pool_scores(results, len(everything), epochs)
+    place = find_median([result.best_place for _, result in results])
+    logits, seen = pool_scores(results, len(everything), place)
     folder = task.run_dir / name / "all"
-    # Stages of growing parts have a schedule of their own, which is run in full.
-    staged = results[0][1].history[0].get("stage") is not None and uses_scratch(name, task.config)
-    refit = None if staged else epochs
+    until = None if results[0][1].fixed_schedule else place
     classifier, final = fit_once(
-        name, task.config, everything, None, clock.part(1.0), folder, refit
+        name, task.config, everything, None, clock.part(1.0), folder, until
     )
     history = [entry for _, result in results for entry in result.history]
-    final = replace(final, history=history, best_epoch=epochs)
+    final = replace(final, history=history)
     return classifier, final, take_samples(everything, seen), logits[seen]
 
 
@@ -209,13 +218,18 @@ def fold_name(fold: Fold) -> str:
     return f"{fold.name}, repeat {fold.repeat + 1}"
 
 
+def find_median(places: Sequence[Place]) -> Place:
+    """The middle one of the places in order; of two in the middle, the sooner."""
+    return sorted(places)[(len(places) - 1) // 2]
+
+
 def pool_scores(
-    results: Sequence[tuple[np.ndarray, FitResult]], count: int, epoch: int
+    results: Sequence[tuple[np.ndarray, FitResult]], count: int, place: Place
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean held-out logits (N,) at `epoch` (from 1), and which samples have one, bool (N,)."""
+    """Mean held-out logits (N,) at `place`, and which samples have one, bool (N,)."""
     total, times = np.zeros(count), np.zeros(count, np.int64)
     for mine, result in results:
-        total[mine] += result.held_out[min(epoch, len(result.held_out)) - 1]
+        total[mine] += result.logits_at(place)
         times[mine] += 1
     return np.divide(total, times, out=np.zeros(count), where=times > 0), times > 0
 
@@ -232,6 +246,7 @@ def take_samples(samples: Samples, chosen: np.ndarray) -> Samples:
         slice_ids=samples.slice_ids[indices],
         widths_mm=samples.widths_mm[indices],
         is_twin=samples.is_twin[indices],
+        image_ok=samples.image_ok[indices],
         records=tuple(samples.records[i] for i in indices) if samples.records else (),
         left_out=0,
     )

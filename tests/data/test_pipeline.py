@@ -11,7 +11,8 @@ from PIL import Image
 
 from cspine.core.errors import DataError
 from cspine.data.index import index_dataset
-from cspine.data.pipeline import load_samples, pool_mask
+from cspine.data.masks import pool_mask
+from cspine.data.pipeline import load_samples
 from cspine.imaging.localise import Box
 
 TABLE = """path,label,patient_id,slice_id,width_mm,mask_path,twin_path
@@ -96,3 +97,25 @@ def test_last_cell_takes_in_what_is_left_over():
     mask = np.zeros((19, 19), bool)
     mask[18, 0] = True
     assert pool_mask(mask).tolist() == [[0, 0], [1, 0]]
+
+
+def refuse_dark(grey: np.ndarray, is_colour: bool) -> str | None:
+    return None if grey.mean() > 60 and not is_colour else "dark"
+
+
+def test_the_check_sees_whole_pictures_once_and_is_kept(dataset, tmp_path):
+    Image.new("L", (64, 64), 200).save(dataset.root / "a.png")
+    Image.new("L", (64, 64), 10).save(dataset.root / "b.png")
+    Image.new("RGB", (64, 64), (250, 90, 90)).save(dataset.root / "twin.png")
+    looked = []
+
+    def check(grey, is_colour):
+        looked.append(grey.shape)
+        return refuse_dark(grey, is_colour)
+
+    for _ in range(2):
+        samples = load_samples(dataset, dataset.records, "slice", 32, tmp_path, True, check)
+        assert samples.image_ok.tolist() == [True, False, False]
+    assert looked == [(64, 64)] * 3
+    unchecked = load_samples(dataset, dataset.records, "slice", 32, tmp_path, with_twins=True)
+    assert unchecked.image_ok.all() and unchecked.key != samples.key

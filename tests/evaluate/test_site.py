@@ -161,3 +161,18 @@ def test_the_commands_write_and_rebuild(folder, tmp_path, caplog):
 def test_a_folder_without_a_card_is_named(tmp_path):
     with pytest.raises(ArtifactError, match=r"best\.json"):
         run(["report", "--models", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("decision", "named"),
+    [
+        (None, "`decision`"),
+        ({**CARD["decision"], "series": [1, 2]}, "`series`"),
+        ({**CARD["decision"], "series": {"top": 1, "wide": 2}}, "`scale`"),
+        ({**CARD["decision"], "series": {**CARD["decision"]["series"], "top": "3"}}, "`top`"),
+        ({**CARD["decision"], "threshold": {"value": "half", "method": "youden"}}, "`value`"),
+    ],
+)
+def test_a_malformed_decision_in_the_card_is_named(folder, decision, named):
+    with pytest.raises(ArtifactError, match=named):
+        evaluate_site(index_dataset(folder), predict, {**CARD, "decision": decision}, resamples=5)

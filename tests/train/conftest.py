@@ -30,6 +30,7 @@ def draw_samples(count: int = 24, size: int = 32, seed: int = 0) -> Samples:
         widths_mm=np.full(len(of), np.nan),
         is_twin=np.arange(len(of)) >= count,
         left_out=0,
+        image_ok=np.ones(len(of), bool),
         key=f"drawn {count} {size} {seed}",
     )
 

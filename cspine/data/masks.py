@@ -1,0 +1,48 @@
+"""Where the fracture lies: a record's mask or boxes as pixels, and as the cells of the map head.
+
+It does not know crops, nor which records have masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cspine.core.errors import DataError
+from cspine.data.records import SliceRecord
+from cspine.imaging.decode import decode_image
+
+MASK_STRIDE = 8  # the map head's stride
+
+
+def read_mask(
+    read: Callable[[str], bytes], record: SliceRecord, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the fracture as bool (H, W), from the mask file (nonzero is fracture) or the boxes.
+
+    Raises:
+        DataError: the mask is not of the image's size.
+        ImageError: the mask cannot be read.
+    """
+    if record.mask_path is None:
+        mask = np.zeros(shape, bool)
+        for box in record.boxes:
+            inside = box.clip_to(*shape)
+            mask[inside.y0 : inside.y1, inside.x0 : inside.x1] = True
+        return mask
+    mask = decode_image(read(record.mask_path)).grey > 0
+    if mask.shape != shape:
+        raise DataError(f"the mask must be of the image's size {shape}. Received: {mask.shape}")
+    return mask
+
+
+def pool_mask(mask: np.ndarray) -> np.ndarray:
+    """Return a bool (S, S) mask max-pooled at stride 8, uint8 (S // 8, S // 8).
+
+    Where 8 does not divide S, the last cell takes in the pixels that are left over.
+    """
+    cells = mask.shape[0] // MASK_STRIDE
+    edges = np.arange(cells) * MASK_STRIDE
+    rows = np.maximum.reduceat(mask, edges, axis=0)
+    return np.maximum.reduceat(rows, edges, axis=1).astype(np.uint8)

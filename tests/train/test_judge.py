@@ -1,0 +1,43 @@
+"""The figures on a split are those of the served answer: a picture that fails is uncertain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from cspine.decide.calibration import Calibration
+from cspine.decide.conformal import Conformal
+from cspine.decide.distance import fit_distance
+from cspine.decide.policy import DecisionPolicy
+from cspine.decide.threshold import Threshold
+from cspine.model.engine import EngineOutput
+from cspine.train.judge import Outputs, _score_split
+from cspine.train.quantise import _compare
+
+EMBEDDINGS = np.random.default_rng(0).normal(size=(36, 4)).astype(np.float32)
+POLICY = DecisionPolicy(
+    Calibration("temperature", 1.0, 0.0),
+    Threshold(0.5, "youden", None),
+    Conformal(0.1, 0.4, 0.4),
+    fit_distance(EMBEDDINGS, 1.0),
+)
+
+
+def test_a_picture_that_fails_the_check_is_uncertain(samples):
+    image_ok = np.arange(len(samples)) != 3
+    logits = np.where(samples.labels == 1, 4.0, -4.0)
+    scores = _score_split(
+        "test", replace(samples, image_ok=image_ok), Outputs(logits, EMBEDDINGS), POLICY
+    )
+    assert np.asarray(scores.in_distribution).tolist() == image_ok.tolist()
+    assert [word == "uncertain" for word in scores.predictions] == (~image_ok).tolist()
+
+
+def test_precisions_are_compared_on_served_answers(samples):
+    samples = replace(samples, image_ok=np.arange(36) != 3)
+    exact = np.where(samples.labels == 1, 4.0, -4.0).astype(np.float32)
+    other = np.where(np.arange(36) < 4, -exact, exact)  # the refused one cannot flip
+    nothing = np.zeros((36, 1, 1), np.float32)
+    outputs = [EngineOutput(logit, EMBEDDINGS, nothing, None) for logit in (exact, other)]
+    assert _compare(*outputs, samples, POLICY, 20)["flipped_share"] == 3 / 36
