@@ -1,8 +1,9 @@
 """Decodes compressed DICOM frames in child processes that may crash, hang or run out of memory.
 
 Children are started when first needed and kept for the next frame, one for each thread that
-decodes at the same time; one that dies or is late is replaced. Knows nothing of codecs, which are
-`codec_child.py`'s.
+decodes at the same time; one that dies or is late is replaced. They inherit no variable of the
+environment but the loader's, for a flaw in a codec must find no key there. Knows nothing of codecs,
+which are `codec_child.py`'s.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from cspine.imaging.codec_child import ANSWER, REQUEST
 _CHILD = Path(__file__).with_name("codec_child.py")
 _DEADLINE_S = 4.0  # a 512 × 512 frame takes 5–90 ms, 40 million pixels of JPEG 2000 some seconds
 
+_LOADER = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # some Pythons start with no less
+
+
+def _bare_environment() -> dict[str, str]:
+    """Return what a child is told: where libraries lie, and this process's import path."""
+    told = {name: os.path.expandvars(f"${name}") for name in _LOADER}
+    kept = {name: value for name, value in told.items() if value != f"${name}"}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
 
 class _Child:
     """One child process and the pipes to it. Not shared between threads while in use."""
@@ -33,6 +43,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # GDCM's codecs write to it whatever is asked
+            env=_bare_environment(),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
 
@@ -74,8 +85,12 @@ class CodecPool:
         with self._lock:
             while self._idle:
                 child = self._idle.pop()
-                if child.owner == os.getpid():  # after a fork, the pipes are the parent's
+                if child.owner != os.getpid():  # after a fork, the pipes are the parent's
+                    continue
+                if child.process.poll() is None:
                     return child
+                child.close()  # somebody ended it while it was idle
+                self.lost += 1
         return _Child()
 
     def ask(self, request: bytes, most_bytes: int) -> bytes:

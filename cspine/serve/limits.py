@@ -2,13 +2,15 @@
 
 Waitress's own time-out is one of inactivity, which a byte a second keeps alive, and its idle
 connections count against its limit until they stop new ones. Here each request has a deadline for
-its headers, its body and the reading of its answer, and the longest idle connection yields when a
-place is needed. Waitress's own refusals become problem documents. Knows no view.
+its headers, its body and the reading of its answer, on a clock that never jumps, and the longest
+idle connection yields when a place is needed. Waitress's own refusals become problem documents.
+Knows no view.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ from typing import Any
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
-from waitress.utilities import Error, RequestEntityTooLarge
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, ServerNotImplemented
+
+from cspine.serve.workers import LastingDispatcher
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
@@ -50,6 +54,8 @@ class ProblemTask(ErrorTask):
     def execute(self) -> None:
         """Write the answer, and end the connection unless its request was whole."""
         error = self.request.error
+        if isinstance(error, ServerNotImplemented):
+            error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
         is_overload = isinstance(error, OverloadError)
         body = json.dumps({
             "type": "about:blank",
@@ -89,6 +95,13 @@ class DeadlineChannel(HTTPChannel):
         if self.request is not None and self.server.held_bytes > self.server.max_held_bytes:
             self._refuse()
         return taken
+
+    def send_continue(self) -> None:
+        """Ask for the body, unless the request is whole or refused: Waitress would wait for more."""
+        if self.request.completed:
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
 
     def _count_held(self) -> None:
         """Keep the server's sum of bytes of bodies that are still on their way."""
@@ -140,9 +153,12 @@ class DeadlineServer(TcpWSGIServer):
     deadlines = Deadlines()
     max_held_bytes = 512 * 1024 * 1024
     held_bytes = 0
+    next_channel_cleanup = math.inf  # Waitress looks at the wall clock: set back, it looks no more
+    task_dispatcher: LastingDispatcher
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._next_look_s = 0.0
         self.is_full: Callable[[], bool] = lambda: False
         self.on_overload: Callable[[], None] = lambda: None
 
@@ -161,9 +177,17 @@ class DeadlineServer(TcpWSGIServer):
             channel.waits_for() in ("work", "answer") for channel in self.active_channels.values()
         )
 
-    def maintenance(self, now: float) -> None:
-        """Close every connection that is past its deadline, and idle ones where places are few."""
+    def readable(self) -> bool:
+        """Say whether connections are taken; look after deadlines and threads every second."""
         now_s = time.monotonic()
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + self.adj.cleanup_interval
+            self._close_late(now_s)
+            self.task_dispatcher.replace_dead()
+        return bool(super().readable())
+
+    def _close_late(self, now_s: float) -> None:
+        """Close every connection that is past its deadline."""
         waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
         limits = {
             "idle": self.deadlines.idle_s,

@@ -18,11 +18,11 @@ from flask import Flask
 from prometheus_client import make_wsgi_app
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.task import ThreadedTaskDispatcher
 
 from cspine.serve.app import max_body_bytes
 from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
 from cspine.serve.service import EXTENSION, Service
+from cspine.serve.workers import LastingDispatcher
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ class Runner:
     def __init__(self, app: Flask) -> None:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
-        self._dispatcher = ThreadedTaskDispatcher()
-        self._dispatcher.set_thread_count(settings.max_queue + SPARE_THREADS)
+        self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         self._map: dict[int, Any] = {}
         self._body_bytes = max_body_bytes(settings)
         self._servers = self._listen(app, settings.listen)

@@ -1,7 +1,9 @@
 """Decoding in child processes: what crashes, hangs or lies there is an ImageError here."""
 
 import os
+import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +82,32 @@ def test_a_late_child_is_killed(pool, monkeypatch):
     with pytest.raises(ImageError):
         decode(np.zeros((8, 8), np.uint8))
     assert children.lost == 1 and not children._idle
+
+
+def test_a_child_inherits_no_secret(monkeypatch):
+    monkeypatch.setenv("CSPINE_API_KEYS", "planted-secret")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/a/library")
+    children = CodecPool()
+    child = children._take()
+    try:
+        told = Path(f"/proc/{child.process.pid}/environ").read_bytes()
+    finally:
+        child.close()
+    names = {line.partition(b"=")[0] for line in told.split(b"\0") if line}
+    assert names == {b"LD_LIBRARY_PATH", b"PYTHONPATH"}
+    assert b"planted-secret" not in told
+
+
+def test_a_child_killed_while_idle_costs_no_frame(monkeypatch):
+    children = CodecPool()
+    monkeypatch.setattr(codec_pool, "shared_pool", lambda: children)
+    decode(np.zeros((8, 8), np.uint8))
+    child = children._idle[0].process
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert decode(np.zeros((8, 8), np.uint8))[:64] == bytes(64)
+    assert children.lost == 1
+    children.close()
 
 
 def test_many_threads_do_not_mix_frames():

@@ -1,5 +1,6 @@
 """Slow, silent and greedy clients on real sockets, and the graceful stop."""
 
+import ctypes
 import json
 import socket
 import threading
@@ -97,7 +98,7 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
     [(b"NONSENSE\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nX : y\r\n\r\n", 400),
      (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
      (HEAD + b"Content-Length: -1\r\n\r\n", 400),
-     (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+     (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400),
      (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
 )  # fmt: skip
 def test_broken_http_is_a_problem_document(runner, sent, status):
@@ -191,3 +192,37 @@ def test_metrics_on_a_listener_of_their_own(predictor, serve_app):
     runner = serve_app(create_app(settings, predictor))
     port = runner._servers[1].effective_port
     assert "cspine_model_info" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+
+
+@pytest.mark.parametrize("request_", [
+    b"GET /health/live HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+    HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\nxx",
+])  # fmt: skip
+def test_whole_requests_that_expect_to_be_asked_on_are_answered(runner, request_):
+    with connect(runner) as connection:
+        connection.sendall(request_)
+        last = read_all(connection).rpartition(b"HTTP/1.1 ")[2]
+    assert last[:3] in (b"200", b"415")
+
+
+def test_a_clock_that_is_set_back_stops_no_deadline(short_deadlines, runner, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda now=time.time(): now - 10**8)
+    with connect(runner) as connection:
+        connection.sendall(b"GET / HT")
+        assert read_all(connection) == b""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_dead_worker_threads_are_replaced(runner):
+    dispatcher = runner._dispatcher
+    threads = list(dispatcher._alive.values())
+    for thread in threads:  # an error that comes while a thread waits for work, and so ends it
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(MemoryError)
+        )
+    with dispatcher.lock:
+        dispatcher.queue_cv.notify_all()
+    wait_for(lambda: not any(thread.is_alive() for thread in threads))
+    url = f"http://127.0.0.1:{runner.port}/health/live"
+    assert all(requests.get(url, timeout=20).ok for _ in range(5))
+    wait_for(lambda: len(dispatcher._alive) == len(threads))

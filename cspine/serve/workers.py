@@ -1,0 +1,54 @@
+"""Waitress's threads, each replaced should it ever die. Knows no request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from waitress.task import ThreadedTaskDispatcher
+
+logger = logging.getLogger(__name__)
+
+
+class LastingDispatcher(ThreadedTaskDispatcher):
+    """A fixed number of threads that work off a queue of tasks.
+
+    Waitress's threads outlive whatever a task raises, but not what is raised while they wait for
+    one: a MemoryError where the machine has no memory left. It would count them as waiting for
+    ever, and with the last of them the service would be silent.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+        self._alive: dict[int, threading.Thread] = {}
+        self.set_thread_count(count)
+
+    def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
+        """Start one thread, and remember it."""
+        name = f"waitress-{thread_no}"
+        thread = threading.Thread(target=target, args=(thread_no,), name=name, daemon=True)
+        thread.start()
+        self._alive[thread_no] = thread
+
+    def replace_dead(self) -> None:
+        """Start a thread for each one that died; where none can be started, later."""
+        dead = [number for number, thread in self._alive.items() if not thread.is_alive()]
+        for number in dead:
+            del self._alive[number]
+            with self.lock:
+                self.threads.discard(number)
+        if dead:
+            logger.error("%d worker threads died and are replaced", len(dead))
+        missing = self._count - len(self.threads)
+        if missing > 0 and not self.stop_count:
+            self._start_missing()
+
+    def _start_missing(self) -> None:
+        try:
+            self.set_thread_count(self._count)
+        except (RuntimeError, MemoryError):
+            with self.lock:
+                self.threads.intersection_update(self._alive)
+            logger.exception("a worker thread could not be started")
