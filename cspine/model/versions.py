@@ -81,9 +81,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
     Raises:
         ArtifactError: a listed file is missing or has another hash than the card gives.
     """
-    card = load_card(run_dir)
-    for name, digest in card["files"].items():
-        _require(run_dir, name, digest)
+    card = check_listed(run_dir)
     version = str(card["files"][H5_NAME])[:VERSION_LENGTH] if H5_NAME in card["files"] else ""
     if not version or version != card["version"]:
         raise ArtifactError(
@@ -101,6 +99,18 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
     for old in list_versions(models_dir)[KEPT_VERSIONS:]:
         shutil.rmtree(models_dir / VERSIONS_FOLDER / old)
     return version
+
+
+def check_listed(folder: Path) -> dict[str, Any]:
+    """Return the card of a folder that holds every file the card lists, each with its hash.
+
+    Raises:
+        ArtifactError: there is no good card, or a listed file is missing or differs.
+    """
+    card = load_card(folder)
+    for name, digest in card["files"].items():
+        _require(folder, name, digest)
+    return card
 
 
 def _require(folder: Path, name: str, digest: str) -> None:
