@@ -1,46 +1,16 @@
 """predict_flask.py as a process of its own, with a real network: ready, asked, told to stop."""
 
-import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import requests
 from hostile_servers import Server, image
+from real_service import ROOT, running, start
+from service_fakes import wait_for
 from tiny_model import NOTE
-
-ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def start(log: Path, **settings: str) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CSPINE_")}
-    environment |= {f"CSPINE_{name.upper()}": value for name, value in settings.items()}
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "predict_flask.py"], cwd=ROOT, env=environment,
-            stdout=output, stderr=output,
-        )  # fmt: skip
-
-
-def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()
-        try:
-            if requests.get(f"{url}/health/ready", timeout=2).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.05)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +21,14 @@ def picture_server(neck_png):
 
 @pytest.fixture(scope="module")
 def service(tiny_models, picture_server, tmp_path_factory):
-    log, port = tmp_path_factory.mktemp("service") / "log.txt", free_port()
-    process = start(
-        log, model_dir=str(tiny_models), listen=f"127.0.0.1:{port}", precision="f32",
-        fetch_allow=f"127.0.0.1:{picture_server.port}",
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_ready(process, url, log)
-        yield url, process, log
-    finally:
-        process.kill()
-        process.wait()
+    log = tmp_path_factory.mktemp("service") / "log.txt"
+    allow = f"127.0.0.1:{picture_server.port}"
+    with running(log, model_dir=str(tiny_models), precision="f32", fetch_allow=allow) as service:
+        yield service
 
 
 def test_it_answers_by_url_by_upload_and_by_protocol_alike(service, picture_server, neck_png):
-    url = service[0]
+    url = service.url
     link = {"url": f"http://127.0.0.1:{picture_server.port}/a.png"}
     by_url = requests.post(f"{url}/predict?explain=heatmap", json=link, timeout=30).json()
     by_upload = requests.post(f"{url}/predict", files={"file": neck_png}, timeout=30).json()
@@ -79,7 +41,7 @@ def test_it_answers_by_url_by_upload_and_by_protocol_alike(service, picture_serv
 def test_the_smoke_test_uploads_where_the_url_is_refused(service, neck_png, tmp_path):
     path = tmp_path / "slice.png"
     path.write_bytes(neck_png)
-    command = [sys.executable, "predict_test.py", str(path), "--server", service[0]]
+    command = [sys.executable, "predict_test.py", str(path), "--server", service.url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert '"prediction"' in done.stdout
@@ -90,11 +52,10 @@ def test_the_smoke_test_uploads_where_the_url_is_refused(service, neck_png, tmp_
 
 
 def test_told_to_stop_it_ends_well(service):
-    url, process, log = service
-    process.send_signal(signal.SIGTERM)
-    assert requests.get(f"{url}/health/ready", timeout=5).status_code == 503
-    assert process.wait(timeout=30) == 0
-    assert '"message": "stopped"' in log.read_text()
+    service.process.send_signal(signal.SIGTERM)
+    assert not service.is_ready()
+    assert service.process.wait(timeout=30) == 0
+    assert '"message": "stopped"' in service.log.read_text()
 
 
 def test_without_a_model_it_says_so_in_one_line(tmp_path):
@@ -110,3 +71,24 @@ def test_a_bad_setting_is_named_in_one_line(tmp_path):
         "predict_flask.py: `CSPINE_STREAMS` must be a whole number from 1 to 256. "
         "Received: 'many'\n"
     )
+
+
+def test_a_signed_model_is_served_and_a_changed_card_is_not(tiny_models, neck_png, tmp_path):
+    folder, key = shutil.copytree(tiny_models, tmp_path / "models"), tmp_path / "key.pem"
+    public = tmp_path / "key.pub.pem"
+    make = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)]
+    subprocess.run(make, check=True, capture_output=True)
+    show = ["openssl", "pkey", "-in", str(key), "-pubout", "-out", str(public)]
+    subprocess.run(show, check=True, capture_output=True)
+    sign = [sys.executable, "-m", "cspine", "sign", str(folder), "--key", str(key)]
+    subprocess.run(sign, cwd=ROOT, check=True, capture_output=True)
+    settings = {"model_dir": str(folder), "precision": "f32", "card_key": str(public)}
+    with running(tmp_path / "log.txt", **settings) as service:
+        assert service.post(neck_png).ok
+        for card in folder.rglob("best.json"):
+            card.write_text(card.read_text().replace(NOTE, "Another note."))
+        wait_for(lambda: "signed by the key" in service.log.read_text())
+        assert service.post(neck_png).json()["warnings"] == [NOTE]
+    log = tmp_path / "second.txt"
+    assert start(log, **settings).wait(timeout=60) == 2
+    assert "signed by the key" in log.read_text()
