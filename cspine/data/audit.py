@@ -133,6 +133,7 @@ def _join_by_pixels(
 
     def may_join(one: int, other: int) -> bool:
         a, b = records[shown[one]], records[shown[other]]
+        # Neighbours in a volume look alike; where names tell them apart, names are right.
         return not (_is_named(a) and _is_named(b) and a.volume_id == b.volume_id)
 
     signatures = [looks[i].signature for i in shown]
@@ -147,6 +148,7 @@ def _join_by_pixels(
         first = shown[search.sets.find(position)]
         slices.join(first, index)
         volumes.join(first, index)
+    # Unnamed neighbours are of one scan, and a scan must not stand on two sides of a split.
     for verdict in search.verdicts:
         pair = shown[verdict.first], shown[verdict.second]
         if verdict.score >= NEIGHBOUR and not any(_is_named(records[i]) for i in pair):

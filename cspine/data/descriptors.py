@@ -59,6 +59,8 @@ def describe(grey: np.ndarray) -> Signature:
     band = ndimage.gaussian_filter(half, 1.0) - ndimage.gaussian_filter(half, 8.0)
     rings = _log_polar(band)
     rings = (rings - rings.mean()) / (rings.std() + 1e-6)
+    # The square root keeps a few strong edges from deciding the likeness alone. Harmonic 0 is
+    # left out: it is a ring's mean, which a change of window moves.
     key = np.sqrt(np.abs(np.fft.rfft(rings, axis=1)[:, 1 : HARMONICS + 1])).ravel()
     fine = ndimage.gaussian_filter(pixels, 0.7)
     return Signature(

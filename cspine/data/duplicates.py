@@ -91,6 +91,7 @@ class Search:
         """Compare every picture with its candidates, then what was found among themselves."""
         everything = list(range(len(self.signatures)))
         self._compare_all(everything, "comparing")
+        # A set's best picture finds what its derived ones, blurred or cropped further, do not.
         self._compare_all(self._representatives(), "joining")
         self._join_processed()
 
@@ -147,6 +148,7 @@ class Search:
 
     def _join_processed(self) -> None:
         """Join what was processed and stands out, best first."""
+        # Best first: a sure join settles whether a doubtful one still stands out.
         ranked = sorted(self.verdicts, key=lambda verdict: -verdict.score)
         for verdict in ranked:
             if verdict.score < PROCESSED:
@@ -210,6 +212,7 @@ def judge_block(
             if _pair(first, second) in tested or joined.is_joined(names[first], names[second]):
                 continue
             tested.add(_pair(first, second))
+            # Built only for a picture that is compared at all.
             reference = reference or Reference(signatures[first])
             scores = register(reference, signatures[second]).scores
             ratio = signatures[first].sharpness / (signatures[second].sharpness + 1e-6)
@@ -242,6 +245,7 @@ def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
     found = []
     for start in range(0, count, _CHUNK):
         chunk = keys[start : start + _CHUNK]
+        # In chunks: all pairs of 4,200 keys at once would be 70 MB for each shift.
         likeness = _compare_keys(chunk, keys)
         likeness[np.arange(len(chunk)), start + np.arange(len(chunk))] = -np.inf
         likeness[:, blank] = -np.inf

@@ -49,6 +49,7 @@ def parse_name(path: str) -> ParsedName | None:
     if match is None:
         return None
     parts = match.groupdict()
+    # `(18)_1` is another slice that was given a number twice, not a copy of `(18)`.
     number = parts["slice"] + parts.get("again", "")
     return ParsedName(
         parts["volume"],

@@ -110,6 +110,7 @@ def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mappin
         folder = FolderStorage(source.parent)
         return folder, "csv", index_table(folder, source.name), {}
     storage = open_storage(source)
+    # From the most telling layout to the least: a tree may lie beside a table that describes it.
     table = find_table(storage)
     if table is not None:
         is_phantom = table.replace("slices.csv", "phantom.json") in storage
@@ -140,6 +141,7 @@ def _check_file(storage: Storage, path: str) -> _Checked:
 def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceRecord:
     """Return the record with its hash and, in a tree of DICOM files, the groups they name."""
     record = replace(record, sha256=check.sha256)
+    # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
     if layout in ("kaggle", "tree", "flat") and (check.patient_id or check.series_uid):
         volume = check.series_uid or record.volume_id
         record = replace(record, volume_id=volume, patient_id=check.patient_id or volume)

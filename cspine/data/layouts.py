@@ -63,6 +63,8 @@ def index_tree(storage: Storage) -> tuple[str, list[SliceRecord]]:
     places = [place for place in found if place is not None]
     stray = [name for name, place in zip(images, found, strict=True) if place is None]
     has_splits = {place.split is not None for place in places}
+    # One image in an unknown place is refused with the layout: guessing its class would be worse
+    # than asking.
     if not places or stray or len(has_splits) > 1 or len({p.above for p in places}) > 1:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
     layout = _name_layout(storage, places)
@@ -99,6 +101,7 @@ def _name_layout(storage: Storage, places: list[_Place]) -> str:
     splits = {SPLIT_NAMES[place.split] for place in places if place.split}
     if not splits:
         return "flat"
+    # Unpacked inside the folder the root itself has the name; in the ZIP a folder above has it.
     folder = PurePosixPath(places[0].above).name or storage.root.name
     named = folder.lower() == PUBLISHED_FOLDER or all(parse_name(p.path) for p in places)
     return "kaggle" if splits <= {"train", "validation"} and named else "tree"

@@ -43,6 +43,7 @@ def pool_mask(mask: np.ndarray) -> np.ndarray:
     Where 8 does not divide S, the last cell takes in the pixels that are left over.
     """
     cells = mask.shape[0] // MASK_STRIDE
+    # Max and not mean: a hairline is a few pixels of a cell's 64, and must not be averaged away.
     edges = np.arange(cells) * MASK_STRIDE
     rows = np.maximum.reduceat(mask, edges, axis=0)
     return np.maximum.reduceat(rows, edges, axis=1).astype(np.uint8)

@@ -132,6 +132,7 @@ def load_samples(
         raise DataError(f"`records` must have labels. Received: {unlabelled[0]} without one")
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
     fractures = [record for record in records if record.label == FRACTURE]
+    # A fracture without a mask would teach the map head that there is nothing to see.
     with_masks = bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
     plan = _Plan(view, image_size, with_masks, check, (*map(_Job, records), *twins))
     key = _content_key(dataset, plan)
@@ -215,12 +216,14 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
                     masks[len(kept)] = result.mask
                 kept.append(index)
                 image_ok.append(result.image_ok)
+    # After all were tried, so that a user mends the set once and not file by file.
     if faults:
         raise DataError(f"Every image must be readable. Received: {'; '.join(faults[:20])}")
     images.flush()
     if masks is not None:
         masks.flush()
     text = json.dumps({"kept": kept, "image_ok": image_ok})
+    # Last of all: its presence says that the arrays are whole.
     (folder / "kept.json").write_text(text, encoding="utf-8")
 
 

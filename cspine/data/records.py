@@ -99,6 +99,7 @@ def _join_patients(records: Iterable[SliceRecord]) -> dict[str, str]:
     def find(node: str) -> str:
         parent.setdefault(node, node)
         while parent[node] != node:
+            # Halving the path keeps later look-ups short.
             parent[node] = parent[parent[node]]
             node = parent[node]
         return node

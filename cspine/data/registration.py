@@ -113,6 +113,7 @@ def _find_starts(reference: Reference, moving: Signature) -> list[np.ndarray]:
             scale = np.exp(-(ring - _MAX_RING_SHIFT) * ring_step)
             turn = -angle * 2 * np.pi / ANGLES
             found.append((window[ring, angle], _make_affine(mirrored, turn, scale)))
+            # The second best must be another turn, and not the shoulder of the best.
             near = (np.arange(angle - 6, angle + 7)) % ANGLES
             window[:, near] = -np.inf
     found.sort(key=lambda pair: -pair[0])
@@ -141,6 +142,7 @@ def _make_template(pixels: np.ndarray, step: int) -> _Template:
     x, y = points
     jacobian = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy], axis=1)
     hessian = (jacobian.T @ jacobian).astype(np.float64)
+    # Keeps the Hessian of a picture with no detail along one direction invertible.
     ridge = 1e-6 * np.diag(np.diag(hessian) + 1e-3)
     return _Template(points, sample(pixels, points), jacobian, np.linalg.inv(hessian + ridge))
 
@@ -165,6 +167,7 @@ def _refine(
         update = template.inverse @ (template.jacobian.T @ np.clip(error, -limit, limit))
         change = np.eye(3)
         change[:2] += update.reshape(2, 3)
+        # A step that folds the picture flat has run away; so has a map that shrinks it fourfold.
         if abs(_determinant(change)) < 0.1:
             return affine, -1.0
         current = current @ np.linalg.inv(change)
@@ -213,6 +216,7 @@ def _compare(ours: np.ndarray, theirs: np.ndarray, affine: np.ndarray) -> float:
     index = (points + (side - 1) / 2).astype(np.int32)
     a = ours[index[1], index[0]].astype(np.float32)
     b = sample(theirs.astype(np.float32), turned)
+    # 0 is flat: air, and bone in saturation, hold no noise to compare.
     valid = (a != 0) & (b != 0) & (np.abs(turned) < side / 2 - 2).all(axis=0)
     a, b, valid = (v.reshape(blocks.shape[1:]) for v in (a * valid, b * valid, valid))
     known = valid.mean(axis=1) > _VALID_SHARE

@@ -64,6 +64,7 @@ def resolve_data(
 
 def write_phantom_once(build_dir: Path, config: PhantomConfig) -> Path:
     """Return the folder of the grouped phantom set of `config`, written if it is not there."""
+    # The phantom's version is in the configuration: another version is another folder.
     key = hashlib.sha256(repr(sorted(asdict(config).items())).encode()).hexdigest()[:12]
     folder = build_dir / f"phantom-{key}"
     if not (folder / "phantom.json").is_file():

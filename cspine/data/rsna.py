@@ -117,6 +117,7 @@ def _find_studies(storage: Storage, images: str) -> dict[str, _Study]:
             folders[str(path.parent)][int(path.stem)] = name
     studies: dict[str, _Study] = defaultdict(_Study)
     for folder, paths in sorted(folders.items()):
+        # The UID inside is right where the folder's name disagrees.
         uid = _read_uid(storage, list(paths.values())) or PurePosixPath(folder).name
         studies[uid].paths.update(paths)
     return dict(studies)
@@ -147,6 +148,7 @@ def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> N
         except ValueError as error:
             raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
         if study is not None:
+            # Outwards: a pixel that the box touches is in it.
             box = Box(math.floor(x), math.floor(y), math.ceil(x + w), math.ceil(y + h))
             study.boxes.setdefault(number, []).append(box)
 
@@ -155,6 +157,7 @@ def _draw_study(
     uid: str, study: _Study, label: int, rng: np.random.Generator
 ) -> dict[tuple[int, int], list[SliceRecord]]:
     """Return (label, decile) → at most PER_STUDY_AND_DECILE records of one study."""
+    # Which of a fractured study's slices show it is not known without boxes.
     if label == FRACTURE and not study.boxes:
         return {}
     first, last = min(study.paths), max(study.paths)
@@ -209,6 +212,7 @@ def _match_deciles(
 ) -> list[SliceRecord]:
     """Return as many fractured as normal slices in every decile, as many as there are of both."""
     drawn = []
+    # Equal counts at every height: else the level alone would tell the classes apart.
     for decile in range(DECILES):
         sides = [pool.get((label, decile), []) for label in (NORMAL, FRACTURE)]
         count = min(map(len, sides))

@@ -83,6 +83,7 @@ def _bootstrap(
     """Return the 2.5 and 97.5 % quantiles of the AUROC over resampled groups."""
     rng = np.random.default_rng(seed)
     group_of = np.unique(groups, return_inverse=True)[1]
+    # Ranked once: each resample is then two counts and a sum, not another sort.
     rank = np.unique(scores, return_inverse=True)[1]
     count = int(group_of.max()) + 1
     found = []
@@ -91,6 +92,7 @@ def _bootstrap(
         auroc = _weigh_auroc(labels, rank, weights)
         if np.isfinite(auroc):
             found.append(auroc)
+    # Nothing could be resampled with both classes: nothing is known, so the widest interval.
     if not found:
         return 0.0, 1.0
     low, high = np.quantile(found, [0.025, 0.975])

@@ -87,6 +87,7 @@ def split_dataset(dataset: Dataset, mode: str = "grouped", seed: int = 0) -> Spl
     labelled = tuple(record for record in dataset.records if record.label is not None)
     if mode == "published":
         return _split_published(labelled)
+    # Copies add nothing to a figure but weight: twenty of one slice are one slice.
     kept = keep_originals(labelled)
     if _count_groups(kept) >= 4 * MIN_GROUPS_A_SIDE:
         split = _split_sides(kept, _stratify(kept), seed)
@@ -160,6 +161,7 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
     for groups in strata:
         order = [groups[i] for i in rng.permutation(len(groups))]
         for side in SIDES[1:]:
+            # Each stratum gives its share of the seats that are left, so rounding never loses one.
             count = math.ceil(seats[side] * len(groups) / left) if left else 0
             seats[side] -= count
             side_of.update(dict.fromkeys(order[:count], side))
@@ -186,6 +188,7 @@ def _split_folds(records: Records, seed: int) -> Split:
     else:
         folds = _fold_repeats(records, seed)
         how = f"{FOLDS} folds of {len(groups)} patients left out in turn, {REPEATS} times"
+    # A fold that leaves one class alone to learn from cannot be trained.
     trainable = tuple(fold for fold in folds if _has_both(fold.train))
     if not trainable:
         raise DataError(

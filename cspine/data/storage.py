@@ -72,6 +72,7 @@ class ZipStorage(Storage):
         if name not in self:
             raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
         try:
+            # One file handle is behind the archive: two reads at once would mix their positions.
             with self._lock:
                 _check_size(name, self._zip.getinfo(name).file_size, max_bytes)
                 return self._zip.read(name)

@@ -47,6 +47,7 @@ def index_table(storage: Storage, table: str) -> list[SliceRecord]:
 
 def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
     try:
+        # With or without the byte-order mark that spreadsheets put in front.
         text = storage.read(table, MAX_TABLE_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"`{table}` must be UTF-8 text. Received: {error}") from error
@@ -62,6 +63,7 @@ def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
 
 def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord:
     def stored(column: str) -> str | None:
+        # Tables written on Windows name their files with backslashes.
         cell = row.get(column, "").replace("\\", "/")
         if not cell:
             return None

@@ -27,6 +27,7 @@ def decode_frame(request: tuple[int, ...], syntax: str, stream: bytes) -> bytes:
     import gdcm  # here, so that the parent can import the formats above without it
 
     _, rows, columns, allocated, stored, is_signed = request
+    # One fragment however many there were: a frame may be cut anywhere, and there is one frame.
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(stream)
     fragments = gdcm.SequenceOfFragments.New()
@@ -38,6 +39,7 @@ def decode_frame(request: tuple[int, ...], syntax: str, stream: bytes) -> bytes:
     image.SetDimensions((columns, rows, 1))
     image.SetDataElement(element)
     monochrome = gdcm.PhotometricInterpretation.MONOCHROME2
+    # MONOCHROME2 whatever the file says: white and black are swapped after windowing, not here.
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
     image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, is_signed))

@@ -50,6 +50,7 @@ class _Child:
     def ask(self, request: bytes, most_bytes: int) -> bytes | None:
         """Return the child's answer; None where it died, was late or answers more than asked."""
         assert self.process.stdin is not None and self.process.stdout is not None
+        # A read from a pipe has no time limit of its own; killing the child ends it.
         timer = threading.Timer(_DEADLINE_S, self.process.kill)
         timer.start()
         try:

@@ -46,6 +46,7 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     stored = read_stored_values(attributes.elements, form)
     hu = _rescale(stored, attributes, warnings)
     grey = apply_window(hu, *choose_window(attributes, warnings))
+    # After the window, not before: HU mean the same in both.
     if attributes.text("PhotometricInterpretation") == _LOWEST_IS_WHITE:
         grey = np.uint8(255) - grey
     return DecodedImage(

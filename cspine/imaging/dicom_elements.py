@@ -88,6 +88,7 @@ def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Eleme
     view = memoryview(data)
     start = 132 if data[128:132] == b"DICM" else 0
     meta = Elements(EXPLICIT_LITTLE)
+    # The meta group is always explicit little endian, whatever follows (PS3.10 7.1).
     start = _Walk(view, start, meta, frozenset((_TRANSFER_SYNTAX,)), last_group=0x0002).run()
     declared = meta.values.get(_TRANSFER_SYNTAX)
     if declared is None:
@@ -123,6 +124,7 @@ def _inflate(view: memoryview, limits: Limits) -> bytes:
     """Return the inflated data set (PS3.5 A.5), which counts against the file's own limit."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
+        # One byte more than allowed is enough to know, and all that is ever inflated.
         inflated = inflater.decompress(view, limits.max_bytes + 1)
     except zlib.error:
         raise ImageError("The deflated DICOM must be whole. Received: damaged data") from None
@@ -183,6 +185,7 @@ class _Walk:
         """Return (tag, VR or b"", length) and move to the value."""
         group, element = struct.unpack_from(self.order + "HH", self.view, self.position)
         vr = bytes(self.view[self.position + 4 : self.position + 6])
+        # Items and delimiters have no VR in any syntax (PS3.5 7.5).
         explicit = group != 0xFFFE and not self.stack[-1] and vr.isalpha() and vr.isupper()
         if not explicit:
             vr, size, form = b"", 8, "I"

@@ -74,6 +74,7 @@ def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
 def _read_native(elements: Elements, form: PixelFormat) -> StoredArray:
     if elements.pixels is None:
         raise ImageError("Uncompressed pixel data must not be encapsulated. Received: fragments")
+    # As OW they stand in swapped words, as OB they do not: refused rather than guessed.
     if form.bits_allocated == 8 and elements.order == ">":
         raise UnsupportedImageError("Big-endian pixel data must have 16 bits. Received: 8")
     count = form.rows * form.columns
@@ -98,6 +99,7 @@ def _keep_stored_bits(samples: StoredArray, form: PixelFormat) -> StoredArray:
     if spare <= 0:
         return samples
     if form.is_signed:
+        # The left shift drops what lies above, the arithmetic right shift repeats the sign.
         return (samples << spare) >> spare
     return samples & ((1 << form.bits_stored) - 1)
 

@@ -78,6 +78,7 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
     rows, columns = np.ogrid[: bone.shape[0], : bone.shape[1]]
     away = np.hypot(rows - row, columns - column) / max(bone.shape)
     near = (bone > 0.5) & (away < _REACH)
+    # Grown by a cell first: a fracture or a facet joint must not cut a vertebra's arch off it.
     pieces, _ = ndimage.label(ndimage.binary_dilation(near, np.ones((3, 3))))
     kept = np.unique(pieces[near & (away < _TOUCH)])
     belongs: npt.NDArray[np.bool_] = near & np.isin(pieces, kept)
@@ -94,6 +95,7 @@ def _bone_aside(bone: Map, piece: npt.NDArray[np.bool_], column: float) -> float
 def _box_around(row: float, column: float, piece: npt.NDArray[np.bool_], step: int) -> Box:
     """The box centred on cell (row, column) that holds all but 2 % of the vertebra's cells."""
     rows, columns = np.nonzero(piece)
+    # Not the farthest cell: one stray speck of bone would widen the box.
     half_height = (np.quantile(np.abs(rows - row), 0.98) + 0.5) * step
     half_width = (np.quantile(np.abs(columns - column), 0.98) + 0.5) * step
     x, y = (column + 0.5) * step, (row + 0.5) * step

@@ -103,6 +103,7 @@ def crop_mask(
     cut = _cut(mask, region)
     if image_size is None or cut.shape == (image_size, image_size):
         return cut
+    # A box filter of floats is above 0 exactly where some source pixel is True.
     levels = Image.fromarray(cut.astype(np.float32), mode="F")
     return np.asarray(levels.resize((image_size, image_size), Image.Resampling.BOX)) > 0
 

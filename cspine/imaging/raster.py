@@ -82,6 +82,7 @@ def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
         return np.asarray(image), False, ()
     grey = image.convert("L")
     if image.mode in _WITH_ALPHA:
+        # Laid over black by multiplying, which `convert` alone does not: it drops alpha.
         grey = ImageChops.multiply(grey, image.getchannel("A"))
     return np.asarray(grey), is_coloured(image), ()
 
@@ -101,6 +102,7 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
 def is_coloured(image: Image.Image) -> bool:
     """Return whether the channels of a Pillow image really differ, from a regular sample of it."""
     step = max(1, min(image.size) // _SAMPLED_PX)
+    # Nearest, since an average of neighbours would wash out thin coloured lines.
     sampled = image.resize(
         (image.width // step, image.height // step), Image.Resampling.NEAREST
     ).convert("RGBA")

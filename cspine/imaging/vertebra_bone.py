@@ -29,6 +29,7 @@ def reduce_slice(grey: npt.NDArray[np.uint8]) -> tuple[Map, int]:
 def blank_surround(small: Map) -> Map:
     """Set what lies outside a round field of view to 0 where it was filled with white."""
     corners = small[[0, 0, -1, -1], [0, -1, 0, -1]]
+    # All four corners white is a filled surround; bone reaches no corner, let alone four.
     if (corners < _SATURATED).any():
         return small
     height, width = small.shape
@@ -44,6 +45,7 @@ def soft_tissue_level(small: Map) -> tuple[int, int] | None:
     thin or saturated.
     """
     counts = np.bincount(small.astype(np.uint8).ravel(), minlength=256)
+    # Air and saturation are the tallest bins of all and no tissue.
     counts[:_AIR] = 0
     counts[_SATURATED:] = 0
     smooth = np.convolve(counts, np.ones(9), "same")

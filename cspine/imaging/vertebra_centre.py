@@ -39,6 +39,7 @@ def find_centre(bone: Map) -> tuple[float, float, float]:
     scores = fft.irfft2(spectrum, (2 * FRAME_SIDE,) * 2)[:FRAME_SIDE, :FRAME_SIDE]
     row, column = refine_peak(scores)
     scale = max(bone.shape) / FRAME_SIDE
+    # The median, since most places are certainly none: it stands for "no vertebra here".
     score = float(scores.max() - np.median(scores))
     return score, (row + 0.5) * scale - 0.5, (column + 0.5) * scale - 0.5
 
@@ -49,6 +50,7 @@ def refine_peak(scores: npt.NDArray[np.float32]) -> tuple[float, float]:
         max(0, int(place) - _NEAR) for place in np.unravel_index(scores.argmax(), scores.shape)
     )
     near = scores[top : top + 2 * _NEAR + 1, left : left + 2 * _NEAR + 1]
+    # A softmax of the whole frame would let many far places pull; near ones refine.
     share = np.exp(near - near.max())
     share /= share.sum()
     rows, columns = (np.arange(side) for side in near.shape)

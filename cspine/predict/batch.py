@@ -78,6 +78,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
             return _failure(path, error)
 
     queue = iter(paths)
+    # One thread more than cores, to read the next file while all of them compute.
     with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as pool:
         waiting = [pool.submit(answer, path) for path in islice(queue, _WINDOW)]
         while waiting:
@@ -114,6 +115,7 @@ def score_studies(predictor: Predictor, rows: Iterable[Row]) -> list[StudyScore]
         return []
     slices: dict[str, list[float]] = {}
     for row in rows:
+        # A slice above or below the neck says nothing of it, and must not dilute a study's score.
         if row["series"] and row["probability"] and row["in_distribution"] == "true":
             slices.setdefault(row["series"], []).append(float(row["probability"]))
     scores = []
@@ -167,5 +169,6 @@ class ResumableCsv:
     def add(self, row: Row) -> None:
         """Append one row."""
         self.rows.append(row)
+        # Opened for each row: closing writes it out, so a killed run loses none.
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)

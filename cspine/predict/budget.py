@@ -46,6 +46,7 @@ class Budget:
             OverloadedError: none are left.
             UnwantedError: nobody waits any more.
         """
+        # First whether anybody waits: an overload told to nobody would only spoil the counts.
         if not self.is_wanted():
             raise UnwantedError
         if math.isinf(self.deadline_s):
