@@ -61,23 +61,23 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     fine *= np.float32(1 / max(fine.std(), 1e-6))
     broad *= np.float32(1 / max(broad.std(), 1e-6))
     marrow = np.float32(patient.marrow_hu) + np.float32(85) * fine + np.float32(45) * broad
-    marrow = _with_endplate(at, marrow, broad, place, v)
-    # The shell is thinner on the body than on the arch, and uneven.
     cortex_mm = np.float32(v.cortex_mm) * (1 + np.float32(0.25) * broad)
     if v.level:
-        on_body = coverage(body_distance(at, v) - np.float32(0.5), 3.0)
-        cortex_mm *= 1 - np.float32(0.3) * on_body
+        body = body_distance(at, v)
+        marrow = _with_endplate(body, marrow, broad, place, v.level)
+        # The shell is thinner on the body than on the arch, and uneven.
+        cortex_mm *= 1 - np.float32(0.3) * coverage(body - np.float32(0.5), 3.0)
     shell = coverage(-distance - cortex_mm, 0.8)
     dense = np.float32(patient.cortex_hu) + np.float32(60) * broad
     whole: Array = marrow + (dense - marrow) * shell
     return whole
 
 
-def _with_endplate(at: Plane, marrow: Array, broad: Array, place: Place, v: Vertebra) -> Array:
+def _with_endplate(body: Array, marrow: Array, broad: Array, place: Place, level: int) -> Array:
     """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
-    if v.level == 0 or place.t < 0.8 or (v.level == 1 and place.t < 0.45):
+    if place.t < 0.8 or (level == 1 and place.t < 0.45):
         return marrow
-    depth = -body_distance(at, v) - np.float32(1.6)
+    depth = -body - np.float32(1.6)
     passed = np.float32((place.t - 0.9) * 16) + np.float32(0.9) * broad + np.float32(0.25) * depth
     inside = np.clip(depth, 0, 1)
     plate = np.clip(passed + 1.2, 0, 1) * inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,6 +56,7 @@ class Canvas:
         )
 
 
+@lru_cache(maxsize=4)
 def neck_plane(patient: Patient, step: int = 1) -> Plane:
     """Coordinates in mm of the pixels, or of the middles of blocks of `step` × `step` pixels."""
     columns, rows = _middle_px(patient)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import zlib
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.demo import DemoSlice, demo_slices
 from cspine.phantom.dicom_sets import write_dicom, write_rsna
+from cspine.phantom.patient import VARIANTS, stream
+from cspine.phantom.png import encode_png
 from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants, published_name
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 from cspine.phantom.workers import run_per_patient, written_beside
@@ -37,7 +39,7 @@ COLUMNS = (
     "spacing_mm", "fracture_type", "width_mm", "displacement_mm", "visible_area_mm2",
     "visible_length_mm", "swelling", "hard_negative", "mask_path", "twin_path",
 )  # fmt: skip
-_FAST = 1  # of PNG's compression; noise hardly shrinks further
+_FAST = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # of PNG; noise hardly shrinks further
 
 
 def write_grouped(out: Path, config: PhantomConfig) -> Path:
@@ -94,20 +96,16 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
     return out
 
 
-def save_grey(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write uint8 (H, W) as a PNG."""
-    Image.fromarray(picture).save(path, compress_level=_FAST)
-
-
 def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
     """Write one patient's pictures; return the rows of the table."""
     rows = []
     for item in render_patient(number, config):
         name = f"{item.truth.slice_id}.png"
-        save_grey(folder / "images" / name, item.grey)
+        (folder / "images" / name).write_bytes(encode_png(item.grey))
         if item.twin_grey is not None:
-            save_grey(folder / "masks" / name, item.mask.astype(np.uint8) * np.uint8(255))
-            save_grey(folder / "twins" / name, item.twin_grey)
+            mask = item.mask.astype(np.uint8) * np.uint8(255)
+            (folder / "masks" / name).write_bytes(encode_png(mask))
+            (folder / "twins" / name).write_bytes(encode_png(item.twin_grey))
         rows.append(_row(item.truth, name, item.twin_grey is not None))
     return rows
 
@@ -138,9 +136,10 @@ def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[str]
         place.mkdir(exist_ok=True)
         stem = published_name(number, item.truth.slice_index, config.slices_per_patient)
         whole = Image.fromarray(item.grey)
-        copies = make_variants(whole, item) if config.variants else {"": whole}
+        rng = stream(VARIANTS, *item.patient.key, item.place.index)
+        copies = make_variants(whole, rng) if config.variants else {"": whole}
         for suffix, picture in copies.items():
             small = picture.resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
-            small.convert("RGB").save(place / f"{stem}{suffix}.png", compress_level=_FAST)
+            small.convert("RGB").save(place / f"{stem}{suffix}.png", **_FAST)
             names.append(f"{stem}{suffix}.png")
     return names

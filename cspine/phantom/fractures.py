@@ -18,7 +18,7 @@ from scipy import ndimage
 from cspine.phantom.bone import DrawnBone
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.patient import FRACTURE, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, Point, polyline
+from cspine.phantom.shapes import Array, Plane, Point, box_about, polyline
 from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre, spinous_end
 
 # A path before it is bent: middle, direction (rad; 0 runs to the left), half length in mm.
@@ -198,10 +198,9 @@ def _open_gap(
     pitch, phase = np.float32(rng.uniform(20, 40)), np.float32(rng.uniform(0, 6))
     shape = at.x.shape
     share, away, side = (np.full(shape, np.float32(fill)) for fill in (0, np.inf, 0))
-    rows, columns = np.nonzero((np.abs(at.x - x) < half + 13) & (np.abs(at.y - y) < half + 13))
-    if rows.size:
-        box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        here = Plane(at.x[box], at.y[box])
+    box = box_about(at, (x, y), (half + 13, half + 13))
+    here = Plane(at.x[box], at.y[box])
+    if here.x.size:
         away[box], along = polyline(here, points)
         ends = np.clip(np.minimum(along, 1 - along) * np.float32(4 * half / 3), 0, 1)
         opening = np.float32(width) * ends * (1 + np.float32(0.18) * np.sin(pitch * along + phase))

@@ -11,7 +11,7 @@ import numpy as np
 
 from cspine.phantom.bone import DrawnBone
 from cspine.phantom.patient import MIMICS, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Point, coverage, polyline
+from cspine.phantom.shapes import Array, Plane, Point, box_about, coverage, polyline
 from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre
 
 MIMIC_SHARE = 0.75  # of the slices of either class
@@ -42,16 +42,24 @@ def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Ve
 
 def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:
     """A smooth channel of even width, with a dense rim, inside the bone."""
-    away, along = polyline(bone.spot.at, points)
+    box = _box_of(bone.spot.at, points, width / 2 + 1.2)  # rim, half its softness, and some more
+    away, along = polyline(Plane(bone.spot.at.x[box], bone.spot.at.y[box]), points)
     taper = np.clip(6 * np.minimum(along + 0.1, 1 - along), 0.25, 1)
     half = np.float32(width / 2) * taper
-    rim = coverage(away - half - np.float32(0.7 if is_rimmed else 0.5), 0.7) * bone.share
-    hole = coverage(away - half, bone.spot.softness_mm) * bone.share
+    rim = coverage(away - half - np.float32(0.7 if is_rimmed else 0.5), 0.7) * bone.share[box]
+    hole = coverage(away - half, bone.spot.softness_mm) * bone.share[box]
     # Thin channels fill only a part of their pixels.
     hole *= np.clip(2 * half / np.float32(bone.spot.softness_mm), 0, 1)
-    hu = bone.spot.hu
+    hu = bone.spot.hu[box]
     hu += np.maximum(np.float32(_RIM_HU) - hu, 0) * rim * np.float32(0.75)
     hu += (np.float32(_CANAL_HU) - hu) * hole
+
+
+def _box_of(at: Plane, points: list[Point], reach: float) -> tuple[slice, slice]:
+    """Rows and columns that hold all within `reach` mm of the path's points."""
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2 + reach
+    return box_about(at, (middle[0], middle[1]), (float(half[0]), float(half[1])))
 
 
 def _smooth(start: Point, end: Point, bow: float, count: int = 6) -> list[Point]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageFilter
 
-from cspine.phantom.patient import VARIANTS, stream
-from cspine.phantom.render import PhantomSlice
+from cspine.phantom.patient import Rng
 
 PUBLISHED_SIDE_PX = 224
 _FIRST_SERIES = 10
@@ -22,9 +21,8 @@ def published_name(series: int, index: int, count: int) -> str:
     return f"CSFDV1B{_FIRST_SERIES + series} ({1 + index * step})"
 
 
-def make_variants(picture: Image.Image, item: PhantomSlice) -> dict[str, Image.Image]:
-    """Return the original under the empty suffix, and its 20 copies."""
-    rng = stream(VARIANTS, *item.patient.key, item.place.index)
+def make_variants(picture: Image.Image, rng: Rng) -> dict[str, Image.Image]:
+    """Return the original under the empty suffix, and its 20 copies, angles drawn from `rng`."""
 
     def rotated(source: Image.Image) -> Image.Image:
         angle = float(rng.choice([-1, 1]) * rng.uniform(4, 20))

@@ -26,10 +26,11 @@ def acquire(hu: Array, patient: Patient, place: Place, rng: Rng) -> Array:
 
     `hu` is float32 (512, 512), ideal; the result is too, whole numbers, -1024 to 3071.
     """
-    spectrum = fft.rfft2(hu) * transfer(patient.spacing_mm, patient.bone_kernel)
+    spectrum = fft.rfft2(hu)
+    _weigh(spectrum, transfer(patient.spacing_mm, patient.bone_kernel))
     spectrum += _noise_spectrum(patient, place, rng)
     picture: Array = fft.irfft2(spectrum, hu.shape)
-    return np.clip(np.rint(picture), PADDING_HU, 3071)
+    return np.clip(np.rint(picture, out=picture), PADDING_HU, 3071, out=picture)
 
 
 def noise_amplitude(patient: Patient, place: Place) -> Array:
@@ -64,11 +65,19 @@ def transfer(spacing_mm: float, bone_kernel: bool) -> Array:
     return bone
 
 
+@lru_cache(maxsize=4)
+def _streak_lobe(spacing_mm: float) -> Array:
+    """How far each frequency is a vertical one, 0..1."""
+    down, right, _ = _frequencies(spacing_mm)
+    lobe: Array = np.exp(-((np.arctan2(right, np.abs(down)) / 0.22) ** 2))
+    return lobe
+
+
 @lru_cache(maxsize=8)
 def _noise_shape(spacing_mm: float, bone_kernel: bool, streaks: float) -> Array:
-    down, right, radial = _frequencies(spacing_mm)
+    radial = _frequencies(spacing_mm)[2]
     power = radial * transfer(spacing_mm, bone_kernel) ** 2
-    power = power * (1 + 4 * streaks * np.exp(-((np.arctan2(right, np.abs(down)) / 0.22) ** 2)))
+    power = power * (1 + 4 * streaks * _streak_lobe(spacing_mm))
     weights = np.full(power.shape[1], 2.0)
     weights[[0, -1]] = 1  # rfft2 leaves out the mirrored columns
     mean_power = float((power * weights).sum()) / SIDE_PX**2
@@ -83,7 +92,14 @@ def _noise_spectrum(patient: Patient, place: Place, rng: Rng) -> npt.NDArray[np.
     white: npt.NDArray[np.complex64] = pairs.view(np.complex64)[..., 0]
     # Half the power each to the real and imaginary part; irfft2 drops the imaginary part of the
     # columns that mirror themselves, a thousandth of the power.
-    return white * (amplitude * np.float32(np.sqrt(0.5)))
+    _weigh(white, amplitude * np.float32(np.sqrt(0.5)))
+    return white
+
+
+def _weigh(spectrum: npt.NDArray[np.complex64], weight: Array) -> None:
+    """Multiply in place by real numbers, which NumPy would first turn into complex ones."""
+    spectrum.real *= weight
+    spectrum.imag *= weight
 
 
 def show(hu: Array, patient: Patient) -> npt.NDArray[np.uint8]:

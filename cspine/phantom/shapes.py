@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]  # float32
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that it can key a cache
 class Plane:
     """Where the pixels of a window lie: `x` (1, W) and `y` (H, 1) or both (H, W), in mm."""
 
@@ -34,19 +34,29 @@ class Plane:
 
 def ellipse(at: Plane, centre: Point, radii: Point, power: int = 2) -> Array:
     """Distance to an ellipse, or with `power` 3 to the squarer superellipse."""
-    u = np.abs(at.x - np.float32(centre[0])) * np.float32(1 / radii[0])
-    v = np.abs(at.y - np.float32(centre[1])) * np.float32(1 / radii[1])
+    across, down = np.float32(1 / radii[0]), np.float32(1 / radii[1])
+    # In place where it can be: on arrays of this size memory costs as much as arithmetic.
+    u, v = at.x - np.float32(centre[0]), at.y - np.float32(centre[1])
+    np.abs(u, out=u)
+    np.abs(v, out=v)
+    u *= across
+    v *= down
     level = np.cbrt(u * u * u + v * v * v) if power == 3 else length(u, v)
+    u *= across
+    v *= down
     # (level - 1) over the level's slope along the ray, which is exact on the edge for circles.
-    slope = length(u * np.float32(1 / radii[0]), v * np.float32(1 / radii[1]))
-    distance: Array = (level - 1) * level / np.maximum(slope, np.float32(1e-4))
+    slope = length(u, v)
+    distance: Array = level - 1
+    distance *= level
+    distance /= np.maximum(slope, np.float32(1e-4), out=slope)
     return distance
 
 
 def length(x: Array, y: Array) -> Array:
     """Euclidean length, several times faster than `np.hypot` and as good in millimetres."""
-    root: Array = np.sqrt(x * x + y * y)
-    return root
+    root: Array = x * x
+    root += y * y
+    return np.sqrt(root, out=root)
 
 
 def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -> Array:
@@ -54,6 +64,16 @@ def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -
     along, away = _along_segment(at, start, end)
     distance: Array = away - (np.float32(radius) + along * np.float32(end_radius - radius))
     return distance
+
+
+def box_about(at: Plane, centre: Point, reach: Point) -> tuple[slice, slice]:
+    """Rows and columns of a (H, W) plane that hold all within `reach` mm of `centre` in x and y."""
+    inside = (np.abs(at.x - np.float32(centre[0])) < reach[0]) & (
+        np.abs(at.y - np.float32(centre[1])) < reach[1]
+    )
+    spans = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (slice(int(s[0]), int(s[-1]) + 1) if s.size else slice(0, 0) for s in spans)
+    return rows, columns
 
 
 def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:
@@ -67,8 +87,10 @@ def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:
         if nearest is None:
             nearest, position = away, place
             continue
-        closer = away < nearest
-        nearest, position = np.where(closer, away, nearest), np.where(closer, place, position)
+        # Places rise from segment to segment, so the greater of two is the later one; a choice by
+        # `np.where` is slow where two segments are equally near.
+        np.maximum(position, place * (away < nearest), out=position)
+        np.minimum(nearest, away, out=nearest)
     if nearest is None:
         raise ValueError(f"`points` must hold at least two. Received: {len(points)}")
     return nearest, position
@@ -104,6 +126,10 @@ def _along_segment(at: Plane, start: Point, end: Point) -> tuple[Array, Array]:
     """Position along the segment, 0..1, and distance from it."""
     dx, dy = np.float32(end[0] - start[0]), np.float32(end[1] - start[1])
     px, py = at.x - np.float32(start[0]), at.y - np.float32(start[1])
-    along = (px * dx + py * dy) / np.maximum(dx * dx + dy * dy, np.float32(1e-6))
-    along = np.clip(along, 0, 1)
-    return along, length(px - along * dx, py - along * dy)
+    along: Array = px * dx
+    along += py * dy
+    along /= np.maximum(dx * dx + dy * dy, np.float32(1e-6))
+    np.clip(along, 0, 1, out=along)
+    px -= along * dx
+    py -= along * dy
+    return along, length(px, py)

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import ROUGHNESS, TISSUE, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, coverage, ellipse, unite, wavy
+from cspine.phantom.shapes import Array, Plane, Point, coverage, ellipse, unite, wavy
 
 AIR_HU, FAT_HU, SKIN_HU = -1000.0, -100.0, 45.0
+_HALF_PX = SIDE_PX // 2
 # One side's muscles (x, y, squared radius as a weight); the other is mirrored and jittered.
 _MUSCLES = (
     (6.0, -21.0, 0.0), (22.0, -13.0, 0.0), (33.0, -3.0, 0.0), (45.0, -17.0, 60.0),
@@ -29,36 +30,40 @@ _OFTEN_FAT = (11, 14)  # posterior triangle and the carotid space
 
 def doubled(half: Array) -> Array:
     """Twice the rows and columns, linearly between the middles of the old pixels."""
-    return _doubled_columns(np.ascontiguousarray(_doubled_columns(half.T).T))
+    rows, columns = half.shape
+    tall = np.empty((2 * rows, columns), np.float32)
+    _double_rows(half, tall)
+    whole = np.empty((2 * rows, 2 * columns), np.float32)
+    _double_rows(tall.T, whole.T)
+    return whole
 
 
-def _doubled_columns(values: Array) -> Array:
-    near = np.float32(0.75) * values
-    far = np.float32(0.25) * values
-    grown = np.empty((values.shape[0], 2 * values.shape[1]), np.float32)
-    grown[:, 0::2] = near
-    grown[:, 1::2] = near
-    grown[:, 2::2] += far[:, :-1]
-    grown[:, 1:-1:2] += far[:, 1:]
-    grown[:, 0] += far[:, 0]
-    grown[:, -1] += far[:, -1]
-    return grown
+def _double_rows(values: Array, grown: Array) -> None:
+    near, far = np.float32(0.75) * values, np.float32(0.25) * values
+    np.add(near[1:], far[:-1], out=grown[2::2])
+    np.add(near[:-1], far[1:], out=grown[1:-1:2])
+    for end in (0, -1):
+        grown[end] = near[end] + far[end]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
-    """A patient's smooth noise, 256² or a little more, with about `cells` bumps a side."""
+    """A patient's smooth noise, with about `cells` bumps to 256 pixels, as a tile that repeats.
+
+    It is followed by its own first 256 rows and columns, so that any shift of it is a view.
+    """
     field = stream(ROUGHNESS, *key, cells).standard_normal((cells, cells), dtype=np.float32)
-    while field.shape[0] < SIDE_PX // 2:
+    while field.shape[0] < _HALF_PX:
         field = doubled(field)
-    return field * np.float32(1 / field.std())
+    return np.pad(field * np.float32(1 / field.std()), (0, _HALF_PX), mode="wrap")
 
 
 def rough_field(patient: Patient, rng: Rng, cells: int) -> Array:
     """Smooth noise (256, 256) of mean 0 and deviation 1: the patient's, shifted at random."""
     bank = _rough_bank(patient.key, cells)
-    rolled = np.roll(bank, tuple(rng.integers(0, bank.shape[0], 2)), axis=(0, 1))
-    return rolled[: SIDE_PX // 2, : SIDE_PX // 2]
+    side = bank.shape[0] - _HALF_PX
+    row, column = -rng.integers(0, side, 2) % side
+    return bank[row : row + _HALF_PX, column : column + _HALF_PX]
 
 
 def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
@@ -78,10 +83,10 @@ def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
 def _outline(at: Plane, patient: Patient, place: Place) -> Array:
     """Distance to the skin: a bent oval, widening to the shoulders at C6 and C7."""
     rng = stream(TISSUE, *patient.key)
-    waves = [(float(rng.normal(0, a)), float(rng.uniform(0, 6.28))) for a in (2.2, 1.5, 1.0, 0.6)]
-    width, depth = patient.neck_radii
+    body = _oval(at, patient, tuple(
+        (float(rng.normal(0, a)), float(rng.uniform(0, 6.28))) for a in (2.2, 1.5, 1.0, 0.6)
+    ))  # fmt: skip
     height = place.level + place.t
-    body = wavy(at, (0.0, 2.0 + 0.03 * depth), (width, depth), waves)
     jaw = float(np.clip(3.2 - height, 0, 2))
     if jaw > 0:
         body = unite(body, ellipse(at, (0.0, -38.0), (52.0, 44.0), 3) + 4 * (2 - jaw), 22.0)
@@ -91,6 +96,13 @@ def _outline(at: Plane, patient: Patient, place: Place) -> Array:
                          (34 + 26 * shoulder, 26 + 9 * shoulder)) for side in (-1, 1))  # fmt: skip
         body = unite(body, unite(right, left), 28.0)
     return body
+
+
+@lru_cache(maxsize=2)
+def _oval(at: Plane, patient: Patient, waves: tuple[Point, ...]) -> Array:
+    """Distance to the bare neck, the same for all slices."""
+    width, depth = patient.neck_radii
+    return wavy(at, (0.0, 2.0 + 0.03 * depth), (width, depth), waves)
 
 
 def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
@@ -111,15 +123,16 @@ def _cells(at: Plane, patient: Patient, rng: Rng) -> tuple[Array, npt.NDArray[np
     y = at.y + bend * (2 * rough_field(patient, rng, 12) + rough_field(patient, rng, 24))
     nearest = np.full(x.shape, np.float32(1e9))
     second, nearest_fat = nearest.copy(), nearest.copy()
+    away, other = np.empty_like(x), np.empty_like(x)
     scale = patient.neck_radii[0] / 66.0
     for number, (muscle_x, muscle_y, weight) in enumerate(_MUSCLES):
         for side in (-1, 1):
             cx, cy = np.array([side * muscle_x, muscle_y]) * scale + rng.normal(0, 1.8, 2)
             # Squared distance less x² + y², which all the cells share.
-            away = x * np.float32(-2 * cx)
-            away += y * np.float32(-2 * cy)
+            np.multiply(x, np.float32(-2 * cx), out=away)
+            away += np.multiply(y, np.float32(-2 * cy), out=other)
             away += np.float32(cx * cx + cy * cy - weight)
-            np.minimum(second, np.maximum(nearest, away), out=second)
+            np.minimum(second, np.maximum(nearest, away, out=other), out=second)
             np.minimum(nearest, away, out=nearest)
             if rng.uniform() < (0.7 if number in _OFTEN_FAT else 0.02):
                 np.minimum(nearest_fat, away, out=nearest_fat)
@@ -138,17 +151,34 @@ def _fat_and_muscle(muscle: Array, patient: Patient, rng: Rng) -> Array:
 
 
 def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
-    """Air with the head-rest's shell and folds of a sheet, the same in all slices."""
-    rng = stream(TISSUE, *patient.key, 1000)
+    """Air with folds of a sheet about the skin, and the head-rest's shell."""
+    folds, plate, plate_hu = _sheet_and_shell(at, patient)
     hu = np.full(at.x.shape, np.float32(AIR_HU))
+    for height, wave, cross_wave, value in folds:
+        fold = outline - height - wave - cross_wave
+        hu += value * coverage(np.abs(fold) - 0.3, 1.0)
+    around: Array = hu + (plate_hu - hu) * plate
+    return around
+
+
+@lru_cache(maxsize=2)
+def _sheet_and_shell(
+    at: Plane, patient: Patient
+) -> tuple[list[tuple[float, Array, Array, np.float32]], Array, float]:
+    """What the patient lies on, in all slices alike.
+
+    Folds as their height over the skin (mm), two waves added to it, and HU; then the shell's
+    share of each pixel, and its HU.
+    """
+    rng = stream(TISSUE, *patient.key, 1000)
+    folds = []
     for _ in range(int(rng.integers(1, 4))):
         height, k, phase = rng.uniform(3, 16), rng.uniform(0.02, 0.07), rng.uniform(0, 6.28)
-        fold = outline - height - 4 * np.sin(at.x * k + phase) - 2 * np.sin(at.y * 2.3 * k)
-        hu += np.float32(rng.uniform(60, 220)) * coverage(np.abs(fold) - 0.3, 1.0)
+        waves = 4 * np.sin(at.x * k + phase), 2 * np.sin(at.y * 2.3 * k)
+        folds.append((height, *waves, np.float32(rng.uniform(60, 220))))
     shell = ellipse(at, (rng.normal(0, 6), -6.0), (rng.uniform(92, 104), rng.uniform(92, 104)))
     angle = np.arctan2(at.y, at.x)
     beat = np.sin(5 * angle + rng.uniform(0, 6)) + 0.7 * np.sin(13 * angle + rng.uniform(0, 6))
     gaps = beat < rng.uniform(0.2, 1.3)
     plate = coverage(np.abs(shell) - 0.7, 0.9) * gaps * (at.y > -70)
-    around: Array = hu + (rng.uniform(-200, 250) - hu) * plate
-    return around
+    return folds, plate, rng.uniform(-200, 250)
