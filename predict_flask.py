@@ -5,6 +5,8 @@ Run directly it serves with Waitress under the project's own limits, on `CSPINE_
 variables. Not a medical device.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import signal
@@ -14,16 +16,20 @@ import time
 STARTED_S = time.monotonic()
 os.environ.setdefault("KERAS_BACKEND", "openvino")
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+# OpenVINO's converter of other programs' models is slow to import, sends usage statistics where
+# these are allowed, and is not needed: OpenVINO goes on without it.
+sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 
-from flask import Flask
+from typing import TYPE_CHECKING
 
 from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.core.settings import ServeSettings, read_settings
-from cspine.serve.app import create_app
-from cspine.serve.loading import open_models
-from cspine.serve.server import Runner
+from cspine.serve.early import begin_engine
 from cspine.serve.telemetry import JsonFormatter, Metrics
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 logger = logging.getLogger("cspine.entry")
 
@@ -37,13 +43,22 @@ def configure_logging(level: str) -> None:
 
 
 def build_app(settings: ServeSettings) -> Flask:
-    """Return the application with its model loaded and warmed."""
+    """Return the application with its model loaded and warmed.
+
+    The rest of the service is imported only now, while the network compiles.
+    """
+    early = begin_engine(settings)
+    from cspine.serve.app import create_app
+    from cspine.serve.loading import open_models
+
     metrics = Metrics()
-    return create_app(settings, open_models(settings, metrics), metrics=metrics)
+    return create_app(settings, open_models(settings, metrics, early), metrics=metrics)
 
 
 def serve(settings: ServeSettings) -> None:
     """Serve `app` until SIGTERM or Ctrl-C."""
+    from cspine.serve.server import Runner
+
     runner = Runner(app)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: runner.stop())

@@ -14,6 +14,7 @@ import os
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from cspine.core.errors import ArtifactError, ConfigError
+from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.imaging.preprocess import as_network_input
-from cspine.model.export import INT8_NAME, IR_NAME, export_ir, read_ir
+from cspine.model.export import INT8_NAME, IR_NAME, MappedNetwork, export_ir, map_ir
 from cspine.model.versions import ModelFiles
 
 logger = logging.getLogger(__name__)
@@ -78,8 +79,10 @@ class Engine:
         self.image_size = int(network.inputs[0].shape[1])
         self._names = {name: compiled.output(name) for name in _output_names(compiled)}
         self._compiled = compiled
+        self._mapped: MappedNetwork | None = None
         self._waiting: deque[tuple[np.ndarray, Future[EngineOutput]]] = deque()
         self._idle: deque[ov.InferRequest] = deque()
+        self._running: dict[int, tuple[ov.InferRequest, Future[EngineOutput]]] = {}
         self._bookkeeping = threading.Lock()
         for _ in range(count):
             request = compiled.create_infer_request()
@@ -104,12 +107,20 @@ class Engine:
                 f"`precision` must be {' or '.join(PRECISIONS)}. Received: {precision!r}"
             )
         if precision == "int8":
-            network = find_int8(files)
-            if network is not None:
-                return cls(network, "int8", streams)
+            quantised = find_int8(files)
+            if quantised is not None:
+                return cls.of_mapped(quantised, "int8", streams)
             logger.warning("best_int8.xml is missing or of another model; serving in f32 instead")
             precision = "f32"
-        return cls(find_or_build_ir(files), precision, streams)
+        return cls.of_mapped(find_or_build_ir(files), precision, streams)
+
+    @classmethod
+    def of_mapped(cls, mapped: MappedNetwork, precision: str, streams: int | None) -> Engine:
+        """The engine of a mapped network; it keeps the mapping and gives its memory back."""
+        engine = cls(mapped.network, precision, streams)
+        engine._mapped = mapped
+        mapped.drop_pages()
+        return engine
 
     def submit(self, image: np.ndarray) -> Future[EngineOutput]:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
@@ -121,6 +132,7 @@ class Engine:
             ValueError: the image has another shape or type.
         """
         pixels = self._as_pixels(image)
+        self._recover_failed()
         future: Future[EngineOutput] = Future()
         self._waiting.append((pixels, future))
         self._start_waiting()
@@ -164,15 +176,33 @@ class Engine:
             if not future.set_running_or_notify_cancel():
                 self._idle.append(request)
                 continue
+            self._running[id(request)] = (request, future)
             try:
                 request.start_async({0: pixels}, userdata=(request, future), share_inputs=True)
             except Exception as error:
+                del self._running[id(request)]
                 self._idle.append(request)
                 future.set_exception(error)
+
+    def _recover_failed(self) -> None:
+        """Take back requests whose inference failed: OpenVINO never calls back for those.
+
+        It happens where no memory is left. Without this each one would be lost for good.
+        """
+        for key, (request, future) in list(self._running.items()):
+            try:
+                request.wait_for(0)
+            except RuntimeError as error:
+                if self._running.pop(key, None) is None:
+                    continue  # another thread took it back
+                logger.error("an inference failed", exc_info=error)
+                self._idle.append(request)
+                future.set_exception(OverloadedError("The inference failed. Try again."))
 
     def _finish(self, userdata: tuple[ov.InferRequest, Future[EngineOutput]]) -> None:
         """Called by OpenVINO when a request ends: copy out, free the request, tell the future."""
         request, future = userdata
+        self._running.pop(id(request), None)
         try:
             outputs = {
                 name: request.get_tensor(port).data.copy() for name, port in self._names.items()
@@ -201,6 +231,13 @@ class Engine:
         self.infer(blank)
 
 
+def choose_precision(card: Mapping[str, Any], asked: str) -> str:
+    """Return the precision to run in: the one asked for, or for `auto` what training proved."""
+    if asked != "auto":
+        return asked
+    return str(card.get("precision", {}).get("chosen", "f32"))
+
+
 def _compile_options(precision: str, streams: int) -> dict[str, Any]:
     return {
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -213,15 +250,24 @@ def _output_names(compiled: ov.CompiledModel) -> list[str]:
     return [port.get_any_name() for port in compiled.outputs]
 
 
-def find_int8(files: ModelFiles) -> ov.Model | None:
+def find_int8(files: ModelFiles) -> MappedNetwork | None:
     """The int8 network of these files, or None unless it is of this `.h5` and as the card lists."""
-    path = files.folder / INT8_NAME
-    if not (files.matches_card(path) and files.matches_card(path.with_suffix(".bin"))):
+    return _find_listed(files, INT8_NAME)
+
+
+def _find_listed(files: ModelFiles, name: str) -> MappedNetwork | None:
+    """The network of that name, or None unless the card lists its files and the `.h5` is its own.
+
+    The `.xml` is compared before it is parsed; the `.bin` by the hash of what was mapped.
+    """
+    path = files.folder / name
+    mapped = map_ir(path, files.h5_sha256) if files.matches_card(path) else None
+    if mapped is None or files.listed_hash(path.with_suffix(".bin").name) != mapped.weights_sha256:
         return None
-    return read_ir(path, files.h5_sha256)
+    return mapped
 
 
-def find_or_build_ir(files: ModelFiles) -> ov.Model:
+def find_or_build_ir(files: ModelFiles) -> MappedNetwork:
     """The f32 network of these files, from `best.xml` or made from the `.h5` now.
 
     Made beside the `.h5`, or in a temporary folder where that cannot be written. Where the card is
@@ -230,13 +276,12 @@ def find_or_build_ir(files: ModelFiles) -> ov.Model:
     Raises:
         ArtifactError: the `.h5` cannot be turned into a network.
     """
-    path = files.folder / IR_NAME
-    trusted = not files.signed or (
-        files.matches_card(path) and files.matches_card(path.with_suffix(".bin"))
-    )
-    network = read_ir(path, files.h5_sha256) if trusted else None
-    if network is not None:
-        return network
+    if files.signed:
+        found = _find_listed(files, IR_NAME)
+    else:
+        found = map_ir(files.folder / IR_NAME, files.h5_sha256)
+    if found is not None:
+        return found
     logger.info("making %s from %s", IR_NAME, files.h5.name)
     try:
         if files.signed:
@@ -245,7 +290,7 @@ def find_or_build_ir(files: ModelFiles) -> ov.Model:
     except PermissionError:
         # The temporary folder must outlive the network, whose weights stay mapped from it.
         built = export_ir(files.h5, Path(tempfile.mkdtemp(prefix="cspine-")))
-    network = read_ir(built, files.h5_sha256)
-    if network is None:
+    found = map_ir(built, files.h5_sha256)
+    if found is None:
         raise ArtifactError(f"{files.h5.name} must give a network of its own. Received: another")
-    return network
+    return found

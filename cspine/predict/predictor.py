@@ -26,7 +26,7 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
 from cspine.imaging.preprocess import Crop, preprocess
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
-from cspine.model.engine import Engine, EngineOutput
+from cspine.model.engine import Engine, EngineOutput, choose_precision
 from cspine.model.explain import heatmap
 from cspine.model.self_test import check_self_test
 from cspine.predict.budget import Budget, late_error
@@ -45,13 +45,6 @@ ABSTAINED = "The probability is too close to call at the model's confidence leve
 
 def _ignore(stage: str, seconds: float) -> None:
     """The observer of those who measure nothing."""
-
-
-def choose_precision(card: Mapping[str, Any], asked: str) -> str:
-    """Return the precision to run in: the one asked for, or for `auto` what training proved."""
-    if asked != "auto":
-        return asked
-    return str(card.get("precision", {}).get("chosen", "f32"))
 
 
 class Predictor:
@@ -114,9 +107,24 @@ class Predictor:
         Raises:
             ArtifactError: a file is damaged or not one that may be loaded.
         """
+        engine = Engine.load(files, choose_precision(files.card, precision), streams)
+        return cls.from_engine(files, engine, limits, observe)
+
+    @classmethod
+    def from_engine(
+        cls,
+        files: ModelFiles,
+        engine: Engine,
+        limits: Limits = LIMITS,
+        observe: Observe = _ignore,
+    ) -> Predictor:
+        """Give the engine of these files its policy, and put it to the card's own test.
+
+        Raises:
+            ArtifactError: the `.h5` is damaged, or the network is not the one of the card.
+        """
         contents = read_h5(files.h5)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
-        engine = Engine.load(files, choose_precision(files.card, precision), streams)
         check_self_test(engine, files.card)
         return cls(engine, policy, files.card, limits, observe)
 

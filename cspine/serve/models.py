@@ -8,7 +8,9 @@ Knows no files: `load` and `stamp` do.
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 
 from cspine.core.errors import ArtifactError
@@ -17,6 +19,7 @@ from cspine.predict.predictor import Predictor
 logger = logging.getLogger(__name__)
 
 WATCH_S = 1.0
+RETRY_S = 60.0
 
 Load = Callable[[str | None], Predictor]
 Stamp = Callable[[], object]
@@ -30,30 +33,24 @@ class ModelHolder:
         load: loads the kept version of that name, or the newest for None; without it the model
             cannot be changed.
         stamp: a value that changes when a new model is published; None where it cannot be told.
+        seen: the stamp from before `predictor` was loaded, so that what is published after is
+            noticed.
     """
 
     def __init__(
-        self, predictor: Predictor, load: Load | None = None, stamp: Stamp = lambda: None
+        self,
+        predictor: Predictor,
+        load: Load | None = None,
+        stamp: Stamp = lambda: None,
+        seen: object = None,
     ) -> None:
         self.current = predictor
         self._load = load
         self._stamp = stamp
-        self._seen: object = None
+        self._seen = seen
         self._swapping = threading.Lock()
         self.on_swap: Callable[[Predictor], None] = lambda _: None
         self.on_refusal: Callable[[], None] = lambda: None
-
-    @classmethod
-    def open(cls, load: Load, stamp: Stamp) -> ModelHolder:
-        """Load the newest model and hold it; what is published after this call is noticed.
-
-        Raises:
-            ArtifactError: there is none that can be loaded.
-        """
-        seen = stamp()  # before the load: a model published meanwhile is one more than was seen
-        holder = cls(load(None), load, stamp)
-        holder._seen = seen
-        return holder
 
     def reload(self, version: str | None = None) -> Predictor:
         """Serve another version from now on, and return its predictor.
@@ -82,15 +79,18 @@ class ModelHolder:
         return thread
 
     def _watch(self, is_ending: threading.Event) -> None:
+        again_s = math.inf
         while not is_ending.wait(WATCH_S):
             stamp = self._stamp()
-            if stamp is None or stamp == self._seen:
+            if stamp is None or (stamp == self._seen and time.monotonic() < again_s):
                 continue  # nothing new, or the folder is away for a while: the old model serves on
-            self._seen = stamp
+            # What fails may have failed for want of disk or memory, so it is tried again.
+            self._seen, again_s = stamp, time.monotonic() + RETRY_S
             try:
                 self.reload()
+                again_s = math.inf
             except ArtifactError:
-                continue  # said and counted by `reload`; the next publication is tried again
+                continue  # said and counted by `reload`
             except (OSError, RuntimeError, ValueError, MemoryError):
                 logger.exception("another model could not be loaded, the old one stays")
                 self.on_refusal()

@@ -49,8 +49,7 @@ def test_the_watch_reloads_survives_failures_and_ends(quick, failure):
             raise outcome
         return outcome
 
-    holder = ModelHolder.open(lambda _: FakePredictor("a" * 12), lambda: stamp[0])
-    holder._load = load
+    holder = ModelHolder(FakePredictor("a" * 12), load, lambda: stamp[0], seen=1)
     ending = threading.Event()
     thread = holder.watch(ending)
     stamp[0] = None  # the folder is away for a while

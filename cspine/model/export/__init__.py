@@ -7,11 +7,15 @@ no IR of that model. `convert.py` is the child's half and imports Keras; this ha
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError
@@ -51,6 +55,44 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
     return out_dir / f"{h5_path.stem}.xml"
 
 
+@dataclass(frozen=True)
+class MappedNetwork:
+    """A network whose weights are the mapped bytes of its `.bin`.
+
+    `weights` must be kept for as long as the network, or anything compiled from it, is.
+    """
+
+    network: ov.Model
+    weights: mmap.mmap
+    weights_sha256: str
+
+    def drop_pages(self) -> None:
+        """Give the weights' memory back: what is compiled has its own copy, laid out its own way.
+
+        The bytes stay mapped, and are read from the file again should anybody look.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on every system, and nothing depends on it
+            self.weights.madvise(mmap.MADV_DONTNEED)
+
+
+def map_ir(path: Path, h5_sha256: str) -> MappedNetwork | None:
+    """The network in `path` over its mapped `.bin`, or None unless it is as `read_ir` asks."""
+    bin_path = path.with_suffix(".bin")
+    if not (path.is_file() and bin_path.is_file() and bin_path.stat().st_size):
+        return None
+    with bin_path.open("rb") as file:
+        # OpenVINO takes writable memory only; a private mapping is that, and nothing writes to it.
+        weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    tensor = ov.Tensor(np.frombuffer(weights, np.uint8), shared_memory=True)
+    try:
+        network = ov.Core().read_model(path.read_bytes(), tensor)
+    except RuntimeError:
+        return None
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
+    whole = _read_records(network) == (h5_sha256, weights_sha256)
+    return MappedNetwork(network, weights, weights_sha256) if whole else None
+
+
 def read_ir(path: Path, h5_sha256: str) -> ov.Model | None:
     """The network in `path`, or None unless it is whole and was made from that `.h5`."""
     weights = path.with_suffix(".bin")
@@ -58,17 +100,20 @@ def read_ir(path: Path, h5_sha256: str) -> ov.Model | None:
         return None
     try:
         network = ov.Core().read_model(path)
-        recorded = {name: network.get_rt_info([RT_INFO, name]).astype(str) for name in RECORDS}
     except RuntimeError:
         return None
-    return (
-        network
-        if recorded == dict(zip(RECORDS, (h5_sha256, hash_file(weights)), strict=True))
-        else None
-    )
+    return network if _read_records(network) == (h5_sha256, hash_file(weights)) else None
 
 
 RECORDS = ("h5_sha256", "bin_sha256")
+
+
+def _read_records(network: ov.Model) -> tuple[str, ...] | None:
+    """The two hashes that `write_ir` left in a network, None where it left none."""
+    try:
+        return tuple(network.get_rt_info([RT_INFO, name]).astype(str) for name in RECORDS)
+    except RuntimeError:
+        return None
 
 
 def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:

@@ -17,9 +17,9 @@ from cspine.core.errors import CspineError
 def _leave_out_what_is_not_needed() -> None:
     """Halve the time that Keras takes to import: a service waits for this process to end.
 
-    Keras imports these where they are installed, for data frames, plots and spectrograms.
+    Keras imports these where they are installed, for data frames, plots, checkpoints and notebooks.
     """
-    for name in ("matplotlib", "pandas", "sklearn"):
+    for name in ("matplotlib", "pandas", "sklearn", "jax", "IPython"):
         sys.modules[name] = None  # type: ignore[assignment]
     sys.modules["scipy.signal"] = types.ModuleType("scipy.signal")
 
