@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from cspine.imaging.decode import decode_image
 from cspine.phantom.dataset import PhantomConfig, render_patient, write_dicom, write_rsna
@@ -36,13 +38,29 @@ def test_our_own_decoder_agrees(series):
     assert (decoded.hu == item.hu).all() and decoded.spacing_mm == item.truth.spacing_mm
 
 
-def test_dcmdump_finds_no_fault(series):
-    dcmdump = shutil.which("dcmdump")
-    if dcmdump is None:
+def run_dcmtk(names, *arguments):
+    """Run the first of dcmtk's tools in `names` that is installed; return its standard output."""
+    tool = next(filter(None, map(shutil.which, names)), None)
+    if tool is None:
         assert os.environ.get("CI") != "true", "dcmtk must be installed where CI=true"
-        pytest.skip("dcmtk is not installed")
-    done = subprocess.run([dcmdump, str(series[0])], capture_output=True, text=True, check=True)
-    assert done.stderr == "" and "CTImageStorage" in done.stdout
+        pytest.skip(f"dcmtk's {names[0]} is not installed")
+    done = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""  # where dcmtk's warnings go
+    return done.stdout
+
+
+def test_dcmdump_finds_no_fault(series):
+    for path in series:
+        out = run_dcmtk(["dcmdump"], path)
+        assert "CTImageStorage" in out
+
+
+def test_dcmtk_shows_the_picture_that_we_decode(series, tmp_path):
+    # Newer releases of dcmtk call `dcm2pnm` `dcm2img`.
+    run_dcmtk(["dcm2img", "dcm2pnm"], "+on", "+Wi", "1", series[0], tmp_path / "shown.png")
+    with Image.open(tmp_path / "shown.png") as shown:
+        ours = decode_image(series[0].read_bytes()).grey
+        assert np.abs(np.asarray(shown.convert("L")).astype(int) - ours).max() <= 1
 
 
 def test_rsna_oddities(tmp_path):
