@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cspine.core.errors import ArtifactError, ConfigError
+from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.model.artifact import resolve_version
 from cspine.model.engine import Engine
 from cspine.model.export import export_ir, read_ir
@@ -135,3 +135,27 @@ def test_self_test_tells_the_right_network_from_a_wrong_one(engine):
     for broken in (wrong, {**test, "expected": [0.0]}, {**test, "inputs": ["!"]}, {"inputs": []}):
         with pytest.raises(ArtifactError, match=r"self.test"):
             check_self_test(engine, {"self_test": broken})
+
+
+class FragileEngine(Engine):
+    """An engine whose callbacks fail while `broken` is set, as they do where memory is short."""
+
+    broken = False
+
+    def _finish(self, userdata):
+        if self.broken:
+            raise MemoryError
+        super()._finish(userdata)
+
+
+def test_a_failed_inference_is_told_and_costs_no_request(files):
+    engine, image = FragileEngine.load(files, streams=1), np.zeros((64, 64), np.uint8)
+    engine.broken = True
+    failed = [engine.submit(image)]
+    (request, _) = next(iter(engine._running.values()))
+    with pytest.raises(RuntimeError):
+        request.wait()
+    engine.broken = False
+    assert engine.submit(image).result(timeout=60).logit.shape == (1,)
+    with pytest.raises(OverloadedError, match="failed"):
+        failed[0].result(timeout=0)
