@@ -21,10 +21,12 @@ def show_live() -> Response:
 
 @blueprint.get("/health/ready")
 def show_ready() -> Response:
-    """Answer 200 while a warmed model answers, 503 from the moment the service is told to stop."""
+    """Answer 200 while a warmed model answers; 503 where it fails, or is told to stop."""
     service = find_service()
     if service.is_stopping:
         return _json({"status": "stopping"}, 503)
+    if service.road.failures.is_long:
+        return _json({"status": "failing"}, 503)
     predictor = service.models.current
     model = {"architecture": predictor.architecture, "version": predictor.version}
     return _json({"status": "ready", "model": model}, 200)

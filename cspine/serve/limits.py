@@ -97,7 +97,7 @@ class DeadlineChannel(HTTPChannel):
         return taken
 
     def send_continue(self) -> None:
-        """Ask for the body, unless the request is whole or refused: Waitress would wait for more."""
+        """Ask for the body, unless the request is whole or refused: Waitress would wait."""
         if self.request.completed:
             self.request.expect_continue = False
         else:

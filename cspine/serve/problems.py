@@ -69,6 +69,10 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         headers = None if wait_s is None else {"Retry-After": str(wait_s)}
         return make_problem(describe_error(error, status), headers)
 
+    def on_no_memory(error: MemoryError) -> Response:
+        logger.error("no memory for a request", exc_info=error)
+        return on_ours(OverloadedError("The service lacks memory for this now. Try again.", 5))
+
     def on_http(error: HTTPException) -> Response:
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         headers = {name: value for name, value in error.get_headers() if name in kept}
@@ -84,6 +88,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         return Response(status=499)
 
     app.register_error_handler(CspineError, on_ours)
+    app.register_error_handler(MemoryError, on_no_memory)
     app.register_error_handler(HTTPException, on_http)
     app.register_error_handler(UnwantedError, on_unwanted)
     app.register_error_handler(Exception, on_defect)

@@ -52,7 +52,7 @@ def show_live() -> Response:
 @blueprint.get("/health/ready")
 def show_ready() -> Response:
     """Answer 200 while the model answers, else 503."""
-    ready = not find_service().is_stopping
+    ready = find_service().is_ready
     return _json({"ready": ready}, 200 if ready else 503)
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
-from cspine.core.errors import CspineError
+from cspine.core.errors import CspineError, ImageError
 from cspine.core.settings import ServeSettings
-from cspine.predict.budget import Budget
+from cspine.predict.budget import Budget, UnwantedError
 from cspine.predict.cache import MAX_ENTRIES, AnswerCache
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.serve.admission import Admission
+from cspine.serve.failures import FailureStreak
 from cspine.serve.fetch import Fetcher
 from cspine.serve.inputs import Link, Source
 from cspine.serve.models import ModelHolder
@@ -54,6 +56,7 @@ class Road:
         self._metrics = metrics
         self._deadline_s = settings.deadline_s
         self.admission = admission
+        self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
         self._batches = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="batch")
 
@@ -96,7 +99,8 @@ class Road:
 
         def answer(one: npt.NDArray[np.uint8]) -> Prediction:
             start = time.perf_counter()
-            return self._count(predictor.predict_pixels(one, False, budget), start)
+            with self._watched():
+                return self._count(predictor.predict_pixels(one, False, budget), start)
 
         with self.admission.place():
             return list(self._batches.map(answer, pixels))
@@ -109,10 +113,23 @@ class Road:
         data = self._fetch(source, budget) if isinstance(source, Link) else source.data
         budget.remaining_s()  # a fetch may have used it up, or the client may have left meanwhile
         key = (predictor.version, explain, hashlib.sha256(data).digest())
-        prediction = self._cache.get_or_compute(
-            key, lambda: predictor.predict(data, explain, budget), budget
-        )
+        with self._watched():
+            prediction = self._cache.get_or_compute(
+                key, lambda: predictor.predict(data, explain, budget), budget
+            )
         return self._count(prediction, start)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Count answers, and what fails through no fault of the caller's."""
+        try:
+            yield
+        except (ImageError, UnwantedError):
+            raise  # neither says anything of the model
+        except Exception:
+            self.failures.add()
+            raise
+        self.failures.end()
 
     def _fetch(self, link: Link, budget: Budget) -> bytes:
         start = time.perf_counter()

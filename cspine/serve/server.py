@@ -22,7 +22,7 @@ from waitress.adjustments import Adjustments
 from cspine.serve.app import max_body_bytes
 from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
 from cspine.serve.service import EXTENSION, Service
-from cspine.serve.workers import LastingDispatcher
+from cspine.serve.workers import LastingDispatcher, bound_arenas
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Runner:
     def __init__(self, app: Flask) -> None:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
+        bound_arenas()
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         self._map: dict[int, Any] = {}
         self._body_bytes = max_body_bytes(settings)

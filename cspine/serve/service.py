@@ -26,6 +26,11 @@ class Service:
     metrics: Metrics
     is_stopping: bool = field(default=False)
 
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the model answers and the service goes on."""
+        return not self.is_stopping and not self.road.failures.is_long
+
 
 def find_service() -> Service:
     """Return the service of the app that handles the current request."""

@@ -1,14 +1,32 @@
-"""Waitress's threads, each replaced should it ever die. Knows no request."""
+"""Waitress's threads, each replaced should it ever die, and the memory they may hoard.
+
+Knows no request.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from waitress.task import ThreadedTaskDispatcher
 
 logger = logging.getLogger(__name__)
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
+_ARENAS = 2
+
+
+def bound_arenas() -> None:
+    """Have glibc's malloc keep few arenas, before there are threads; elsewhere, do nothing.
+
+    It gives each of many threads an arena of its own, and each keeps what its largest request
+    needed: resident memory rose for thousands of requests, by a third and more.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or none by that name
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 class LastingDispatcher(ThreadedTaskDispatcher):

@@ -1,0 +1,71 @@
+"""What readiness says while predictions fail, and that it says otherwise once they do not."""
+
+import pytest
+from service_fakes import make_png, wait_for
+
+from cspine.core.errors import ArtifactError, OverloadedError
+from cspine.serve import failures
+from cspine.serve import models as models_module
+from cspine.serve.failures import FailureStreak
+from cspine.serve.models import ModelHolder
+
+
+def test_a_streak_is_long_until_it_ends_or_is_old():
+    now = [0.0]
+    streak = FailureStreak(lambda: now[0])
+    for _ in range(failures.MANY):
+        assert not streak.is_long
+        streak.add()
+    assert streak.is_long
+    now[0] = failures.MEMORY_S
+    assert not streak.is_long
+    streak.add()
+    assert streak.is_long
+    streak.end()
+    assert not streak.is_long
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverloadedError("late"), RuntimeError("engine")])
+def test_a_model_that_fails_is_not_ready_until_it_answers(client, predictor, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    post = lambda n: client.post("/predict", data=make_png(n), content_type="image/png")  # noqa: E731
+    for path in ("/health/ready", "/v2/health/ready"):
+        assert client.get(path).status_code == 200
+    with monkeypatch.context() as failing:
+        failing.setattr(predictor, "_answer", fail)
+        answers = [post(number) for number in range(failures.MANY)]
+    if not isinstance(error, RuntimeError):  # a defect: no client can do anything about it
+        assert all(answer.headers["Retry-After"] for answer in answers)
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.json["status"]) == (503, "failing")
+    assert client.get("/v2/health/ready").status_code == 503
+    assert client.get("/health/live").status_code == 200
+    assert post(9).status_code == 200
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_an_unreadable_image_says_nothing_of_the_model(client):
+    for _ in range(2 * failures.MANY):
+        assert client.post("/predict", data=b"x", content_type="image/png").status_code == 415
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_what_could_not_be_loaded_is_tried_again(predictor, monkeypatch):
+    monkeypatch.setattr(models_module, "WATCH_S", 0.01)
+    monkeypatch.setattr(models_module, "RETRY_S", 0.05)
+    outcomes = iter([ArtifactError("a full disk"), OSError("a full disk"), predictor])
+
+    def load(_):
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    old = type(predictor)("f" * 12)
+    holder, ending = ModelHolder(old, load, lambda: "new"), models_module.threading.Event()
+    thread = holder.watch(ending)
+    wait_for(lambda: holder.current is predictor)
+    ending.set()
+    thread.join()
