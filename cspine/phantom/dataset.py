@@ -39,7 +39,7 @@ COLUMNS = (
     "spacing_mm", "fracture_type", "width_mm", "displacement_mm", "visible_area_mm2",
     "visible_length_mm", "swelling", "hard_negative", "mask_path", "twin_path",
 )  # fmt: skip
-_FAST = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # of PNG; noise hardly shrinks further
+_FAST = 1  # of PNG's compression; noise hardly shrinks further
 
 
 def write_grouped(out: Path, config: PhantomConfig) -> Path:
@@ -140,6 +140,7 @@ def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[str]
         copies = make_variants(whole, rng) if config.variants else {"": whole}
         for suffix, picture in copies.items():
             small = picture.resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
-            small.convert("RGB").save(place / f"{stem}{suffix}.png", **_FAST)
-            names.append(f"{stem}{suffix}.png")
+            name = f"{stem}{suffix}.png"
+            small.convert("RGB").save(place / name, compress_level=_FAST, compress_type=zlib.Z_RLE)
+            names.append(name)
     return names
