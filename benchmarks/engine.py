@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.random_models import SIZES, build  # noqa: E402
 
 PRECISIONS = ("f32", "bf16", "int8")
-CALIBRATION_IMAGES = 32
 START = """
 import json, os, sys, time
 from pathlib import Path
@@ -41,31 +41,6 @@ rss = int(status.split("VmRSS:")[1].split()[0])
 print(json.dumps({"ready_s": round(up - ticks / os.sysconf("SC_CLK_TCK"), 2),
                   "resident_mb": round(rss / 1024), "keras": "keras" in sys.modules}))
 """
-
-
-def prepare(name: str, folder: Path) -> int:
-    """Write the `.h5`, the IR and the int8 IR of `name` with their card; return its image size."""
-    os.environ["KERAS_BACKEND"] = "openvino"
-    from cspine.model.architectures import find_architecture
-    from cspine.model.artifact import save_weights, write_card
-    from cspine.model.classifier import build_classifier
-    from cspine.model.export import export_ir
-    from cspine.model.quantise import quantise_ir
-    from cspine.model.versions import hash_file
-
-    size = find_architecture(name).image_size
-    classifier = build_classifier(name, size, map_head=True)
-    digest = save_weights(classifier, folder / "best.h5", {}, {}, view="vertebra")
-    export_ir(folder / "best.h5", folder)
-    images = np.random.default_rng(0).integers(0, 256, (CALIBRATION_IMAGES, size, size), np.uint8)
-    quantise_ir(folder, digest, images)
-    card = {
-        "schema_version": 1, "version": digest[:12], "architecture": name, "image_size": size,
-        "view": "vertebra", "map_head": True, "decision": {},
-        "files": {path.name: hash_file(path) for path in folder.glob("best*")},
-    }  # fmt: skip
-    write_card(folder, card)
-    return size
 
 
 def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> dict[str, Any]:
@@ -105,8 +80,8 @@ def measure_start(folder: Path, precision: str) -> dict[str, Any]:
 def measure(name: str, seconds: float) -> dict[str, Any]:
     """All figures of one architecture."""
     with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        size = prepare(name, folder)
+        build(Path(text), name)
+        folder, size = Path(text) / "staging0", SIZES[name]
         result: dict[str, Any] = {"image_size": size}
         for precision in PRECISIONS:
             result[precision] = measure_speed(folder, size, precision, seconds)
@@ -126,6 +101,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     given = parser.parse_args()
+    os.environ["KERAS_BACKEND"] = "openvino"
     report: dict[str, Any] = {"machine": describe_machine()}
     report["networks"] = {name: measure(name, given.seconds) for name in given.architectures}
     text = json.dumps(report, indent=1)

@@ -3,14 +3,15 @@
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.model.artifact import resolve_version
-from cspine.model.engine import Engine
-from cspine.model.export import export_ir, read_ir
+from cspine.model.engine import Engine, find_int8
+from cspine.model.export import export_ir, map_ir, read_ir
 from cspine.model.quantise import quantise_ir
 from cspine.model.self_test import check_self_test
 from cspine.model.versions import ModelFiles, hash_file
@@ -101,6 +102,28 @@ def test_int8_of_another_model_is_ignored_with_one_warning(files, tmp_path, capl
         network = Engine.load(ModelFiles(**{**vars(other), "h5_sha256": files.h5_sha256}), "int8")
     assert network.precision == "f32"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_int8_weights_the_card_does_not_list_are_ignored(files, tmp_path):
+    whole = with_int8(files, tmp_path)
+    assert find_int8(whole) is not None
+    for name in ("best_int8.bin", "best_int8.xml"):
+        listed = {**whole.card["files"], name: "0" * 64}
+        assert find_int8(replace(whole, card={**whole.card, "files": listed})) is None
+
+
+def test_memory_that_was_given_back_is_read_again(files):
+    mapped = map_ir(files.folder / "best.xml", files.h5_sha256)
+    before = bytes(mapped.weights)
+    mapped.drop_pages()
+    assert bytes(mapped.weights) == before
+
+
+def test_an_empty_or_missing_bin_is_no_network(files, tmp_path):
+    shutil.copy(files.folder / "best.xml", tmp_path)
+    assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
+    (tmp_path / "best.bin").touch()
+    assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
 
 
 def test_ir_of_another_model_is_made_anew(files, tmp_path):

@@ -4,14 +4,17 @@ import base64
 import io
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from openapi_spec_validator import validate
-from service_fakes import FakePredictor, make_png
+from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core import errors
 from cspine.core.settings import ServeSettings
 from cspine.serve.app import create_app
+from cspine.serve.models import ModelHolder
 from cspine.serve.openapi import build_document
 from cspine.serve.problems import status_of
 from cspine.serve.statuses import STATUSES
@@ -187,6 +190,43 @@ def test_health_and_metrics(client, png):
     assert (
         'cspine_model_info{architecture="cnn",precision="f32",version="0123456789ab"} 1.0' in text
     )
+
+
+def test_every_stage_the_queue_and_the_process_are_told(client, png):
+    client.post("/predict", data=png, content_type="image/png")
+    text = client.get("/metrics").text
+    for stage in ("fetch", "queue", "decode", "inference", "total"):
+        assert f'cspine_stage_seconds_count{{stage="{stage}"}}' in text
+    assert 'cspine_stage_seconds_count{stage="total"} 1.0' in text
+    assert "cspine_queue_depth 0.0" in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_a_refused_model_is_counted():
+    def refuse(version):
+        raise errors.ArtifactError("damaged")
+
+    holder = ModelHolder(FakePredictor(), refuse)
+    client = create_app(ServeSettings(), holder).test_client()
+    with pytest.raises(errors.ArtifactError):
+        holder.reload()
+    assert 'cspine_reloads_total{result="refused"} 1.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_identical_images_in_flight_are_computed_once(predictor, png, cache):
+    app = create_app(ServeSettings(cache=cache), predictor)
+    predictor.hold.clear()
+    with ThreadPoolExecutor(4) as pool:
+        answers = [
+            pool.submit(app.test_client().post, "/predict", data=png, content_type="image/png")
+            for _ in range(4)
+        ]
+        wait_for(lambda: app.extensions["cspine"].road.admission.taken == 4)
+        time.sleep(0.1)  # from its place each has a few lines to go to the one in flight
+        predictor.hold.set()
+        assert {one.result().status_code for one in answers} == {200}
+    assert predictor.calls == 1
 
 
 def test_metrics_leave_the_main_listener_where_they_have_their_own():

@@ -1,0 +1,131 @@
+"""Latency at a steady load, and what a service still does when ten times too much is asked of it.
+
+`python benchmarks/open_loop.py [--architecture xception] [--seconds 30]` prints JSON. A reference
+run in a closed loop finds the maximum rate, by upload and by URL. Then requests come at instants
+that do not depend on the answers (open loop), and latency counts from the instant a request was
+due: at 80 % of the maximum by upload, spaced evenly and at random (Poisson); and at ten times the
+maximum by URL, where what is refused with 503 counts as sent and not as done. Load clients and
+service share the machine, so goodput there is compared with the maximum rate times the share of
+CPU that clients and picture server leave, relative to the reference run. int8 forced, cache off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.load import Job, upload_parts, url_parts  # noqa: E402
+from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.services import (  # noqa: E402
+    Service,
+    helper,
+    run_child,
+    start_ours,
+    write_pictures,
+)
+
+MODELS = str(ROOT / "benchmarks" / "random_models.py")
+STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0
+REFERENCE_CLIENTS, STEADY_CONNECTIONS, OVERLOAD_CONNECTIONS = 8, 32, 128
+P99_TO_P50, GOODPUT_SHARE = 2.5, 0.9
+
+
+class Bench:
+    """One service, its picture server, and the ways to ask it."""
+
+    def __init__(
+        self, service: Service, pictures: psutil.Process, port: int, paths: list[Path]
+    ) -> None:
+        self._service, self._pictures = service, pictures
+        self._ways = {
+            "upload": (upload_parts([path.read_bytes() for path in paths]), "image/png"),
+            "url": (url_parts(port, len(paths)), "application/json"),
+        }
+
+    def ask(self, way: str, clients: int, seconds: float, **loop: Any) -> dict[str, Any]:
+        """Run a client; adds the CPU that picture server and client took, in cores."""
+        parts, kind = self._ways[way]
+        before = sum(self._pictures.cpu_times()[:2])
+        figures = self._service.measure(
+            Job(self._service.port, parts, kind, clients, seconds, **loop)
+        )
+        served_s = sum(self._pictures.cpu_times()[:2]) - before
+        figures["load_cores"] = round(figures["client_cpu_s_per_s"] + served_s / seconds, 4)
+        return figures
+
+
+def measure(bench: Bench, seconds: float) -> dict[str, Any]:
+    """Return the reference runs, the steady runs and the overload, each as the client saw it."""
+    result: dict[str, Any] = {
+        "reference_upload": bench.ask("upload", REFERENCE_CLIENTS, seconds),
+        "reference_url": bench.ask("url", REFERENCE_CLIENTS, seconds),
+    }
+    steady = STEADY_SHARE * result["reference_upload"]["requests_per_s"]
+    flood = OVERLOAD_FACTOR * result["reference_url"]["requests_per_s"]
+    for name, poisson in (("steady_even", False), ("steady_poisson", True)):
+        run = bench.ask("upload", STEADY_CONNECTIONS, seconds, rate=steady, poisson=poisson)
+        result[name] = run | {"asked_per_s": round(steady, 2)}
+    run = bench.ask("url", OVERLOAD_CONNECTIONS, seconds, rate=flood)
+    result["overload_url"] = run | {"asked_per_s": round(flood, 2)}
+    return result
+
+
+def compare_with_bars(runs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what was asked for beside what was seen; the Poisson run has no bar."""
+    cores = os.cpu_count() or 1
+    reference, overload = runs["reference_url"], runs["overload_url"]
+    left = (cores - overload["load_cores"]) / (cores - reference["load_cores"])
+    goodput = overload["requests_per_s"] / (reference["requests_per_s"] * left)
+    spread = {
+        name: runs[name]["p99_ms"] / runs[name]["p50_ms"]
+        for name in ("steady_even", "steady_poisson")
+    }
+    return [
+        {"what": "p99 / p50 at 80 %, evenly spaced", "seen": round(spread["steady_even"], 3),
+         "bar": P99_TO_P50, "met": spread["steady_even"] <= P99_TO_P50},
+        {"what": "p99 / p50 at 80 %, Poisson", "seen": round(spread["steady_poisson"], 3)},
+        {"what": "goodput at 10 × by URL / (maximum × share of CPU left)",
+         "seen": round(goodput, 3), "bar": GOODPUT_SHARE, "met": goodput >= GOODPUT_SHARE,
+         "share_of_cpu_left": round(left, 3)},
+        {"what": "p99 of accepted at 10 × / p99 at the maximum, by URL",
+         "seen": round(overload["p99_ms"] / reference["p99_ms"], 3)},
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Build a model, measure, and print the figures as JSON."""
+    names = ("cnn", "resnet50v2", "inceptionv3", "xception")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architecture", default="xception", choices=names)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each run")
+    parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": describe_machine(), "architecture": options.architecture,
+                              "precision": options.precision}  # fmt: skip
+    with tempfile.TemporaryDirectory() as text:
+        models, paths = Path(text) / "models", write_pictures(Path(text))
+        run_child(MODELS, "build", models, options.architecture)
+        with helper("pictures", *paths) as (port, pictures):
+            service = start_ours(models, options.precision, port)
+            runs = measure(Bench(service, pictures, port, paths), options.seconds)
+            service.end()
+    report |= {"runs": runs, "bars": compare_with_bars(runs)}
+    shown = json.dumps(report, indent=1)
+    print(shown)
+    if options.out:
+        options.out.write_text(shown + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

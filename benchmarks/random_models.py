@@ -1,0 +1,176 @@
+"""Model folders with random weights, and the plain service: speed does not depend on weights.
+
+`python benchmarks/random_models.py --role build FOLDER NAME [SEED]` publishes a model, with its IR
+and its int8 IR, into FOLDER; other roles measure what a request's road costs without HTTP, each
+alone on the machine. The calibration depends on the seed, so that two versions' answers differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+SIZES = {"cnn": 192, "resnet50v2": 224, "inceptionv3": 299, "xception": 299}
+CALIBRATION_IMAGES = 16
+AT_ONCE = 16
+
+
+def build(folder: Path, name: str, seed: int = 0) -> None:
+    """Publish a model with random weights, its IR and its int8 IR into `folder`."""
+    from cspine.core.labels import CLASS_NAMES
+    from cspine.model.artifact import hash_file, publish_version, save_weights, write_card
+    from cspine.model.classifier import build_classifier
+    from cspine.model.export import export_ir
+    from cspine.model.quantise import quantise_ir
+
+    staging = folder / f"staging{seed}"
+    staging.mkdir(parents=True)
+    classifier = build_classifier(name, SIZES[name], weights="none", seed=seed, map_head=True)
+    policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]), seed)
+    path = staging / "best.h5"
+    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), "vertebra")
+    export_ir(path, staging)
+    random = np.random.default_rng(0)
+    shape = (CALIBRATION_IMAGES, SIZES[name], SIZES[name])
+    quantise_ir(staging, digest, random.integers(0, 256, shape, dtype=np.uint8))
+    names = ("best.h5", "best.xml", "best.bin", "best_int8.xml", "best_int8.bin")
+    write_card(staging, {
+        "schema_version": 1, "version": digest[:12], "architecture": name,
+        "image_size": SIZES[name], "view": "vertebra", "map_head": True,
+        "class_names": list(CLASS_NAMES), "decision": policy.to_dict(),
+        "files": {one: hash_file(staging / one) for one in names},
+    })  # fmt: skip
+    publish_version(staging, folder)
+
+
+def make_policy(width: int, seed: int) -> Any:
+    """A decision policy of full size that finds nothing strange; `seed` shifts its calibration."""
+    from cspine.decide.calibration import Calibration
+    from cspine.decide.conformal import Conformal
+    from cspine.decide.distance import InDistribution
+    from cspine.decide.policy import DecisionPolicy
+    from cspine.decide.threshold import Threshold
+
+    gate = InDistribution(
+        np.zeros(width, np.float32), np.eye(64, width, dtype=np.float32),
+        np.ones(64, np.float32), 1.0, 1e12, 0.995,
+    )  # fmt: skip
+    calibration = Calibration("platt", 1.0, 0.5 * seed)
+    return DecisionPolicy(calibration, Threshold(0.5, "youden", None), Conformal(0.1, 1, 1), gate)
+
+
+def serve_plain(folder: Path, port: int) -> None:
+    """The plain service: decode with Pillow, crop the middle, `model.predict`."""
+    import io
+
+    import keras
+    import waitress
+    from flask import Flask, jsonify, request
+    from PIL import Image
+
+    model = keras.models.load_model(folder / "best.h5", compile=False)
+    size = int(model.inputs[0].shape[1])
+    app = Flask("plain")
+
+    @app.post("/predict")
+    def predict() -> Any:
+        picture = Image.open(io.BytesIO(request.get_data())).convert("RGB")
+        left, top = (picture.width - size) // 2, (picture.height - size) // 2
+        pixels = np.asarray(picture.crop((left, top, left + size, top + size)), np.float32)
+        probability = float(model.predict(pixels[None], verbose=0)[0, 0])
+        return jsonify(prediction="fracture" if probability >= 0.5 else "normal",
+                       probability=probability)  # fmt: skip
+
+    @app.get("/health/ready")
+    def ready() -> str:
+        return "ready"
+
+    model.predict(np.zeros((1, size, size, 3), np.float32), verbose=0)
+    waitress.serve(app, listen=f"127.0.0.1:{port}", threads=8, _quiet=True)
+
+
+def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, float]:
+    """Images a second of the bare engine on decoded crops, and CPU seconds an image."""
+    from cspine.model.engine import Engine
+    from cspine.model.versions import resolve_version
+
+    engine = Engine.load(resolve_version(folder), precision)
+    image = np.random.default_rng(0).integers(0, 256, (engine.image_size,) * 2, dtype=np.uint8)
+    start, cpu, done = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - start < seconds:
+        for future in [engine.submit(image) for _ in range(AT_ONCE)]:
+            future.result()
+        done += AT_ONCE
+    took, used = time.perf_counter() - start, time.process_time() - cpu
+    return {"images_per_s": round(done / took, 1), "cpu_s_per_image": round(used / done, 5)}
+
+
+def measure_stages(paths: list[Path], size: int, seconds: float) -> dict[str, float]:
+    """CPU seconds an image of decoding and of resizing, with a process a core at the same time.
+
+    In `vertebra` view the resize is the search for the vertebra and the crop; that of `slice` view
+    is told beside it. The check whether the picture is a neck belongs to decoding.
+    """
+    cores = cpu_count() or 1
+    with ProcessPoolExecutor(cores) as pool:
+        work = [pool.submit(_time_stages, paths, size, seconds) for _ in range(cores)]
+        rows = [one.result() for one in work]
+    return {name: round(sum(row[name] for row in rows) / cores, 5) for name in rows[0]}
+
+
+def _time_stages(paths: list[Path], size: int, seconds: float) -> dict[str, float]:
+    from cspine.decide.image_checks import check_image
+    from cspine.imaging.decode import decode_image
+    from cspine.imaging.preprocess import preprocess
+
+    datas = [path.read_bytes() for path in paths]
+    spent = {"decode": 0.0, "check": 0.0, "resize_vertebra": 0.0, "resize_slice": 0.0}
+    rounds, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end or rounds == 0:
+        for data in datas:
+            marks = [time.process_time()]
+            image = decode_image(data)
+            marks.append(time.process_time())
+            check_image(image.grey, image.is_colour)
+            marks.append(time.process_time())
+            preprocess(image.grey, "vertebra", size)
+            marks.append(time.process_time())
+            preprocess(image.grey, "slice", size)
+            marks.append(time.process_time())
+            for name, a, b in zip(spent, marks, marks[1:], strict=False):
+                spent[name] += b - a
+        rounds += 1
+    return {name: total / (rounds * len(datas)) for name, total in spent.items()}
+
+
+def main() -> None:
+    """Be one of the child processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--role", required=True, choices=("build", "plain", "engine", "stages"))
+    parser.add_argument("arguments", nargs="+")
+    given = parser.parse_args()
+    first, *rest = given.arguments
+    if given.role == "build":
+        build(Path(first), rest[0], int(rest[1]) if rest[1:] else 0)
+    elif given.role == "plain":
+        serve_plain(Path(first), int(rest[0]))
+    elif given.role == "engine":
+        print(json.dumps(measure_engine(Path(first), rest[0], float(rest[1]))))
+    else:
+        paths = [Path(path) for path in rest[1:]]
+        print(json.dumps(measure_stages(paths, SIZES[first], float(rest[0]))))
+
+
+if __name__ == "__main__":
+    main()

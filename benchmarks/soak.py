@@ -1,0 +1,171 @@
+"""Half an hour at 80 % load while the model is exchanged every 10 seconds: does anything fail?
+
+`python benchmarks/soak.py [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
+other weights and another calibration take turns in the model folder, as `train.py` publishes them;
+the service notices by itself. Anything but a 200 counts as failed, a 503 too. Which probability
+each version gives for each picture is found beforehand without HTTP; an answer whose probability
+is not that of the version it names comes from a mixed model. Memory is read every 10 seconds; its
+end is compared with minute 5 (with the middle, in shorter runs). f32, cache off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.load import Job, upload_parts  # noqa: E402
+from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures  # noqa: E402
+
+MODELS = str(ROOT / "benchmarks" / "random_models.py")
+RELOAD_EVERY_S = 10.0
+REFERENCE_CLIENTS, REFERENCE_S, CONNECTIONS = 8, 10.0, 64
+LOAD_SHARE, MEMORY_SHARE = 0.8, 0.05
+SETTLED_S = 300.0
+TOLERANCE = 1e-4  # of a probability: sums in another order; the versions differ by far more
+
+
+def expect_answers(models: Path, paths: list[Path]) -> dict[str, list[float]]:
+    """Return each kept version's probability of each picture, from a process without HTTP."""
+    script = (
+        "import json, sys; from pathlib import Path\n"
+        "from cspine.model.versions import list_versions, resolve_version\n"
+        "from cspine.predict.predictor import Predictor\n"
+        "models, *paths = map(Path, sys.argv[1:])\n"
+        "def ask(version):\n"
+        "    predictor = Predictor.from_files(resolve_version(models, version), 'f32')\n"
+        "    return [predictor.predict(path.read_bytes()).probability for path in paths]\n"
+        "print(json.dumps({version: ask(version) for version in list_versions(models)}))\n"
+    )
+    command = [sys.executable, "-c", script, str(models), *map(str, paths)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+class Exchanger(threading.Thread):
+    """Publishes the staged models in turn, and notes the service's memory, until it is stopped."""
+
+    def __init__(self, models: Path, stagings: list[Path], service: Service) -> None:
+        super().__init__(daemon=True)
+        self._models, self._stagings, self._service = models, stagings, service
+        self._ending = threading.Event()
+        self.published = 0
+        self.memory: list[tuple[float, float]] = []  # seconds since the start, MB
+
+    def run(self) -> None:
+        """Publish and look, every RELOAD_EVERY_S."""
+        from cspine.model.versions import publish_version
+
+        start = time.monotonic()
+        while not self._ending.wait(RELOAD_EVERY_S):
+            publish_version(self._stagings[self.published % len(self._stagings)], self._models)
+            self.published += 1
+            self.memory.append((time.monotonic() - start, self._service.resident_mb()))
+
+    def stop(self) -> None:
+        """End after the step under way."""
+        self._ending.set()
+        self.join()
+
+
+def count_mixed(
+    answers: list[tuple[int, str, float]], expected: dict[str, list[float]]
+) -> dict[str, Any]:
+    """Return how many answers are not those of the version they name, and what sets them apart."""
+    off = [abs(answer - expected[version][which]) for which, version, answer in answers]
+    first, second = expected.values()
+    apart = [abs(a - b) for a, b in zip(first, second, strict=True)]
+    versions = [version for _, version, _ in answers]
+    return {
+        "mixed": sum(one > TOLERANCE for one in off),
+        "largest_error": max(off, default=0.0),
+        "smallest_difference_of_the_versions": min(apart),
+        "answers_by_version": {one: versions.count(one) for one in expected},
+    }
+
+
+def summarise_memory(memory: list[tuple[float, float]], seconds: float) -> dict[str, float]:
+    """Memory around minute 5 (or the middle), around the end, and their ratio; medians of 5."""
+    settled_s = min(SETTLED_S, seconds / 2)
+    settled = [mb for at_s, mb in memory if at_s >= settled_s][:5]
+    end = [mb for _, mb in memory][-5:]
+    early, late = statistics.median(settled), statistics.median(end)
+    return {
+        "settled_at_s": settled_s, "settled_mb": early, "end_mb": late,
+        "most_mb": max(mb for _, mb in memory), "ratio": round(late / early, 4),
+    }  # fmt: skip
+
+
+def soak(
+    models: Path, stagings: list[Path], paths: list[Path], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Run the load beside the exchanges and return everything seen."""
+    expected = expect_answers(models, paths)
+    parts = upload_parts([path.read_bytes() for path in paths])
+    service = start_ours(models, "f32", max_queue=str(options.max_queue))
+    reference = run_client(Job(service.port, parts, "image/png", REFERENCE_CLIENTS, REFERENCE_S))
+    rate = LOAD_SHARE * reference["requests_per_s"]
+    seconds = 60 * options.minutes
+    exchanger = Exchanger(models, stagings, service)
+    exchanger.start()
+    figures = run_client(
+        Job(service.port, parts, "image/png", CONNECTIONS, seconds, rate=rate, answers=True)
+    )
+    exchanger.stop()
+    swapped = service.count_swaps()
+    service.end()
+    mixed = count_mixed(figures.pop("answers"), expected)
+    memory = summarise_memory(exchanger.memory, seconds)
+    failed = sum(figures["failures"].values())
+    return {
+        "maximum_per_s": reference["requests_per_s"], "asked_per_s": round(rate, 2),
+        "published": exchanger.published, "swapped": swapped,
+        "load": figures, "answers": mixed, "memory": memory,
+        "bars": [
+            {"what": "failed requests", "seen": failed, "bar": 0, "met": failed == 0},
+            {"what": "answers of a mixed model", "seen": mixed["mixed"], "bar": 0,
+             "met": mixed["mixed"] == 0},
+            {"what": "memory at the end / when settled", "seen": memory["ratio"],
+             "bar": 1 + MEMORY_SHARE, "met": abs(memory["ratio"] - 1) <= MEMORY_SHARE},
+        ],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Build two versions, run, and print the figures as JSON."""
+    names = ("cnn", "resnet50v2", "inceptionv3", "xception")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architecture", default="cnn", choices=names)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--max-queue", type=int, default=32, help="CSPINE_MAX_QUEUE (32)")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    options = parser.parse_args()
+    report: dict[str, Any] = {
+        "machine": describe_machine(), "architecture": options.architecture,
+        "minutes": options.minutes, "max_queue": options.max_queue,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as text:
+        models, paths = Path(text) / "models", write_pictures(Path(text))
+        for seed in (0, 1):
+            run_child(MODELS, "build", models, options.architecture, seed)
+        stagings = [models / "staging0", models / "staging1"]
+        report |= soak(models, stagings, paths, options)
+    shown = json.dumps(report, indent=1)
+    print(shown)
+    if options.out:
+        options.out.write_text(shown + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
