@@ -21,7 +21,14 @@ from cspine.decide.distance import MAX_AXES, InDistribution
 from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold
 
-MEAN, AXES, VARIANCES = (f"in_distribution_{name}" for name in ("mean", "axes", "variances"))
+MEAN, AXES, VARIANCES, GAINS, FLOORS = (
+    f"in_distribution_{name}" for name in ("mean", "axes", "variances", "gains", "floors")
+)
+_GAUSSIAN = (MEAN, AXES, VARIANCES)
+# The arrays that a gate must have, by how it scales the embedding's units.
+NEEDED = {
+    "none": _GAUSSIAN, "linear": (*_GAUSSIAN, GAINS), "log": (*_GAUSSIAN, GAINS, FLOORS),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class DecisionPolicy:
                 "threshold": gate.threshold,
                 "quantile": gate.quantile,
                 "residual_variance": gate.residual_variance,
+                "scaling": gate.scaling,
             },
         }
         if self.series is not None:
@@ -85,9 +93,11 @@ class DecisionPolicy:
         return parts
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that `to_dict` leaves out: float32 mean (D,), axes (K, D), (K,)."""
+        """Return the gate's arrays, which `to_dict` leaves out: float32 (D,), (K, D) or (K,)."""
         gate = self.in_distribution
-        return {MEAN: gate.mean, AXES: gate.axes, VARIANCES: gate.variances}
+        scales = {GAINS: gate.gains, FLOORS: gate.floors}
+        given = {name: values for name, values in scales.items() if values is not None}
+        return {MEAN: gate.mean, AXES: gate.axes, VARIANCES: gate.variances, **given}
 
     @classmethod
     def from_parts(
@@ -179,7 +189,12 @@ def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
 
 
 def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InDistribution:
-    missing = [name for name in (MEAN, AXES, VARIANCES) if name not in arrays]
+    scaling = part.get("scaling", "none")  # models from before it have none
+    if not isinstance(scaling, str) or scaling not in NEEDED:
+        raise ArtifactError(
+            f"`scaling` must be one of {', '.join(NEEDED)}. Received: {repr(scaling)[:40]}"
+        )
+    missing = [name for name in NEEDED[scaling] if name not in arrays]
     if missing:
         raise ArtifactError(f"The model file must hold {', '.join(missing)}. Received: none")
     mean, axes, variances = (
@@ -202,4 +217,16 @@ def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InD
         _number(part, "residual_variance", 1e-30, 1e30),
         _number(part, "threshold", 0, 1e30),
         _number(part, "quantile", 0, 1),
+        _read_scale(arrays, GAINS, len(mean)) if scaling != "none" else None,
+        _read_scale(arrays, FLOORS, len(mean)) if scaling == "log" else None,
     )
+
+
+def _read_scale(arrays: Mapping[str, np.ndarray], name: str, units: int) -> np.ndarray:
+    """Return one of the gate's scales (D,)."""
+    values = np.asarray(arrays[name], np.float32)
+    if values.shape != (units,) or not (np.isfinite(values) & (values > 0)).all():
+        raise ArtifactError(
+            f"`{name}` must be ({units},), finite and positive. Received: {values.shape}"
+        )
+    return values

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cspine.core.errors import DataError
-from cspine.decide.distance import MAX_AXES, InDistribution, fit_distance
+from cspine.decide.distance import AXES, InDistribution, fit_distance
 
 
 def embeddings(count: int, dimensions: int = 96, seed: int = 0) -> np.ndarray:
@@ -55,9 +55,28 @@ def test_a_unit_that_never_moved_tells_a_stranger():
 
 def test_what_is_stored_is_small():
     gate = fit_distance(np.random.default_rng(0).normal(size=(300, 200)))
-    assert gate.axes.shape == (MAX_AXES, 200)
+    assert gate.axes.shape == (AXES, 200)
     assert gate.axes.dtype == gate.mean.dtype == gate.variances.dtype == np.float32
-    assert gate.axes @ gate.axes.T == pytest.approx(np.eye(MAX_AXES), abs=1e-5)
+    assert gate.axes @ gate.axes.T == pytest.approx(np.eye(AXES), abs=1e-5)
+    assert gate.gains.shape == (200,) and gate.floors is None  # these units are not rectified
+
+
+def test_rectified_units_are_judged_by_their_logarithms():
+    known = np.exp(embeddings(400, 24))
+    known[:, 3] = 0.0
+    gate = fit_distance(
+        known, 0.99, held_out=np.exp(embeddings(400, 24, seed=1)) * (np.arange(24) != 3)
+    )
+    assert gate.floors.shape == (24,) and (gate.floors > 0).all()
+    scaled = np.log(known[:2] + gate.floors) * gate.gains
+    assert gate.scale(known[:2]) == pytest.approx(scaled)
+    # What is foretold by the others is off by its own spread, which no single unit shows.
+    stranger = np.exp(np.random.default_rng(5).permuted(embeddings(200, 24, seed=2), axis=0))
+    stranger[:, 3] = 0.0
+    assert gate.accepts(stranger).mean() < 0.05
+    never = known[:1].copy()
+    never[0, 3] = known.mean()
+    assert not gate.accepts(never)[0]
 
 
 def test_what_is_not_finite_is_a_stranger():

@@ -115,3 +115,18 @@ def test_bad_arrays_are_refused():
         without = {key: value for key, value in policy.arrays().items() if key != name}
         with pytest.raises(ArtifactError, match=name):
             DecisionPolicy.from_parts(policy.to_dict(), without)
+
+
+def test_a_gate_without_scaling_is_read_and_an_unknown_one_refused():
+    policy = make_policy()
+    decision = policy.to_dict()
+    assert decision["in_distribution"]["scaling"] == "linear"
+    plain = {k: v for k, v in decision["in_distribution"].items() if k != "scaling"}
+    older = DecisionPolicy.from_parts({**decision, "in_distribution": plain}, policy.arrays())
+    assert older.in_distribution.gains is None
+    other = {**decision["in_distribution"], "scaling": ["log"]}
+    with pytest.raises(ArtifactError, match="scaling"):
+        DecisionPolicy.from_parts({**decision, "in_distribution": other}, policy.arrays())
+    log = {**decision["in_distribution"], "scaling": "log"}
+    with pytest.raises(ArtifactError, match="floors"):
+        DecisionPolicy.from_parts({**decision, "in_distribution": log}, policy.arrays())
