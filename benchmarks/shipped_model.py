@@ -1,106 +1,147 @@
-"""The shipped model on synthetic patients that no training saw, by fracture width, as JSON.
+"""Trained models on synthetic patients that no training saw, by fracture width, as JSON.
 
-    python benchmarks/shipped_model.py [--model models] [--patients 200] [--seed 1002]
+    python benchmarks/shipped_model.py [--model models …] [--patients 1200] [--seed 1002]
+                                       [--cache DIR] [--resamples 1000]
 
-Slices go the road of serving: the finder, the crop, the engine in f32, the model's own calibration
-and gate. AUROC is by slice, each band's fractures against all normal slices, with 95 % intervals by
-bootstrap over patients.
+Give one model of each training seed; every figure comes for each of them, and as their mean. Slices
+go the road of serving: the picture checks, the finder, the crop, the engine in f32, the model's own
+calibration and gate. AUROC is by slice, each band's fractures against all normal slices, beside the
+AUROC of an observer who knows the fracture and the noise exactly; intervals are by bootstrap over
+patients, and a mean's interval draws the same patients for all models. Half of the slices are
+fractured, as in training, and three quarters of the patients.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import describe_machine
+from benchmarks.model_figures import (
+    Answers,
+    balanced_error,
+    conformal_coverage,
+    mean_auroc_by_width,
+    mean_balanced_error,
+)
+from benchmarks.phantom_crops import Crops, load_crops
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics
-from cspine.imaging.preprocess import preprocess
-from cspine.model.artifact import read_h5, resolve_version
+from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine
-from cspine.phantom.dataset import PhantomConfig, render_patient
+from cspine.phantom.dataset import PhantomConfig
 
 
-def crop_patient(
-    patient: int, config: PhantomConfig, view: str, size: int
-) -> list[tuple[np.ndarray | None, int, float]]:
-    """Crop (None without a vertebra), label and width in mm of each slice of one patient."""
-    rows = []
-    for one in render_patient(patient, config):
-        crop = preprocess(one.grey, view, size)
-        width = np.nan if one.truth.width_mm is None else one.truth.width_mm
-        rows.append((None if crop is None else crop.image, one.truth.label, width))
-    return rows
+def answer(files: ModelFiles, crops: Crops) -> Answers:
+    """What the model of these files says of every crop, at f32."""
+    contents = read_h5(files.h5)
+    policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
+    output = Engine.load(files, "f32").infer(crops.images)
+    return Answers(policy, policy.decide(output.logit, output.embedding, crops.image_ok))
+
+
+def describe_model(
+    card: dict[str, Any], answers: Answers, crops: Crops, resamples: int
+) -> dict[str, Any]:
+    """Every figure of one model."""
+    policy, said = answers.policy, answers.decisions
+    cut, total = policy.threshold.value, int(crops.slices[0])
+    figures = compute_metrics(crops.labels, said.probability, cut, crops.groups, resamples)
+    bands = auroc_by_width(
+        crops.labels, said.probability, crops.widths_mm, crops.groups, cut, resamples
+    )
+    predictions = np.array(said.prediction)
+    named = predictions != "uncertain"
+    return {
+        "model": card["version"],
+        "training_seed": card["seeds"]["training"],
+        "figures": {name: one.to_dict() for name, one in figures.items()},
+        "by_width": {
+            band.name: {
+                "auroc": band.auroc.to_dict(),
+                "sensitivity": band.sensitivity.to_dict(),
+                "fractures": band.fractures,
+            }
+            for band in bands
+        },
+        "balanced_error_at_threshold": balanced_error(answers, crops, resamples).to_dict(),
+        "conformal": conformal_coverage(said.probability, crops, policy.conformal.alpha),
+        # A slice without a vertebra is refused as well.
+        "refused_share": float((total - said.in_distribution.sum()) / total),
+        "refused_by_picture_checks": float((~crops.image_ok).mean()),
+        "uncertain_share": float(1 - named.sum() / total),
+        "wrong_share_of_named": float(
+            ((predictions == "fracture")[named] != crops.labels[named]).mean()
+        ),
+    }
+
+
+def ideal_by_width(crops: Crops, bands: dict[str, Any]) -> dict[str, float]:
+    """The ideal observer's mean AUROC over the fractures of each of `bands`."""
+    edges = {"all": (0.0, np.inf), "≥ 1 mm": (1.0, np.inf)}
+    found = {}
+    for name in bands:
+        text = name.removesuffix(" mm").split("–")
+        low, high = edges[name] if name in edges else (float(text[0]), float(text[1]))
+        inside = (crops.widths_mm >= low) & (crops.widths_mm < high)
+        found[name] = float(crops.ideal[inside].mean())
+    return found
 
 
 def main() -> None:
-    """Render, answer, and print one JSON object."""
+    """Render (or read), answer with every model, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path("models"))
-    parser.add_argument("--patients", type=int, default=200)
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("models")])
+    parser.add_argument("--patients", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=1002, help="not a training set's seed")
+    parser.add_argument("--cache", type=Path, help="where rendered crops are kept")
+    parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
-    files = resolve_version(arguments.model)
-    card, contents = files.card, read_h5(files.h5)
-    if arguments.seed == card["seeds"]["phantom"]:
-        parser.error("--seed must differ from the seed that the model was trained on")
+    models = [resolve_version(folder) for folder in arguments.model]
+    if any(files.card["seeds"]["phantom"] == arguments.seed for files in models):
+        parser.error("--seed must differ from the seed that a model was trained on")
+    views = {(files.card["view"], files.card["image_size"]) for files in models}
+    if len(views) != 1:
+        parser.error("the models must share view and image size")
     config = PhantomConfig(patients=arguments.patients, seed=arguments.seed)
-    work = partial(crop_patient, config=config, view=card["view"], size=card["image_size"])
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        by_patient = pool.map(work, range(arguments.patients))
-    rows = [(row, number) for number, rows in enumerate(by_patient) for row in rows]
-    found = [(row, number) for row, number in rows if row[0] is not None]
-    images = np.stack([row[0] for row, _ in found])
-    labels = np.array([row[1] for row, _ in found])
-    widths = np.array([row[2] for row, _ in found])
-    groups = np.array([str(number) for _, number in found])
-    output = Engine.load(files, "f32").infer(images)
-    policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
-    answers = policy.decide(output.logit, output.embedding, np.ones(len(images), bool))
-    probability, cut = answers.probability, policy.threshold.value
-    figures = compute_metrics(labels, probability, cut, groups)
-    bands = auroc_by_width(labels, probability, widths, groups, cut)
-    predictions = np.array(answers.prediction)
-    print(
-        json.dumps(
-            {
-                "machine": describe_machine(),
-                "model": card["version"],
-                "phantom": config.version,
-                "seed": arguments.seed,
-                "patients": arguments.patients,
-                "slices": len(rows),
-                "slices_without_vertebra": len(rows) - len(found),
-                "figures": {name: one.to_dict() for name, one in figures.items()},
-                "by_width": {
-                    band.name: {
-                        "auroc": band.auroc.to_dict(),
-                        "sensitivity": band.sensitivity.to_dict(),
-                        "fractures": band.fractures,
-                    }
-                    for band in bands
-                },
-                "uncertain_share": float((predictions == "uncertain").mean()),
-                "in_distribution_share": float(answers.in_distribution.mean()),
-                "wrong_share_of_named": float(
-                    np.mean(
-                        (predictions == "fracture")[predictions != "uncertain"]
-                        != labels[predictions != "uncertain"]
-                    )
-                ),
-            },
-            indent=1,
-        )
-    )
+    crops = load_crops(config, *views.pop(), arguments.cache)
+    answers = [answer(files, crops) for files in models]
+    each = [
+        describe_model(files.card, said, crops, arguments.resamples)
+        for files, said in zip(models, answers, strict=True)
+    ]
+    probabilities = [said.decisions.probability for said in answers]
+    by_width = mean_auroc_by_width(probabilities, crops, arguments.resamples)
+    fractured = np.unique(crops.groups[crops.labels == 1])
+    report = {
+        "machine": describe_machine(),
+        "phantom": config.version,
+        "seed": arguments.seed,
+        "patients": arguments.patients,
+        "fractured_patients": len(fractured),
+        "slices": int(crops.slices[0]),
+        "fractures": int(crops.labels.sum()),
+        "slices_without_vertebra": int(crops.slices[0]) - len(crops),
+        "mean_over_models": {
+            "models": len(models),
+            "auroc_by_width": {name: one.to_dict() for name, one in by_width.items()},
+            "ideal_observer_auroc_by_width": ideal_by_width(crops, by_width),
+            "balanced_error_at_threshold": mean_balanced_error(
+                answers, crops, arguments.resamples
+            ).to_dict(),
+            "ece": float(np.mean([one["figures"]["ece"]["value"] for one in each])),
+            "refused_share": float(np.mean([one["refused_share"] for one in each])),
+        },
+        "each": each,
+    }
+    print(json.dumps(report, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":
