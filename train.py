@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped before anything was learned; --resume goes on.", file=sys.stderr)
+        print("Stopped. `--resume` goes on from the last checkpoint.", file=sys.stderr)
         return 130
 
 

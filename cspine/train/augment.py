@@ -36,6 +36,8 @@ def augment(
     Returns:
         images float32 (B, S, S) in 0…255 and masks uint8, as given.
     """
+    # Everything but the noise is drawn by unit, not by image: a twin that was shifted or windowed
+    # otherwise would differ from its fracture by more than the fracture.
     _, unit = np.unique(units, return_inverse=True)
     count = int(unit.max()) + 1
     mirrored = (rng.random(count) < 0.5)[unit]
@@ -44,9 +46,11 @@ def augment(
     offsets = rng.normal(0.0, OFFSET_SPREAD, count)[unit].astype(np.float32)
     noise = rng.uniform(0.0, MAX_NOISE, count)[unit].astype(np.float32)
     moved = _move(images, mirrored, shifts * STRIDE, AIR).astype(np.float32)
+    # In place: each copy of a batch of float crops is megabytes.
     moved -= 128.0
     moved *= gains[:, None, None]
     moved += (128.0 + offsets)[:, None, None]
+    # Drawn in float32: grey levels need no more.
     moved += noise[:, None, None] * rng.standard_normal(moved.shape, dtype=np.float32)
     np.clip(moved, 0.0, 255.0, out=moved)
     return moved, None if masks is None else _move(masks, mirrored, shifts, 0)

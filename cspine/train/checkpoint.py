@@ -40,6 +40,7 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
     }
     head = json.dumps({"key": state.key, "history": state.history})
     part = path.with_name(f".{path.name}.part")
+    # An open file, since numpy would add `.npz` to a path that ends otherwise.
     with part.open("wb") as file:
         np.savez(file, head=np.array(head), held_out=state.held_out, **arrays)
     part.replace(path)
@@ -49,11 +50,13 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
     """Read `path`, or return None where there is none or it belongs to another fit."""
     if not path.is_file():
         return None
+    # No pickles: a checkpoint from elsewhere must not run code.
     with np.load(path, allow_pickle=False) as file:
         head = json.loads(str(file["head"]))
         if head["key"] != key:
             return None
         parts = {
+            # Names are numbered with leading zeros, so sorted by name is sorted by number.
             part: [file[name] for name in sorted(file.files) if name.startswith(f"{part}_0")]
             for part in ("network", "optimizer", "best")
         }

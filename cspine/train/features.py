@@ -1,7 +1,7 @@
 """Activations of a frozen trunk, computed once for each image and augmented copy.
 
-Kept as memory-mapped float16 under a key of all that they depend on: the images, the trunk's
-weights, the cut and the copies. It knows nothing of what is trained on them.
+Kept as memory-mapped float16 under a key of all that they depend on: the images, which of them are
+twins, the trunk's weights, the cut and the copies. It knows nothing of what is trained on them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cspine.data.pipeline import Samples
 from cspine.train.augment import augment
 from cspine.train.sources import as_pixels, pair_units
 
-BATCH = 16
-_FORMAT = "features-1"
+BATCH = 16  # even, so that no pair is parted
+_FORMAT = "features-2"
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,14 @@ class FeatureSource:
     def take(
         self, indices: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[dict[str, np.ndarray], None]:
-        """Activations float32 (B, …) of some samples; with `rng` of any copy, else of the first."""
+        """Activations float32 (B, …) of some samples; with `rng` of any copy, else of the first.
+
+        Samples of one unit are of one copy.
+        """
         copies = np.zeros(len(indices), np.int64)
         if rng is not None:
-            copies = rng.integers(0, len(self.features), len(indices))
+            _, unit = np.unique(self.units[indices], return_inverse=True)
+            copies = rng.integers(0, len(self.features), int(unit.max()) + 1)[unit]
         return {"features": self.features[copies, indices].astype(np.float32)}, None
 
 
@@ -58,8 +62,11 @@ def cache_features(
 
 
 def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {name} {samples.key} {len(samples)} {copies}".encode())
-    digest.update("".join(samples.slice_ids.tolist()).encode())
+    digest = hashlib.sha256(f"{_FORMAT} {name} {samples.images.shape} {copies}".encode())
+    # The pixels themselves: `samples.key` is the same for every choice of some of the samples.
+    for start in range(0, len(samples), BATCH):
+        digest.update(np.ascontiguousarray(samples.images[start : start + BATCH]).tobytes())
+    digest.update(pair_units(samples).tobytes())
     for array in trunk.get_weights():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -75,9 +82,10 @@ def _write_features(
     features = np.lib.format.open_memmap(part, "w+", np.float16, shape)
     rng = np.random.default_rng(seed)
     units = pair_units(samples)
+    order = _order_pairs_first(units)
     steps = [(c, start) for c in range(copies) for start in range(0, len(samples), BATCH)]
     for copy, start in progress(steps, "activations"):
-        indices = np.arange(start, min(start + BATCH, len(samples)))
+        indices = order[start : start + BATCH]
         images = samples.images[indices]
         if copy:
             images, _ = augment(images, None, units[indices], rng)
@@ -85,3 +93,10 @@ def _write_features(
         features[copy, indices] = np.asarray(outputs["features"], np.float16)
     features.flush()
     part.replace(path)
+
+
+def _order_pairs_first(units: np.ndarray) -> np.ndarray:
+    """Indices int64 (N,) by unit, pairs before singles: a fracture and its twin share a batch,
+    and so `augment`'s draw, however far apart they lie."""
+    _, unit, counts = np.unique(units, return_inverse=True, return_counts=True)
+    return np.lexsort((unit, -counts[unit]))

@@ -57,6 +57,7 @@ def finish_run(
     """Write all files of the best candidate and publish them, unless a required bar is missed."""
     out = Path(task.config.out)
     staging = task.run_dir / "staging"
+    # What an interrupted run left here must not be published with this one's files.
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     digest = _write_model(best, task, staging)
@@ -69,6 +70,7 @@ def finish_run(
     write_leaderboard(out / "leaderboard.csv", rows)
     write_report(out / "report", _report_inputs(judged, best, card, rows))
     missed = find_missed(card["metrics"], task.config.require)
+    # Last of all: until here the models folder still serves the version before.
     version = None if missed else publish_version(staging, out)
     return RunResult(version, card, missed, tuple(rows))
 
@@ -117,6 +119,7 @@ def leaderboard_rows(judged: Sequence[Judged], best: Judged) -> list[dict[str, A
                 "chosen": one is best,
             }
         )
+    # A candidate whose AUROC is undefined comes last.
     return sorted(rows, key=lambda row: -(row["validation_auroc"] or 0.0))
 
 
@@ -137,6 +140,7 @@ def find_missed(
 
     Loss, Brier and ECE must be at most their bar, every other figure at least.
     """
+    # Splits come in the order they were judged, the one that counts last.
     split = list(metrics)[-1]
     lines = []
     for name, bar in required:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.evaluate import ranking
 from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cspine.train.result import FitResult
 from cspine.train.sources import Source, deal_batches
 
 logger = logging.getLogger(__name__)
@@ -63,49 +64,6 @@ class Clock:
         if self.limit_s is None:
             return Clock(None)
         return Clock(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
-
-
-@dataclass
-class FitResult:
-    """What came of a fit: `network` now holds the weights of `best_epoch` (counted from 1).
-
-    `history` has one dict an epoch; `held_out` float32 (epochs, M) are the held-out logits after
-    each, (0, 0) where there was nothing to judge on; `stopped` is `finished`, `patience`, `time`
-    or `interrupted`.
-    """
-
-    history: list[dict[str, Any]]
-    best_epoch: int
-    held_out: np.ndarray
-    stopped: str
-
-    @property
-    def best_value(self) -> float:
-        """What the best epoch scored."""
-        return float(max(entry["value"] for entry in self.history))
-
-
-def join_results(stages: Mapping[str, FitResult]) -> FitResult:
-    """Stages in a row as one result; epochs count on, each entry names its stage.
-
-    The best epoch is the best of the stages that were judged on held-out data, else the last of
-    all. Held-out logits of epochs that were not judged are NaN.
-    """
-    history: list[dict[str, Any]] = []
-    for name, result in stages.items():
-        count = len(history)
-        history += [
-            {"stage": name, **entry, "epoch": entry["epoch"] + count} for entry in result.history
-        ]
-    judged = [entry for entry in history if "validation_loss" in entry]
-    best = max(judged, key=lambda entry: entry["value"]) if judged else history[-1]
-    width = max(one.held_out.shape[1] for one in stages.values())
-    rows = [
-        one.held_out if one.held_out.size else np.full((len(one.history), width), np.nan)
-        for one in stages.values()
-    ]
-    last = list(stages.values())[-1]
-    return FitResult(history, best["epoch"], np.concatenate(rows), last.stopped)
 
 
 def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -167,13 +125,18 @@ class Fit:
         self.optimizer = keras.optimizers.AdamW(
             plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0
         )
+        # Decay is against overgrown kernels; a norm's scale and a bias have nothing to overgrow.
         self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         losses: dict[str, Any] = {"logit": keras.losses.BinaryCrossentropy(from_logits=True)}
         scales = {"logit": 1.0}
         if train.has_masks:
             losses["fracture_map"] = weighted_map_loss(plan.map_positive_weight)
             scales["fracture_map"] = plan.map_weight
-        network.compile(self.optimizer, loss=losses, loss_weights=scales, jit_compile=False)
+        # On TensorFlow XLA takes longer to compile than it saves; without it JAX is not compiled
+        # at all, and shares no batch between devices.
+        compiled = keras.backend.backend() == "jax"
+        network.compile(self.optimizer, loss=losses, loss_weights=scales, jit_compile=compiled)
+        # Built now, so that a checkpoint's moments have variables to go to before the first step.
         self.optimizer.build(network.trainable_variables)
         self.history: list[dict[str, Any]] = []
         self.scores: list[np.ndarray] = []
@@ -185,7 +148,8 @@ class Fit:
         key = f"{key} {asdict(self.plan)} {len(self.train.labels)}"
         if checkpoint is not None:
             self._resume(read_checkpoint(checkpoint, key))
-        stopped = "finished"
+        # A resumed fit may have lost its patience before.
+        stopped = "patience" if self._is_out_of_patience() else "finished"
         try:
             while len(self.history) < self.plan.epochs and stopped == "finished":
                 stopped = self._run_epoch(clock)
@@ -201,12 +165,14 @@ class Fit:
     def _run_epoch(self, clock: Clock) -> str:
         """One pass over the training source; returns why to stop, or `finished` to go on."""
         epoch, began = len(self.history), time.monotonic()
+        # A generator for each epoch: a resumed fit draws what an unbroken one would have drawn.
         rng = np.random.default_rng([self.plan.seed, epoch])
         batches = deal_batches(self.train.units, self.plan.batch_size, rng)
         losses: list[float] = []
         drawn = progress(self._draw_ahead(batches, rng), f"epoch {epoch + 1}", len(batches))
         for step, batch in enumerate(drawn):
             done = (epoch + step / len(batches)) / self.plan.epochs
+            # Under a time limit the clock drives the schedule, so the rate has fallen at the end.
             done = max(done, clock.elapsed_share)
             if done >= 1.0 and losses:
                 break
@@ -219,11 +185,17 @@ class Fit:
         }
         self._judge(entry)
         entry["seconds"] = round(time.monotonic() - began, 2)
-        logger.info("%s", ", ".join(f"{k} {v:.4g}" for k, v in entry.items()))
+        # Held-out slices of one class, as a fold may be, have no AUROC.
+        told = [f"{name} {value:.4g}" for name, value in entry.items() if value is not None]
+        logger.info("%s", ", ".join(told))
         if clock.elapsed_share >= 1.0:
             return "time"
-        waited = len(self.history) - self._best_epoch()
-        return "patience" if self.plan.patience and waited >= self.plan.patience else "finished"
+        return "patience" if self._is_out_of_patience() else "finished"
+
+    def _is_out_of_patience(self) -> bool:
+        if self.plan.patience is None or not self.history:
+            return False
+        return len(self.history) - self._best_epoch() >= self.plan.patience
 
     def _draw_ahead(
         self, batches: list[np.ndarray], rng: np.random.Generator
@@ -263,6 +235,7 @@ class Fit:
             entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
             value = area_under_roc(labels, logits)
             entry["validation_auroc"] = value if math.isfinite(value) else None
+            # One class alone has no AUROC; its loss, the lower the better, still orders the epochs.
             value = value if math.isfinite(value) else -entry["validation_loss"]
         entry["value"] = value
         self.history.append(entry)

@@ -41,12 +41,14 @@ def run_training(config: TrainConfig) -> RunResult:
         DataError: the data cannot be read or split, or (SplitLeakError) leaks between its sides.
     """
     _check_settings(config)
-    spread_over_devices(config.devices)
+    spread_over_devices(config.devices, config.batch_size)
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
     logger.info("%s", line)
     dataset, audit = audit_first(dataset)
     task = prepare_task(config, dataset)
+    # Every candidate is judged on validation before any sees the test set: the choice must not
+    # depend on it.
     candidates = fit_candidates(task)
     best_candidate = choose_best(candidates)
     judged = [judge_candidate(candidate, task) for candidate in candidates]
@@ -71,6 +73,7 @@ def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
     parts = report.to_dict()
     parts.pop("groups")
     parts["source"] = dataset.root.name
+    # Before the split: copies that only pixels give away must not stand on two sides.
     if report.compared_pixels:
         dataset = dataset.with_groups(report.groups)
     return dataset, parts
@@ -85,6 +88,7 @@ def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:
     view = config.view or _view_of(dataset)
     run_dir = Path(config.out) / "run"
     run_dir.mkdir(parents=True, exist_ok=True)
+    # Written before training, so that even a run that is killed says who was on which side.
     part = run_dir / ".manifest.csv.part"
     part.write_text(split.manifest(), encoding="utf-8")
     part.replace(run_dir / "manifest.csv")
@@ -110,14 +114,19 @@ def _check_settings(config: TrainConfig) -> None:
             raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")
 
 
-def spread_over_devices(count: int | None) -> None:
+def spread_over_devices(count: int | None, batch_size: int) -> None:
     """Let Keras share every batch between `count` devices (JAX backend); None changes nothing.
 
     Raises:
-        ConfigError: another backend, or fewer devices than asked for.
+        ConfigError: another backend, fewer devices than asked for, or a batch that they cannot
+            share evenly.
     """
     if count is None:
         return
+    if batch_size % count:
+        raise ConfigError(
+            f"`batch_size` must be a multiple of `devices`, {count}. Received: {batch_size}"
+        )
     if keras.backend.backend() != "jax":
         received = keras.backend.backend()
         raise ConfigError(f"`devices` needs KERAS_BACKEND=jax. Received: {received}")

@@ -18,7 +18,8 @@ from cspine.data.masks import MASK_STRIDE
 from cspine.data.pipeline import Samples
 from cspine.model.classifier import Classifier, build_classifier
 from cspine.train.augment import augment
-from cspine.train.fit import Clock, Fit, FitPlan, FitResult, join_results, score_source
+from cspine.train.fit import Clock, Fit, FitPlan, score_source
+from cspine.train.result import FitResult, join_results
 from cspine.train.sources import PixelSource, Source, as_pixels
 
 
@@ -65,6 +66,7 @@ class PartSource:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pixels float32 (B, side, side, 3) and masks uint8 (B, side // 8, side // 8)."""
         masks = np.asarray(self.whole.samples.masks)[indices]
+        # Parts are never judged; this is for a caller that asks for a part without drawing.
         rng = rng or np.random.default_rng(0)
         units, cells = self.units[indices], self.side // MASK_STRIDE
         corners = choose_corners(masks, units, cells, rng)
@@ -92,6 +94,7 @@ def choose_corners(
     place gives nothing away. Equal units get the same part.
     """
     room = masks.shape[1] - cells
+    # Where the batch has no fracture, `places` is the whole grid.
     places = np.argwhere(masks.any(axis=0)) if masks.any() else np.argwhere(masks[0] == 0)
     corners: dict[int, np.ndarray] = {}
     # Fractures first: their twins follow them.
@@ -140,6 +143,8 @@ def fit_scratch(
             epochs=max(1, round(stage.share * plan.epochs * area)),
             learning_rate=stage.first * plan.learning_rate,
             final_rate=stage.last / stage.first,
+            # A later stage goes on at the rate where the last one ended: no new rise, only a
+            # little for the optimizer's fresh moments.
             warmup=plan.warmup if stage is stages[0] else 0.01,
         )
         fit = _fit_parts(classifier, whole, judged, part_plan, side)
@@ -167,6 +172,7 @@ def _fit_parts(
     """
     if side == classifier.image_size:
         return Fit(classifier.training, whole, judged, plan)
+    # Another graph and not the same one: shapes are static, so each is compiled once and fast.
     small = build_classifier(classifier.name, side, "none", plan.seed, map_head=True).training
     small.set_weights(classifier.training.get_weights())
     return Fit(small, PartSource(whole, side), None, plan)

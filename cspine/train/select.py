@@ -24,7 +24,8 @@ from cspine.data.split import Fold, Split
 from cspine.decide.image_checks import check_image
 from cspine.model.architectures import find_architecture
 from cspine.model.classifier import Classifier, build_classifier
-from cspine.train.fit import Clock, FitPlan, FitResult, Place, area_under_roc
+from cspine.train.fit import Clock, FitPlan, area_under_roc
+from cspine.train.result import FitResult, Place
 from cspine.train.scratch import fit_scratch
 from cspine.train.transfer import TransferPlan, fit_transfer
 
@@ -102,6 +103,7 @@ def load_side(task: Task, records: Any, image_size: int, with_twins: bool = Fals
 def _fit_candidate(name: str, task: Task, clock: Clock) -> Candidate:
     began = time.monotonic()
     size = task.config.image_size or find_architecture(name).image_size
+    # Twins are for learning only: nobody is served one.
     train = load_side(task, task.split.train, size, with_twins=task.config.twins)
     folder = task.run_dir / name
     if task.split.folds is None:
@@ -132,13 +134,17 @@ def fit_once(
     A network without pre-trained weights learns as a whole from pixels; else the head learns on
     the frozen backbone and the top is tuned.
     """
+    # Without this every fold's graph stays in memory until the run ends.
     keras.utils.clear_session()
     scratch = uses_scratch(name, config)
     with_map = scratch and train.masks is not None
     size = train.images.shape[1]
+    # A set smaller than a batch is one batch, which the devices must be able to share.
+    batch_size = min(config.batch_size, len(train))
+    config = replace(config, batch_size=batch_size - batch_size % (config.devices or 1))
     weights = "none" if scratch else config.weights
     classifier = build_classifier(name, size, weights, config.seed, with_map, config.dropout)
-    key = f"{name} {size} {train.key} {until} {config.weights}"
+    key = f"{name} {size} {train.key} {until} {classifier.origin}"
     folder.mkdir(parents=True, exist_ok=True)
     if not config.resume:
         for old in folder.glob("*.npz"):
@@ -208,6 +214,7 @@ def _fit_folds(
     classifier, final = fit_once(
         name, task.config, everything, None, clock.part(1.0), folder, until
     )
+    # The refit has nothing to be judged on; the curves that say something are the folds'.
     history = [entry for _, result in results for entry in result.history]
     final = replace(final, history=history)
     return classifier, final, take_samples(everything, seen), logits[seen]

@@ -83,6 +83,7 @@ def pair_units(samples: Samples) -> np.ndarray:
     slices = np.unique(samples.slice_ids, return_inverse=True)[1].astype(np.int64)
     paired = samples.is_twin | np.isin(slices, slices[samples.is_twin])
     originals = paired & ((samples.labels == FRACTURE) | samples.is_twin)
+    # Other samples get numbers beyond all slices', so that none joins a pair by chance.
     return np.where(originals, slices, slices.max(initial=0) + 1 + np.arange(len(slices)))
 
 
@@ -94,6 +95,7 @@ def deal_batches(units: np.ndarray, batch_size: int, rng: np.random.Generator) -
     """
     _, unit = np.unique(units, return_inverse=True)
     place = rng.permutation(int(unit.max()) + 1)[unit]
+    # Stable, so that samples of a unit keep their order and the same seed deals the same batches.
     order = np.argsort(place, kind="stable")
     size = min(batch_size, len(order))
     order = np.resize(order, -(-len(order) // size) * size)

@@ -6,7 +6,7 @@ norm in inference mode) is tuned at a low rate on the trunk's activations. It kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -15,7 +15,8 @@ from cspine.data.pipeline import Samples
 from cspine.model.architectures import find_architecture
 from cspine.model.classifier import Classifier
 from cspine.train.features import cache_features
-from cspine.train.fit import Clock, Fit, FitPlan, FitResult, join_results
+from cspine.train.fit import Clock, Fit, FitPlan
+from cspine.train.result import FitResult, join_results
 
 HEAD_SHARE = 0.5  # of the time limit; computing the activations counts as well
 
@@ -50,10 +51,16 @@ def fit_transfer(
         return head
     before = classifier.model.get_weights()
     layer = find_architecture(classifier.name).tail_layer
-    tuned = _fit_stage(
-        classifier, layer, train, held_out, plan, clock.part(1.0), folder / "tune.npz", key
-    )
-    if held_out is not None and tuned.best_value < head.best_value:
+    try:
+        tuned = _fit_stage(
+            classifier, layer, train, held_out, plan, clock.part(1.0), folder / "tune.npz", key
+        )
+    except KeyboardInterrupt:
+        # No epoch of tuning was judged: what there is, is the head.
+        classifier.model.set_weights(before)
+        return replace(head, stopped="interrupted")
+    # On a tie the head's, as `join_results` names the first of the best.
+    if held_out is not None and tuned.best_value <= head.best_value:
         classifier.model.set_weights(before)
     return join_results({"head": head, "tune": tuned})
 
@@ -69,10 +76,12 @@ def _fit_stage(
     key: str,
 ) -> FitResult:
     """Fit what lies behind `layer` (None: behind the embedding) on cached activations."""
+    # Batch norm in inference mode: small batches of another kind of picture would spoil the
+    # statistics that the frozen weights were learned with.
     trunk, tail = classifier.trunk_and_tail(layer)
     freeze_norms(tail)
     tuning = layer is not None
-    name = f"{classifier.name} {classifier.origin} {layer} {plan.head if tuning else ''}"
+    name = f"{classifier.name} {layer}"
     source = cache_features(trunk, train, name, plan.cache, plan.copies)
     judged = None if held_out is None else cache_features(trunk, held_out, name, plan.cache, 1)
     fit = Fit(tail, source, judged, plan.tune if tuning else plan.head)

@@ -10,8 +10,8 @@ from cspine.core.errors import ConfigError
 from cspine.model.classifier import build_classifier
 from cspine.train.card import make_self_test
 from cspine.train.finish import find_missed
-from cspine.train.fit import FitResult
 from cspine.train.quantise import choose_precision
+from cspine.train.result import FitResult
 from cspine.train.run import run_training, spread_over_devices
 from cspine.train.select import pool_scores
 
@@ -44,7 +44,7 @@ def test_pooled_scores_are_of_one_epoch_and_average_repeats():
     first = FitResult([], 2, np.array([[1.0, 1.0], [3.0, 5.0]]), "finished")
     short = FitResult([], 1, np.array([[7.0]]), "patience")
     masks = [np.array([True, True, False]), np.array([False, True, False])]
-    logits, seen = pool_scores(list(zip(masks, [first, short], strict=True)), 3, epoch=2)
+    logits, seen = pool_scores(list(zip(masks, [first, short], strict=True)), 3, place=(0, 2))
     np.testing.assert_array_equal(logits, [3.0, 6.0, 0.0])
     np.testing.assert_array_equal(seen, [True, True, False])
 
@@ -60,5 +60,7 @@ def test_settings_are_checked_before_any_work():
         run_training(TrainConfig(architectures=("xception",), image_size=64))
     with pytest.raises(ConfigError, match="`require` must be one of"):
         run_training(TrainConfig(require=(("beauty", 1.0),)))
-    with pytest.raises(ConfigError, match="KERAS_BACKEND=jax"):
-        spread_over_devices(2)
+    with pytest.raises(ConfigError, match="`devices` needs KERAS_BACKEND=jax"):
+        run_training(TrainConfig(devices=2))
+    with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
+        spread_over_devices(3, 32)

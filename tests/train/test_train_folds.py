@@ -1,0 +1,133 @@
+"""Few patients: each left out in turn, pooled scores, a refit on all, and it is said everywhere."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import draw_samples
+
+from cspine.core.config import TrainConfig
+from cspine.data.split import Fold
+from cspine.model.artifact import resolve_version
+from cspine.phantom.dataset import PhantomConfig, write_grouped
+from cspine.train import finish, select
+from cspine.train.fit import Clock
+from cspine.train.result import FitResult, join_results
+from cspine.train.run import run_training
+
+
+def result_of(values, held_out=None):
+    history = [{"epoch": n, "value": v, "validation_loss": 1.0} for n, v in enumerate(values, 1)]
+    logits = np.array(values if held_out is None else held_out, float)[:, None]
+    return FitResult(history, int(np.argmax(values)) + 1, logits, "finished")
+
+
+def test_places_compare_fits_whose_first_stages_differ_in_length():
+    long = join_results({"head": result_of([1, 2, 3]), "tune": result_of([4, 9])})
+    short = join_results({"head": result_of([1]), "tune": result_of([5, 6, 7])})
+    assert (long.best_epoch, long.best_place) == (5, (1, 2))
+    assert (short.best_epoch, short.best_place) == (4, (1, 3))
+    assert long.logits_at((1, 2)) == 9
+    assert short.logits_at((1, 2)) == 6
+    assert short.logits_at((0, 3)) == 1  # its head ended sooner
+    assert result_of([3, 5, 4]).best_place == (0, 2)
+    assert select.find_median([(1, 3), (0, 9), (1, 1), (0, 2)]) == (0, 9)
+
+
+@pytest.fixture
+def folds(monkeypatch, tmp_path):
+    """A function that runs `_fit_folds` with fits that give set results; and what they were given.
+
+    Five patients of four slices, each left out once; the logit of a slice is its patient's number.
+    """
+    samples = draw_samples(count=20)
+    patients = np.arange(len(samples)) // 4 % 5
+    samples = select.replace(samples, groups=np.array([f"p{p}" for p in patients]))
+    given = []
+
+    def run(results):
+        waiting = iter(results)
+
+        def fit_once(name, config, train, held_out, clock, folder, until=None):
+            given.append((set(train.groups), None if held_out is None else held_out, until))
+            return name, next(waiting)
+
+        monkeypatch.setattr(select, "fit_once", fit_once)
+        record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
+        turns = tuple(Fold(f"p{p}", 0, (), (record[p],)) for p in range(5))
+        split = SimpleNamespace(folds=turns)
+        task = select.Task(TrainConfig(), None, split, "slice", tmp_path)
+        return select._fit_folds("cnn", task, samples, Clock(None))
+
+    return run, given, samples
+
+
+def fold_results(samples, best):
+    """A result for each of five folds; the logit is 10 × the patient + the epoch."""
+    found = []
+    for patient, epoch in enumerate(best):
+        count = int(((samples.groups == f"p{patient}") & ~samples.is_twin).sum())
+        logits = np.stack([np.full(count, 10.0 * patient + e) for e in (1, 2, 3)])
+        found.append(FitResult([{"epoch": epoch}], epoch, logits, "finished"))
+    return found
+
+
+def test_scores_are_pooled_at_one_epoch_and_the_refit_ends_there(folds):
+    run, given, samples = folds
+    refit = FitResult([{"epoch": 2}], 2, np.empty((0, 0)), "finished")
+    _, final, held_out, logits = run([*fold_results(samples, [1, 3, 2, 3, 1]), refit])
+    assert final.best_epoch == 2
+    assert not held_out.is_twin.any()
+    np.testing.assert_array_equal(logits, [10.0 * int(g[1]) + 2 for g in held_out.groups])
+    for patient, (seen, left_out, until) in enumerate(given[:5]):
+        assert f"p{patient}" not in seen
+        assert set(left_out.groups) == {f"p{patient}"}
+        assert until is None
+    assert given[5] == ({f"p{p}" for p in range(5)}, None, (0, 2))
+
+
+def test_a_fixed_schedule_is_refitted_in_full(folds):
+    run, given, samples = folds
+    results = [select.replace(r, fixed_schedule=True) for r in fold_results(samples, [1] * 5)]
+    run([*results, FitResult([{"epoch": 3}], 3, np.empty((0, 0)), "finished")])
+    assert given[5][2] is None
+
+
+def test_an_interrupted_fold_ends_the_candidate(folds):
+    run, _, samples = folds
+    first, *_ = fold_results(samples, [1] * 5)
+    with pytest.raises(KeyboardInterrupt):
+        run([select.replace(first, stopped="interrupted")])
+
+
+def test_where_transfer_ends_in_each_stage():
+    config = TrainConfig(epochs=8)
+    head, tuned = (select._transfer_plan(config, until) for until in ((0, 3), (1, 4)))
+    assert (head.head.epochs, head.tune.epochs) == (3, 0)
+    assert (tuned.head.epochs, tuned.tune.epochs) == (8, 4)
+    assert tuned.head.patience is tuned.tune.patience is None
+    free = select._transfer_plan(config, None)
+    assert (free.head.epochs, free.tune.epochs) == (8, config.tune_epochs)
+    assert free.head.patience == config.patience
+
+
+def test_four_patients_become_a_version_that_says_it_has_no_test(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "write_int8", lambda *_: None)  # test_train_cli.py runs it
+    monkeypatch.chdir(tmp_path)
+    data = write_grouped(tmp_path / "set", PhantomConfig(patients=4, slices_per_patient=4))
+    config = TrainConfig(
+        data=str(data), architectures=("cnn",), image_size=64, epochs=1, view="slice", resamples=20
+    )
+    result = run_training(config)
+    card = json.loads((tmp_path / "models" / "best.json").read_text())
+    assert resolve_version(tmp_path / "models").version == result.version
+    assert set(card["metrics"]) == {"out-of-fold"}
+    assert card["data"]["split_note"].startswith("No independent test: each of the 4 patients")
+    assert card["data"]["sides"]["out-of-fold"]["slices"] == 16
+    assert card["precision"]["chosen"] == "f32"
+    assert (tmp_path / "models" / "run" / "cnn" / "all" / "fit.npz").is_file()
+    page = (tmp_path / "models" / "report" / "index.html").read_text()
+    assert "No independent test" in page
