@@ -51,7 +51,8 @@ class FitResult:
         """Held-out logits (M,) at a place; the stage's last, where it ended sooner."""
         counts = self.stage_epochs or (len(self.held_out),)
         stage, epoch = place
-        return self.held_out[sum(counts[:stage]) + min(epoch, counts[stage]) - 1]
+        logits: np.ndarray = self.held_out[sum(counts[:stage]) + min(epoch, counts[stage]) - 1]
+        return logits
 
 
 def join_results(stages: Mapping[str, FitResult]) -> FitResult:

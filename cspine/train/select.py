@@ -71,7 +71,8 @@ class Candidate:
 def fit_candidates(task: Task) -> list[Candidate]:
     """Fit every architecture of the configuration; an interrupted run keeps those it has."""
     names = task.config.seen_architectures()
-    clock, found = Clock(task.config.time_limit), []
+    clock = Clock(task.config.time_limit)
+    found: list[Candidate] = []
     for number, name in enumerate(names):
         try:
             candidate = _fit_candidate(name, task, clock.part(1.0 / (len(names) - number)))
