@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-from PIL import Image
+from published_tree import write_tree
 
 from cspine.model.artifact import resolve_version
+from cspine.model.engine import Engine
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,22 +31,7 @@ def run_train(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """40 slices a class in the published layout, each a volume of its own; 224², RGB."""
-    root = tmp_path_factory.mktemp("tree")
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:224, :224]
-    for number in range(80):
-        label = ("normal", "fracture")[number % 2]
-        y, x = rng.integers(80, 140, 2)
-        image = np.where(np.hypot(rows - 112, columns - 112) < 95, 110, 0)
-        image = np.where(np.hypot(rows - y, columns - x) < 30, 220, image)
-        if number % 2:
-            image[:, x - 4 : x + 4] = 110
-        noisy = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
-        path = root / "train" / label / f"CSFDV1B{number + 1} (1).png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noisy).convert("RGB").save(path)
-    return root
+    return write_tree(tmp_path_factory.mktemp("tree"))
 
 
 def test_a_bad_value_is_one_line_and_exit_code_2(tmp_path):
@@ -71,8 +62,71 @@ def test_a_tree_becomes_a_version_and_a_missed_bar_does_not(tree, tmp_path):
     assert set(card["files"]) >= {"best.h5", "best.xml", "best_int8.xml"}
     assert (tmp_path / "models" / "leaderboard.csv").read_text().startswith("architecture,")
     assert (tmp_path / "models" / "report" / "index.html").is_file()
+    check_readers(files)
 
+    # The same files from a ZIP, found in the same cache.
+    archive = shutil.make_archive(str(tmp_path / "tree"), "zip", tree)
+    words = words.replace(str(tree), archive)
     done = run_train(*words.split(), "--out", "other", "--require", "auroc=1.01", cwd=tmp_path)
     assert done.returncode == 1
     assert "`auroc` on test must be at least 1.01" in done.stderr
     assert not (tmp_path / "other" / "best.json").exists()
+    again = json.loads((tmp_path / "other" / "run" / "staging" / "best.json").read_text())
+    assert again["data"]["manifest_sha256"] == card["data"]["manifest_sha256"]
+    assert again["version"] == card["version"]
+
+
+def check_readers(files):
+    """Plain Keras and the serving engine give the same probabilities."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    plain = keras.models.load_model(files.h5, compile=False)(images.astype(np.float32))
+    logits = Engine.load(files, "f32").infer(images).logit
+    served = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    np.testing.assert_allclose(served, np.asarray(plain)[:, 0], atol=1e-4)
+
+
+@contextmanager
+def running_train(words, cwd):
+    """`train.py` as a process, its lines in `log`, and with Ctrl-C not ignored."""
+    log = cwd / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *words], cwd=cwd, stderr=file,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        try:
+            yield process, log
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_until(process, holds):
+    """Return once `holds()`; fail where the process has ended before."""
+    while not holds():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a POSIX signal")
+def test_a_killed_run_goes_on_and_ctrl_c_keeps_the_best(tree, tmp_path):
+    (tmp_path / "c.toml").write_text("resamples = 20\npatience = 900\n")
+    words = f"--data {tree} --architectures cnn --image-size 32 --epochs 900 --config c.toml"
+    checkpoint = tmp_path / "models" / "run" / "cnn" / "fit.npz"
+    with running_train(words.split(), tmp_path) as (process, _):
+        wait_until(process, checkpoint.is_file)
+        process.kill()  # SIGKILL on POSIX: nothing can be tidied up
+        assert process.wait() == -signal.SIGKILL
+    kept = json.loads(str(np.load(checkpoint)["head"]))["history"]
+
+    with running_train([*words.split(), "--resume"], tmp_path) as (process, log):
+        begun = f"epoch {len(kept) + 1}, loss"
+        wait_until(process, lambda: begun in log.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0, log.read_text()[-3000:]
+    told = log.read_text()
+    assert f"going on after epoch {len(kept)}" in told
+    assert "epoch 1, loss" not in told
+    card = json.loads((tmp_path / "models" / "best.json").read_text())
+    assert card["training"]["stopped"] == "interrupted"
+    assert resolve_version(tmp_path / "models").version == card["version"]
