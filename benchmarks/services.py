@@ -103,7 +103,7 @@ class Service:
         before = self.cpu_s()
         figures = run_client(job)
         figures["service_cpu_s_per_request"] = round((self.cpu_s() - before) / figures["sent"], 4)
-        figures["peak_mb"] = self.peak_mb()
+        figures["resident_mb"], figures["peak_mb"] = self.resident_mb(), self.peak_mb()
         return figures
 
     def end(self) -> None:

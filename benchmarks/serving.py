@@ -175,6 +175,9 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         add(f"seconds to ready, {label}", start["ready_s"], bar, at_least=False)
         if name == "resnet50v2" and label.startswith("ir"):
             add(f"resident MB, {label}", start["resident_mb"], RESIDENT_MB, at_least=False)
+    if name == "resnet50v2":
+        held = max(float(row["resident_mb"]) for row in (*upload.values(), *url.values()))
+        add("resident MB after the load", held, RESIDENT_MB, at_least=False)
     return bars
 
 
