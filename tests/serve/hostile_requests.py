@@ -57,7 +57,9 @@ ODD = (
     None, True, -1, 0, 2**63, 10**400, 1e308, float("nan"), "", "\ud800", "\0", "é" * 99, [], {},
     [[]], {"url": 1}, "A" * 5000, "data:image/png;base64,", [1, 2, 3], "<script>", "%s%n",
 )  # fmt: skip
-_ADJUSTMENTS = Adjustments(max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=2**26)
+_ADJUSTMENTS = Adjustments(
+    max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=2**26, inbuf_overflow=2**26
+)
 
 
 def spoil(data: bytes, chance: random.Random, edits: int = 6) -> bytes:
