@@ -9,9 +9,7 @@ import numpy as np
 
 from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import Patient
-from cspine.phantom.shapes import Array, Plane, Point, coverage
-
-Window = tuple[slice, slice]
+from cspine.phantom.shapes import Array, Plane, Point, Window, coverage
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,7 @@ class Canvas:
     def near(self, centre: Point, reach: float) -> Spot:
         """The window within `reach` mm of `centre`; empty where that lies outside the picture."""
         window = self.window(centre, reach)
-        return Spot(
-            Plane(self.at.x[window], self.at.y[window]), self.hu[window], 1.15 * self.spacing_mm
-        )
+        return Spot(self.at.within(window), self.hu[window], 1.15 * self.spacing_mm)
 
 
 @lru_cache(maxsize=4)

@@ -18,7 +18,7 @@ from scipy import ndimage
 from cspine.phantom.bone import DrawnBone
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.patient import FRACTURE, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, Point, box_about, polyline
+from cspine.phantom.shapes import Array, Plane, Point, Window, box_about, polyline
 from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre, spinous_end
 
 # A path before it is bent: middle, direction (rad; 0 runs to the left), half length in mm.
@@ -54,7 +54,7 @@ class _Gap:
 
 
 def break_bone(
-    hu: Array, bone: DrawnBone, window: tuple[slice, slice], patient: Patient, place: Place,
+    hu: Array, bone: DrawnBone, window: Window, patient: Patient, place: Place,
     vertebra: Vertebra, config: PhantomConfig,
 ) -> tuple[Array, Fracture]:  # fmt: skip
     """Return the twin's ideal picture `hu` (512, 512) with a fracture drawn, and its truth."""
@@ -199,7 +199,7 @@ def _open_gap(
     shape = at.x.shape
     share, away, side = (np.full(shape, np.float32(fill)) for fill in (0, np.inf, 0))
     box = box_about(at, (x, y), (half + 13, half + 13))
-    here = Plane(at.x[box], at.y[box])
+    here = at.within(box)
     if here.x.size:
         away[box], along = polyline(here, points)
         ends = np.clip(np.minimum(along, 1 - along) * np.float32(4 * half / 3), 0, 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cspine.phantom.bone import DrawnBone
 from cspine.phantom.patient import MIMICS, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, Point, box_about, coverage, polyline
+from cspine.phantom.shapes import Array, Plane, Point, Window, box_about, coverage, polyline
 from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre
 
 MIMIC_SHARE = 0.75  # of the slices of either class
@@ -43,7 +43,7 @@ def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Ve
 def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:
     """A smooth channel of even width, with a dense rim, inside the bone."""
     box = _box_of(bone.spot.at, points, width / 2 + 1.2)  # rim, half its softness, and some more
-    away, along = polyline(Plane(bone.spot.at.x[box], bone.spot.at.y[box]), points)
+    away, along = polyline(bone.spot.at.within(box), points)
     taper = np.clip(6 * np.minimum(along + 0.1, 1 - along), 0.25, 1)
     half = np.float32(width / 2) * taper
     rim = coverage(away - half - np.float32(0.7 if is_rimmed else 0.5), 0.7) * bone.share[box]
@@ -55,7 +55,7 @@ def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: b
     hu += (np.float32(_CANAL_HU) - hu) * hole
 
 
-def _box_of(at: Plane, points: list[Point], reach: float) -> tuple[slice, slice]:
+def _box_of(at: Plane, points: list[Point], reach: float) -> Window:
     """Rows and columns that hold all within `reach` mm of the path's points."""
     low, high = np.min(points, axis=0), np.max(points, axis=0)
     middle, half = (low + high) / 2, (high - low) / 2 + reach

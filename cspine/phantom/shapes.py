@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]  # float32
 Point = tuple[float, float]
+Window = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that it can key a cache
@@ -30,6 +31,10 @@ class Plane:
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         dx, dy = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])
         return Plane(cos * dx + sin * dy, cos * dy - sin * dx)
+
+    def within(self, window: Window) -> Plane:
+        """The plane of some rows and columns of a (H, W) plane."""
+        return Plane(self.x[window], self.y[window])
 
 
 def ellipse(at: Plane, centre: Point, radii: Point, power: int = 2) -> Array:
@@ -66,14 +71,17 @@ def rod(at: Plane, start: Point, end: Point, radius: float, end_radius: float) -
     return distance
 
 
-def box_about(at: Plane, centre: Point, reach: Point) -> tuple[slice, slice]:
-    """Rows and columns of a (H, W) plane that hold all within `reach` mm of `centre` in x and y."""
-    inside = (np.abs(at.x - np.float32(centre[0])) < reach[0]) & (
-        np.abs(at.y - np.float32(centre[1])) < reach[1]
-    )
+def bounds(inside: npt.NDArray[np.bool_]) -> Window:
+    """The smallest rows and columns that hold all of a bool (H, W); empty where it is."""
     spans = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     rows, columns = (slice(int(s[0]), int(s[-1]) + 1) if s.size else slice(0, 0) for s in spans)
     return rows, columns
+
+
+def box_about(at: Plane, centre: Point, reach: Point) -> Window:
+    """Rows and columns of a (H, W) plane that hold all within `reach` mm of `centre` in x and y."""
+    dx, dy = at.x - np.float32(centre[0]), at.y - np.float32(centre[1])
+    return bounds((np.abs(dx) < reach[0]) & (np.abs(dy) < reach[1]))
 
 
 def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:

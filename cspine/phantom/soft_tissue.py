@@ -2,7 +2,8 @@
 
 The frame is the vertebra's (origin at the canal's front, x left, y back, mm). Muscles are the
 cells of a bent Voronoi diagram about hand-placed middles; the fat planes are the cells' borders.
-Smooth fields are drawn on a grid of half the pixels and doubled, for speed. Knows no labels.
+Smooth fields are drawn on a grid of half the pixels and doubled, and what all slices of a patient
+share is kept, for speed. Knows no labels.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from cspine.phantom.config import SIDE_PX
-from cspine.phantom.patient import ROUGHNESS, TISSUE, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, Point, coverage, ellipse, unite, wavy
+from cspine.phantom.patient import TISSUE, Patient, Place, Rng, stream
+from cspine.phantom.roughness import doubled, rough_field
+from cspine.phantom.shapes import (
+    Array,
+    Plane,
+    Point,
+    Window,
+    bounds,
+    coverage,
+    ellipse,
+    unite,
+    wavy,
+)
 
 AIR_HU, FAT_HU, SKIN_HU = -1000.0, -100.0, 45.0
-_HALF_PX = SIDE_PX // 2
 # One side's muscles (x, y, squared radius as a weight); the other is mirrored and jittered.
 _MUSCLES = (
     (6.0, -21.0, 0.0), (22.0, -13.0, 0.0), (33.0, -3.0, 0.0), (45.0, -17.0, 60.0),
@@ -26,44 +36,6 @@ _MUSCLES = (
     (14.0, -52.0, 0.0), (30.0, -44.0, 0.0), (30.0, -25.0, 0.0), (9.0, -33.0, 0.0),
 )  # fmt: skip
 _OFTEN_FAT = (11, 14)  # posterior triangle and the carotid space
-
-
-def doubled(half: Array) -> Array:
-    """Twice the rows and columns, linearly between the middles of the old pixels."""
-    rows, columns = half.shape
-    tall = np.empty((2 * rows, columns), np.float32)
-    _double_rows(half, tall)
-    whole = np.empty((2 * rows, 2 * columns), np.float32)
-    _double_rows(tall.T, whole.T)
-    return whole
-
-
-def _double_rows(values: Array, grown: Array) -> None:
-    near, far = np.float32(0.75) * values, np.float32(0.25) * values
-    np.add(near[1:], far[:-1], out=grown[2::2])
-    np.add(near[:-1], far[1:], out=grown[1:-1:2])
-    for end in (0, -1):
-        grown[end] = near[end] + far[end]
-
-
-@lru_cache(maxsize=8)
-def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
-    """A patient's smooth noise, with about `cells` bumps to 256 pixels, as a tile that repeats.
-
-    It is followed by its own first 256 rows and columns, so that any shift of it is a view.
-    """
-    field = stream(ROUGHNESS, *key, cells).standard_normal((cells, cells), dtype=np.float32)
-    while field.shape[0] < _HALF_PX:
-        field = doubled(field)
-    return np.pad(field * np.float32(1 / field.std()), (0, _HALF_PX), mode="wrap")
-
-
-def rough_field(patient: Patient, rng: Rng, cells: int) -> Array:
-    """Smooth noise (256, 256) of mean 0 and deviation 1: the patient's, shifted at random."""
-    bank = _rough_bank(patient.key, cells)
-    side = bank.shape[0] - _HALF_PX
-    row, column = -rng.integers(0, side, 2) % side
-    return bank[row : row + _HALF_PX, column : column + _HALF_PX]
 
 
 def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
@@ -89,7 +61,7 @@ def _outline(at: Plane, patient: Patient, place: Place) -> Array:
     height = place.level + place.t
     jaw = float(np.clip(3.2 - height, 0, 2))
     if jaw > 0:
-        body = unite(body, ellipse(at, (0.0, -38.0), (52.0, 44.0), 3) + 4 * (2 - jaw), 22.0)
+        body = unite(body, _chin(at) + 4 * (2 - jaw), 22.0)
     shoulder = float(np.clip(height - 4.6 + rng.normal(0, 0.3), 0, 2.4))
     if shoulder > 0:
         right, left = (ellipse(at, (side * (48 + 26 * shoulder), 30.0 + rng.normal(0, 5)),
@@ -105,22 +77,39 @@ def _oval(at: Plane, patient: Patient, waves: tuple[Point, ...]) -> Array:
     return wavy(at, (0.0, 2.0 + 0.03 * depth), (width, depth), waves)
 
 
+@lru_cache(maxsize=2)
+def _chin(at: Plane) -> Array:
+    """Distance to what the jaw adds to the outline, before it thins out downwards."""
+    return ellipse(at, (0.0, -38.0), (52.0, 44.0), 3)
+
+
 def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     """Share of muscle against fat, 0..1, on the half grid."""
-    border, is_fatty = _cells(at, patient, rng)
-    width = np.float32(patient.plane_mm) * (1 + np.float32(0.9) * rough_field(patient, rng, 12))
+    share = np.zeros_like(outline)
+    body = bounds(outline < 4)  # the fat is thicker than its roughness: no muscle lies farther out
+    border, is_fatty = _cells(at, body, patient, rng)
+    width = np.float32(patient.plane_mm) * (
+        1 + np.float32(0.9) * rough_field(patient, rng, 12)[body]
+    )
     muscle = coverage(width - border, 1.3)
     muscle = np.maximum(muscle, np.float32(0.15)) * ~is_fatty
-    envelope = outline + np.float32(patient.fat_mm + 2)
-    envelope += np.maximum(at.y, 0) * np.float32(0.012 * patient.fat_mm)
-    return muscle * coverage(envelope + rough_field(patient, rng, 24), 1.4)
+    envelope = outline[body] + np.float32(patient.fat_mm + 2)
+    envelope += np.maximum(at.y[body], 0) * np.float32(0.012 * patient.fat_mm)
+    share[body] = muscle * coverage(envelope + rough_field(patient, rng, 24)[body], 1.4)
+    return share
 
 
-def _cells(at: Plane, patient: Patient, rng: Rng) -> tuple[Array, npt.NDArray[np.bool_]]:
+def _cells(
+    at: Plane, body: Window, patient: Patient, rng: Rng
+) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Distance (mm) to the border of the nearest muscle's cell, and whether that cell is fat."""
-    bend = np.float32(1.9)
-    x = at.x + bend * (2 * rough_field(patient, rng, 12) + rough_field(patient, rng, 24))
-    y = at.y + bend * (2 * rough_field(patient, rng, 12) + rough_field(patient, rng, 24))
+
+    def bent(ticks: Array) -> Array:
+        broad, fine = rough_field(patient, rng, 12)[body], rough_field(patient, rng, 24)[body]
+        moved: Array = ticks[body] + np.float32(1.9) * (2 * broad + fine)
+        return moved
+
+    x, y = bent(at.x), bent(at.y)
     nearest = np.full(x.shape, np.float32(1e9))
     second, nearest_fat = nearest.copy(), nearest.copy()
     away, other = np.empty_like(x), np.empty_like(x)

@@ -1,0 +1,51 @@
+"""Smooth random fields: the unevenness of tissue. Knows no tissue."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from cspine.phantom.config import SIDE_PX
+from cspine.phantom.patient import ROUGHNESS, Patient, Rng, stream
+from cspine.phantom.shapes import Array
+
+_HALF_PX = SIDE_PX // 2
+
+
+def doubled(half: Array) -> Array:
+    """Twice the rows and columns, linearly between the middles of the old pixels."""
+    rows, columns = half.shape
+    tall = np.empty((2 * rows, columns), np.float32)
+    _double_rows(half, tall)
+    whole = np.empty((2 * rows, 2 * columns), np.float32)
+    _double_rows(tall.T, whole.T)
+    return whole
+
+
+def _double_rows(values: Array, grown: Array) -> None:
+    near, far = np.float32(0.75) * values, np.float32(0.25) * values
+    np.add(near[1:], far[:-1], out=grown[2::2])
+    np.add(near[:-1], far[1:], out=grown[1:-1:2])
+    for end in (0, -1):
+        grown[end] = near[end] + far[end]
+
+
+@lru_cache(maxsize=8)
+def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
+    """A patient's smooth noise, with about `cells` bumps to 256 pixels, as a tile that repeats.
+
+    It is followed by its own first 256 rows and columns, so that any shift of it is a view.
+    """
+    field = stream(ROUGHNESS, *key, cells).standard_normal((cells, cells), dtype=np.float32)
+    while field.shape[0] < _HALF_PX:
+        field = doubled(field)
+    return np.pad(field * np.float32(1 / field.std()), (0, _HALF_PX), mode="wrap")
+
+
+def rough_field(patient: Patient, rng: Rng, cells: int) -> Array:
+    """Smooth noise (256, 256) of mean 0 and deviation 1: the patient's, shifted at random."""
+    bank = _rough_bank(patient.key, cells)
+    side = bank.shape[0] - _HALF_PX
+    row, column = -rng.integers(0, side, 2) % side
+    return bank[row : row + _HALF_PX, column : column + _HALF_PX]
