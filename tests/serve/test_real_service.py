@@ -12,6 +12,9 @@ from real_service import ROOT, running, start
 from service_fakes import wait_for
 from tiny_model import NOTE
 
+sys.path.append(str(ROOT / "tests" / "imaging"))
+from hostile_samples import CT, HOSTILE
+
 
 @pytest.fixture(scope="module")
 def picture_server(neck_png):
@@ -49,6 +52,14 @@ def test_the_smoke_test_uploads_where_the_url_is_refused(service, neck_png, tmp_
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "403" in done.stderr
+
+
+def test_no_patient_is_named_in_log_answer_or_metrics(service):
+    files = [data for data in (CT, *HOSTILE.values()) if b"Planted^Name" in data]
+    assert len(files) >= 20
+    answers = [service.post(data).text for data in files]
+    told = [*answers, requests.get(f"{service.url}/metrics", timeout=20).text]
+    assert not any("planted" in text.lower() for text in (*told, service.log.read_text()))
 
 
 def test_told_to_stop_it_ends_well(service):
