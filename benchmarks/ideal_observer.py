@@ -103,9 +103,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    text = json.dumps(
-        {"machine": describe_machine(), **measure(args.patients, args.seed)}, indent=1
-    )
+    found = {"machine": describe_machine(), **measure(args.patients, args.seed)}
+    text = json.dumps(found, indent=1, ensure_ascii=False)
     print(text)
     if args.out:
         args.out.write_text(text + "\n", encoding="utf-8")
