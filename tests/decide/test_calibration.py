@@ -88,5 +88,36 @@ def test_bad_input_is_named(logits, labels, text):
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(DataError, match="beta"):
-        fit_calibration(np.array([0.0, 1.0]), np.array([0, 1]), method="beta")
+    with pytest.raises(DataError, match="isotonic"):
+        fit_calibration(np.array([0.0, 1.0]), np.array([0, 1]), method="isotonic")
+
+
+def test_beta_is_recovered_chosen_and_keeps_the_order():
+    truth = Calibration("beta", 1.2, 0.1, 0.3)
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 4, 40_000)
+    labels = (rng.random(40_000) < truth.apply(logits)).astype(int)
+    fitted = fit_calibration(logits, labels, groups=np.arange(40_000) // 8)
+    assert fitted.method == "beta"
+    assert (fitted.scale, fitted.low_scale) == pytest.approx((1.2, 0.3), abs=0.06)
+    assert fitted.offset == pytest.approx(0.1, abs=0.08)
+    assert (np.diff(fitted.apply(np.linspace(-12, 12, 200))) > 0).all()
+
+
+def test_beta_with_equal_slopes_is_platt():
+    logits = np.linspace(-40, 40, 17)
+    platt, beta = Calibration("platt", 0.7, -0.4), Calibration("beta", 0.7, -0.4, 0.7)
+    assert beta.margin(logits) == pytest.approx(platt.margin(logits), abs=1e-12)
+
+
+def test_a_slope_that_would_turn_the_order_round_falls_back_to_platt():
+    logits = np.linspace(-4, 4, 400)
+    labels = (np.abs(logits) > 2).astype(int)
+    assert fit_calibration(logits, labels, method="beta").method == "platt"
+
+
+@pytest.mark.parametrize("logits", [[0.0, 0.0, 0.0], [1e-13, 0.0, -1e-13], [5.0, 5.0, 5.0]])
+def test_logits_that_hardly_differ_give_finite_probabilities(logits):
+    for method in ("temperature", "platt", "beta"):
+        fitted = fit_calibration(np.array(logits), np.array([0, 1, 1]), method=method)
+        assert np.isfinite(fitted.apply(np.array([-3.0, 0.0, 3.0]))).all()

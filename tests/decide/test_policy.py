@@ -20,7 +20,7 @@ KNOWN = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
 
 def make_policy(threshold=0.5, normal=0.6, fracture=0.6, series=True) -> DecisionPolicy:
     return DecisionPolicy(
-        Calibration("platt", 0.8, -0.3),
+        Calibration("beta", 0.8, -0.3, 0.8),
         Threshold(threshold, "sensitivity", 0.95),
         Conformal(0.1, normal, fracture),
         fit_distance(KNOWN, 1.0),
