@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cspine.core.errors import ConfigError
+from cspine.imaging.channels import as_network_input as as_network_input
 from cspine.imaging.decoded import GreyArray
 from cspine.imaging.localise import Box, find_vertebra
 
@@ -106,11 +107,6 @@ def crop_mask(
     # A box filter of floats is above 0 exactly where some source pixel is True.
     levels = Image.fromarray(cut.astype(np.float32), mode="F")
     return np.asarray(levels.resize((image_size, image_size), Image.Resampling.BOX)) > 0
-
-
-def as_network_input(grey: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-    """Return (…, S, S, 3) of grey (…, S, S), of its type: three equal channels, contiguous."""
-    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
 
 
 def encode_png(grey: GreyArray) -> bytes:

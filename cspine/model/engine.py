@@ -24,7 +24,7 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
-from cspine.imaging.preprocess import as_network_input
+from cspine.imaging.channels import as_network_input
 from cspine.model.export import INT8_NAME, IR_NAME, MappedNetwork, export_ir, map_ir
 from cspine.model.versions import ModelFiles
 

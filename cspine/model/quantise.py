@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError
-from cspine.imaging.preprocess import as_network_input
+from cspine.imaging.channels import as_network_input
 from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
 
 

@@ -1,7 +1,10 @@
 """Another model takes the old one's place at once or not at all, and the folder is watched."""
 
 import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from service_fakes import FakePredictor, wait_for
@@ -10,9 +13,12 @@ from tiny_model import build_tiny_model
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.settings import ServeSettings
 from cspine.serve import models as models_module
+from cspine.serve.early import begin_engine
 from cspine.serve.loading import open_models, read_public_key
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -80,6 +86,29 @@ def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
     assert 'cspine_reloads_total{result="swapped"} 2.0' in metrics.render().decode()
     ending.set()
     thread.join(timeout=5)
+
+
+def test_a_load_that_began_early_is_completed(tiny_models, neck_png):
+    settings = ServeSettings(model_dir=str(tiny_models), precision="f32")
+    early = begin_engine(settings)
+    holder = open_models(settings, Metrics(), early)
+    assert holder.current.engine is early.result().engine
+    assert holder.current.predict(neck_png).version == early.result().files.version
+
+
+def test_an_early_load_keeps_its_error_for_who_asks(tmp_path):
+    early = begin_engine(ServeSettings(model_dir=str(tmp_path)))
+    with pytest.raises(ArtifactError, match="must hold a model"):
+        early.result()
+
+
+def test_the_early_load_waits_for_no_slow_import():
+    code = (
+        "import sys, cspine.serve.early; "
+        "sys.exit(str({'flask', 'scipy', 'keras', 'PIL'} & sys.modules.keys() or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == ""
 
 
 def test_a_key_file_that_holds_no_key_is_named(tmp_path):
