@@ -48,14 +48,14 @@ STYLE: Any = {
 SQUARE, WIDE = (4.6, 4.2), (6.0, 3.8)
 
 
-def plot_roc(curve: Curve, auroc: Interval) -> str:
-    """Return the ROC curve with its band as SVG."""
+def plot_roc(curve: Curve, auroc: Interval, name: str = "roc") -> str:
+    """Return the ROC curve with its band as SVG; `name` keeps a page's pictures apart."""
     with rc_context(STYLE):
         figure, (axes,) = _figure(SQUARE)
         _draw_curve(axes, curve, f"AUROC {auroc.value:.3f}")
         axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
         _finish(axes, "1 − specificity", "sensitivity")
-        return _to_svg(figure, "roc")
+        return _to_svg(figure, name)
 
 
 def plot_precision_recall(curve: Curve, auprc: Interval, share: float) -> str:

@@ -14,11 +14,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
+from cspine.decide.policy import read_series
 from cspine.evaluate import curves, plots, tables
 from cspine.evaluate.claim import EDITION, answer_claim
 from cspine.evaluate.facts import card_facts, get, judged_split, limits
 from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
-from cspine.evaluate.metrics import WidthBand, auroc_by_width, compute_metrics
+from cspine.evaluate.metrics import (
+    WidthBand,
+    auroc_by_width,
+    compute_metrics,
+    patient_scores,
+)
 from cspine.evaluate.pictures import overlay_uri, slice_uri
 from cspine.evaluate.tables import as_interval
 
@@ -79,7 +85,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
         "published_rows": _published_rows(inputs),
         "published_interval": tables.published_interval(),
-        "figures": [] if judged is None else _figures(judged, card),
+        "figures": [] if judged is None else _figures(judged, card) + _patient_roc(judged, card),
         "widths": None if judged is None else _widths(judged, card, inputs.ideal_by_width),
         "answers": None if judged is None else _answers(judged),
         "histories": [
@@ -145,6 +151,25 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]
          plots.plot_confusion(cells)),
     )  # fmt: skip
     return [{"title": title, "alt": alt, "svg": Markup(svg)} for title, alt, svg in drawn]
+
+
+def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the ROC curve by patient, from the series score; none where it was not fitted."""
+    series = read_series(get(card, "decision", {}))
+    if series is None:
+        return []
+    labels, scores = patient_scores(split.labels, split.probabilities, split.groups, series)
+    if len(np.unique(labels)) < 2:
+        return []
+    known = get(card, f"details.{split.name}.patients") or compute_metrics(
+        labels, scores, series.threshold
+    )
+    auroc = as_interval(known.get("auroc"))
+    words = (
+        f"ROC curve of {len(labels)} patients of the {split.name} split; AUROC {auroc.value:.3f}."
+    )
+    svg = plots.plot_roc(curves.roc_curve(labels, scores), auroc, "patient-roc")
+    return [{"title": "ROC by patient", "alt": words, "svg": Markup(svg)}]
 
 
 def _confusion_words(cells: np.ndarray) -> str:

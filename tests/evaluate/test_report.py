@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -160,3 +161,13 @@ def test_the_worst_mistakes_come_first_and_only_mistakes():
     probabilities = np.array([0.9, 0.1, 0.2, 0.95, np.nan])
     assert worst_mistakes(labels, probabilities, 0.5).tolist() == [0, 1]
     assert worst_mistakes(labels, probabilities, 0.5, count=1).tolist() == [0]
+
+
+def test_the_roc_by_patient_is_drawn_where_a_series_score_is():
+    inputs = make_inputs()
+    assert "ROC by patient" not in render_report(inputs)
+    series = {"top": 1, "scale": 1.0, "offset": 0.0, "threshold": 0.5}
+    decision = {**inputs.card["decision"], "series": series}
+    page = render_report(replace(inputs, card={**inputs.card, "decision": decision}))
+    patients = len(np.unique(inputs.splits[-1].scored().groups))
+    assert f"ROC curve of {patients} patients of the test split" in page
