@@ -77,7 +77,7 @@ def build_network(seed: int) -> keras.Model:
         layers.Dense(64, activation="relu"),
         layers.Dense(1, activation="sigmoid"),
     ])  # fmt: skip
-    network.compile(keras.optimizers.SGD(0.01), "binary_crossentropy", ["accuracy"])
+    network.compile(keras.optimizers.SGD(0.01), "binary_crossentropy", metrics=["accuracy"])
     return network
 
 
