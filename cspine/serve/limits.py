@@ -21,13 +21,14 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, ServerNotImplemented
 
-from cspine.serve.workers import LastingDispatcher
+from cspine.serve.workers import LastingDispatcher, return_memory
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
 OVERLOADED = "The service holds as many predictions as it accepts. Try again in a second."
 BOUNDED_PATH = "/predict"
+TRIM_S = 10.0
 RESERVE = 32  # places that idle connections must leave free
 
 
@@ -158,7 +159,7 @@ class DeadlineServer(TcpWSGIServer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._next_look_s = 0.0
+        self._next_look_s = self._next_trim_s = 0.0
         self.is_full: Callable[[], bool] = lambda: False
         self.on_overload: Callable[[], None] = lambda: None
 
@@ -178,12 +179,15 @@ class DeadlineServer(TcpWSGIServer):
         )
 
     def readable(self) -> bool:
-        """Say whether connections are taken; look after deadlines and threads every second."""
+        """Say whether connections are taken; look after deadlines, threads and memory."""
         now_s = time.monotonic()
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + self.adj.cleanup_interval
             self._close_late(now_s)
             self.task_dispatcher.replace_dead()
+        if now_s >= self._next_trim_s:
+            self._next_trim_s = now_s + TRIM_S
+            return_memory()
         return bool(super().readable())
 
     def _close_late(self, now_s: float) -> None:
