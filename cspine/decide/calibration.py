@@ -3,10 +3,10 @@
 Fitted by a few damped Newton steps on Platt's smoothed targets, so that separable data give finite
 parameters. Beta calibration (Kull, Silva Filho and Flach 2017) has a slope for each side of 0: a
 network may be sure of a fracture that it sees, and never as sure that there is none, since the
-thinnest cannot be seen. On 1,759 slices of 220 synthetic patients that the CNN had not seen, in
-three sets of which each was left out in turn, the pooled log loss was 0.458 with temperature, 0.454
-with Platt and 0.453 with beta, the ECE 0.034, 0.028 and 0.021. It does not know where a logit comes
-from, nor any threshold.
+thinnest cannot be seen. A CNN that learned from 1,190 synthetic patients, calibrated on 2,035
+slices of 255 others and scored on 2,033 of 255 more, had an ECE of 0.032 with temperature, 0.029
+with Platt and 0.016 with beta (a log loss of 0.401, 0.401 and 0.399); the other way round 0.033,
+0.030 and 0.020. It does not know where a logit comes from, nor any threshold.
 """
 
 from __future__ import annotations

@@ -19,12 +19,7 @@ from cspine.evaluate import curves, plots, tables
 from cspine.evaluate.claim import EDITION, answer_claim
 from cspine.evaluate.facts import card_facts, get, judged_split, limits
 from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
-from cspine.evaluate.metrics import (
-    WidthBand,
-    auroc_by_width,
-    compute_metrics,
-    patient_scores,
-)
+from cspine.evaluate.metrics import WidthBand, auroc_by_width, compute_metrics, patient_scores
 from cspine.evaluate.pictures import overlay_uri, slice_uri
 from cspine.evaluate.tables import as_interval
 
