@@ -71,7 +71,7 @@ def _refusal(seen: Appearance) -> str | None:
         return "The picture looks like a page of text or a drawing."
     if seen.sharp < 0.021:
         return "The picture has no sharp border between body and air, as a CT slice has."
-    if seen.two_tones < 0.72 or seen.disc_tones < 0.66:
+    if seen.two_tones < 0.68 or seen.disc_tones < 0.66:
         return "The picture has no even soft tissue; it may be a radiograph or a photograph."
     if evenness < 1.58 or (seen.unrest > 0.055 and seen.sharp < 0.036):
         return "The picture looks like a photograph."
