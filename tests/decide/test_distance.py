@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cspine.core.errors import DataError
-from cspine.decide.distance import AXES, InDistribution, fit_distance
+from cspine.decide.distance import MAX_AXES, InDistribution, fit_distance
 
 
 def embeddings(count: int, dimensions: int = 96, seed: int = 0) -> np.ndarray:
@@ -55,9 +55,9 @@ def test_a_unit_that_never_moved_tells_a_stranger():
 
 def test_what_is_stored_is_small():
     gate = fit_distance(np.random.default_rng(0).normal(size=(300, 200)))
-    assert gate.axes.shape == (AXES, 200)
+    assert gate.axes.shape == (MAX_AXES, 200)
     assert gate.axes.dtype == gate.mean.dtype == gate.variances.dtype == np.float32
-    assert gate.axes @ gate.axes.T == pytest.approx(np.eye(AXES), abs=1e-5)
+    assert gate.axes @ gate.axes.T == pytest.approx(np.eye(MAX_AXES), abs=1e-5)
     assert gate.gains.shape == (200,) and gate.floors is None  # these units are not rectified
 
 
