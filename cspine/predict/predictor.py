@@ -37,7 +37,7 @@ Observe = Callable[[str, float], None]
 LIMITS = Limits()  # frozen, as NO_END is, so they may stand as defaults
 NO_END = Budget()
 
-NO_NECK = "The image is no axial CT slice of the neck: {}."
+NO_NECK = "The image is no axial CT slice of the neck: {}"
 NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
 STRANGE = "The image does not look like the images that the model learned from."
 ABSTAINED = "The probability is too close to call at the model's confidence level."
