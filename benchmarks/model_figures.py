@@ -57,8 +57,9 @@ def error_of(called: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarra
     """1 − balanced accuracy (R,) under weights (R, N): visible fractures against all normals."""
     positive = (truth.labels == 1) & ~(truth.widths_mm < VISIBLE_MM)  # of no known width: counted
     negative = truth.labels == 0
-    misses = (weights @ (positive & ~called)) / (weights @ positive.astype(float))
-    alarms = (weights @ (negative & called)) / (weights @ negative.astype(float))
+    with np.errstate(invalid="ignore"):  # a resample without one class has no error: NaN
+        misses = (weights @ (positive & ~called)) / (weights @ positive.astype(float))
+        alarms = (weights @ (negative & called)) / (weights @ negative.astype(float))
     return np.asarray((misses + alarms) / 2)
 
 

@@ -216,11 +216,8 @@ def add_copies(source: Path, out: Path, seed: int) -> Path:
             continue
         place = out / "cervical fracture" / "train" / path.parent.name
         place.mkdir(parents=True, exist_ok=True)
-        key = SimpleNamespace(
-            patient=SimpleNamespace(key=(seed, number)), place=SimpleNamespace(index=0)
-        )
         with Image.open(path) as picture:
-            copies = make_variants(picture.convert("L"), key)  # type: ignore[arg-type]
+            copies = make_variants(picture.convert("L"), np.random.default_rng([seed, number]))
         for suffix, copy in copies.items():
             small = copy.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
             small.convert("RGB").save(place / f"{path.stem}{suffix}.png", compress_level=1)
@@ -296,8 +293,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = run_real if arguments.data else run_phantoms
         report = run(arguments, Path(folder))
-    report = {"machine": describe_machine(), "epochs": arguments.epochs, **report}
-    print(json.dumps(report, indent=1))
+    print(
+        json.dumps({"machine": describe_machine(), "epochs": arguments.epochs, **report}, indent=1)
+    )
 
 
 if __name__ == "__main__":
