@@ -157,8 +157,7 @@ def compare_errors(rivals: list[Called], ours: list[Called], truth: Truth) -> di
 
 def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Both on synthetic patients."""
-    models = list(arguments.model)
-    check_models(models, arguments)
+    check_models(models := list(arguments.model), arguments)
     config = PhantomConfig(
         patients=arguments.patients, seed=arguments.seed, variants=arguments.copies > 0
     )
@@ -293,9 +292,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = run_real if arguments.data else run_phantoms
         report = run(arguments, Path(folder))
-    print(
-        json.dumps({"machine": describe_machine(), "epochs": arguments.epochs, **report}, indent=1)
-    )
+    about = {"machine": describe_machine(), "epochs": arguments.epochs}
+    print(json.dumps(about | report, indent=1))
 
 
 if __name__ == "__main__":
