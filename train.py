@@ -20,6 +20,8 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["TF_DETERMINISTIC_OPS"] = "1"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # Each candidate and fold is a network of its own, which TensorFlow takes for a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         config = parse_config(arguments, prog="train.py")
         from cspine.train.cli import train  # imports Keras, which must find the settings above
