@@ -54,6 +54,23 @@ def test_the_page_answers_a_file_and_says_why_a_url_is_refused(page):
     assert page.failures == []
 
 
+def test_no_answer_stands_beside_another_slice(page, predictor):
+    slices = [{"name": "s", "mimeType": "image/png", "buffer": make_png(v)} for v in (200, 20)]
+    page.set_input_files("#file", slices[0])
+    page.wait_for_selector("#result:not([hidden])")
+    predictor.hold.clear()
+    page.set_input_files("#file", slices[1])
+    page.wait_for_selector("#busy:not([hidden])")
+    assert not page.locator("#result").is_visible()
+    predictor.hold.set()
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#word").inner_text().lower() == "normal"
+    page.fill("#url", "http://127.0.0.1/a.png")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert not page.locator("#layers").is_visible()
+
+
 def test_the_page_and_its_parts_are_our_own(client):
     html = client.get("/")
     assert html.status_code == 200

@@ -28,6 +28,7 @@ async function ask(body, contentType) {
 function askFile(file) {
   const form = new FormData();
   form.append("file", file, "slice");
+  clear(); // no answer may ever stand beside another slice than its own
   showPreview(file);
   ask(form, null);
 }
@@ -175,10 +176,15 @@ function show(which) {
   if (matchMedia("(max-width: 900px)").matches) $("answer").scrollIntoView({ block: "nearest" });
 }
 
-function startOver() {
+function clear() {
   $("layers").hidden = true;
   $("controls").hidden = true;
   $("drop").hidden = false;
+  for (const id of ["empty", "problem", "result"]) $(id).hidden = true;
+}
+
+function startOver() {
+  clear();
   $("file").value = "";
   show("empty");
   $("file").focus();
@@ -193,8 +199,9 @@ $("show-region").addEventListener("change", updateOverlay);
 $("url-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const url = $("url").value.trim();
-  if (url) ask(JSON.stringify({ url }), "application/json");
-  else $("url").focus();
+  if (!url) return $("url").focus();
+  clear();
+  ask(JSON.stringify({ url }), "application/json");
 });
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
