@@ -15,7 +15,7 @@ from pathlib import Path
 from cspine.core.errors import CspineError, DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
-from cspine.data.layouts import find_table, index_tree
+from cspine.data.layouts import find_empty_classes, find_table, index_tree
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.rsna import find_rsna, index_rsna
 from cspine.data.storage import FolderStorage, Storage, open_storage
@@ -25,6 +25,7 @@ from cspine.imaging.decode import decode_image
 log = logging.getLogger(__name__)
 READERS = 2  # threads; decoding releases the interpreter's lock
 _SHOWN = 20
+_TREES = ("kaggle", "tree", "flat")
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     faults = []
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
-        faults.append(f"{len(named)} unreadable: {_list(named)}")
+        advice = "`--skip-unreadable` goes on without them"
+        faults.append(f"{len(named)} unreadable ({advice}): {_list(named)}")
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
         faults.append(f"{len(conflicts)} slices in both classes: {_list(conflicts)}")
-    missing = [name for i, name in enumerate(CLASS_NAMES) if not _holds(dataset, i)]
+    missing = _find_missing(dataset)
     if missing:
-        faults.append(f"no readable image of class {' and '.join(missing)}")
+        faults.append(f"no readable image in {' and '.join(missing)}")
     if faults:
         raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
     for path, reason in sorted(dataset.unreadable.items()):
@@ -142,14 +144,18 @@ def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceReco
     """Return the record with its hash and, in a tree of DICOM files, the groups they name."""
     record = replace(record, sha256=check.sha256)
     # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
-    if layout in ("kaggle", "tree", "flat") and (check.patient_id or check.series_uid):
+    if layout in _TREES and (check.patient_id or check.series_uid):
         volume = check.series_uid or record.volume_id
         record = replace(record, volume_id=volume, patient_id=check.patient_id or volume)
     return record
 
 
-def _holds(dataset: Dataset, label: int) -> bool:
-    return any(record.label == label for record in dataset.records)
+def _find_missing(dataset: Dataset) -> list[str]:
+    """Return the classes without a readable image; in a tree, those of every split's folder."""
+    if dataset.layout in _TREES and dataset.records:
+        return find_empty_classes(dataset.records)
+    labels = {record.label for record in dataset.records}
+    return [f"class {name}" for label, name in enumerate(CLASS_NAMES) if label not in labels]
 
 
 def _list(names: list[str]) -> str:

@@ -56,7 +56,7 @@ def index_tree(storage: Storage) -> tuple[str, list[SliceRecord]]:
     """Return the layout's name (`kaggle`, `tree` or `flat`) and a record of each image of a tree.
 
     Raises:
-        DataError: another layout, or an empty class; says what was expected and what was found.
+        DataError: another layout; says what was expected and what was found.
     """
     images = [name for name in storage.names if is_image(name)]
     found = [_place(name) for name in images]
@@ -68,7 +68,6 @@ def index_tree(storage: Storage) -> tuple[str, list[SliceRecord]]:
     if not places or stray or len(has_splits) > 1 or len({p.above for p in places}) > 1:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
     layout = _name_layout(storage, places)
-    _check_classes(places)
     return layout, [_record(place, layout) for place in places]
 
 
@@ -80,7 +79,8 @@ def describe(storage: Storage) -> str:
             folder = str(PurePosixPath(name).parent)
             counts[folder] = counts.get(folder, 0) + 1
     if not counts:
-        return f"{storage.root} with no image file ({len(storage.names)} other files)"
+        kinds = " or ".join([", ".join(IMAGE_SUFFIXES[:-1]), IMAGE_SUFFIXES[-1]])
+        return f"{storage.root} with no {kinds} file ({len(storage.names)} other files)"
     shown = [f"{folder} ({count} images)" for folder, count in sorted(counts.items())[:6]]
     more = f" and {len(counts) - 6} more folders" if len(counts) > 6 else ""
     return f"{storage.root} with {', '.join(shown)}{more}"
@@ -107,19 +107,18 @@ def _name_layout(storage: Storage, places: list[_Place]) -> str:
     return "kaggle" if splits <= {"train", "validation"} and named else "tree"
 
 
-def _check_classes(places: Iterable[_Place]) -> None:
-    """Raise DataError naming every split that lacks one of the classes."""
-    seen: dict[str, set[str]] = {}
-    for place in places:
-        seen.setdefault(place.split or "", set()).add(place.class_name)
-    empty = [
-        f"{split}/{name}".lstrip("/")
-        for split, names in sorted(seen.items())
+def find_empty_classes(records: Iterable[SliceRecord]) -> list[str]:
+    """Return the class folders of a tree that hold no image of `records`, as `val/normal`."""
+    seen: dict[PurePosixPath, set[str]] = {}
+    for record in records:
+        folder = PurePosixPath(record.path).parent
+        seen.setdefault(folder.parent, set()).add(folder.name.strip().lower())
+    return [
+        str(above / name)
+        for above, names in sorted(seen.items())
         for name in CLASS_NAMES
         if name not in names
     ]
-    if empty:
-        raise DataError(f"Each class must hold an image. Received: none in {', '.join(empty)}")
 
 
 def _record(place: _Place, layout: str) -> SliceRecord:

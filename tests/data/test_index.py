@@ -89,10 +89,10 @@ def test_wrong_places_are_named(tmp_path, make_tree):
         index_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"laid out as .*Received: .*broken \(1 images\)"):
         index_dataset(make_tree(["broken/a.png", "healthy/b.png"], tmp_path / "odd"))
-    with pytest.raises(DataError, match="no image file"):
+    with pytest.raises(DataError, match=r"no \.png, \.jpg, \.jpeg or \.dcm file \(1 other files\)"):
         index_dataset(make_tree(["a.txt"], tmp_path / "text"))
     names = ["train/fracture/a.png", "train/normal/b.png", "val/fracture/c.png"]
-    with pytest.raises(DataError, match="Received: none in val/normal"):
+    with pytest.raises(DataError, match="no readable image in val/normal"):
         index_dataset(make_tree(names, tmp_path / "empty"))
     (tmp_path / "bad.zip").write_bytes(b"PK no")
     with pytest.raises(DataError, match="readable ZIP"):
@@ -103,13 +103,23 @@ def test_all_unreadable_files_are_named_and_can_be_skipped(make_tree, caplog):
     root = make_tree([*FLAT, "fracture/d.png", "normal/e.png"])
     (root / "fracture/d.png").write_bytes((root / "fracture/d.png").read_bytes()[:300])
     (root / "normal/e.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"2 unreadable: fracture/d\.png .*normal/e\.png"):
+    with pytest.raises(DataError, match=r"2 unreadable .*: fracture/d\.png .*normal/e\.png"):
         index_dataset(root)
     with caplog.at_level(logging.WARNING):
         dataset = index_dataset(root, skip_unreadable=True)
     assert len(dataset.records) == 3
     assert sorted(dataset.unreadable) == ["fracture/d.png", "normal/e.png"]
     assert "Left out fracture/d.png" in caplog.text
+
+
+def test_faults_of_every_kind_are_named_at_once(make_tree):
+    root = make_tree(["train/fracture/a.png", "train/normal/b.png", "val/fracture/c.png"])
+    (root / "train/fracture/broken.png").write_bytes(b"not an image")
+    shutil.copy(root / "train/normal/b.png", root / "train/fracture/b.png")
+    with pytest.raises(DataError) as caught:
+        index_dataset(root)
+    for part in ("1 unreadable (`--skip-unreadable`", "1 slices in both", "image in val/normal"):
+        assert part in str(caught.value)
 
 
 def test_a_slice_in_two_classes_is_named(make_tree, published):
