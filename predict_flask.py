@@ -39,6 +39,7 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with whole URLs and headers
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
 
 

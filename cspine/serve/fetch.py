@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
+from http.client import HTTPResponse as PlainResponse
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -174,11 +175,11 @@ class Fetcher:
     def _checked_addresses(self, target: Target, deadline: _Deadline) -> list[str]:
         """Resolve once, and let through only a name whose every address is public, or listed."""
         try:
-            answers = self._resolvers.submit(self._resolve, target.host, target.port).result(
-                deadline.remaining_s()
-            )
+            asked = self._resolvers.submit(self._resolve, target.host, target.port)
+            answers = asked.result(deadline.remaining_s())
             addresses = [ipaddress.ip_address(answer) for answer in answers]
         except FutureTimeoutError:
+            asked.cancel()  # else names that nobody waits for would pile up behind slow ones
             raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
         except (OSError, ValueError):
             addresses = []
@@ -255,8 +256,19 @@ def _as_fetch_error(error: Exception) -> FetchError:
     return FetchError("The server did not answer with a whole image.")
 
 
+class _BoundedResponse(PlainResponse):
+    """An answer whose chunks have a size: one of −1 would be read up to the connection's end."""
+
+    def _safe_read(self, amt: int) -> bytes:
+        if amt < 0:
+            raise IncompleteRead(b"")
+        return super()._safe_read(amt)  # type: ignore[misc,no-any-return]
+
+
 class _PinnedHTTP(HTTPConnection):
     """An HTTP connection over a socket that is already dialled to a checked address."""
+
+    response_class = _BoundedResponse
 
     def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
         super().__init__(target.host, target.port, **options)
@@ -268,6 +280,8 @@ class _PinnedHTTP(HTTPConnection):
 
 class _PinnedHTTPS(HTTPSConnection):
     """The same over TLS: SNI and the certificate's name are the URL's host."""
+
+    response_class = _BoundedResponse
 
     def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
         super().__init__(target.host, target.port, **options)

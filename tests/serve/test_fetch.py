@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import threading
 import time
 import zlib
 
@@ -136,6 +137,24 @@ def test_a_silent_listener_and_a_slow_resolver_meet_the_deadline():
         slow.fetch("http://slow.test/")
 
 
+def test_a_name_that_nobody_waits_for_any_more_is_not_resolved(monkeypatch):
+    monkeypatch.setattr(fetch_module, "_RESOLVERS", 1)
+    going, asked = threading.Event(), []
+
+    def resolve_slowly(host: str, port: int) -> list[str]:
+        asked.append(host)
+        going.wait(10)
+        return LOOPBACK
+
+    fetcher = Fetcher(resolve=resolve_slowly, timeout_s=0.1)
+    for name in ("a.test", "b.test", "c.test"):
+        with pytest.raises(FetchTimeoutError, match="did not resolve in time"):
+            fetcher.fetch(f"http://{name}/")
+    going.set()
+    fetcher._resolvers.shutdown()
+    assert asked == ["a.test"]
+
+
 def test_an_endless_body_meets_the_cap():
     with drip(OK + b"\r\n", b"x" * 65536, 0.0) as server, pytest.raises(ImageTooLargeError):
         make_fetcher(server, max_bytes=10**6).fetch(f"http://good.local:{server.port}/")
@@ -162,7 +181,8 @@ def test_an_encoded_body_is_decoded(png):
 @pytest.mark.parametrize(
     "answer",
     [
-        b"", b"\0" * 100, b"HTTP/9.9 abc\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", OK[:12],
+        b"", OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nabc",
+        b"\0" * 100, b"HTTP/9.9 abc\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", OK[:12],
         OK + b"Content-Length: 10\r\n\r\nshort", OK + b"Content-Length: -1\r\n\r\nbody"[:20],
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
