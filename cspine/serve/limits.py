@@ -19,14 +19,15 @@ from typing import Any
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
-from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, ServerNotImplemented
+from waitress.utilities import BadRequest, Error, ServerNotImplemented
 
+from cspine.serve.parsing import PIECE_BYTES, BoundedParser
 from cspine.serve.workers import LastingDispatcher, return_memory
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
-OVERLOADED = "The service holds as many predictions as it accepts. Try again in a second."
+OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
 BOUNDED_PATH = "/predict"
 TRIM_S = 10.0
 RESERVE = 32  # places that idle connections must leave free
@@ -49,6 +50,10 @@ class OverloadError(Error):
     reason = "Service Unavailable"
 
 
+class CrowdedError(OverloadError):
+    """All bodies together are too many: said before the rest of this one is read."""
+
+
 class ProblemTask(ErrorTask):
     """A request that Waitress refuses: answered as a problem document."""
 
@@ -68,7 +73,7 @@ class ProblemTask(ErrorTask):
         self.response_headers.append(("Content-Type", "application/problem+json"))
         if is_overload:
             self.response_headers.append(("Retry-After", "1"))
-        else:
+        if not is_overload or isinstance(error, CrowdedError):
             self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -78,21 +83,24 @@ class DeadlineChannel(HTTPChannel):
     """One connection that knows since when it waits for what."""
 
     error_task_class = ProblemTask
-    request: Any  # what is being received: waitress.parser.HTTPRequestParser, or None
+    parser_class = BoundedParser
+    request: Any  # what is being received: a BoundedParser, or None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._part: str = "idle"
         self._part_since_s = time.monotonic()
-        self._held_bytes = 0
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
         before = self.request
-        taken = bool(super().received(data))
+        whole = before is not None and before.takes_whole(len(data))
+        step = len(data) if whole else PIECE_BYTES
+        taken = True
+        for start in range(0, len(data), step):
+            taken = bool(super().received(data[start : start + step])) and taken
         if self.request is not None and self.request is not before:
             self._enter("header")
-        self._count_held()
         if self.request is not None and self.server.held_bytes > self.server.max_held_bytes:
             self._refuse()
         return taken
@@ -104,28 +112,21 @@ class DeadlineChannel(HTTPChannel):
         else:
             super().send_continue()
 
-    def _count_held(self) -> None:
-        """Keep the server's sum of bytes of bodies that are still on their way."""
-        now = 0 if self.request is None else self.request.body_bytes_received
-        self.server.held_bytes += now - self._held_bytes
-        self._held_bytes = now
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of bodies that are on their way or being worked on."""
+        parsers = (*self.requests, self.request)
+        return sum(one.body_bytes_received for one in parsers if one is not None)
 
     def _refuse(self) -> None:
-        """End the request that is being received with a 413."""
+        """End the request that is being received: there is no room for its body now."""
         with self.requests_lock:
-            self.request.error = RequestEntityTooLarge("all bodies together")
+            self.request.error = CrowdedError(OVERLOADED)
             self.request.completed = True
             self.requests.append(self.request)
             self.request = None
             if len(self.requests) == 1:
                 self.server.add_task(self)
-        self._count_held()
-
-    def handle_close(self) -> None:
-        """Forget the connection and what it held."""
-        self.server.held_bytes -= self._held_bytes
-        self._held_bytes = 0
-        super().handle_close()
 
     def _enter(self, part: str) -> None:
         if part != self._part:
@@ -153,7 +154,6 @@ class DeadlineServer(TcpWSGIServer):
     channel_class = DeadlineChannel
     deadlines = Deadlines()
     max_held_bytes = 512 * 1024 * 1024
-    held_bytes = 0
     next_channel_cleanup = math.inf  # Waitress looks at the wall clock: set back, it looks no more
     task_dispatcher: LastingDispatcher
 
@@ -170,6 +170,11 @@ class DeadlineServer(TcpWSGIServer):
             request.error = OverloadError(OVERLOADED)
             self.on_overload()
         super().add_task(task)
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of all bodies that are on their way or being worked on."""
+        return sum(channel.held_bytes for channel in self.active_channels.values())
 
     @property
     def is_busy(self) -> bool:

@@ -9,10 +9,12 @@ import time
 import pytest
 import requests
 from service_fakes import wait_for
+from waitress.adjustments import Adjustments
 
 from cspine.core.settings import ServeSettings
 from cspine.serve import limits
 from cspine.serve.app import create_app
+from cspine.serve.parsing import BoundedParser
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 
@@ -89,8 +91,9 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
     monkeypatch.setattr(limits.DeadlineServer, "max_held_bytes", 1000)
     with connect(runner) as connection:
         connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 2000)
-        status, _ = read_answer(read_all(connection))
-    assert status == 413
+        answer = read_all(connection)
+    assert read_answer(answer)[0] == 503
+    assert b"Retry-After: 1" in answer
 
 
 @pytest.mark.parametrize(
@@ -227,3 +230,43 @@ def test_dead_worker_threads_are_replaced(runner):
     url = f"http://127.0.0.1:{runner.port}/health/live"
     assert all(requests.get(url, timeout=20).ok for _ in range(5))
     wait_for(lambda: len(dispatcher._alive) == len(threads))
+
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [
+    b"1\r\nx\r\n" * 40_000, b"1" * 20_000, b"1;" + b"a" * 20_000, b"0\r\n" + b"a: b\r\n" * 5000,
+])  # fmt: skip
+def test_a_chunked_body_that_is_mostly_framing_is_refused(runner, sent):
+    with connect(runner) as connection:
+        connection.sendall(CHUNKED + sent)
+        status, problem = read_answer(read_all(connection))
+    assert (status, problem["detail"]) == (400, limits.MALFORMED)
+
+
+def test_small_chunks_are_a_body_where_content_prevails():
+    parser = BoundedParser(Adjustments())
+    sent = CHUNKED + b"".join(b"8\r\n%b\r\n" % (b"x" * 8) for _ in range(20_000)) + b"0\r\n\r\n"
+    while sent:
+        sent = sent[parser.received(sent[:4096]) :]
+    assert (parser.completed, parser.error, len(parser.body_rcv)) == (True, None, 160_000)
+
+
+def test_empty_lines_are_skipped_at_once_and_the_request_behind_them_is_answered(runner):
+    with connect(runner) as connection:
+        connection.sendall(b"\r\n" * 2_000_000)
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert read_answer(read_all(connection)) == (200, {"status": "live"})
+
+
+def test_a_body_counts_until_its_request_is_answered(app, predictor, serve_app, png):
+    runner = serve_app(app)
+    predictor.hold.clear()
+    with connect(runner) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png) + png)
+        wait_for(lambda: predictor.calls == 1)
+        assert runner._servers[0].held_bytes == len(png)
+        predictor.hold.set()
+        assert connection.recv(9) == b"HTTP/1.1 "
+        wait_for(lambda: runner._servers[0].held_bytes == 0)

@@ -1,0 +1,57 @@
+"""Waitress's request parser, with bounds on what its own leaves open.
+
+Waitress copies what is left of a read for each empty line, chunk and request, and keeps a chunk's
+size line and the trailer whatever their length: some hundred kilobytes of either stop the loop that
+all connections share for seconds. Knows no connection; `limits.py` feeds it.
+"""
+
+from __future__ import annotations
+
+from waitress.parser import HTTPRequestParser
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
+from waitress.utilities import BadRequest
+
+PIECE_BYTES = 4096  # copies are of this at most, where there may be many
+_MAX_LINE_BYTES = 4096  # a chunk's size line with its extensions, or the trailer
+_FREE_BYTES = 64 * 1024  # of framing, before it is held against the content
+
+
+class BoundedChunks(ChunkedReceiver):
+    """A chunked body whose lines are short and whose framing is not most of it."""
+
+    _wire_bytes = 0
+
+    def received(self, data: bytes) -> int:
+        """Take the next bytes of the body; return how many of them are its own."""
+        taken = int(super().received(data))
+        self._wire_bytes += taken
+        line_bytes = max(len(self.control_line), len(self.trailer))
+        if line_bytes > _MAX_LINE_BYTES or self._wire_bytes > 2 * len(self) + _FREE_BYTES:
+            self.error = BadRequest("Chunks too small or their lines too long")
+        return taken
+
+
+class BoundedParser(HTTPRequestParser):
+    """A request under the bounds of this module."""
+
+    body_rcv: ChunkedReceiver | FixedStreamReceiver | None
+
+    def received(self, data: bytes) -> int:
+        """Take the next bytes of the request; return how many of them are its own."""
+        if self.body_rcv is not None or self.header_plus:
+            return int(super().received(data))
+        # Empty lines before a request are to be ignored (RFC 9112, 2.2), all of them in one go.
+        kept = data.lstrip(b"\r\n")
+        return len(data) - len(kept) + (int(super().received(kept)) if kept else 0)
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the header; where a chunked body follows, receive it under bounds."""
+        super().parse_header(header_plus)
+        body: object = self.body_rcv
+        if isinstance(body, ChunkedReceiver):
+            self.body_rcv = BoundedChunks(body.getbuf())
+
+    def takes_whole(self, count: int) -> bool:
+        """Return whether the next `count` bytes all lie within a body of known length."""
+        body = self.body_rcv
+        return isinstance(body, FixedStreamReceiver) and body.remain >= count
