@@ -9,6 +9,7 @@ import base64
 import binascii
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -18,7 +19,9 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from cspine.core.errors import ImageError
 
 MAX_ITEMS = 64
-MAX_JSON_BRACKETS = 1000  # far more than any request needs, far fewer than would fill memory
+# Each of these bytes may become a Python object of many times its size: far more than any request
+# needs, far fewer than would fill memory.
+MAX_JSON_MARKS = {b"[": 1000, b"{": 1000, b",": 10_000, b'"': 10_000}
 RAW_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
 JSON_FORMS = '{"url": "https://…"}, {"image": "<base64>"} or {"urls": ["https://…", …]}'
 EXPLANATIONS = ("heatmap", "image")
@@ -96,14 +99,19 @@ def _read_explain(request: Request) -> frozenset[str]:
     return names
 
 
-def parse_json_object(body: bytes, max_brackets: int = MAX_JSON_BRACKETS) -> dict[str, Any]:
-    """Return the JSON object in `body`; a body of endless brackets is refused before it is built.
+def parse_json_object(
+    body: bytes, max_marks: Mapping[bytes, int] = MAX_JSON_MARKS
+) -> dict[str, Any]:
+    """Return the JSON object in `body`; one of endless small values is refused before it is built.
+
+    `max_marks` says how often each byte may stand in `body`, wherever that is.
 
     Raises:
         BadRequest: it is none.
     """
-    if body.count(b"[") + body.count(b"{") > max_brackets:
-        raise BadRequest(f"JSON must have at most {max_brackets} lists and objects.")
+    for mark, most in max_marks.items():
+        if body.count(mark) > most:
+            raise BadRequest(f"JSON must have at most {most} times `{mark.decode()}`.")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

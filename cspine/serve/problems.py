@@ -6,6 +6,7 @@ nothing of its inside: it is logged with the request's id, which the answer carr
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -22,6 +23,7 @@ from cspine.predict.budget import UnwantedError
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+_SCARCE = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _OUR_FAULT = "The service met a fault of its own. The log has it under this request's id."
 
 
@@ -58,6 +60,16 @@ def make_problem(document: Mapping[str, Any], headers: Mapping[str, str] | None 
     )
 
 
+def lacks_resource(error: Exception) -> bool:
+    """Return whether `error` says that memory, threads, processes or open files ran out."""
+    if isinstance(error, OSError):
+        return error.errno in _SCARCE
+    # Python has no class of its own for a thread that the system does not grant.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    )
+
+
 def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
     """Answer every error that leaves a view with a problem document."""
 
@@ -69,10 +81,6 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         headers = None if wait_s is None else {"Retry-After": str(wait_s)}
         return make_problem(describe_error(error, status), headers)
 
-    def on_no_memory(error: MemoryError) -> Response:
-        logger.error("no memory for a request", exc_info=error)
-        return on_ours(OverloadedError("The service lacks memory for this now. Try again.", 5))
-
     def on_http(error: HTTPException) -> Response:
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         headers = {name: value for name, value in error.get_headers() if name in kept}
@@ -81,6 +89,8 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
 
     def on_defect(error: Exception) -> Response:
         logger.error("a request failed", exc_info=error)
+        if lacks_resource(error):
+            return on_ours(OverloadedError("The service lacks memory for this now. Try again.", 5))
         return make_problem(_document("about:blank", 500, _OUR_FAULT))
 
     def on_unwanted(_: UnwantedError) -> Response:
@@ -88,7 +98,6 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         return Response(status=499)
 
     app.register_error_handler(CspineError, on_ours)
-    app.register_error_handler(MemoryError, on_no_memory)
     app.register_error_handler(HTTPException, on_http)
     app.register_error_handler(UnwantedError, on_unwanted)
     app.register_error_handler(Exception, on_defect)

@@ -69,12 +69,16 @@ class Road:
             ImageError: the image cannot be read.
         """
         with self.admission.place():
-            return self._answer_with(self._models.current, source, explain, is_wanted)
+            budget = Budget.of(self._deadline_s, is_wanted)
+            return self._answer_with(self._models.current, source, explain, budget)
 
     def answer_all(
         self, sources: tuple[Source, ...], explain: bool, is_wanted: IsWanted
     ) -> list[Prediction | CspineError]:
-        """Return a prediction or an error for each image, in order; the list takes one place.
+        """Return a prediction or an error for each image, in order.
+
+        The list takes one place and has one deadline: with one for each image, a few lists of
+        slow URLs would hold all places for minutes.
 
         Raises:
             OverloadedError: no place is free.
@@ -82,10 +86,11 @@ class Road:
 
         # One predictor for the whole list: a reload in between must not mix two models in it.
         predictor = self._models.current
+        budget = Budget.of(self._deadline_s, is_wanted)
 
         def answer(source: Source) -> Prediction | CspineError:
             try:
-                return self._answer_with(predictor, source, explain, is_wanted)
+                return self._answer_with(predictor, source, explain, budget)
             except CspineError as error:
                 return error
 
@@ -106,10 +111,10 @@ class Road:
             return list(self._batches.map(answer, pixels))
 
     def _answer_with(
-        self, predictor: Predictor, source: Source, explain: bool, is_wanted: IsWanted
+        self, predictor: Predictor, source: Source, explain: bool, budget: Budget
     ) -> Prediction:
         start = time.perf_counter()
-        budget = Budget.of(self._deadline_s, is_wanted)
+        budget.remaining_s()  # a list may have used it up
         data = self._fetch(source, budget) if isinstance(source, Link) else source.data
         budget.remaining_s()  # a fetch may have used it up, or the client may have left meanwhile
         key = (predictor.version, explain, hashlib.sha256(data).digest())

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from werkzeug.exceptions import BadRequest
 
-from cspine.serve.inputs import MAX_ITEMS, decode_base64, parse_json_object
+from cspine.serve.inputs import MAX_ITEMS, MAX_JSON_MARKS, decode_base64, parse_json_object
 
 HEADER = "Inference-Header-Content-Length"
-MAX_BRACKETS = 1_000_000  # pixels may come as nested lists, one for each row's pixel
+# Pixels may come as lists of numbers, nested down to one list for each pixel.
+MAX_MARKS = {**MAX_JSON_MARKS, b"[": 1_000_000, b",": 16_000_000}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_infer_request(
         ImageError: an image in JSON is no base64.
     """
     length = _read_length(header_length, len(body))
-    head = parse_json_object(body[:length], MAX_BRACKETS)
+    head = parse_json_object(body[:length], MAX_MARKS)
     inputs = head.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadRequest("`inputs` must hold one tensor, `image` or `pixels`.")

@@ -75,6 +75,8 @@ PROBLEMS = [
     (b"{}", "application/json", 400), (b'{"url": 1}', "application/json", 400),
     (b'{"url": "http://a.org", "image": ""}', "application/json", 400),
     (b'{"urls": []}', "application/json", 400), (b'{"urls": [1]}', "application/json", 400),
+    (b'{"urls": [' + b'"",' * 10_000 + b'""]}', "application/json", 400),
+    (b'{"urls": [' + b"1.5," * 10_000 + b"1]}", "application/json", 400),
     (b"[" * 100_000, "application/json", 400), (b'{"a":' * 999, "application/json", 400),
     (b'{"url": "http://127.0.0.1/"}', "application/json", 403),
     (b'{"url": "file:///etc/passwd"}', "application/json", 403),
@@ -133,6 +135,22 @@ def test_a_late_prediction_is_an_overload(predictor, png):
     app = create_app(ServeSettings(deadline_s=1e-9), predictor)
     response = app.test_client().post("/predict", data=png, content_type="image/png")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_list_has_one_deadline(predictor, png):
+    budgets, ask = set(), predictor.predict
+
+    def predict(data, explain, budget):
+        budgets.add(budget.deadline_s)
+        time.sleep(0.1 * len(budgets))
+        return ask(data, explain, budget)
+
+    predictor.predict = predict
+    app = create_app(ServeSettings(deadline_s=0.5, cache=False), predictor)
+    response = app.test_client().post("/predict", data=upload(*[png] * 64))
+    assert len(budgets) == 1
+    assert response.json["results"][0]["prediction"] == "fracture"
+    assert response.json["results"][-1]["error"]["status"] == 503
 
 
 def test_a_vanished_client_is_not_worked_for(client, predictor, png):
