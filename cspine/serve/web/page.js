@@ -156,7 +156,7 @@ function showGauge(answer) {
   $("gauge").hidden = answer.probability === null;
   $("fill").style.width = `${100 * (answer.probability ?? 0)}%`;
   $("tick").style.left = `${100 * answer.threshold}%`;
-  $("tick-label").style.left = `${Math.min(88, Math.max(12, 100 * answer.threshold))}%`;
+  $("tick-label").style.left = `${Math.min(76, Math.max(24, 100 * answer.threshold))}%`;
   $("tick-label").textContent = `threshold ${format(answer.threshold)}`;
 }
 
