@@ -40,6 +40,13 @@ def test_a_bad_value_is_one_line_and_exit_code_2(tmp_path):
     assert done.stderr == "`epochs` must be from 1 to 10000. Received: 0\n"
 
 
+def test_a_folder_that_is_not_there_is_one_line_and_exit_code_2(tmp_path):
+    done = run_train("--data", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("`data` must be a folder, a ZIP or a CSV file. Received: nowhere")
+    assert done.stderr.count("\n") == 1
+
+
 def test_help_lists_every_flag(tmp_path):
     done = run_train("--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -115,7 +122,8 @@ def test_a_killed_run_goes_on_and_ctrl_c_keeps_the_best(tree, tmp_path):
     checkpoint = tmp_path / "models" / "run" / "cnn" / "fit.npz"
     with running_train(words.split(), tmp_path) as (process, _):
         wait_until(process, checkpoint.is_file)
-        process.kill()  # SIGKILL on POSIX: nothing can be tidied up
+        # SIGKILL on POSIX: nothing can be tidied up.
+        process.kill()
         assert process.wait() == -signal.SIGKILL
     kept = json.loads(str(np.load(checkpoint)["head"]))["history"]
 

@@ -57,7 +57,7 @@ class TrainConfig:
 
     data: str | None = _setting(
         None,
-        "a folder, a ZIP, `phantom` or `kaggle`; without it `data/` where a known layout "
+        "a folder, a ZIP, a CSV, `phantom` or `kaggle`; without it `data/` where a known layout "
         "lies there, else `phantom`",
         "data",
     )

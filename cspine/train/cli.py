@@ -7,6 +7,7 @@ import logging
 
 from cspine.core.config import TrainConfig
 from cspine.core.flags import add_flags, config_from_namespace
+from cspine.train.begin import begin_run
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +21,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def train(config: TrainConfig) -> int:
     """Run one training and tell its result; 1 where a required bar was missed, else 0."""
-    from cspine.train.run import run_training  # Keras: the other commands never wait for it
+    dataset = begin_run(config)
+    # Imported only now: it brings Keras, and neither the other commands nor whoever misspelt a
+    # folder should wait for that.
+    from cspine.train.run import run_training
 
-    result = run_training(config)
+    result = run_training(config, dataset)
     for row in result.rows:
         mark = "→" if row["chosen"] else " "
         logger.info("%s %-12s validation AUROC %.4f", mark, row["architecture"],

@@ -1,7 +1,7 @@
 """One training run from data to a published version: the order of things, and nothing else.
 
-resolve data → audit → split → fit every candidate → judge → control → files. The caller has set
-Keras's backend and logging; the lines for people go through logging.
+audit → split → fit every candidate → judge → control → files; `begin.py` has found the data. The
+caller has set Keras's backend and logging; the lines for people go through logging.
 """
 
 from __future__ import annotations
@@ -16,13 +16,9 @@ from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
 from cspine.data.audit import audit_dataset
 from cspine.data.records import Dataset
-from cspine.data.resolve import resolve_data
 from cspine.data.split import refuse_leaks, split_dataset
-from cspine.evaluate.metrics import METRICS
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import default_view
-from cspine.model.architectures import check_image_size
-from cspine.phantom.dataset import PhantomConfig
 from cspine.train.controls import run_random_labels
 from cspine.train.finish import RunResult, finish_run
 from cspine.train.judge import judge_candidate
@@ -30,21 +26,15 @@ from cspine.train.select import Task, choose_best, fit_candidates
 
 logger = logging.getLogger(__name__)
 
-BUILD_DIR = Path("build")
 
-
-def run_training(config: TrainConfig) -> RunResult:
-    """Do the whole of `train.py`; files go to `config.out`.
+def run_training(config: TrainConfig, dataset: Dataset) -> RunResult:
+    """Do all of `train.py` that follows `begin_run`; files go to `config.out`.
 
     Raises:
-        ConfigError: a setting does not suit the architectures or the backend.
-        DataError: the data cannot be read or split, or (SplitLeakError) leaks between its sides.
+        ConfigError: a setting does not suit the backend.
+        DataError: the data cannot be split, or (SplitLeakError) leak between their sides.
     """
-    _check_settings(config)
     spread_over_devices(config.devices, config.batch_size)
-    phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
-    dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
-    logger.info("%s", line)
     dataset, audit = audit_first(dataset)
     task = prepare_task(config, dataset)
     # Every candidate is judged on validation before any sees the test set: the choice must not
@@ -102,16 +92,6 @@ def _view_of(dataset: Dataset) -> str:
     record = dataset.records[len(dataset.records) // 2]
     height, width = decode_image(dataset.read_bytes(record.path)).grey.shape
     return default_view(height, width)
-
-
-def _check_settings(config: TrainConfig) -> None:
-    """Refuse, before any work, what would only fail after hours of it."""
-    for name in config.seen_architectures():
-        if config.image_size is not None:
-            check_image_size(name, config.image_size)
-    for metric, _ in config.require:
-        if metric not in METRICS:
-            raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")
 
 
 def spread_over_devices(count: int | None, batch_size: int) -> None:

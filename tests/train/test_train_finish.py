@@ -8,11 +8,12 @@ import pytest
 from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
 from cspine.model.classifier import build_classifier
+from cspine.train.begin import begin_run
 from cspine.train.card import make_self_test
 from cspine.train.finish import find_missed
 from cspine.train.quantise import choose_precision
 from cspine.train.result import FitResult
-from cspine.train.run import run_training, spread_over_devices
+from cspine.train.run import spread_over_devices
 from cspine.train.select import pool_scores
 
 FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2}}}
@@ -57,10 +58,12 @@ def test_the_self_test_holds_three_drawn_images():
 
 def test_settings_are_checked_before_any_work():
     with pytest.raises(ConfigError, match="`image_size` for `xception` must be at least 71"):
-        run_training(TrainConfig(architectures=("xception",), image_size=64))
+        begin_run(TrainConfig(architectures=("xception",), image_size=64))
     with pytest.raises(ConfigError, match="`require` must be one of"):
-        run_training(TrainConfig(require=(("beauty", 1.0),)))
+        begin_run(TrainConfig(require=(("beauty", 1.0),)))
+    with pytest.raises(ConfigError, match=r"`weights` must be .* Received: nowhere"):
+        begin_run(TrainConfig(weights="nowhere"))
     with pytest.raises(ConfigError, match="`devices` needs KERAS_BACKEND=jax"):
-        run_training(TrainConfig(devices=2))
+        spread_over_devices(2, 32)
     with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
         spread_over_devices(3, 32)

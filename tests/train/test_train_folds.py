@@ -14,6 +14,7 @@ from cspine.data.split import Fold
 from cspine.model.artifact import resolve_version
 from cspine.phantom.dataset import PhantomConfig, write_grouped
 from cspine.train import finish, select
+from cspine.train.begin import begin_run
 from cspine.train.fit import Clock
 from cspine.train.result import FitResult, join_results
 from cspine.train.run import run_training
@@ -115,13 +116,14 @@ def test_where_transfer_ends_in_each_stage():
 
 
 def test_four_patients_become_a_version_that_says_it_has_no_test(tmp_path, monkeypatch):
-    monkeypatch.setattr(finish, "write_int8", lambda *_: None)  # test_train_cli.py runs it
+    # test_train_cli.py runs it.
+    monkeypatch.setattr(finish, "write_int8", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     data = write_grouped(tmp_path / "set", PhantomConfig(patients=4, slices_per_patient=4))
     config = TrainConfig(
         data=str(data), architectures=("cnn",), image_size=64, epochs=1, view="slice", resamples=20
     )
-    result = run_training(config)
+    result = run_training(config, begin_run(config))
     card = json.loads((tmp_path / "models" / "best.json").read_text())
     assert resolve_version(tmp_path / "models").version == result.version
     assert set(card["metrics"]) == {"out-of-fold"}

@@ -1,0 +1,55 @@
+"""What comes before Keras is imported: settings that cannot work are refused, the data are found.
+
+That import takes seconds, on a busy machine a minute, and TensorFlow prints lines of its own.
+Whoever misspelt a folder gets one line, at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cspine.core.config import TrainConfig
+from cspine.core.errors import ConfigError
+from cspine.data.records import Dataset
+from cspine.data.resolve import resolve_data
+from cspine.evaluate.metrics import METRICS
+from cspine.model.architectures import check_image_size
+from cspine.phantom.config import PhantomConfig
+
+logger = logging.getLogger(__name__)
+
+BUILD_DIR = Path("build")
+
+
+def begin_run(config: TrainConfig) -> Dataset:
+    """Return the data set of a run whose settings have been checked, and log which it is.
+
+    Raises:
+        ConfigError: a setting that would only fail after hours of work.
+        DataError: the data cannot be had or are not sound.
+    """
+    check_settings(config)
+    phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
+    dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
+    logger.info("%s", line)
+    return dataset
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Refuse an image size, a metric or a folder of weights that no run could use.
+
+    Raises:
+        ConfigError: names the setting and what was received.
+    """
+    for name in config.seen_architectures():
+        if config.image_size is not None:
+            check_image_size(name, config.image_size)
+    for metric, _ in config.require:
+        if metric not in METRICS:
+            raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")
+    if config.weights not in ("imagenet", "none") and not Path(config.weights).is_dir():
+        raise ConfigError(
+            "`weights` must be `imagenet`, `none` or a folder of Keras's *_notop.h5 files. "
+            f"Received: {config.weights} (no such folder)"
+        )
