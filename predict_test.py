@@ -24,13 +24,27 @@ class NoAnswerError(Exception):
     """The service gave no prediction; the text says what it said."""
 
 
+def read_server(text: str) -> str:
+    """Return the service's address without a last `/`, and with the scheme where it is left out."""
+    return (text if "://" in text else f"http://{text}").rstrip("/")
+
+
+def read_listener(text: str) -> str:
+    """Return `text` where it is HOST:PORT."""
+    if not text.rpartition(":")[2].isdecimal():
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT. Received: {text}")
+    return text
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description="Post one image to a running cspine service.")
     parser.add_argument("image", nargs="?", help="a URL or a file; by default a synthetic slice")
-    parser.add_argument("--server", default="http://127.0.0.1:9696", help="default: %(default)s")
     parser.add_argument(
-        "--listen", default="127.0.0.1:9697", metavar="HOST:PORT",
+        "--server", default="http://127.0.0.1:9696", type=read_server, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:9697", type=read_listener, metavar="HOST:PORT",
         help="where the synthetic slice is served, for the service to fetch (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -88,6 +102,8 @@ def read_answer(response: requests.Response) -> dict[str, object]:
         body = response.json()
     except ValueError:
         raise NoAnswerError(f"{response.status_code}, and no JSON") from None
+    if not isinstance(body, dict):
+        raise NoAnswerError(f"{response.status_code}, and JSON that is no answer")
     if response.status_code != 200 or "prediction" not in body:
         raise NoAnswerError(f"{response.status_code} {body.get('detail', body)}")
     return body
@@ -119,8 +135,14 @@ def ask(arguments: argparse.Namespace) -> requests.Response:
 
 def main() -> int:
     """Ask, print the answer, and return the exit code."""
+    arguments = parse_arguments()
     try:
-        answer = read_answer(ask(parse_arguments()))
+        answer = read_answer(ask(arguments))
+    except requests.ConnectionError:
+        place = arguments.server
+        text = f"nothing serves at {place}. Start `python predict_flask.py`, or give --server"
+        print(f"predict_test.py: no answer: {text}", file=sys.stderr)
+        return 1
     except (NoAnswerError, OSError, ValueError) as error:
         print(f"predict_test.py: no answer: {error}", file=sys.stderr)
         return 1

@@ -41,15 +41,29 @@ def test_it_answers_by_url_by_upload_and_by_protocol_alike(service, picture_serv
     assert by_url["region"] == [0, 0, 256, 256]
 
 
-def test_the_smoke_test_uploads_where_the_url_is_refused(service, neck_png, tmp_path):
+def run_smoke_test(*arguments):
+    command = [sys.executable, "predict_test.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_the_smoke_test_uploads_its_own_slice_where_its_url_is_refused(service):
+    words = ["--server", service.url, "--listen", "127.0.0.1:0"]
+    done = run_smoke_test(*words)
+    assert done.returncode == 0, done.stderr
+    assert "start it with CSPINE_FETCH_ALLOW=127.0.0.1:" in done.stdout
+    assert run_smoke_test(*words, "--require-url").returncode == 1
+    done = run_smoke_test("--server", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "nothing serves at http://127.0.0.1:1." in done.stderr
+
+
+def test_the_smoke_test_posts_what_it_is_given(service, neck_png, tmp_path):
     path = tmp_path / "slice.png"
     path.write_bytes(neck_png)
-    command = [sys.executable, "predict_test.py", str(path), "--server", service.url]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = run_smoke_test(str(path), "--server", service.url)
     assert done.returncode == 0, done.stderr
     assert '"prediction"' in done.stdout
-    command[2] = "http://127.0.0.1:9/a.png"
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = run_smoke_test("http://127.0.0.1:9/a.png", "--server", service.url)
     assert done.returncode == 1
     assert "403" in done.stderr
 
