@@ -39,7 +39,8 @@ from benchmarks.machine import describe_machine  # noqa: E402
 
 CLIENTS = 8
 MAX_QUEUE = 4  # fewer than clients, so that refusals happen, too
-CACHED = 80  # pictures of 1024 × 1024 remembered with their pixels: more than the cache holds
+# Pictures of 1024 × 1024 remembered with their pixels: more than the cache holds.
+CACHED = 80
 MAX_HOSTILE_BYTES = 100_000
 MEMORY_SHARE = 0.10
 SAMPLES = 20

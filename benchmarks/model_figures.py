@@ -55,9 +55,11 @@ def bootstrap(
 
 def error_of(called: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarray:
     """1 − balanced accuracy (R,) under weights (R, N): visible fractures against all normals."""
-    positive = (truth.labels == 1) & ~(truth.widths_mm < VISIBLE_MM)  # of no known width: counted
+    # Of no known width: counted.
+    positive = (truth.labels == 1) & ~(truth.widths_mm < VISIBLE_MM)
     negative = truth.labels == 0
-    with np.errstate(invalid="ignore"):  # a resample without one class has no error: NaN
+    # A resample without one class has no error: NaN.
+    with np.errstate(invalid="ignore"):
         misses = (weights @ (positive & ~called)) / (weights @ positive.astype(float))
         alarms = (weights @ (negative & called)) / (weights @ negative.astype(float))
     return np.asarray((misses + alarms) / 2)

@@ -114,8 +114,10 @@ def _draw_head(rng: np.random.Generator) -> np.ndarray:
     for mirror in (-1, 1):  # the lateral ventricles
         bent = (x - mirror * (14 + 0.25 * np.abs(y))) / rng.uniform(7, 14)
         grey[brain & (np.hypot(bent, y / rng.uniform(35, 70)) < 1)] = fluid
-    grey[brain & (np.abs(x) < 1.5) & (np.abs(y) > 60)] = fluid + 25  # the falx
-    if rng.random() < 0.4:  # lower down: orbits and sinuses in front
+    # The falx.
+    grey[brain & (np.abs(x) < 1.5) & (np.abs(y) > 60)] = fluid + 25
+    # Lower down: orbits and sinuses in front.
+    if rng.random() < 0.4:
         for mirror in (-1, 1):
             globe = np.hypot(x - mirror * 0.45 * short, y + 0.72 * long)
             grey[globe < 34], grey[globe < 28] = 240, 130

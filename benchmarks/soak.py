@@ -33,7 +33,8 @@ RELOAD_EVERY_S = 10.0
 REFERENCE_CLIENTS, REFERENCE_S, CONNECTIONS = 8, 10.0, 64
 LOAD_SHARE, MEMORY_SHARE = 0.8, 0.05
 SETTLED_S = 300.0
-TOLERANCE = 1e-4  # of a probability: sums in another order; the versions differ by far more
+# Of a probability: sums in another order; the versions differ by far more.
+TOLERANCE = 1e-4
 
 
 def expect_answers(models: Path, paths: list[Path]) -> dict[str, list[float]]:

@@ -23,10 +23,12 @@ from cspine.train.scratch import fit_scratch
 from cspine.train.select import take_samples
 from cspine.train.transfer import TransferPlan, fit_transfer
 
-PHANTOM_SEED = 900_002  # neither the pretext's patients nor those of any other set
+# Neither the pretext's patients nor those of any other set.
+PHANTOM_SEED = 900_002
 UNSEEN_SHARE = 0.4
 WIDE_MM = 1.0
-COPIES = 1  # each further one would cost minutes of a run that has 25
+# Each further one would cost minutes of a run that has 25.
+COPIES = 1
 HEAD = FitPlan(30, 32, 1e-3, 0, patience=None)
 TUNE = FitPlan(4, 32, 1e-4, 0, warmup=0.1, patience=None)
 NO_TUNING = FitPlan(0, 32, 1e-4, 0)

@@ -30,7 +30,8 @@ from cspine.imaging.vertebra_centre import (  # noqa: E402
 from cspine.phantom.config import PhantomConfig  # noqa: E402
 from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402
 
-GRID = (2 * FRAME_SIDE,) * 2  # wide enough that convolution does not wrap around
+# Wide enough that convolution does not wrap around.
+GRID = (2 * FRAME_SIDE,) * 2
 BATCH, RATE = 60, 0.01
 
 

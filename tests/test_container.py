@@ -135,7 +135,8 @@ def service(root_file_system: Path, config: dict, tmp_path_factory):
         wait_until_ready(process, log)
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # a new user loses unshare's --kill-child
+        # A new user loses unshare's --kill-child.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -20,6 +20,7 @@ def progress(iterable: Iterable[Item], desc: str, total: int | None = None) -> I
     if not sys.stderr.isatty():
         yield from iterable
         return
-    from tqdm import tqdm  # costs an import that a service or a pipe never needs
+    # Costs an import that a service or a pipe never needs.
+    from tqdm import tqdm
 
     yield from tqdm(iterable, desc=desc, total=total, file=sys.stderr, leave=False)

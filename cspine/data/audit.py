@@ -19,7 +19,8 @@ from cspine.data.layouts import SPLIT_NAMES
 from cspine.data.looks import Look, describe_kinds, look_at, score_shortcuts
 from cspine.data.records import Dataset, SliceRecord
 
-_TABLED = ("phantom", "rsna")  # layouts whose table is the truth: no pixel need be compared
+# Layouts whose table is the truth: no pixel need be compared.
+_TABLED = ("phantom", "rsna")
 
 
 def audit_dataset(

@@ -20,14 +20,17 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-SIDE = 192  # working resolution: the published copies are 224² and hold the noise up to here
-RADIUS = 0.46  # of the side: what lies outside this disk is lost or filled when a copy is rotated
+# Working resolution: the published copies are 224² and hold the noise up to here.
+SIDE = 192
+# Of the side: what lies outside this disk is lost or filled when a copy is rotated.
+RADIUS = 0.46
 RINGS, ANGLES = 24, 128
 INNER_PX = 4.0  # radius of the innermost ring at SIDE / 2
 HARMONICS = 24
 _TEXTURE_LIMIT = 2.0  # local standard deviations
 TEXTURE_SCALE = 127 / _TEXTURE_LIMIT
-_FLAT = 0.5  # grey levels: weaker detail than this is rounding, not noise
+# Grey levels: weaker detail than this is rounding, not noise.
+_FLAT = 0.5
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,22 @@ from cspine.core.progress import progress
 from cspine.data.descriptors import HARMONICS, RINGS, Signature
 from cspine.data.registration import Reference, register
 
-SAME = 0.65  # neighbouring slices of real scans reach 0.62, mild copies stay above 0.67
+# Neighbouring slices of real scans reach 0.62, mild copies stay above 0.67.
+SAME = 0.65
 PROCESSED, GAP = 0.35, 0.10
-SAME_HALF = 0.92  # at half resolution, where neighbours reach 0.91
+# At half resolution, where neighbours reach 0.91.
+SAME_HALF = 0.92
 NEIGHBOUR = 0.25  # unrelated slices stay below 0.15
 CANDIDATES = 5
 _MAX_RING_SHIFT = 4  # scales up to 1.5, either way
-_BLANK = 2.0  # grey levels: a picture with less detail is compared with none
+# Grey levels: a picture with less detail is compared with none.
+_BLANK = 2.0
 _CHUNK = 512
 WORKERS = 2
-_BLOCK = 42  # pictures a piece of work: copies of one slice are often neighbours by name
-_FEW = 400  # pairs that are compared sooner than two processes start
+# Pictures a piece of work: copies of one slice are often neighbours by name.
+_BLOCK = 42
+# Pairs that are compared sooner than two processes start.
+_FEW = 400
 _SHARPER = 1.25
 
 
@@ -127,7 +132,8 @@ class Search:
             for block in blocks:
                 yield from judge_alone(*block)
             return
-        context = multiprocessing.get_context("spawn")  # a fork of a threaded process may hang
+        # A fork of a threaded process may hang.
+        context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(WORKERS, context) as pool:
             for verdicts in pool.map(judge_alone, *zip(*blocks, strict=True)):
                 yield from verdicts

@@ -124,7 +124,8 @@ def find_empty_classes(records: Iterable[SliceRecord]) -> list[str]:
 def _record(place: _Place, layout: str) -> SliceRecord:
     split = SPLIT_NAMES[place.split] if place.split else None
     if layout == "kaggle" and split == "validation":
-        split = "test"  # the published folder `val` was only ever used for testing
+        # The published folder `val` was only ever used for testing.
+        split = "test"
     label = CLASS_NAMES.index(place.class_name)
     parsed = parse_name(place.path)
     if parsed is None:

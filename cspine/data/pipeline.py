@@ -29,7 +29,8 @@ from cspine.data.records import Dataset, SliceRecord
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import crop_mask, preprocess
 
-READERS = 2  # threads: decoding, resizing and filtering release the interpreter's lock
+# Threads: decoding, resizing and filtering release the interpreter's lock.
+READERS = 2
 _FORMAT = "samples-2"
 
 # (grey uint8 (H, W), is_colour) → why serving would refuse the picture, None where it would not.
@@ -183,7 +184,8 @@ def _write_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
         _fill_cache(dataset, plan, beside)
-        if folder.exists():  # an older entry without kept.json was never finished
+        # An older entry without kept.json was never finished.
+        if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
     finally:

@@ -31,9 +31,12 @@ _LEVELS = ((4, 1, 16), (2, 2, 10), (1, 3, 10))  # block factor, step between poi
 _MAX_RING_SHIFT = 4  # scales from 0.65 to 1.5
 _STARTS = 3
 _OUTLIER = 1.5  # mean absolute errors
-_COARSE_ENOUGH = 0.6  # coarse correlation below which two pictures are no copies
-_SURE = 0.93  # coarse correlation above which no other start is tried
-_HALF_ENOUGH = 0.1  # texture score at 96² below which two pictures are no copies; copies: 0.24 up
+# Coarse correlation below which two pictures are no copies.
+_COARSE_ENOUGH = 0.6
+# Coarse correlation above which no other start is tried.
+_SURE = 0.93
+# Texture score at 96² below which two pictures are no copies; copies: 0.24 up.
+_HALF_ENOUGH = 0.1
 _BLOCK_PX = 12
 _VALID_SHARE = 0.6
 _QUARTILE = 0.25
@@ -163,7 +166,8 @@ def _refine(
         values = _sample_at(pixels, template.points, current)
         scaled = (values - values.mean()) * (spread / (values.std() + 1e-6)) + mean
         error = scaled - template.values
-        limit = _OUTLIER * np.abs(error).mean() + 1e-3  # Huber: fill and saturation pull less
+        # Huber: fill and saturation pull less.
+        limit = _OUTLIER * np.abs(error).mean() + 1e-3
         update = template.inverse @ (template.jacobian.T @ np.clip(error, -limit, limit))
         change = np.eye(3)
         change[:2] += update.reshape(2, 3)

@@ -80,7 +80,8 @@ def download_kaggle() -> Path:
     """
     advice = "Download it from the set's page by hand instead, and give the ZIP: --data archive.zip"
     try:
-        import kagglehub  # optional, and importing it may touch its configuration
+        # Optional, and importing it may touch its configuration.
+        import kagglehub
     except ImportError as error:
         raise DataError(
             f"`data` kaggle needs the package kagglehub. Received: {error}. {advice}"

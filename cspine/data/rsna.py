@@ -134,7 +134,8 @@ def _read_uid(storage: Storage, paths: list[str]) -> str | None:
             )
             return str(header.StudyInstanceUID)
         except (InvalidDicomError, DataError, AttributeError, ValueError, EOFError):
-            continue  # the next file may tell; a damaged one is reported if it is drawn
+            # The next file may tell; a damaged one is reported if it is drawn.
+            continue
     return None
 
 

@@ -70,7 +70,8 @@ def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndar
             model = make_pipeline(
                 StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=300)
             )
-            with warnings.catch_warnings():  # a regularised score is good enough unconverged
+            # A regularised score is good enough unconverged.
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(features[train], labels[train])
             scores[held_out] = model.decision_function(features[held_out])

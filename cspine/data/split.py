@@ -205,7 +205,8 @@ def _fold_repeats(records: Records, seed: int) -> list[Fold]:
     folds = []
     for repeat in range(REPEATS):
         order = [groups[i] for groups in strata for i in rng.permutation(len(groups))]
-        for index in range(FOLDS):  # every fifth of the strata in a row: each fold is stratified
+        # Every fifth of the strata in a row: each fold is stratified.
+        for index in range(FOLDS):
             left_out = set(order[index::FOLDS])
             folds.append(_leave_out(records, left_out, f"fold {index + 1}", repeat))
     return folds

@@ -18,8 +18,10 @@ import numpy as np
 from cspine.core.errors import DataError
 
 METHODS = ("temperature", "platt", "beta")
-MIN_SCALE = 0.01  # a calibration never turns the order of two slices round
-MAX_LOGIT = 30.0  # beyond it a probability cannot be told from 0 or 1 in float32
+# A calibration never turns the order of two slices round.
+MIN_SCALE = 0.01
+# Beyond it a probability cannot be told from 0 or 1 in float32.
+MAX_LOGIT = 30.0
 FOLDS = 5
 NEWTON_STEPS = 60
 
@@ -120,15 +122,18 @@ def _fit(logits: np.ndarray, labels: np.ndarray, method: str) -> Calibration:
     positives = int(labels.sum())
     negatives = len(labels) - positives
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    spread = max(float(np.abs(logits).max()), 1e-12)  # Newton works on logits of order one
+    # Newton works on logits of order one.
+    spread = max(float(np.abs(logits).max()), 1e-12)
     constant = np.ones_like(logits)
     if method == "beta":
-        size = max(spread, 1.0)  # softplus is of order one where logits are all but 0
+        # Softplus is of order one where logits are all but 0.
+        size = max(spread, 1.0)
         design = np.stack([softplus(logits) / size, -softplus(-logits) / size, constant])
         scale, low_scale, offset = _newton(design, targets) / (size, size, 1.0)
         if min(scale, low_scale) >= MIN_SCALE:
             return Calibration(method, float(scale), float(offset), float(low_scale))
-        method = "platt"  # a side whose slope is turned round has none of its own
+        # A side whose slope is turned round has none of its own.
+        method = "platt"
     design = np.stack([logits / spread, constant])[: 2 if method == "platt" else 1]
     weights = _newton(design, targets)
     scale = float(weights[0] / spread)
@@ -136,7 +141,8 @@ def _fit(logits: np.ndarray, labels: np.ndarray, method: str) -> Calibration:
         return Calibration(method, scale, float(weights[1]) if method == "platt" else 0.0)
     if method == "temperature":
         return Calibration(method, MIN_SCALE, 0.0)
-    rate = targets.mean()  # a model that knows nothing: answer the base rate
+    # A model that knows nothing: answer the base rate.
+    rate = targets.mean()
     return Calibration(
         method, MIN_SCALE, float(np.log(rate / (1 - rate)) - MIN_SCALE * logits.mean())
     )

@@ -70,5 +70,6 @@ def fit_conformal(probabilities: np.ndarray, labels: np.ndarray, alpha: float = 
 def _quantile(scores: np.ndarray, alpha: float, label: int) -> float:
     if len(scores) == 0:
         raise DataError(f"`labels` must hold both classes. Received: no {CLASS_NAMES[label]}")
-    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)  # 0.9 · 10 must be 9, not 10
+    # 0.9 · 10 must be 9, not 10.
+    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0

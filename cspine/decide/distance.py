@@ -20,8 +20,10 @@ from cspine.core.errors import DataError
 
 MAX_AXES = 64  # that a model file may hold
 LOG_FLOOR = 0.1  # of a unit's mean, added before the logarithm
-SPREAD_FLOOR = 0.02  # of a unit's spread: what others foretell exactly must not divide by zero
-VARIANCE_FLOOR = 1e-4  # of the mean variance: a unit that never moved must not divide by zero
+# Of a unit's spread: what others foretell exactly must not divide by zero.
+SPREAD_FLOOR = 0.02
+# Of the mean variance: a unit that never moved must not divide by zero.
+VARIANCE_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)

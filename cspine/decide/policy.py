@@ -190,7 +190,8 @@ def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
 
 
 def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InDistribution:
-    scaling = part.get("scaling", "none")  # models from before it have none
+    # Models from before it have none.
+    scaling = part.get("scaling", "none")
     if not isinstance(scaling, str) or scaling not in NEEDED:
         raise ArtifactError(
             f"`scaling` must be one of {', '.join(NEEDED)}. Received: {repr(scaling)[:40]}"

@@ -103,7 +103,8 @@ def confusion(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 def _steps_up(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the curve's height at each rate of GRID, the top where it rises upright."""
-    apart = x + 1e-12 * np.arange(len(x)) - 1e-12 * len(x)  # `np.interp` wants them to increase
+    # `np.interp` wants them to increase.
+    apart = x + 1e-12 * np.arange(len(x)) - 1e-12 * len(x)
     return np.asarray(np.interp(GRID, apart, y))
 
 

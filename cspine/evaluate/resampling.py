@@ -12,7 +12,8 @@ import numpy as np
 
 from cspine.core.errors import DataError
 
-CELLS_AT_ONCE = 1_500_000  # resamples × slices in memory: 12 MB a float64 array
+# Resamples × slices in memory: 12 MB a float64 array.
+CELLS_AT_ONCE = 1_500_000
 
 
 def group_codes(groups: np.ndarray | None, count: int) -> np.ndarray:

@@ -43,7 +43,8 @@ __all__ = [
 GROUP = "cspine"
 FACTS_ATTRIBUTE = "facts"
 MAP_LAYER = "map_head"
-MAX_FACTS_BYTES = 64_000  # an HDF5 attribute ends at 64 KiB with its header
+# An HDF5 attribute ends at 64 KiB with its header.
+MAX_FACTS_BYTES = 64_000
 MAX_ARRAYS = 16
 MAX_ARRAYS_BYTES = 8 * 2**20
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")

@@ -73,7 +73,8 @@ class Classifier:
             cuts["map_features"] = self.backbone.get_layer(source).output
             wanted["fracture_map"] = self.training.output["fracture_map"]
         for key, tensor in cuts.items():
-            tensor.name = key  # Keras wants a dictionary's keys to be its tensors' names
+            # Keras wants a dictionary's keys to be its tensors' names.
+            tensor.name = key
         trunk = keras.Model(self.training.input, cuts, name="trunk")
         return trunk, keras.Model(cuts, wanted, name="tail")
 

@@ -42,11 +42,13 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     pixels = [as_network_input(one[None]) for one in images]  # (1, S, S, 3)
-    with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws progress bars there, unasked
+    # NNCF draws progress bars there, unasked.
+    with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(
             network,
             nncf.Dataset(pixels),
-            preset=nncf.QuantizationPreset.MIXED,  # after ReLU one-sided, else two-sided
+            # After ReLU one-sided, else two-sided.
+            preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pixels),
             ignored_scope=nncf.IgnoredScope(names=_exact_nodes(network)),
             advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),

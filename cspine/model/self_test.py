@@ -46,7 +46,8 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
     if engine.precision != "f32":
         allowed = np.maximum(allowed, ROUNDED_FLOOR + ROUNDED_SHARE * np.abs(expected))
     logits = engine.infer(images).logit
-    if not np.all(np.abs(logits - expected) <= allowed):  # also false for NaN
+    # Also false for NaN.
+    if not np.all(np.abs(logits - expected) <= allowed):
         raise ArtifactError(
             f"The network must give the logits of its card's self-test, {expected.tolist()}. "
             f"Received: {logits.tolist()}"

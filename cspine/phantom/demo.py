@@ -11,7 +11,8 @@ from PIL import Image
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 
-_UNSEEN = 1_000_000  # patient numbers from here on are in no written set
+# Patient numbers from here on are in no written set.
+_UNSEEN = 1_000_000
 _LEAST_WIDTH_MM, _LEAST_AREA_MM2 = 2.0, 20.0
 
 

@@ -25,7 +25,8 @@ from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre, spinous
 Course = tuple[Point, float, float]
 _GAP_HU = 45.0
 _TRIES, _ENOUGH_MM = 6, 5.0
-_MASK_REACH_PX = 0.6  # a hairline's mask still covers the pixels that it crosses
+# A hairline's mask still covers the pixels that it crosses.
+_MASK_REACH_PX = 0.6
 
 
 @dataclass(frozen=True)

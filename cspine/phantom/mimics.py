@@ -42,7 +42,8 @@ def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Ve
 
 def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:
     """A smooth channel of even width, with a dense rim, inside the bone."""
-    box = _box_of(bone.spot.at, points, width / 2 + 1.2)  # rim, half its softness, and some more
+    # Rim, half its softness, and some more.
+    box = _box_of(bone.spot.at, points, width / 2 + 1.2)
     away, along = polyline(bone.spot.at.within(box), points)
     taper = np.clip(6 * np.minimum(along + 0.1, 1 - along), 0.25, 1)
     half = np.float32(width / 2) * taper

@@ -13,15 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LEFT = 1  # the filter that stores each pixel's difference from its left neighbour
+# The filter that stores each pixel's difference from its left neighbour.
+_LEFT = 1
 
 
 def encode_png(grey: npt.NDArray[np.uint8]) -> bytes:
     """Return uint8 (H, W) as an 8-bit grey PNG; the same picture, the same bytes."""
     height, width = grey.shape
-    lines = np.empty((height, 1 + width), np.uint8)  # each row is led by its filter's number
+    # Each row is led by its filter's number.
+    lines = np.empty((height, 1 + width), np.uint8)
     lines[:, 0], lines[:, 1] = _LEFT, grey[:, 0]
-    np.subtract(grey[:, 1:], grey[:, :-1], out=lines[:, 2:])  # modulo 256, as specified
+    # Modulo 256, as specified.
+    np.subtract(grey[:, 1:], grey[:, :-1], out=lines[:, 2:])
     coder = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
     pixels = coder.compress(lines.tobytes()) + coder.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey, not interlaced

@@ -19,7 +19,8 @@ Point = tuple[float, float]
 Window = tuple[slice, slice]  # rows, columns
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that it can key a cache
+# Compared and hashed by identity, so that it can key a cache.
+@dataclass(frozen=True, eq=False)
 class Plane:
     """Where the pixels of a window lie: `x` (1, W) and `y` (H, 1) or both (H, W), in mm."""
 

@@ -86,7 +86,8 @@ def _chin(at: Plane) -> Array:
 def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     """Share of muscle against fat, 0..1, on the half grid."""
     share = np.zeros_like(outline)
-    body = bounds(outline < 4)  # the fat is thicker than its roughness: no muscle lies farther out
+    # The fat is thicker than its roughness: no muscle lies farther out.
+    body = bounds(outline < 4)
     border, is_fatty = _cells(at, body, patient, rng)
     width = np.float32(patient.plane_mm) * (
         1 + np.float32(0.9) * rough_field(patient, rng, 12)[body]
@@ -125,7 +126,8 @@ def _cells(
             np.minimum(nearest, away, out=nearest)
             if rng.uniform() < (0.7 if number in _OFTEN_FAT else 0.02):
                 np.minimum(nearest_fat, away, out=nearest_fat)
-    border = (second - nearest) * np.float32(1 / 26.0)  # middles lie about 13 mm apart
+    # Middles lie about 13 mm apart.
+    border = (second - nearest) * np.float32(1 / 26.0)
     return border, nearest_fat <= nearest
 
 

@@ -89,7 +89,8 @@ def _draw_spurs(
     """Osteophytes on the body's edge, more and larger the more it is worn."""
     spurs = []
     for _ in range(rng.poisson(4 * worn) if width else 0):
-        angle = rng.uniform(-np.pi, 0.25)  # mostly in front and at the sides
+        # Mostly in front and at the sides.
+        angle = rng.uniform(-np.pi, 0.25)
         place = (0.5 * width * np.cos(angle), -0.5 * depth + 0.5 * depth * np.sin(angle))
         spurs.append(((float(place[0]), float(place[1])), float(rng.uniform(1, 1 + 2 * worn))))
     return tuple(spurs)
@@ -154,7 +155,8 @@ def _front(at: Plane, v: Vertebra, t: float) -> Array:
         neck = body_distance(at, v) + thinned(t, 0.3, 1)
         return unite(unite(dens, facets, 2.0), neck, 3.0)
     body = body_distance(at, v) - 0.5 * max(0.25 - t, 0)
-    for side in (-1, 1):  # uncinate processes rise at the sides of the top
+    # Uncinate processes rise at the sides of the top.
+    for side in (-1, 1):
         edge = ellipse(at, (side * 0.47 * v.body[0], -0.45 * v.body[1]), (2.6, 5.0))
         body = unite(body, edge + thinned(t, -0.2, 0.25), 1.5)
     for centre, radius in v.spurs:

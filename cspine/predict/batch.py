@@ -27,7 +27,8 @@ COLUMNS = (
     "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
     "version", "series", "warnings", "error",
 )  # fmt: skip
-_WINDOW = 64  # files in work at once: results stay in order and memory stays bounded
+# Files in work at once: results stay in order and memory stays bounded.
+_WINDOW = 64
 
 Row = dict[str, str]
 
@@ -145,7 +146,8 @@ class ResumableCsv:
 
     def _read(self, version: str) -> list[Row]:
         text = self._path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # a row that an interruption cut is asked again
+        # A row that an interruption cut is asked again.
+        whole = text[: text.rfind("\n") + 1]
         reader = csv.DictReader(io.StringIO(whole))
         rows = list(reader)
         if rows and tuple(reader.fieldnames or ()) != COLUMNS:
@@ -155,7 +157,8 @@ class ResumableCsv:
             raise ConfigError(
                 f"`--csv` must hold answers of model {version}. Received: {', '.join(others)}"
             )
-        return [row for row in rows if not row["error"]]  # what failed is tried again
+        # What failed is tried again.
+        return [row for row in rows if not row["error"]]
 
     def _rewrite(self) -> None:
         """Write the kept rows beside the file, and put them in its place."""

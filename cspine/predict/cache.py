@@ -31,7 +31,8 @@ class AnswerCache:
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_entries, self._max_bytes = max_entries, max_bytes
-        self._lock = threading.Lock()  # held for a dictionary's time, never during inference
+        # Held for a dictionary's time, never during inference.
+        self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Prediction] = OrderedDict()
         self._bytes = 0
         self._in_flight: dict[Hashable, Future[Prediction]] = {}

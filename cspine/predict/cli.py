@@ -37,7 +37,8 @@ def register(subparsers: Any) -> None:
 
 def run_predict(given: argparse.Namespace) -> int:
     """Answer every file; 1 where any of them could not be answered, else 0."""
-    from cspine.predict.predictor import Predictor  # the engine takes a second to import
+    # The engine takes a second to import.
+    from cspine.predict.predictor import Predictor
 
     paths = find_images(given.paths)
     predictor = Predictor.load(given.models, given.precision)

@@ -34,7 +34,8 @@ from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
 
-LIMITS = Limits()  # frozen, as NO_END is, so they may stand as defaults
+# Frozen, as NO_END is, so they may stand as defaults.
+LIMITS = Limits()
 NO_END = Budget()
 
 NO_NECK = "The image is no axial CT slice of the neck: {}"
@@ -231,5 +232,6 @@ def _wait(future: Future[EngineOutput], seconds: float | None) -> EngineOutput:
     try:
         return future.result(seconds)
     except FutureTimeoutError:
-        future.cancel()  # an image that is still queued is then never computed
+        # An image that is still queued is then never computed.
+        future.cancel()
         raise late_error() from None

@@ -72,7 +72,8 @@ class Keys:
     def find(self, sent: str) -> int | None:
         """Return the index of the key that was sent, None for no key of ours."""
         found = None
-        for index, key in enumerate(self._keys):  # all of them, always: no early end to time
+        # All of them, always: no early end to time.
+        for index, key in enumerate(self._keys):
             if hmac.compare_digest(key, sent.encode()):
                 found = index
         return found

@@ -21,7 +21,8 @@ from cspine.serve.statuses import STATUSES
 from cspine.serve.telemetry import Metrics
 
 _BASE64_GROWTH = 4 / 3
-_ENVELOPE_BYTES = 1024 * 1024  # JSON or multipart around the image
+# JSON or multipart around the image.
+_ENVELOPE_BYTES = 1024 * 1024
 
 
 def max_body_bytes(settings: ServeSettings) -> int:

@@ -34,7 +34,8 @@ def begin_engine(settings: ServeSettings) -> Future[LoadedEngine]:
     """Start loading the folder's newest model on a thread; the future raises as `load_engine`."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="load")
     future = pool.submit(load_engine, settings)
-    pool.shutdown(wait=False)  # the thread ends with its one task
+    # The thread ends with its one task.
+    pool.shutdown(wait=False)
     return future
 
 
@@ -47,7 +48,8 @@ def load_engine(settings: ServeSettings, version: str | None = None) -> LoadedEn
     """
     folder = Path(settings.model_dir)
     key = None if settings.card_key is None else read_public_key(Path(settings.card_key))
-    stamp = stamp_card(folder)  # before: a model published meanwhile is one more than was seen
+    # Before: a model published meanwhile is one more than was seen.
+    stamp = stamp_card(folder)
     files = resolve_version(folder, version, key)
     precision = choose_precision(files.card, settings.precision)
     return LoadedEngine(files, Engine.load(files, precision, settings.streams), stamp)

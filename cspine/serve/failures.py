@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 
 MANY = 3  # in a row, with no answer between them
-MEMORY_S = 10.0  # after which the service offers itself again: asked no more, it could not mend
+# After which the service offers itself again: asked no more, it could not mend.
+MEMORY_S = 10.0
 
 
 class FailureStreak:

@@ -36,10 +36,12 @@ _HEADERS = {
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID"
 )
-_PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))  # asked every few seconds
+# Asked every few seconds.
+_PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _View = TypeVar("_View", bound=Callable[..., Any])
-GUARDED = "guarded"  # an endpoint's attribute: its caller must send a key where keys are set
+# An endpoint's attribute: its caller must send a key where keys are set.
+GUARDED = "guarded"
 
 
 def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:

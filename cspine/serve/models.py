@@ -83,7 +83,8 @@ class ModelHolder:
         while not is_ending.wait(WATCH_S):
             stamp = self._stamp()
             if stamp is None or (stamp == self._seen and time.monotonic() < again_s):
-                continue  # nothing new, or the folder is away for a while: the old model serves on
+                # Nothing new, or the folder is away for a while: the old model serves on.
+                continue
             # What fails may have failed for want of disk or memory, so it is tried again.
             self._seen, again_s = stamp, time.monotonic() + RETRY_S
             try:

@@ -52,7 +52,8 @@ def make_problem(document: Mapping[str, Any], headers: Mapping[str, str] | None 
     """Return the response that carries a problem document and the request's id."""
     body = dict(document)
     if request.path.startswith("/v2"):
-        body["error"] = body["detail"]  # where clients of that protocol look for it
+        # Where clients of that protocol look for it.
+        body["error"] = body["detail"]
     if "request_id" in g:
         body["request_id"] = g.request_id
     return Response(

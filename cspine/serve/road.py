@@ -116,7 +116,8 @@ class Road:
         start = time.perf_counter()
         budget.remaining_s()  # a list may have used it up
         data = self._fetch(source, budget) if isinstance(source, Link) else source.data
-        budget.remaining_s()  # a fetch may have used it up, or the client may have left meanwhile
+        # A fetch may have used it up, or the client may have left meanwhile.
+        budget.remaining_s()
         key = (predictor.version, explain, hashlib.sha256(data).digest())
         with self._watched():
             prediction = self._cache.get_or_compute(

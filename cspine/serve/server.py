@@ -26,9 +26,11 @@ from cspine.serve.workers import LastingDispatcher, bound_arenas
 
 logger = logging.getLogger(__name__)
 
-STOP_NOTICE_S = 1.0  # how long a stopping service still tells that it is stopping
+# How long a stopping service still tells that it is stopping.
+STOP_NOTICE_S = 1.0
 STOP_LIMIT_S = 30.0
-SPARE_THREADS = 8  # for health, metrics, the page and refusals, while every place is taken
+# For health, metrics, the page and refusals, while every place is taken.
+SPARE_THREADS = 8
 _RECEIVE_BYTES = 256 * 1024
 _WAKE_S = 1
 
@@ -73,9 +75,11 @@ class Runner:
             connection_limit=MAX_CONNECTIONS,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=self._body_bytes,
-            inbuf_overflow=self._body_bytes,  # bodies stay in memory: no image touches a disk
+            # Bodies stay in memory: no image touches a disk.
+            inbuf_overflow=self._body_bytes,
             recv_bytes=_RECEIVE_BYTES,
-            channel_request_lookahead=1,  # keeps reading, so that a vanished client is noticed
+            # Keeps reading, so that a vanished client is noticed.
+            channel_request_lookahead=1,
             cleanup_interval=1,
             asyncore_use_poll=True,
             asyncore_loop_timeout=_WAKE_S,

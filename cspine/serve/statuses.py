@@ -19,5 +19,6 @@ STATUSES: dict[type[CspineError], int] = {
     ImageError: 422,
     FetchError: 422,
     OverloadedError: 503,
-    CspineError: 500,  # settings, data sets and model files are ours to mend, not the caller's
+    # Settings, data sets and model files are ours to mend, not the caller's.
+    CspineError: 500,
 }

@@ -12,7 +12,8 @@ from cspine.imaging.preprocess import AIR
 
 STRIDE = 8  # of masks; shifts are whole cells, so that image and mask move alike
 MAX_SHIFT_CELLS = 2
-GAIN_SPREAD = 0.15  # of contrast: the window's width, drawn log-normally
+# Of contrast: the window's width, drawn log-normally.
+GAIN_SPREAD = 0.15
 OFFSET_SPREAD = 12.0  # grey levels: the window's centre
 MAX_NOISE = 4.0  # grey levels, standard deviation
 

@@ -27,7 +27,8 @@ from cspine.train.select import Task
 from cspine.train.sources import as_pixels
 
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
-FOLDERS = ("data", "out", "cache")  # settings that are of the machine, not of the model
+# Settings that are of the machine, not of the model.
+FOLDERS = ("data", "out", "cache")
 PHANTOM_NOTE = "demo model, trained on synthetic images"
 
 

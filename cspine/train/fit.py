@@ -225,7 +225,8 @@ class Fit:
 
     def _judge(self, entry: dict[str, Any]) -> None:
         """Score the held-out source, add to the history, keep the weights if they are the best."""
-        value = float(entry["epoch"])  # without held-out data the last weights are the best
+        # Without held-out data the last weights are the best.
+        value = float(entry["epoch"])
         if self.held_out is not None:
             logits = score_source(self.network, self.held_out)
             labels = self.held_out.labels

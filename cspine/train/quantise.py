@@ -21,7 +21,8 @@ from cspine.model.export import INT8_NAME, IR_NAME, read_ir
 from cspine.model.quantise import quantise_ir
 
 CALIBRATION_IMAGES = 300
-MIN_SLICES = 2000  # fewer cannot show a loss as small as the bound
+# Fewer cannot show a loss as small as the bound.
+MIN_SLICES = 2000
 MAX_AUROC_LOSS = 0.005  # upper 95 % bound
 MAX_FLIPS = 0.005
 SPEEDS = ("int8", "bf16", "f32")  # the fastest first

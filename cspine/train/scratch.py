@@ -154,7 +154,8 @@ def fit_scratch(
         except KeyboardInterrupt:
             if not results:
                 raise
-            classifier.training.set_weights(fit.best)  # as this stage found them
+            # As this stage found them.
+            classifier.training.set_weights(fit.best)
             return _judge_once(classifier, judged, results)
         left -= stage.share
         classifier.training.set_weights(fit.network.get_weights())

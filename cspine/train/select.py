@@ -109,7 +109,8 @@ def _fit_candidate(name: str, task: Task, clock: Clock) -> Candidate:
     folder = task.run_dir / name
     if task.split.folds is None:
         held_out = load_side(task, task.split.validation, size)
-        load_side(task, task.split.test, size)  # cropped now: a bad file must not end the run late
+        # Cropped now: a bad file must not end the run late.
+        load_side(task, task.split.test, size)
         classifier, result = fit_once(name, task.config, train, held_out, clock, folder)
         logits = result.held_out[result.best_epoch - 1]
     else:

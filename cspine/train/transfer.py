@@ -18,7 +18,8 @@ from cspine.train.features import cache_features
 from cspine.train.fit import Clock, Fit, FitPlan
 from cspine.train.result import FitResult, join_results
 
-HEAD_SHARE = 0.5  # of the time limit; computing the activations counts as well
+# Of the time limit; computing the activations counts as well.
+HEAD_SHARE = 0.5
 
 
 @dataclass(frozen=True)

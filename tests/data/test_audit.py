@@ -109,7 +109,8 @@ def test_names_decide_before_pixels(tmp_path):
     for index, name in enumerate(names):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        image = make_slice(0 if "B1" in name else index, 0)  # all of B1 is one picture
+        # All of B1 is one picture.
+        image = make_slice(0 if "B1" in name else index, 0)
         image.putpixel((0, 0), index)
         image.save(path)
     dataset = scan_dataset(tmp_path)

@@ -43,7 +43,8 @@ def test_no_group_on_two_sides(make_dataset, draws, seed):
     try:
         split = split_dataset(make_dataset(list(records.values())), "grouped", seed)
     except DataError:
-        return  # fewer than two groups with both classes: refused, not leaked
+        # Fewer than two groups with both classes: refused, not leaked.
+        return
     assert not split.leaks()
     for fold in split.folds or ():
         assert not find_leaks({"train": fold.train, "held out": fold.held_out})
@@ -54,7 +55,8 @@ def test_no_group_on_two_sides(make_dataset, draws, seed):
 def test_no_joined_volume_on_two_sides(make_dataset, links):
     dataset = make_dataset(make_records(100))
     groups = {r.path: (r.slice_id, r.volume_id) for r in dataset.records}
-    for one, other in links:  # the audit found a slice of one patient in another's volume
+    # The audit found a slice of one patient in another's volume.
+    for one, other in links:
         groups[f"p{one} (0)-.png"] = (f"p{other} (1)", f"p{other}")
     split = split_dataset(dataset.with_groups(groups), "grouped", 0)
     assert not split.leaks()

@@ -65,7 +65,8 @@ def _radiograph(rng, side):
     bend = 0.12 * rng.uniform(-1, 1)
     middle = rng.uniform(0.4, 0.6) + bend * np.sin(np.pi * rows)
     half = rng.uniform(0.18, 0.35) + 0.25 * np.clip(rows - rng.uniform(0.55, 0.8), 0, None)
-    body = np.sqrt(np.clip(1 - ((columns - middle) / half) ** 2, 0, None))  # path length
+    # Path length.
+    body = np.sqrt(np.clip(1 - ((columns - middle) / half) ** 2, 0, None))
     absorbed = rng.uniform(1.0, 1.8) * body
     spine = middle + rng.uniform(-0.05, 0.05)
     pitch, width = rng.uniform(0.08, 0.13), rng.uniform(0.05, 0.08)

@@ -17,8 +17,10 @@ def draw(count: int, seed: int):
 def test_the_quantile_is_the_ceiling_rank():
     probabilities = np.append(np.arange(1, 10) / 100, 0.9)
     fitted = fit_conformal(probabilities, np.append(np.zeros(9, int), 1), alpha=0.2)
-    assert fitted.quantile_normal == pytest.approx(0.08)  # rank ⌈10 · 0.8⌉ = 8
-    assert fitted.quantile_fracture == 1.0  # one fracture cannot exclude a fracture
+    # Rank ⌈10 · 0.8⌉ = 8.
+    assert fitted.quantile_normal == pytest.approx(0.08)
+    # One fracture cannot exclude a fracture.
+    assert fitted.quantile_fracture == 1.0
 
 
 def test_sets_by_hand():

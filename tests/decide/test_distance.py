@@ -58,7 +58,8 @@ def test_what_is_stored_is_small():
     assert gate.axes.shape == (MAX_AXES, 200)
     assert gate.axes.dtype == gate.mean.dtype == gate.variances.dtype == np.float32
     assert gate.axes @ gate.axes.T == pytest.approx(np.eye(MAX_AXES), abs=1e-5)
-    assert gate.gains.shape == (200,) and gate.floors is None  # these units are not rectified
+    # These units are not rectified.
+    assert gate.gains.shape == (200,) and gate.floors is None
 
 
 def test_rectified_units_are_judged_by_their_logarithms():

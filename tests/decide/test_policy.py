@@ -31,7 +31,8 @@ def make_policy(threshold=0.5, normal=0.6, fracture=0.6, series=True) -> Decisio
 def test_a_class_alone_in_its_set_and_on_its_side_is_named():
     probabilities = np.array([0.1, 0.5, 0.9])
     answers = make_policy().predict(probabilities, np.ones(3, bool))
-    assert answers == ["normal", "uncertain", "fracture"]  # 0.5 leaves both possible
+    # 0.5 leaves both possible.
+    assert answers == ["normal", "uncertain", "fracture"]
 
 
 def test_a_set_against_the_threshold_is_uncertain():

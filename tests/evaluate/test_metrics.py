@@ -70,7 +70,8 @@ def test_a_weight_of_two_is_a_slice_that_stands_twice():
     doubled = np.repeat(labels, weights), np.repeat(p, weights)
     ours = _figures(labels, p, 0.5, weights[None].astype(float))
     for name, interval in compute_metrics(*doubled, 0.5, resamples=1).items():
-        tolerance = 0.02 if name == "ece" else 1e-9  # a doubled slice may straddle two bins
+        # A doubled slice may straddle two bins.
+        tolerance = 0.02 if name == "ece" else 1e-9
         assert ours[name][0] == pytest.approx(interval.value, abs=tolerance), name
 
 
@@ -91,7 +92,8 @@ def test_the_interval_covers_the_truth_over_patients():
         scores = 1 / (1 + np.exp(-np.repeat(rng.normal(0, 1, 40), 10) - labels))
         for name, groups in (("groups", patient), ("files", None)):
             auroc = compute_metrics(labels, scores, 0.5, groups, resamples=200)["auroc"]
-            held[name] += auroc.low <= 0.7602 <= auroc.high  # Φ(1/√2)
+            # Φ(1/√2).
+            held[name] += auroc.low <= 0.7602 <= auroc.high
     assert held["groups"] >= 51
     assert held["files"] <= 35
 

@@ -58,7 +58,8 @@ def test_nothing_is_fetched_and_no_script_runs(page):
 def test_names_are_text_never_markup(page):
     assert HOSTILE not in page
     assert "&lt;script&gt;alert" in page
-    assert "{{7*7}}" in page  # and not 49: a name is no template either
+    # And not 49: a name is no template either.
+    assert "{{7*7}}" in page
 
 
 def test_the_notice_and_the_note_stand_on_the_page(page):

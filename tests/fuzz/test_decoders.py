@@ -37,7 +37,8 @@ def answer(data: bytes) -> None:
 
 edit = st.tuples(
     st.sampled_from(["set", "cut", "insert", "move", "end"]),
-    st.one_of(st.floats(0, 0.1), st.floats(0, 1)),  # where; headers twice as often
+    # Where; headers twice as often.
+    st.one_of(st.floats(0, 0.1), st.floats(0, 1)),
     st.one_of(st.sampled_from([b"\0", b"\xff", b"\x7f", b"\x80", b"\xff" * 4, bytes(4)]),
               st.binary(min_size=1, max_size=8)),
 )  # fmt: skip

@@ -24,7 +24,8 @@ def test_a_signed_model_is_the_one_that_is_served(tmp_path, models):
         resolve_version(models, public_key=PUBLIC)
     before = (models / "best.json").stat().st_ino
     assert sign_models(models, KEY) == version
-    assert (models / "best.json").stat().st_ino != before  # a running service looks again
+    # A running service looks again.
+    assert (models / "best.json").stat().st_ino != before
     files = resolve_version(models, public_key=PUBLIC)
     assert files.signed and files.folder == models / "versions" / version
     assert resolve_version(models, version, PUBLIC).version == version

@@ -241,7 +241,8 @@ def test_identical_images_in_flight_are_computed_once(predictor, png, cache):
             for _ in range(4)
         ]
         wait_for(lambda: app.extensions["cspine"].road.admission.taken == 4)
-        time.sleep(0.1)  # from its place each has a few lines to go to the one in flight
+        # From its place each has a few lines to go to the one in flight.
+        time.sleep(0.1)
         predictor.hold.set()
         assert {one.result().status_code for one in answers} == {200}
     assert predictor.calls == 1

@@ -41,7 +41,8 @@ def test_a_model_that_fails_is_not_ready_until_it_answers(client, predictor, mon
     with monkeypatch.context() as failing:
         failing.setattr(predictor, "_answer", fail)
         answers = [post(number) for number in range(failures.MANY)]
-    if str(error) != "engine":  # a defect: no client can do anything about it
+    # A defect: no client can do anything about it.
+    if str(error) != "engine":
         assert all(answer.headers["Retry-After"] for answer in answers)
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.json["status"]) == (503, "failing")

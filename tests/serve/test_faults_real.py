@@ -66,11 +66,13 @@ def test_a_disk_that_takes_no_byte(service, neck_png):
     lines = service.log.read_text().count("\n")
     with Limit(service, resource.RLIMIT_FSIZE, 0):
         padded = neck_png + bytes(3_000_000)
-        assert service.post(padded).status_code == 200  # no body is ever spooled to a disk
+        # No body is ever spooled to a disk.
+        assert service.post(padded).status_code == 200
         files = {"file": padded}
         assert requests.post(f"{service.url}/predict", files=files, timeout=60).status_code == 200
         assert_well(service)
-    assert service.log.read_text().count("\n") == lines  # not even the log had room
+    # Not even the log had room.
+    assert service.log.read_text().count("\n") == lines
     assert_well(service)
     wait_for(lambda: service.log.read_text().count("\n") > lines)
 
@@ -139,5 +141,6 @@ def test_a_clock_that_jumps_a_year_at_every_look(folder, neck_png):
             assert service.post(neck_png).status_code == 200
         with socket.create_connection(("127.0.0.1", service.port), timeout=40) as connection:
             connection.sendall(b"GET / HT")
-            assert connection.recv(9) == b""  # its deadline came, by a clock that does not jump
+            # Its deadline came, by a clock that does not jump.
+            assert connection.recv(9) == b""
         assert_well(service)

@@ -220,7 +220,8 @@ def test_a_clock_that_is_set_back_stops_no_deadline(short_deadlines, runner, mon
 def test_dead_worker_threads_are_replaced(runner):
     dispatcher = runner._dispatcher
     threads = list(dispatcher._alive.values())
-    for thread in threads:  # an error that comes while a thread waits for work, and so ends it
+    # An error that comes while a thread waits for work, and so ends it.
+    for thread in threads:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident), ctypes.py_object(MemoryError)
         )

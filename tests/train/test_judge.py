@@ -37,7 +37,8 @@ def test_a_picture_that_fails_the_check_is_uncertain(samples):
 def test_precisions_are_compared_on_served_answers(samples):
     samples = replace(samples, image_ok=np.arange(36) != 3)
     exact = np.where(samples.labels == 1, 4.0, -4.0).astype(np.float32)
-    other = np.where(np.arange(36) < 4, -exact, exact)  # the refused one cannot flip
+    # The refused one cannot flip.
+    other = np.where(np.arange(36) < 4, -exact, exact)
     nothing = np.zeros((36, 1, 1), np.float32)
     outputs = [EngineOutput(logit, EMBEDDINGS, nothing, None) for logit in (exact, other)]
     assert _compare(*outputs, samples, POLICY, 20)["flipped_share"] == 3 / 36

@@ -44,7 +44,8 @@ def test_masks_follow_their_images():
 def test_a_unit_gets_one_draw(samples):
     same = np.repeat(samples.images[:1], 2, axis=0)
     moved, _ = augment(same, None, np.array([7, 7]), np.random.default_rng(1))
-    assert np.abs(moved[0].mean() - moved[1].mean()) < 1.0  # only the noise differs
+    # Only the noise differs.
+    assert np.abs(moved[0].mean() - moved[1].mean()) < 1.0
     assert moved.min() >= 0
     assert moved.max() <= 255
 

@@ -71,7 +71,8 @@ class MappedNetwork:
 
         The bytes stay mapped, and are read from the file again should anybody look.
         """
-        if hasattr(mmap, "MADV_DONTNEED"):  # not on every system, and nothing depends on it
+        # Not on every system, and nothing depends on it.
+        if hasattr(mmap, "MADV_DONTNEED"):
             self.weights.madvise(mmap.MADV_DONTNEED)
 
 
