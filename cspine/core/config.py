@@ -23,7 +23,9 @@ def parse_duration(text: str) -> int:
     Raises:
         ConfigError: `text` is no positive duration.
     """
+    # A bare number means seconds, as in `timeout`: the unit that needs no explaining.
     number, unit = (text[:-1], text[-1]) if text[-1:] in DURATION_UNITS_S else (text, "s")
+    # `isdigit` and not `int`: signs, spaces and underscores would pass the latter.
     if not number.isdigit() or int(number) == 0:
         raise ConfigError(f"`time_limit` must be like 90s, 10m or 2h. Received: {text!r}")
     return int(number) * DURATION_UNITS_S[unit]
@@ -95,6 +97,8 @@ class TrainConfig:
         None,
         "pixels a side that the network sees; by default each architecture's own",
         "model",
+        # The smallest that any network here can halve five times; each one's own least is checked
+        # later, where architectures are known.
         low=32,
         high=1024,
     )
@@ -167,6 +171,8 @@ class TrainConfig:
         low=0.0,
         high=1000.0,
     )
+    # A fracture fills a few of the map's 576 cells: unweighted, "nothing anywhere" would be a good
+    # map.
     map_positive_weight: float = _setting(
         20.0,
         "weight of a fracture's cells in the map loss",
@@ -231,6 +237,7 @@ class TrainConfig:
 def _check_value(spec: Field[Any], value: Any) -> None:
     """Raise ConfigError where `value` breaks the field's rules; None and empty pass."""
     rules = spec.metadata
+    # A tuple's rule is each entry's.
     values = value if isinstance(value, tuple) else (value,)
     for one in values:
         if one is None:
@@ -253,11 +260,14 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
     for name in given:
         if name not in known:
             raise ConfigError(f"A setting must be a field of TrainConfig. Received: {name!r}")
+    # Through the defaults' own constructor, so that bounds are checked once and in one place.
     return replace(TrainConfig(), **{k: _cast(known[k], v) for k, v in given.items()})
 
 
 def _cast(spec: Field[Any], value: Any) -> Any:
     """Return `value` as the field's type, or raise ConfigError naming both."""
+    # Annotations are text under `from __future__ import annotations`, so types are compared as
+    # text.
     kind = str(spec.type).replace(" | None", "")
     parse = spec.metadata.get("parse", str)
     try:
@@ -266,6 +276,7 @@ def _cast(spec: Field[Any], value: Any) -> Any:
         if "parse" in spec.metadata:
             return parse(str(value))
         if kind == "bool":
+            # TOML has booleans; `"false"` in quotes would be true.
             if not isinstance(value, bool):
                 raise ValueError
             return value

@@ -21,6 +21,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors: one line, no usage dump."""
 
     def error(self, message: str) -> NoReturn:
+        # argparse would print its whole usage before the one line that matters.
         raise ConfigError(f"{message[0].upper()}{message[1:]}. See --help for the flags.")
 
 
@@ -46,6 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _add_flag(group: Any, spec: Field[Any]) -> None:
     """Add one field's flag; absent flags stay out of the namespace, so that the file can speak."""
     rules = spec.metadata
+    # SUPPRESS: a default in the namespace could not be told from a flag that was given.
     options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": spec.name}
     shown = spec.default if spec.default not in (None, (), False) else None
     options["help"] = rules["help"] + (f" (default: {shown})" if shown is not None else "")
@@ -56,6 +58,7 @@ def _add_flag(group: Any, spec: Field[Any]) -> None:
         return
     if "tuple" in kind:
         options["nargs"] = "+"
+        # `--require a=1 --require b=2` and `--require a=1 b=2` mean the same.
         options["action"] = "extend"
     if "choices" in rules:
         options["metavar"] = "|".join(rules["choices"])
@@ -78,6 +81,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"`--config` must be TOML ({error}). Received: {path}") from error
     flat: dict[str, Any] = {}
     for name, value in content.items():
+        # Tables only group for the reader; a name means the same in any of them.
         flat.update(value if isinstance(value, dict) else {name: value})
     return flat
 

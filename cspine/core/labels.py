@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from cspine.core.errors import DataError
 
+# The index is the label: 1 is the positive class, as every metric's definition has it.
 CLASS_NAMES: tuple[str, str] = ("normal", "fracture")
 NORMAL, FRACTURE = 0, 1
 POSITIVE_CLASS = CLASS_NAMES[FRACTURE]
+# An answer, not a class: no label ever has it.
 UNCERTAIN = "uncertain"
 
 MEDICAL_NOTICE = "Not a medical device. It assists and never replaces a physician."

@@ -17,10 +17,12 @@ def progress(iterable: Iterable[Item], desc: str, total: int | None = None) -> I
         desc: a word or two before the bar.
         total: the number of items, where `iterable` cannot say.
     """
+    # In a log a bar is a thousand lines, or one that never ends.
     if not sys.stderr.isatty():
         yield from iterable
         return
     # Costs an import that a service or a pipe never needs.
     from tqdm import tqdm
 
+    # The bar vanishes when done: the lines that stay are those that say something.
     yield from tqdm(iterable, desc=desc, total=total, file=sys.stderr, leave=False)

@@ -25,6 +25,7 @@ def parse_address(text: str) -> tuple[str, int]:
         ValueError: there is no host, or no port from 0 to 65535.
     """
     host, _, port = text.rpartition(":")
+    # An empty host would listen everywhere without saying so.
     if not host or not port.isdigit() or int(port) > 65535:
         raise ValueError("host:port")
     return host.strip("[]"), int(port)
@@ -125,7 +126,9 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
         ConfigError: a value breaks its rule, or no setting has that name.
     """
     known = {PREFIX + spec.name.upper(): spec for spec in fields(ServeSettings)}
+    # An empty variable is how compose files and shells leave a setting alone.
     given = {name: text for name, text in environment.items() if name.startswith(PREFIX) and text}
+    # A misspelt setting that is ignored would be a limit that is not there.
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -138,5 +141,6 @@ def _cast(name: str, spec: Field[Any], text: str) -> Any:
     """Return `text` as the field's type, or raise ConfigError that names both."""
     try:
         return spec.metadata["parse"](text)
+    # KeyError is the switch's; OverflowError comes of `1e999` as a whole number.
     except (ValueError, KeyError, OverflowError):
         raise ConfigError(f"`{name}` must be {spec.metadata['rule']}. Received: {text!r}") from None

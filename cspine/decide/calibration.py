@@ -17,17 +17,20 @@ import numpy as np
 
 from cspine.core.errors import DataError
 
+# By the number of parameters, so that the simplest wins a tie.
 METHODS = ("temperature", "platt", "beta")
 # A calibration never turns the order of two slices round.
 MIN_SCALE = 0.01
 # Beyond it a probability cannot be told from 0 or 1 in float32.
 MAX_LOGIT = 30.0
 FOLDS = 5
+# A bound, not an expectation: the loop ends when a step no longer moves anything.
 NEWTON_STEPS = 60
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + e⁻ˣ), float64 in 0..1, without overflow for any finite logit."""
+    # Through tanh, which saturates instead of overflowing.
     return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))
 
 
@@ -84,6 +87,8 @@ def fit_calibration(
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
     _check(logits, labels)
     if method is None:
+        # By patient: slices of one patient in both halves would favour the method that fits them
+        # best.
         keys = np.arange(len(labels)) if groups is None else np.asarray(groups)
         method = _better_method(logits, labels, keys)
     if method not in METHODS:
@@ -104,11 +109,13 @@ def _check(logits: np.ndarray, labels: np.ndarray) -> None:
 
 def _better_method(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> str:
     """Return the method with the lower out-of-fold log loss, folds dealt by group."""
+    # A fixed draw: the choice must not depend on the run's seed.
     codes = np.unique(groups, return_inverse=True)[1]
     folds = np.random.default_rng(0).permutation(codes.max() + 1)[codes] % FOLDS
     losses = dict.fromkeys(METHODS, 0.0)
     for fold in range(FOLDS):
         held = folds == fold
+        # Few patients: a fold may be empty, or leave one class alone to fit on.
         if not held.any() or len(np.unique(labels[~held])) < 2:
             continue
         for method in METHODS:
@@ -121,6 +128,7 @@ def _fit(logits: np.ndarray, labels: np.ndarray, method: str) -> Calibration:
     """Return the calibration of least log loss against Platt's targets (Platt 1999, eq. 4)."""
     positives = int(labels.sum())
     negatives = len(labels) - positives
+    # Not 0 and 1: with those, separable data would drive the slope to infinity.
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     # Newton works on logits of order one.
     spread = max(float(np.abs(logits).max()), 1e-12)
@@ -137,6 +145,7 @@ def _fit(logits: np.ndarray, labels: np.ndarray, method: str) -> Calibration:
     design = np.stack([logits / spread, constant])[: 2 if method == "platt" else 1]
     weights = _newton(design, targets)
     scale = float(weights[0] / spread)
+    # A slope of 0 or less would turn the order of slices round, and with it the AUROC.
     if scale >= MIN_SCALE:
         return Calibration(method, scale, float(weights[1]) if method == "platt" else 0.0)
     if method == "temperature":
@@ -151,6 +160,8 @@ def _fit(logits: np.ndarray, labels: np.ndarray, method: str) -> Calibration:
 def _newton(design: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the weights (F,) of a logistic regression of `targets` (N,) on `design` (F, N)."""
     weights = np.zeros(len(design))
+    # So small that it moves no figure, and enough that a constant feature does not make it
+    # singular.
     ridge = 1e-9 * len(targets) * np.eye(len(design))
 
     def loss(candidate: np.ndarray) -> float:
@@ -163,6 +174,7 @@ def _newton(design: np.ndarray, targets: np.ndarray) -> np.ndarray:
         hessian = (design * (fitted * (1 - fitted))) @ design.T + ridge
         step = np.linalg.solve(hessian, gradient)
         size = 1.0
+        # Halved until the loss falls: a full Newton step may overshoot.
         while size > 1e-6 and loss(weights - size * step) > loss(weights):
             size /= 2
         weights = weights - size * step

@@ -33,6 +33,7 @@ class Conformal:
         `probabilities` is P(fracture), float (N,), 0..1. A row can hold none, one or both.
         """
         scores = class_scores(probabilities)  # (N, 2)
+        # At the quantile a class stays in, since the slice that set it must be covered.
         return scores <= np.array([self.quantile_normal, self.quantile_fracture])
 
 
@@ -72,4 +73,5 @@ def _quantile(scores: np.ndarray, alpha: float, label: int) -> float:
         raise DataError(f"`labels` must hold both classes. Received: no {CLASS_NAMES[label]}")
     # 0.9 · 10 must be 9, not 10.
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
+    # Beyond the last score nothing can be promised, so the class is never excluded.
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0

@@ -19,6 +19,7 @@ import numpy as np
 from cspine.core.errors import DataError
 
 MAX_AXES = 64  # that a model file may hold
+# Without a floor a unit that is almost always 0 would dominate by its logarithm.
 LOG_FLOOR = 0.1  # of a unit's mean, added before the logarithm
 # Of a unit's spread: what others foretell exactly must not divide by zero.
 SPREAD_FLOOR = 0.02
@@ -57,6 +58,8 @@ class InDistribution:
         """Return float64 (N, D): the embeddings on the units' own scales."""
         scaled = np.asarray(embeddings, np.float64)
         if self.floors is not None:
+            # A unit that was never negative in training may be in a stranger's network output:
+            # clipped, not NaN.
             scaled = np.log(np.maximum(scaled, 0.0) + self.floors)
         return scaled if self.gains is None else scaled * self.gains
 
@@ -64,6 +67,7 @@ class InDistribution:
         """Return float64 (N,) ≥ 0 for embeddings (N, D): squared distance over D, 1 on average."""
         centred = self.scale(embeddings) - self.mean
         along = centred @ self.axes.T.astype(np.float64)  # (N, K)
+        # What the axes leave, by Pythagoras: no second projection; rounding may make it negative.
         residual = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
         distance = (along**2 / self.variances).sum(axis=1) + residual / self.residual_variance
         return np.asarray(distance / len(self.mean))
@@ -72,6 +76,8 @@ class InDistribution:
         """Return bool (N,): the embedding is finite and no stranger than the threshold."""
         embeddings = np.asarray(embeddings, np.float64)
         finite = np.isfinite(embeddings).all(axis=1)
+        # Zeros stand in for what is not finite, so that the sums raise no warning; it is refused
+        # anyway.
         score = self.score(np.where(finite[:, None], embeddings, 0.0))
         return np.asarray(finite & (score <= self.threshold))
 
@@ -104,6 +110,7 @@ def fit_distance(
     mean = scaled.mean(axis=0).astype(np.float32)
     parts = (mean, *_principal_axes(scaled - mean))
     gaussian = InDistribution(*parts, np.inf, quantile, gains, floors)
+    # "higher": an observed score, so that the share that was asked for really stays under it.
     threshold = float(np.quantile(gaussian.score(known), quantile, method="higher"))
     return replace(gaussian, threshold=threshold)
 
@@ -133,6 +140,7 @@ def _unit_gains(scaled: np.ndarray) -> np.ndarray:
     spread = scaled.std(axis=0)
     spread = np.maximum(spread, max(SPREAD_FLOOR * float(np.median(spread)), 1e-6))
     units = (scaled - scaled.mean(axis=0)) / spread
+    # By what the shared axes leave: a unit that others foretell well then counts most.
     axes, _, _ = _principal_axes(units)
     left = (units - (units @ axes.T) @ axes).std(axis=0)
     return np.asarray(1.0 / (spread * np.maximum(left, SPREAD_FLOOR)), np.float32)
@@ -142,9 +150,11 @@ def _principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     """Return axes (K, D), their variances (K,) and the residual variance of the other D − K."""
     count, dimensions = centred.shape
     covariance = centred.T @ centred / (count - 1)
+    # `eigh` sorts upwards; rounding makes the smallest slightly negative.
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     floor = max(VARIANCE_FLOOR * float(values.mean()), 1e-12)
+    # From N samples no more than N − 1 directions are known.
     kept = max(1, min(MAX_AXES, dimensions, count - 1))
     rest = values[kept:]
     residual = max(float(rest.mean()) if len(rest) else 0.0, floor)

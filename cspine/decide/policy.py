@@ -21,6 +21,7 @@ from cspine.decide.distance import MAX_AXES, InDistribution
 from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold
 
+# The names under which a model file holds the gate's arrays.
 MEAN, AXES, VARIANCES, GAINS, FLOORS = (
     f"in_distribution_{name}" for name in ("mean", "axes", "variances", "gains", "floors")
 )
@@ -57,6 +58,8 @@ class DecisionPolicy:
     def decide(self, logits: np.ndarray, embeddings: np.ndarray, image_ok: np.ndarray) -> Decisions:
         """Return the answers for logits (N,), embeddings (N, D) and bool image checks (N,)."""
         probability = self.calibration.apply(logits)
+        # Both must agree: the picture's check sees what the network was never meant to, the
+        # distance what the picture hides.
         known = self.in_distribution.accepts(embeddings) & np.asarray(image_ok, bool)
         return Decisions(probability, known, self.predict(probability, known))
 
@@ -64,6 +67,7 @@ class DecisionPolicy:
         """Return the precedence's answer for calibrated probabilities (N,) and the gate (N,)."""
         sets = self.conformal.sets(probability)  # (N, 2)
         side = np.where(self.threshold.apply(probability), FRACTURE, NORMAL)
+        # An empty set is as uncertain as a full one: neither class is like what was seen.
         agreed = (sets.sum(axis=1) == 1) & sets[np.arange(len(side)), side]
         named = agreed & np.asarray(in_distribution, bool)
         return [CLASS_NAMES[c] if yes else UNCERTAIN for c, yes in zip(side, named, strict=True)]
@@ -109,6 +113,8 @@ class DecisionPolicy:
             ArtifactError: a part is missing, of the wrong type or shape, or not finite.
         """
         conformal = _part(decision, "conformal")
+        # Each number is checked on its way in: a card comes from a file that anybody may have
+        # written.
         quantiles = _part(conformal, "quantiles")
         return cls(
             _read_calibration(_part(decision, "calibration")),
@@ -142,6 +148,7 @@ def _part(decision: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _number(part: Mapping[str, Any], name: str, low: float, high: float) -> float:
     value = part.get(name)
+    # `True` is an int in Python, and NaN fails the comparison.
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         shown = repr(value)[:40]
         raise ArtifactError(f"`{name}` must be a number from {low} to {high}. Received: {shown}")
@@ -150,6 +157,7 @@ def _number(part: Mapping[str, Any], name: str, low: float, high: float) -> floa
 
 def _word(part: Mapping[str, Any], name: str) -> str:
     value = part.get(name)
+    # The word ends up in pages and messages, so it stays short.
     if not isinstance(value, str) or len(value) > 40:
         raise ArtifactError(f"`{name}` must be a word. Received: {repr(value)[:40]}")
     return value
@@ -199,6 +207,7 @@ def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InD
     missing = [name for name in NEEDED[scaling] if name not in arrays]
     if missing:
         raise ArtifactError(f"The model file must hold {', '.join(missing)}. Received: none")
+    # Shapes before values: a bad shape would fail later, far from the file that has it.
     mean, axes, variances = (
         np.asarray(arrays[name], np.float32) for name in (MEAN, AXES, VARIANCES)
     )

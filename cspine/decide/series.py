@@ -16,6 +16,7 @@ from cspine.core.errors import DataError
 from cspine.decide.calibration import MAX_LOGIT, Calibration, fit_calibration
 from cspine.decide.threshold import Threshold, choose_threshold
 
+# A few: one fracture crosses a few slices, and more would only dilute it.
 TOPS = (1, 2, 3, 5)
 
 
@@ -39,6 +40,7 @@ class SeriesScore:
         if len(known) == 0:
             return None
         mean = top_mean_logit(known, self.top)
+        # Platt and no other: a few dozen studies cannot carry a third parameter.
         return float(Calibration("platt", self.scale, self.offset).apply(np.array(mean)))
 
     def apply_groups(
@@ -53,6 +55,7 @@ class SeriesScore:
 
 def top_mean_logit(probabilities: np.ndarray, top: int) -> float:
     """Return the mean logit of the `top` highest probabilities (all, where there are fewer)."""
+    # A probability of exactly 0 or 1 would have an infinite logit.
     limit = 1.0 / (1.0 + np.exp(MAX_LOGIT))
     highest = np.clip(np.sort(probabilities)[::-1][:top], limit, 1.0 - 1e-13)
     return float(np.mean(np.log(highest) - np.log1p(-highest)))
@@ -79,6 +82,7 @@ def fit_series(
     """
     groups, labels = np.asarray(groups), np.asarray(labels, np.int64)
     probabilities = np.asarray(probabilities, np.float64)
+    # Slices above or below the neck have no probability, and no say.
     known = np.isfinite(probabilities)
     studies = [
         (np.sort(probabilities[mine & known])[::-1], int(labels[mine].max()))
@@ -89,6 +93,7 @@ def fit_series(
     if len(np.unique(truths)) < 2:
         raise DataError("`groups` must hold fractured and unfractured studies. Received: one kind")
     fits = [_fit_top(top, studies, truths) for top in TOPS]
+    # By log loss, which a rank alone cannot better; the smallest top wins a tie.
     top, calibration, scores, _ = min(fits, key=lambda fit: fit[3])
     threshold: Threshold = choose_threshold(scores, truths, method, target)
     return SeriesScore(top, calibration.scale, calibration.offset, threshold.value)

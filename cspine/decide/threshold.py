@@ -60,6 +60,7 @@ def choose_threshold(
         raise DataError(f"`method` must be one of {', '.join(METHODS)}. Received: {method!r}")
     if not 0 < target <= 1:
         raise DataError(f"`target` must be above 0 and at most 1. Received: {target}")
+    # Chosen among observed probabilities, then set between two of them.
     lowest = (
         _lowest_called(scores[labels == 1], target)
         if method == "sensitivity"
@@ -70,6 +71,7 @@ def choose_threshold(
 
 def _lowest_called(positives: np.ndarray, target: float) -> float:
     """Return the lowest fracture probability that must be called to reach `target`."""
+    # The subtrahend undoes rounding: 0.95 · 20 must be 19, not 20.
     needed = max(1, math.ceil(target * len(positives) - 1e-9))
     return float(np.sort(positives)[::-1][needed - 1])
 
@@ -79,6 +81,7 @@ def _youden(scores: np.ndarray, labels: np.ndarray) -> float:
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], labels[order]
     index = np.cumsum(hits) / hits.sum() - np.cumsum(1 - hits) / (1 - hits).sum()
+    # Only at the last of equal scores: a threshold cannot part them.
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
     return float(ranked[np.where(last_of_ties, index, -np.inf).argmax()])
 
