@@ -47,6 +47,7 @@ MAP_LAYER = "map_head"
 MAX_FACTS_BYTES = 64_000
 MAX_ARRAYS = 16
 MAX_ARRAYS_BYTES = 8 * 2**20
+# Plain, so that no name can be mistaken for a path or an HDF5 link.
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _FACTS = {"schema_version", "architecture", "image_size", "view", "map_head", "decision", "note"}
 
@@ -93,12 +94,16 @@ def save_weights(
         "decision": dict(decision),
         "note": note,
     }
+    # All checks before the first byte is written.
     text = _encode_facts(facts)
     _check_arrays({name: (a.dtype, a.shape) for name, a in arrays.items()})
     part = path.with_name(f".{path.stem}.part.h5")
     _save_model(classifier, part)
+    # Added to what Keras wrote: plain Keras reads its own groups and never looks at this one.
     with h5py.File(part, "a") as file:
         group = file.create_group(GROUP)
+        # Fixed length: text of variable length lies in HDF5's global heap, which the reader
+        # refuses.
         group.attrs[FACTS_ATTRIBUTE] = np.bytes_(text)
         stored = group.create_group("arrays")
         for name, array in arrays.items():
@@ -155,6 +160,7 @@ def _check_arrays(plans: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) ->
                 f"An array must have a plain name, numbers and at most 2 dimensions. Received: "
                 f"{name!r}, {dtype}, {shape}"
             )
+        # From the declared shape: the sum is known before anything is read.
         total += dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if len(plans) > MAX_ARRAYS or total > MAX_ARRAYS_BYTES:
         raise ArtifactError(
@@ -207,9 +213,11 @@ def load_classifier(path: Path) -> tuple[Classifier, H5Contents]:
         root = file.get("model_weights")
         if not isinstance(root, h5py.Group):
             raise ArtifactError("A model file must hold `model_weights`. Received: none")
+        # By this program's own layers, so nothing that the file adds is ever looked at.
         for layer in classifier.model.layers:
             if layer.weights:
                 assign_weights(layer, root, layer.name)
+        # Outside Keras's groups, since plain Keras's model has no such layer.
         if facts["map_head"]:
             assign_weights(classifier.head_layers()[1], file[GROUP], MAP_LAYER)
     return classifier, contents

@@ -29,6 +29,7 @@ def _published(build: Callable[..., keras.Model]) -> Callable[[Any], Any]:
     """A function from scaled pixels to the last feature map of a network of keras.applications."""
 
     def apply(scaled: Any) -> Any:
+        # `weights=None` always: a download in here would be a silent one.
         network = build(include_top=False, weights=None, input_tensor=scaled)
         _name_layers(network)
         return network.output
@@ -56,6 +57,7 @@ def number_layers(names: Iterable[str]) -> dict[str, str]:
             found.setdefault(match[1], []).append((int(match[2] or 0), name))
     return {
         f"auto_{kind}_{place}": name
+        # Sorted by number and not by name: `conv2d_10` comes after `conv2d_9`.
         for kind, numbered in found.items()
         for place, (_, name) in enumerate(sorted(numbered), start=1)
     }

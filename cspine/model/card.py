@@ -23,6 +23,7 @@ from cspine.model.architectures import ARCHITECTURES
 SCHEMA_VERSION = 1
 CARD_NAME = "best.json"
 SIGNATURE_NAME = "best.json.sig"
+# A card with an audit and intervals has some tens of kilobytes.
 MAX_CARD_BYTES = 8 * 2**20
 VIEWS = ("slice", "vertebra")
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -48,6 +49,7 @@ def parse_json(text: bytes, what: str) -> dict[str, Any]:
         ArtifactError: the text is no JSON object; the message calls it `what`.
     """
     try:
+        # RecursionError: a few kilobytes of brackets are enough for it.
         value = json.loads(text.decode("utf8"), parse_constant=_no_constant)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{what} must be JSON. Received: {error}") from error
@@ -77,6 +79,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
             )
     size = facts.get("image_size")
     least = ARCHITECTURES[facts["architecture"]].min_size
+    # `True` is an int, and would be one pixel.
     if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= 1024:
         raise ArtifactError(
             f"`image_size` of {what} must be from {least} to 1024. Received: {size!r}"
@@ -101,6 +104,7 @@ def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
         raise ArtifactError(f"{CARD_NAME} must be at most {MAX_CARD_BYTES} bytes. Received: more")
     text = path.read_bytes()
     if public_key is not None:
+        # Before parsing: what is not signed is not read.
         _verify(text, folder / SIGNATURE_NAME, public_key)
     card = parse_json(text, CARD_NAME)
     for name, kind in _REQUIRED.items():
@@ -118,6 +122,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     with part.open("wb") as file:
         file.write(content)
         file.flush()
+        # Before the rename, or a power cut could leave the new name with old or no content.
         os.fsync(file.fileno())
     part.replace(path)
 
@@ -135,6 +140,7 @@ def write_card(
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"A card must hold JSON values only. Received: {error}") from error
     if private_key is not None:
+        # The signature first: a card is never seen without it.
         write_bytes(folder / SIGNATURE_NAME, base64.b64encode(private_key.sign(text)) + b"\n")
     write_bytes(folder / CARD_NAME, text)
     return folder / CARD_NAME

@@ -66,6 +66,7 @@ class Classifier:
             ValueError: there is no such layer, or the cut does not separate pixels from logit.
         """
         name = layer_name or "embedding"
+        # The training graph is cut, not a copy of it: layers are shared.
         cuts = {"features": self.training.get_layer(name).output}
         wanted = {"logit": self.training.output["logit"]}
         if with_map and self.map_head:
@@ -99,6 +100,7 @@ def build_classifier(
         ConfigError: the name is unknown, the size too small, or the weights cannot be had.
     """
     if seed is not None:
+        # Before any layer is made: initial weights are drawn as layers are built.
         keras.utils.set_random_seed(seed)
     backbone = build_backbone(name, image_size)
     origin = load_pretrained(backbone, find_architecture(name), weights)
@@ -109,6 +111,7 @@ def build_classifier(
     logit = head(dropped)
     probability = layers.Activation("sigmoid", name="probability")(logit)
     trained, served = {"logit": logit}, {"logit": logit, "embedding": embedding}
+    # The same Dense on every cell: its mean is the logit, since averaging and a linear map commute.
     served["cam"] = ops.squeeze(head(features), -1)
     if map_head:
         trained["fracture_map"] = _add_map_head(backbone, name, image_size)
@@ -145,6 +148,7 @@ def _fit_to(grid: Any, side: int) -> Any:
         missing = side - grid.shape[axis]
         if missing > 0:
             pads = [[0, 0]] * 4
+            # Half on each side: unpadded convolutions lose as much at either rim.
             pads[axis] = [missing // 2, missing - missing // 2]
             grid = ops.pad(grid, pads, constant_values=-10.0)
         elif missing < 0:

@@ -34,6 +34,7 @@ def _conv(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) ->
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
+    # 0.9 and not Keras's 0.99: runs here are short, and statistics must catch up.
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
@@ -62,6 +63,7 @@ def _add_context(x: Any) -> Any:
     y = _residual(y, "context")
     y = layers.Conv2D(filters, 1, name="context_project")(y)
     y = layers.UpSampling2D(2, name="context_up")(y)
+    # A side that does not halve evenly comes back one cell larger.
     surplus = ((0, y.shape[1] - height), (0, y.shape[2] - width))
     if surplus != ((0, 0), (0, 0)):
         y = layers.Cropping2D(surplus, name="context_crop")(y)
@@ -79,6 +81,7 @@ def _attend(x: Any) -> Any:
     flat = layers.Reshape((height * width,), name="attention_flat")(logit)
     weights = layers.Softmax(name="attention")(flat)
     weights = layers.Reshape((height, width, 1), name="attention_grid")(weights)
+    # Fixed by the input's size, so a constant of the graph, not a weight.
     weights = layers.Rescaling(float(height * width), name="attention_scale")(weights)
     attended = layers.Multiply(name="attended")([x, weights])
     return layers.Concatenate(name="last_features")([attended, x])
@@ -86,6 +89,7 @@ def _attend(x: Any) -> Any:
 
 def build_cnn(scaled: Any) -> Any:
     """The last feature map (B, S/8, S/8, 192) of scaled pixels (B, S, S, 3) in −1…1."""
+    # 5 × 5 at stride 2: every pixel is still seen by at least four cells.
     x = _conv(scaled, WIDTHS[0], "stem", kernel=5, strides=2)  # (B, S/2, S/2, 16)
     x = _conv(x, WIDTHS[1], "middle_down", strides=2)  # (B, S/4, S/4, 32)
     x = _residual(x, "middle")

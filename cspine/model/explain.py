@@ -24,10 +24,12 @@ def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) ->
     if output.fracture_map is not None:
         grid = output.fracture_map[0]
     else:
+        # Clipped where exp would overflow; 60 is certainty in either direction.
         grid = 1.0 / (1.0 + np.exp(-np.clip(output.cam[0], -60.0, 60.0)))
     small = Image.fromarray(np.asarray(grid, dtype=np.float32))
     large = small.resize((region.width, region.height), Image.Resampling.BILINEAR)
     height, width = source_shape
+    # A crop on a small slice sticks out; only what lies on the image is painted.
     inside = region.clip_to(height, width)
     canvas = np.zeros((height, width), dtype=np.uint8)
     patch = np.asarray(large)[

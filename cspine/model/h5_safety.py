@@ -25,8 +25,10 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 
 from cspine.core.errors import ArtifactError
 
+# The largest network here has under 100 MB of weights.
 MAX_FILE_BYTES = 512 * 2**20
 MAX_OBJECTS = 20_000
+# A recursion must have an end; Keras's own files are less deep.
 MAX_DEPTH = 8
 MAX_ATTRIBUTES = 512
 MAX_ATTRIBUTE_BYTES = 2**20
@@ -51,8 +53,10 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
         ArtifactError: the file is missing, no HDF5, too large, damaged, or holds anything that
             this module's docstring rules out; the text names the object and the reason.
     """
+    # The library itself must not see what is no HDF5: it searches a foreign file for a signature.
     _check_outside(path)
     try:
+        # Without locks, so that a read-only file system will do.
         with h5py.File(path, "r", locking=False) as file:
             _check_group(file.id, "/", 0, _Walk(path.stat().st_size))
             yield file
@@ -101,6 +105,7 @@ def _check_group(group: h5g.GroupID, name: str, depth: int, walk: _Walk) -> None
 
 def _check_object(found: Any, name: str, walk: _Walk) -> None:
     """Refuse an object met before (aliases and cycles of hard links), check its attributes."""
+    # By address and not by name: two hard links to one object have two names.
     address = h5o.get_info(found).addr
     if address in walk.seen:
         _refuse(name, "be reached by one link only", "a second hard link")
@@ -147,6 +152,7 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     ):
         _refuse(name, f"have at most {MAX_DIMENSIONS} dimensions", "another shape")
     size = math.prod(space.get_simple_extent_dims()) * int(kind.get_size())
+    # Never-written data reads as zeros, of any claimed size.
     if size and data.get_storage_size() != size:
         _refuse(name, "lie in the file with all its bytes", f"{size} bytes claimed, not stored")
     walk.data_bytes += size
@@ -186,6 +192,7 @@ def find_weights(group: h5py.Group) -> dict[str, h5py.Dataset]:
         if isinstance(one, h5py.Group):
             found.update(find_weights(one))
         else:
+            # TensorFlow's tensor suffix, which older files keep.
             found[name.removesuffix(":0")] = one
     return found
 

@@ -46,6 +46,7 @@ def load_pretrained(
     else:
         path = Path(weights) / architecture.weights_file
         origin = Path(weights).resolve().name
+    # Looked for again after the download, whose failure may have many faces.
     _require_file(path, architecture)
     assign_pretrained(backbone, path)
     with path.open("rb") as file:
@@ -85,6 +86,7 @@ def assign_pretrained(backbone: keras.Model, path: Path) -> None:
             root = file.get("model_weights", file)
             stored = number_layers(root)
             for layer in backbone.layers:
+                # By this program's layers; what else the file holds is not looked at.
                 if layer.weights:
                     assign_weights(layer, root, stored.get(layer.name, layer.name))
     except ArtifactError as error:

@@ -40,7 +40,9 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
     import nncf  # heavy, and needed by no other step
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
+    # It reports every step as if it were news to whoever trains.
     logging.getLogger("nncf").setLevel(logging.ERROR)
+    # One by one, as served: ranges are found for batches of 1.
     pixels = [as_network_input(one[None]) for one in images]  # (1, S, S, 3)
     # NNCF draws progress bars there, unasked.
     with contextlib.redirect_stdout(io.StringIO()):

@@ -19,6 +19,7 @@ from PIL import Image
 from cspine.core.errors import ArtifactError
 from cspine.model.engine import Engine
 
+# A card may be anybody's: its test must not keep a start waiting.
 MAX_INPUTS = 16
 # Share of a logit's size, and a floor in logits, by which a rounded network may be off.
 ROUNDED_SHARE, ROUNDED_FLOOR = 0.25, 0.5
@@ -43,6 +44,7 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
         raise ArtifactError(
             f"`self_test` must have a logit an image. Received: {expected.shape}, {len(images)}"
         )
+    # Wide: it tells a wrong network from the right one, and rounding is judged elsewhere.
     if engine.precision != "f32":
         allowed = np.maximum(allowed, ROUNDED_FLOOR + ROUNDED_SHARE * np.abs(expected))
     logits = engine.infer(images).logit

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 H5_NAME = "best.h5"
 VERSIONS_FOLDER = "versions"
 VERSION_LENGTH = 12
+# The one that serves, the one before, and one that was rolled back from.
 KEPT_VERSIONS = 3
 
 
@@ -88,8 +89,10 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
             f"`version` must be the first 12 digits of the SHA-256 of {H5_NAME}, `{version}`. "
             f"Received: {card['version']!r}"
         )
+    # The card last: its arrival is what readers wait for.
     names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
     target = models_dir / VERSIONS_FOLDER / version
+    # Copied beside and renamed whole, so that a version is there entirely or not at all.
     part = target.with_name(f".{version}.part")
     shutil.rmtree(part, ignore_errors=True)
     _copy_files(run_dir, part, [*names, CARD_NAME])
@@ -116,6 +119,7 @@ def check_listed(folder: Path) -> dict[str, Any]:
 def _require(folder: Path, name: str, digest: str) -> None:
     """Refuse a listed file that leads out of the folder, is missing, or differs."""
     pure = PurePosixPath(name)
+    # A card that names `../../etc/passwd` must not have it hashed, and so confirmed.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
         raise ArtifactError(f"A card may list files inside its folder only. Received: {name!r}")
     path = folder / pure
@@ -154,6 +158,7 @@ def resolve_version(
         except ArtifactError as error:
             reasons.append(str(error))
             logger.warning("%s is passed over: %s", folder, error)
+    # With a key there is no bare file: an attacker could simply delete the card.
     bare = (models_dir / H5_NAME).is_file() and not (models_dir / CARD_NAME).exists()
     if bare and version is None and public_key is None:
         return _describe_bare(models_dir / H5_NAME)
@@ -174,6 +179,7 @@ def _places(models_dir: Path, version: str | None) -> Iterator[Path]:
         except ArtifactError as error:
             logger.warning("%s does not name a version: %s", CARD_NAME, error)
         if current is not None and _is_version(current) and (kept / current).is_dir():
+            # The kept folder before the copy beside the card: it is never written to again.
             yield kept / current
         yield models_dir
     yield from (kept / name for name in list_versions(models_dir) if name != current)

@@ -22,6 +22,7 @@ from cspine.core.errors import ConfigError, CspineError, ImageError
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 
+# Files of DICOM archives often have no suffix at all.
 SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
 COLUMNS = (
     "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
@@ -49,6 +50,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     Raises:
         ConfigError: a path is not there, or no file is found.
     """
+    # A dict keeps the order and drops what was named twice.
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
@@ -71,6 +73,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
     def answer(path: Path) -> Row:
         try:
+            # Before reading, so that a huge file costs nothing.
             predictor.limits.check_bytes(path.stat().st_size)
             return _describe(path, predictor.predict(path.read_bytes()))
         except OSError as error:
@@ -89,6 +92,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
 def _describe(path: Path, prediction: Prediction) -> Row:
     series = prediction.series_uid
+    # A series' UID can be traced to a hospital; its hash still groups the slices.
     pseudonym = "" if series is None else hashlib.sha256(series.encode()).hexdigest()[:12]
     return {
         "path": str(path),
@@ -123,6 +127,7 @@ def score_studies(predictor: Predictor, rows: Iterable[Row]) -> list[StudyScore]
     for series, probabilities in slices.items():
         probability = rule.apply(np.array(probabilities))
         if len(probabilities) > 1 and probability is not None:
+            # No "uncertain" here: conformal sets were fitted on slices, not on studies.
             word = "fracture" if probability >= rule.threshold else "normal"
             scores.append(StudyScore(series, len(probabilities), probability, word))
     return scores
@@ -152,6 +157,7 @@ class ResumableCsv:
         rows = list(reader)
         if rows and tuple(reader.fieldnames or ()) != COLUMNS:
             raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
+        # Mixed models in one table would be compared as if they were one.
         others = {row["version"] for row in rows} - {version, ""}
         if others:
             raise ConfigError(

@@ -18,6 +18,7 @@ from cspine.predict.budget import Budget, late_error
 from cspine.predict.prediction import Prediction
 
 MAX_ENTRIES = 4096
+# Only explained answers hold pixels: a hundred or so of 512 × 512 fit.
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -49,6 +50,7 @@ class AnswerCache:
             with self._lock:
                 kept = self._kept.get(key)
                 if kept is not None:
+                    # Used just now, so forgotten last.
                     self._kept.move_to_end(key)
                     return kept
                 flight = self._in_flight.get(key)
@@ -66,6 +68,7 @@ class AnswerCache:
         """Compute for all who wait on `flight`."""
         try:
             prediction = compute()
+        # Whatever it was, those who wait must be told, or they would wait for ever.
         except BaseException as error:
             self._land(key)
             # An unreadable image is unreadable for all; a missed deadline was this caller's alone.
@@ -81,6 +84,7 @@ class AnswerCache:
             del self._in_flight[key]
             if prediction is None or self._max_entries == 0:
                 return
+            # A key in flight is never in memory too, so its bytes are counted once.
             self._kept[key] = prediction
             self._bytes += prediction.held_bytes
             while len(self._kept) > self._max_entries or self._bytes > self._max_bytes:

@@ -76,6 +76,7 @@ class Predictor:
         self._view, self._image_size = str(card["view"]), int(card["image_size"])
         self._notes = (str(card["note"]),) if card.get("note") else ()
         self._observe = observe
+        # Bounded: a release too many would be a defect, and is raised as one.
         self._decoders = threading.BoundedSemaphore(os.cpu_count() or 1)
 
     @classmethod
@@ -124,6 +125,8 @@ class Predictor:
         Raises:
             ArtifactError: the `.h5` is damaged, or the network is not the one of the card.
         """
+        # From the `.h5`, not from the card: the policy must be the one that belongs to these
+        # weights.
         contents = read_h5(files.h5)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         check_self_test(engine, files.card)
@@ -160,6 +163,7 @@ class Predictor:
         # every image later. Those who wait for a slot wait without holding a decoded image.
         with self._decoder_slot(budget):
             image, crop = self._timed("decode", lambda: self._prepare(decode()))
+        # Asked again: decoding may have used the budget up.
         left_s = budget.remaining_s()
         future = None if crop is None else self.engine.submit(crop.image)
         # While the engine works on its own threads, this one looks whether the picture is a neck.
@@ -191,11 +195,13 @@ class Predictor:
     ) -> Prediction:
         """Return what the network says of `crop`; `refusal` says why the image is no neck CT."""
         decision = self.policy.decide(output.logit, output.embedding, np.array([refusal is None]))
+        # One image was asked about, so each array has one entry.
         known, word = bool(decision.in_distribution[0]), decision.prediction[0]
         reasons: tuple[str, ...] = (ABSTAINED,) if known and word == "uncertain" else ()
         if not known:
             reasons = (refusal or STRANGE,)
         height, width = image.grey.shape
+        # The crop may stick out of a small image; the caller gets pixels that exist.
         region = crop.region.clip_to(height, width)
         return replace(
             self._abstain(image, explain, *reasons),
@@ -210,6 +216,7 @@ class Predictor:
     def _decoder_slot(self, budget: Budget) -> Iterator[None]:
         """Hold one of the decoding slots, and observe how long it took to get it."""
         start = time.perf_counter()
+        # A timeout, and no queue without end: late work helps nobody.
         if not self._decoders.acquire(timeout=budget.remaining_s()):
             raise late_error()
         try:

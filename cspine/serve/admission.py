@@ -31,6 +31,7 @@ class Admission:
     @property
     def is_full(self) -> bool:
         """Return whether the next one would be refused."""
+        # Read without the lock: an answer that is late by one place does no harm.
         return self._taken >= self._places
 
     def close(self) -> None:
@@ -44,6 +45,7 @@ class Admission:
         Raises:
             OverloadedError: all are taken, or the service is stopping.
         """
+        # Five seconds, in which another instance may have taken over.
         if self._closed:
             raise OverloadedError("The service is stopping. Try again in a few seconds.", 5)
         with self._lock:
@@ -97,11 +99,13 @@ class Rate:
         """Take one token; return 0, or the seconds to wait where there is none."""
         if self._per_s is None:
             return 0.0
+        # With less than one token a bucket of a slow rate would never let anybody in.
         most = max(self._per_s, 1.0)
         with self._lock:
             now = self._clock()
             tokens, counted = self._buckets.get(caller, (most, now))
             tokens = min(most, tokens + (now - counted) * self._per_s)
             enough = tokens >= 1.0
+            # A refused request takes nothing, so asking too often does not lengthen the wait.
             self._buckets[caller] = (tokens - 1.0 if enough else tokens, now)
             return 0.0 if enough else (1.0 - tokens) / self._per_s

@@ -44,10 +44,13 @@ def create_app(
         fetcher: fetches image URLs; by default one under the settings' policy.
         metrics: by default a set of its own.
     """
+    # No static folder: it would serve whatever is put there.
     app = Flask("cspine", static_folder=None)
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes(settings)
+    # Beside the first limit: a form's text fields have one of their own, much lower.
     app.config["MAX_FORM_MEMORY_SIZE"] = max_body_bytes(settings)
+    # A redirect would lose the body of a POST in many clients.
     app.url_map.strict_slashes = False
     models = predictor if isinstance(predictor, ModelHolder) else ModelHolder(predictor)
     service = _build_service(settings, models, fetcher, metrics)

@@ -58,6 +58,7 @@ def load_engine(settings: ServeSettings, version: str | None = None) -> LoadedEn
 def stamp_card(folder: Path) -> tuple[int, ...] | None:
     """Return a value that changes when `best.json` is replaced; None while there is none."""
     try:
+        # The inode as well: a rename within the clock's resolution leaves time and size alike.
         state = (folder / CARD_NAME).stat()
     except OSError:
         return None

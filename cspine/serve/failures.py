@@ -40,4 +40,5 @@ class FailureStreak:
     @property
     def is_long(self) -> bool:
         """Return whether the last predictions have all failed, the last of them just now."""
+        # Both: a streak from an hour ago says nothing of now.
         return self._count >= MANY and self._clock() - self._last_s < MEMORY_S

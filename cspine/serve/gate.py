@@ -23,7 +23,9 @@ from cspine.serve.telemetry import Metrics
 
 logger = logging.getLogger("cspine.access")
 
+# A caller's own id is logged, so it must not be able to break a line or fill the disk.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Answers are data: should a browser be made to show one, it may load and run nothing.
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -38,6 +40,7 @@ _ALLOWED_HEADERS = (
 )
 # Asked every few seconds.
 _PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
+# Methods are free text in HTTP, and a label must not be.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _View = TypeVar("_View", bound=Callable[..., Any])
 # An endpoint's attribute: its caller must send a key where keys are set.
@@ -54,6 +57,7 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
         sent = request.headers.get("X-Request-ID", "")
         g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         view = app.view_functions.get(request.endpoint or "")
+        # A preflight carries no key, by the standard of CORS.
         if keys and getattr(view, GUARDED, False) and request.method != "OPTIONS":
             _check_key(keys, rate)
         return None
@@ -64,6 +68,7 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", _API_POLICY)
+        # An answer about a patient has no place in a proxy.
         response.headers.setdefault("Cache-Control", "no-store")
         _allow_origin(response, settings.cors_origins)
         _record(response, metrics)
@@ -80,11 +85,13 @@ def _check_key(keys: Keys, rate: Rate) -> None:
     """Let the request through, or raise what says why not."""
     bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
     caller = keys.find(request.headers.get("X-API-Key") or bearer)
+    # The same words for no key and for a wrong one.
     if caller is None:
         raise Unauthorized(
             "The header `Authorization: Bearer <key>` or `X-API-Key` must hold a valid key.",
             www_authenticate=WWWAuthenticate("bearer"),
         )
+    # After the key: an unknown caller must not use up anybody's rate.
     wait_s = rate.take(caller)
     if wait_s > 0:
         raise TooManyRequests("The key's rate is used up.", retry_after=math.ceil(wait_s))
@@ -94,6 +101,7 @@ def _allow_origin(response: Response, origins: tuple[str, ...]) -> None:
     """Name the caller's origin as allowed where it is listed; with no list, say nothing of CORS."""
     if not origins:
         return
+    # Also where the origin is not listed, or a cache would serve one origin's answer to another.
     response.headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")
     if origin is not None and origin in origins:
@@ -107,6 +115,7 @@ def _allow_origin(response: Response, origins: tuple[str, ...]) -> None:
 
 def _record(response: Response, metrics: Metrics) -> None:
     """Count the answer and write its line; the route is the rule, never what the caller wrote."""
+    # A path would put names of the caller's choice into logs and labels, without end.
     route = request.url_rule.rule if request.url_rule else "unknown"
     method = request.method if request.method in _METHODS else "other"
     metrics.count_request(route, method, response.status_code)

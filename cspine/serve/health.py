@@ -16,6 +16,7 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/health/live")
 def show_live() -> Response:
     """Answer 200: the process takes requests."""
+    # Deliberately blind to the model: restarting the process would not mend what reloading can.
     return _json({"status": "live"}, 200)
 
 
@@ -42,6 +43,7 @@ def show_metrics() -> Response:
 
 
 def _json(value: dict[str, object], status: int) -> Response:
+    # A balancer that reads it asks again, instead of giving the instance up.
     headers = {"Retry-After": "1"} if status == 503 else None
     return Response(
         json.dumps(value), status=status, headers=headers, content_type="application/json"

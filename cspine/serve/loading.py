@@ -30,6 +30,7 @@ def open_models(
         ArtifactError: the folder holds no model that may be served.
         ConfigError: `CSPINE_CARD_KEY` is no public key.
     """
+    # The same limits for every model that is ever loaded.
     limits = Limits(settings.max_bytes, settings.max_pixels)
 
     def complete(loaded: LoadedEngine) -> Predictor:
@@ -38,6 +39,7 @@ def open_models(
     def load(version: str | None) -> Predictor:
         return complete(load_engine(settings, version))
 
+    # Its error is raised here, where the entry point turns it into one line.
     first = load_engine(settings) if early is None else early.result()
     folder = Path(settings.model_dir)
     return ModelHolder(complete(first), load, lambda: stamp_card(folder), first.stamp)

@@ -18,6 +18,7 @@ from cspine.predict.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
+# One `stat` a second costs nothing, and who publishes does not wait.
 WATCH_S = 1.0
 RETRY_S = 60.0
 
@@ -48,6 +49,7 @@ class ModelHolder:
         self._load = load
         self._stamp = stamp
         self._seen = seen
+        # Two loads at once would need three models' memory.
         self._swapping = threading.Lock()
         self.on_swap: Callable[[Predictor], None] = lambda _: None
         self.on_refusal: Callable[[], None] = lambda: None
@@ -67,6 +69,7 @@ class ModelHolder:
                 logger.error("another model was refused, the old one stays: %s", error)
                 self.on_refusal()
                 raise
+            # One assignment: a request reads either the old predictor or the new one, whole.
             old, self.current = self.current, predictor
             self.on_swap(predictor)
         logger.info("model %s serves in place of %s", predictor.version, old.version)

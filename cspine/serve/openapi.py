@@ -57,6 +57,7 @@ def _ref(name: str) -> Json:
 
 def _answers(content: Json, *problems: int, description: str = "The answer.") -> Json:
     """Return the responses of an operation: 200 with `content`, and problem documents."""
+    # One definition for every error: they all have the same form.
     problem = {"$ref": "#/components/responses/Problem"}
     return {
         "200": {"description": description, "content": content},
@@ -221,6 +222,7 @@ def _schemas() -> Json:
             "required": ["results"],
             "properties": {"results": {"type": "array", "items": item}},
         },
+        # Exactly one of the three, and no other key, as `inputs.py` reads it.
         "Question": {"oneOf": [
             _object_of("url", {"type": "string", "format": "uri"}),
             _object_of("image", {"type": "string", "contentEncoding": "base64"}),

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 blueprint = Blueprint("page", __name__)
 
 WEB = Path(__file__).parent / "web"
+# `data:` and `blob:` are for the pictures of answers and previews; nothing comes from elsewhere.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,6 +28,7 @@ def show_page() -> Response:
     return _send("index.html")
 
 
+# Names are listed, so no path can lead out of the folder.
 @blueprint.get("/page/<any('page.css', 'page.js', 'icon.svg'):name>")
 def show_part(name: str) -> Response:
     """Answer with one of the page's own files."""
@@ -36,5 +38,6 @@ def show_part(name: str) -> Response:
 def _send(name: str) -> Response:
     response = Response((WEB / name).read_bytes(), content_type=_TYPES[name])
     response.headers["Content-Security-Policy"] = PAGE_POLICY
+    # Asked for anew each time, so that a new version of the page meets its own script.
     response.headers["Cache-Control"] = "no-cache"
     return response

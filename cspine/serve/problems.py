@@ -34,6 +34,7 @@ def status_of(error: CspineError, table: Mapping[type[CspineError], int]) -> int
 
 def describe_error(error: CspineError, status: int) -> dict[str, Any]:
     """Return the problem document of one of our errors, as JSON values."""
+    # An overload is no fault, and says what to do; anything else of 500 and up might say too much.
     ours = status >= 500 and not isinstance(error, OverloadedError)
     slug = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
     return _document(f"urn:cspine:problem:{slug}", status, _OUR_FAULT if ours else str(error))
@@ -50,6 +51,7 @@ def _document(kind: str, status: int, detail: str) -> dict[str, Any]:
 
 def make_problem(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """Return the response that carries a problem document and the request's id."""
+    # Two formats at once: both kinds of client find the reason where they look.
     body = dict(document)
     if request.path.startswith("/v2"):
         # Where clients of that protocol look for it.
@@ -83,6 +85,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         return make_problem(describe_error(error, status), headers)
 
     def on_http(error: HTTPException) -> Response:
+        # Werkzeug's other headers describe its HTML page, which is not sent.
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         headers = {name: value for name, value in error.get_headers() if name in kept}
         status, detail = error.code or 500, error.description or ""

@@ -58,6 +58,7 @@ class Road:
         self.admission = admission
         self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
+        # Twice the cores: one half may wait for fetches while the other computes.
         self._batches = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="batch")
 
     def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
@@ -118,6 +119,7 @@ class Road:
         data = self._fetch(source, budget) if isinstance(source, Link) else source.data
         # A fetch may have used it up, or the client may have left meanwhile.
         budget.remaining_s()
+        # By content, not by URL: what lies behind a URL may change.
         key = (predictor.version, explain, hashlib.sha256(data).digest())
         with self._watched():
             prediction = self._cache.get_or_compute(

@@ -31,6 +31,7 @@ STOP_NOTICE_S = 1.0
 STOP_LIMIT_S = 30.0
 # For health, metrics, the page and refusals, while every place is taken.
 SPARE_THREADS = 8
+# Waitress's 8 KiB would mean thousands of turns of the loop for one large image.
 _RECEIVE_BYTES = 256 * 1024
 _WAKE_S = 1
 
@@ -49,6 +50,7 @@ class Runner:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
         bound_arenas()
+        # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         self._map: dict[int, Any] = {}
         self._body_bytes = max_body_bytes(settings)

@@ -13,6 +13,8 @@ from cspine.serve.models import ModelHolder
 from cspine.serve.road import Road
 from cspine.serve.telemetry import Metrics
 
+# Found through the app and not through a module's global: a process may hold several services, as
+# the tests do.
 EXTENSION = "cspine"
 
 
@@ -29,6 +31,7 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Return whether the model answers and the service goes on."""
+        # Not asked of the engine: a probe that infers would take a stream from a patient's image.
         return not self.is_stopping and not self.road.failures.is_long
 
 
@@ -43,5 +46,6 @@ def _connected() -> bool:
 
 def watch_client() -> Callable[[], bool]:
     """Return a function that says whether the current request's client is still connected."""
+    # Waitress alone says so; under another WSGI server every client counts as there.
     gone = request.environ.get("waitress.client_disconnected")
     return _connected if gone is None else lambda: not gone()

@@ -25,6 +25,7 @@ from cspine.predict.predictor import Predictor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("fetch", "queue", "decode", "inference", "total")
+# Finer below 50 ms, where the deadlines of clients lie; the last buckets are those of overload.
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -32,6 +33,7 @@ class Metrics:
     """The metrics of one service, in a registry of its own."""
 
     def __init__(self) -> None:
+        # Not the library's global registry: two services in one process would share their counts.
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -42,6 +44,7 @@ class Metrics:
             "cspine_stage_seconds", "Seconds by stage of the road of a prediction", ("stage",),
             buckets=_BUCKETS_S, registry=registry,
         )  # fmt: skip
+        # Every stage stands at 0 from the start, so that a dashboard can tell none from never.
         self._stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
         self._decisions = Counter(
             "cspine_decisions", "Predictions by answer", ("prediction",), registry=registry
@@ -84,6 +87,7 @@ class Metrics:
 
     def show_model(self, predictor: Predictor) -> None:
         """Say which model is served from now on."""
+        # Else the old model would stay at 1 beside the new one.
         self._model.clear()
         precision = predictor.engine.precision
         self._model.labels(predictor.version, predictor.architecture, precision).set(1)
@@ -105,6 +109,7 @@ class Metrics:
 class JsonFormatter(logging.Formatter):
     """Log records as one JSON object a line, with the fields that `extra` gave."""
 
+    # UTC: logs of several machines are read side by side.
     converter = staticmethod(time.gmtime)
     _FIELDS = ("request_id", "method", "route", "status", "duration_ms", "bytes_out")
 
@@ -119,4 +124,5 @@ class JsonFormatter(logging.Formatter):
         line |= {name: record.__dict__[name] for name in self._FIELDS if name in record.__dict__}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        # Escaped, so that no name in a message can forge a line or colour a terminal.
         return json.dumps(line, ensure_ascii=True)

@@ -24,6 +24,7 @@ from cspine.model.versions import hash_file
 IR_NAME = "best.xml"
 INT8_NAME = "best_int8.xml"
 RT_INFO = "cspine"
+# It takes seconds; on a machine that swaps, minutes.
 CHILD_TIMEOUT_S = 300
 
 
@@ -37,6 +38,7 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
     if not os.access(out_dir, os.W_OK):
         raise PermissionError(f"{out_dir} cannot be written")
     command = [sys.executable, "-m", "cspine.model.export", str(h5_path.resolve())]
+    # So that the child finds this package, installed or not.
     root = Path(__file__).resolve().parents[3]
     try:
         child = subprocess.run(
@@ -50,6 +52,7 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(f"Export must end in {CHILD_TIMEOUT_S} s. Received: more") from error
     if child.returncode != 0:
+        # The last line is the reason; Keras and OpenVINO write theirs before.
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise ArtifactError(f"{h5_path.name} could not be exported: {last}")
     return out_dir / f"{h5_path.stem}.xml"
@@ -126,7 +129,10 @@ def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:
     part_weights = part.with_suffix(".bin")
     network.set_rt_info(h5_sha256, [RT_INFO, RECORDS[0]])
     ov.serialize(network, part, part_weights)
+    # Only now known: the hash is of the `.bin` that the first pass wrote; the second writes the
+    # same.
     network.set_rt_info(hash_file(part_weights), [RT_INFO, RECORDS[1]])
     ov.serialize(network, part, part_weights)
+    # The `.bin` first: a reader between the two renames finds a mismatch, and makes its own.
     part_weights.replace(path.with_suffix(".bin"))
     part.replace(path)

@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, nargs="?", help="folder for the IR (that of the .h5)")
     given = parser.parse_args()
     h5 = given.h5 / "best.h5" if given.h5.is_dir() else given.h5
+    # Whatever the parent runs on: only this backend exports without TensorFlow.
     os.environ["KERAS_BACKEND"] = "openvino"
     _leave_out_what_is_not_needed()
     from cspine.model.export.convert import convert_h5
