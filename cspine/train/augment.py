@@ -11,10 +11,12 @@ import numpy as np
 from cspine.imaging.preprocess import AIR
 
 STRIDE = 8  # of masks; shifts are whole cells, so that image and mask move alike
+# Two cells are 16 pixels, well inside a crop of 192: the fracture stays in it.
 MAX_SHIFT_CELLS = 2
 # Of contrast: the window's width, drawn log-normally.
 GAIN_SPREAD = 0.15
 OFFSET_SPREAD = 12.0  # grey levels: the window's centre
+# A few grey levels: they vary the noise and do not hide a hairline.
 MAX_NOISE = 4.0  # grey levels, standard deviation
 
 
@@ -41,6 +43,7 @@ def augment(
     # otherwise would differ from its fracture by more than the fracture.
     _, unit = np.unique(units, return_inverse=True)
     count = int(unit.max()) + 1
+    # Left for right alone: upside down would be a patient who lies another way.
     mirrored = (rng.random(count) < 0.5)[unit]
     shifts = rng.integers(-max_shift, max_shift + 1, (count, 2))[unit]
     gains = np.exp(rng.normal(0.0, GAIN_SPREAD, count))[unit].astype(np.float32)
@@ -59,6 +62,7 @@ def augment(
 
 def _move(grids: np.ndarray, mirrored: np.ndarray, shifts: np.ndarray, fill: int) -> np.ndarray:
     """Mirror left–right where asked and shift by (rows, columns), filling what comes in."""
+    # What comes in from outside is air, as at the edge of a real crop.
     moved = np.full_like(grids, fill)
     height, width = grids.shape[1:]
     for target, source, flip, (down, right) in zip(moved, grids, mirrored, shifts, strict=True):

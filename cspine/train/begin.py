@@ -29,6 +29,7 @@ def begin_run(config: TrainConfig) -> Dataset:
         ConfigError: a setting that would only fail after hours of work.
         DataError: the data cannot be had or are not sound.
     """
+    # Settings first: a download or a phantom set takes minutes.
     check_settings(config)
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)

@@ -26,6 +26,7 @@ from cspine.train.judge import Judged
 from cspine.train.select import Task
 from cspine.train.sources import as_pixels
 
+# Those whose version may change a weight, a pixel or a number.
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
 # Settings that are of the machine, not of the model.
 FOLDERS = ("data", "out", "cache")
@@ -51,6 +52,7 @@ def build_card(
     card = {
         "schema_version": SCHEMA_VERSION,
         "version": h5_sha256[:VERSION_LENGTH],
+        # Whole seconds: finer means nothing, and UTC needs no place.
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "note": card_note(task),
         "notice": MEDICAL_NOTICE,
@@ -134,6 +136,7 @@ def make_self_test(classifier: Classifier) -> dict[str, Any]:
     logits = np.asarray(outputs["logit"])[:, 0]
     return {
         "inputs": [base64.b64encode(encode_png(image)).decode("ascii") for image in images],
+        # A network without a finite logit fails its own test at the first load, as it should.
         "expected": [float(logit) for logit in logits if math.isfinite(logit)],
         "tolerance": 0.01,
     }
@@ -142,6 +145,8 @@ def make_self_test(classifier: Classifier) -> dict[str, Any]:
 def _draw_patterns(size: int) -> Sequence[np.ndarray]:
     """A ramp, a disc and a grid, uint8 (S, S)."""
     rows, columns = np.mgrid[:size, :size]
+    # Three kinds of content: slopes, one edge, and fine texture. A wrong layer shows in one of
+    # them.
     ramp = (rows + columns) * 255 // (2 * size - 2)
     disc = np.where((rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2, 200, 90)
     grid = np.where((rows // 8 + columns // 8) % 2 == 0, 60, 190)

@@ -53,6 +53,7 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
     # No pickles: a checkpoint from elsewhere must not run code.
     with np.load(path, allow_pickle=False) as file:
         head = json.loads(str(file["head"]))
+        # Other settings or data: to go on would mix two fits.
         if head["key"] != key:
             return None
         parts = {

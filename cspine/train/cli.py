@@ -28,6 +28,7 @@ def train(config: TrainConfig) -> int:
 
     result = run_training(config, dataset)
     for row in result.rows:
+        # The chosen one is marked, since validation AUROC alone may tie.
         mark = "→" if row["chosen"] else " "
         logger.info("%s %-12s validation AUROC %.4f", mark, row["architecture"],
                     row["validation_auroc"])  # fmt: skip

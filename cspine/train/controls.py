@@ -16,6 +16,7 @@ from cspine.evaluate.metrics import compute_metrics
 from cspine.train.fit import Clock
 from cspine.train.select import Candidate, Task, fit_once, load_side, take_samples
 
+# Enough to learn by heart what leaks; more would only cost time.
 EPOCHS = 3
 
 
@@ -46,6 +47,7 @@ def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
 def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples]:
     """Samples whose labels are a fair coin's, one toss a slice."""
     names = np.unique(np.concatenate([side.slice_ids for side in sides]))
+    # One toss a slice and not a file: copies with labels of their own could not leak.
     tosses = rng.integers(0, 2, len(names))
     drawn = []
     for side in sides:

@@ -38,6 +38,7 @@ class FeatureSource:
 
         Samples of one unit are of one copy.
         """
+        # Copy 0, the image as it is, for judging and for whoever draws nothing.
         copies = np.zeros(len(indices), np.int64)
         if rng is not None:
             _, unit = np.unique(self.units[indices], return_inverse=True)
@@ -67,6 +68,7 @@ def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -
     for start in range(0, len(samples), BATCH):
         digest.update(np.ascontiguousarray(samples.images[start : start + BATCH]).tobytes())
     digest.update(pair_units(samples).tobytes())
+    # The weights too: the same cut of another network is another function.
     for array in trunk.get_weights():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -79,6 +81,7 @@ def _write_features(
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (copies, len(samples), *trunk.output["features"].shape[1:])
     part = path.with_name(f".{path.name}.part")
+    # float16 halves the disk; activations after batch norm are of order one.
     features = np.lib.format.open_memmap(part, "w+", np.float16, shape)
     rng = np.random.default_rng(seed)
     units = pair_units(samples)
@@ -87,6 +90,7 @@ def _write_features(
     for copy, start in progress(steps, "activations"):
         indices = order[start : start + BATCH]
         images = samples.images[indices]
+        # Copy 0 stays as served; the others are drawn.
         if copy:
             images, _ = augment(images, None, units[indices], rng)
         outputs = trunk.predict_on_batch(as_pixels(images))

@@ -34,6 +34,7 @@ from cspine.train.sources import as_pixels
 
 logger = logging.getLogger(__name__)
 
+# As many as a reader looks at.
 MISTAKES = 10
 
 
@@ -60,7 +61,9 @@ def finish_run(
     # What an interrupted run left here must not be published with this one's files.
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
+    # The `.h5` first: everything else carries its hash.
     digest = _write_model(best, task, staging)
+    # On the files that will be served, not on the network in memory.
     precision = _prove_precision(best, task, staging, digest)
     details = detail_figures(best, task.config)
     parts = {**extra, "precision": precision, "details": details}
@@ -68,6 +71,7 @@ def finish_run(
     write_card(staging, card)
     rows = leaderboard_rows(judged, best)
     write_leaderboard(out / "leaderboard.csv", rows)
+    # Before the bar is asked: whoever missed it wants to see why.
     write_report(out / "report", _report_inputs(judged, best, card, rows))
     missed = find_missed(card["metrics"], task.config.require)
     # Last of all: until here the models folder still serves the version before.
@@ -144,6 +148,7 @@ def find_missed(
     split = list(metrics)[-1]
     lines = []
     for name, bar in required:
+        # The figure and not its lower bound: the bar is the user's, and so is the choice of data.
         value = metrics[split][name]["value"]
         lower_is_better = name in ("loss", "brier", "ece")
         sense = "at most" if lower_is_better else "at least"

@@ -63,6 +63,7 @@ class Clock:
         """A new clock over `share` of what is left of this one."""
         if self.limit_s is None:
             return Clock(None)
+        # Never 0: even a late candidate gets its first batch, so that there is something to judge.
         return Clock(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
 
 
@@ -90,7 +91,9 @@ def weighted_map_loss(positive_weight: float) -> Any:
 def rate_at(done: float, plan: FitPlan) -> float:
     """The learning rate after the share `done` of the fit: linear rise, then half a cosine."""
     if done < plan.warmup:
+        # From a fiftieth and not from 0: a first step of nothing is a step lost.
         return plan.learning_rate * (0.02 + 0.98 * done / plan.warmup)
+    # Half a cosine: high for long, then low for long, with no step to tune.
     falling = (done - plan.warmup) / (1.0 - plan.warmup)
     left = 0.5 * (1.0 + math.cos(math.pi * min(falling, 1.0)))
     return plan.learning_rate * (plan.final_rate + (1.0 - plan.final_rate) * left)
@@ -99,6 +102,7 @@ def rate_at(done: float, plan: FitPlan) -> float:
 def class_weights(labels: np.ndarray) -> np.ndarray:
     """Weights (2,) that make both classes count alike and average 1 over the samples."""
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
+    # A class that is missing must not divide by zero; it weighs nothing anyway.
     return np.asarray(len(labels) / (len(CLASS_NAMES) * np.maximum(counts, 1)), np.float32)
 
 
@@ -140,7 +144,9 @@ class Fit:
         self.optimizer.build(network.trainable_variables)
         self.history: list[dict[str, Any]] = []
         self.scores: list[np.ndarray] = []
+        # Before the first epoch: Ctrl-C in it must leave weights that were meant.
         self.best: list[np.ndarray] = network.get_weights()
+        # Below any score, so that the first epoch is the best so far.
         self.best_value = -math.inf
 
     def run(self, clock: Clock, checkpoint: Path | None = None, key: str = "") -> FitResult:
@@ -156,6 +162,7 @@ class Fit:
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, self._state(key))
         except KeyboardInterrupt:
+            # Nothing has been learned that could be kept.
             if not self.history:
                 raise
             stopped = "interrupted"
@@ -174,6 +181,7 @@ class Fit:
             done = (epoch + step / len(batches)) / self.plan.epochs
             # Under a time limit the clock drives the schedule, so the rate has fallen at the end.
             done = max(done, clock.elapsed_share)
+            # Not before the first step: an epoch without a loss has none to tell.
             if done >= 1.0 and losses:
                 break
             self.optimizer.learning_rate = rate_at(done, self.plan)
@@ -218,6 +226,7 @@ class Fit:
         weights = {"logit": self.weights[labels]}
         if masks is not None:
             truth["fracture_map"] = masks[..., None].astype(np.float32)
+            # The map's loss weighs its own cells; a slice's class says nothing of them.
             weights["fracture_map"] = np.ones(len(labels), np.float32)
         # With two losses Keras gives a list: the sum, then each.
         found = self.network.train_on_batch(inputs, truth, sample_weight=weights)
@@ -231,6 +240,7 @@ class Fit:
             logits = score_source(self.network, self.held_out)
             labels = self.held_out.labels
             self.scores.append(logits)
+            # From logits, which stay exact where a probability would round to 1.
             losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
             entry["validation_loss"] = float(losses.mean())
             entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
@@ -240,11 +250,13 @@ class Fit:
             value = value if math.isfinite(value) else -entry["validation_loss"]
         entry["value"] = value
         self.history.append(entry)
+        # Strictly better: on a tie the earlier epoch, which has overfitted less.
         if value > self.best_value:
             self.best_value, self.best = value, self.network.get_weights()
 
     def _best_epoch(self) -> int:
         values = [entry["value"] for entry in self.history]
+        # The first of equals, as the kept weights are.
         return int(np.argmax(values)) + 1
 
     def _held_out_logits(self) -> np.ndarray:

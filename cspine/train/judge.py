@@ -69,6 +69,7 @@ def run_network(classifier: Classifier, samples: Samples) -> Outputs:
 def judge_candidate(candidate: Candidate, task: Task) -> Judged:
     """Fit the decision parts of one candidate on held-out slices and score it on every split."""
     config = task.config
+    # Without twins: nobody is served one, and figures on them would flatter.
     train = take_samples(candidate.train, ~candidate.train.is_twin)
     samples = {"train": train}
     if task.split.folds is None:
@@ -77,7 +78,9 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
         if task.split.test:
             samples["test"] = load_side(task, task.split.test, size)
     outputs = {name: run_network(candidate.classifier, side) for name, side in samples.items()}
+    # With folds the shipped network has seen every slice, so no unseen embedding exists.
     known = outputs["validation"].embeddings if "validation" in outputs else None
+    # The same for every candidate, so that the leaderboard compares like with like.
     policy = fit_policy(candidate, outputs["train"].embeddings, known, config)
     if task.split.folds is not None:
         # Figures are of scores by networks that had not seen the slice, and of no others.
@@ -99,6 +102,7 @@ def fit_policy(
     labels, groups = candidate.held_out.labels, candidate.held_out.groups
     calibration = fit_calibration(candidate.logits, labels, groups)
     probabilities = calibration.apply(candidate.logits)
+    # On calibrated probabilities, since that is what the threshold is compared with.
     method, target = config.threshold_method, config.target_sensitivity
     return DecisionPolicy(
         calibration,
@@ -115,6 +119,7 @@ def _fit_series(
     """The series score, or None where the patients are all of one kind."""
     try:
         return fit_series(probabilities, groups, labels, method, target)
+    # Then there is no score by patient, which the card says by leaving it out.
     except DataError:
         return None
 
@@ -162,6 +167,7 @@ def detail_figures(judged: Judged, config: TrainConfig) -> dict[str, Any]:
         if judged.policy.series is not None:
             found = compute_patient_metrics(labels, probabilities, groups, judged.policy.series)
             part["patients"] = {name: interval.to_dict() for name, interval in found.items()}
+        # Beside the figures: a model that abstains often looks better on what is left.
         predictions = np.asarray(split.predictions)
         part["uncertain_share"] = float((predictions == "uncertain").mean())
         part["in_distribution_share"] = float(np.mean(np.asarray(split.in_distribution)))

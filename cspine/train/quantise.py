@@ -20,6 +20,7 @@ from cspine.model.engine import Engine, EngineOutput
 from cspine.model.export import INT8_NAME, IR_NAME, read_ir
 from cspine.model.quantise import quantise_ir
 
+# NNCF's own default; more only take longer.
 CALIBRATION_IMAGES = 300
 # Fewer cannot show a loss as small as the bound.
 MIN_SLICES = 2000
@@ -34,6 +35,7 @@ def write_int8(folder: Path, h5_sha256: str, images: np.ndarray, seed: int) -> N
     `images` uint8 (N, S, S) are training crops; at most 300 of them, drawn by `seed`, calibrate.
     """
     count = min(CALIBRATION_IMAGES, len(images))
+    # Sorted, since the crops are memory-mapped and are read in this order.
     chosen = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
     quantise_ir(folder, h5_sha256, images[chosen])
 
@@ -77,6 +79,7 @@ def _compare(
     """AUROC loss with its interval, share of flipped decisions, largest change of probability."""
     first = policy.decide(exact.logit, exact.embedding, samples.image_ok)
     second = policy.decide(other.logit, other.embedding, samples.image_ok)
+    # Paired: both precisions see the same slices, so most of the spread cancels.
     loss = paired_bootstrap_difference(
         samples.labels, first.probability, second.probability, samples.groups, resamples
     )
@@ -97,6 +100,7 @@ def choose_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
         part = parts[name]
         high = part["auroc_loss"]["high"]
         small = high is not None and high <= MAX_AUROC_LOSS and part["flipped_share"] <= MAX_FLIPS
+        # Without being faster there is no reason to round at all.
         if small and part["images_per_s"] > parts["f32"]["images_per_s"]:
             return name, (
                 f"AUROC loss at most {high:.4f} (upper 95 % bound) and "

@@ -68,6 +68,7 @@ def join_results(stages: Mapping[str, FitResult]) -> FitResult:
             {"stage": name, **entry, "epoch": entry["epoch"] + count} for entry in result.history
         ]
     judged = [entry for entry in history if "validation_loss" in entry]
+    # Stages without judging have values of another kind, and must not be compared.
     best = max(judged, key=lambda entry: entry["value"]) if judged else history[-1]
     width = max(one.held_out.shape[1] for one in stages.values())
     rows = [

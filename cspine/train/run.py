@@ -61,6 +61,7 @@ def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
     for line in report.lines():
         logger.info("%s", line)
     parts = report.to_dict()
+    # One entry a file: with it the card would be as long as the data set.
     parts.pop("groups")
     parts["source"] = dataset.root.name
     # Before the split: copies that only pixels give away must not stand on two sides.
@@ -72,7 +73,9 @@ def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
 def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:
     """Split the data, refuse a split that leaks, choose the view, and make the run's folder."""
     split = split_dataset(dataset, config.split, config.seed)
+    # Said before hours of work: on how many patients the figures will stand.
     logger.info("%s", split.note)
+    # As published it may leak, which its note says; asked for by patient, a leak is a defect.
     if config.split == "grouped":
         refuse_leaks(split)
     view = config.view or _view_of(dataset)
@@ -89,6 +92,7 @@ def _view_of(dataset: Dataset) -> str:
     """The view that suits the data: by its layout, then by the size of a middle image."""
     if dataset.layout == "kaggle":
         return "slice"
+    # A middle one: first and last by name are oftenest the odd ones.
     record = dataset.records[len(dataset.records) // 2]
     height, width = decode_image(dataset.read_bytes(record.path)).grey.shape
     return default_view(height, width)
@@ -103,6 +107,7 @@ def spread_over_devices(count: int | None, batch_size: int) -> None:
     """
     if count is None:
         return
+    # Before the backend is asked, so that the cheaper mistake is told first.
     if batch_size % count:
         raise ConfigError(
             f"`batch_size` must be a multiple of `devices`, {count}. Received: {batch_size}"
@@ -113,4 +118,5 @@ def spread_over_devices(count: int | None, batch_size: int) -> None:
     found = keras.distribution.list_devices()
     if len(found) < count:
         raise ConfigError(f"`devices` must be at most {len(found)}, those found. Received: {count}")
+    # Before any network is built: variables are laid out as they are made.
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:count]))

@@ -36,7 +36,9 @@ class Stage:
     last: float
 
 
+# A third of the side is a ninth of the work, and still holds a fracture and what is around it.
 STAGES = (Stage(2, 0.7, 1.0, 0.3), Stage(6, 0.3, 0.3, 0.002))
+# Six cells of the map; below it there is no context left at all.
 MIN_SIDE = 48
 
 
@@ -77,6 +79,7 @@ class PartSource:
             crop = self.whole.samples.images[indices[number]]
             images[number] = crop[y : y + self.side, x : x + self.side]
             parts[number] = masks[number, row : row + cells, column : column + cells]
+        # Parts are drawn anew each time, which is a change of its own.
         if not self.whole.augmented:
             return as_pixels(images), parts
         # The part's own place is its shift.
@@ -103,6 +106,7 @@ def choose_corners(
             continue
         own = np.argwhere(masks[index])
         seen = rng.choice(own if len(own) else places)
+        # From 1 and not 0: off the rim, where padding is all that is seen beyond.
         corner = seen - rng.integers(1, max(cells - 1, 2), 2)
         corners[int(units[index])] = np.clip(corner, 0, room)
     return np.stack([corners[int(unit)] for unit in units])
@@ -175,6 +179,7 @@ def _fit_parts(
         return Fit(classifier.training, whole, judged, plan)
     # Another graph and not the same one: shapes are static, so each is compiled once and fast.
     small = build_classifier(classifier.name, side, "none", plan.seed, map_head=True).training
+    # Weights do not depend on the side: the network is convolutional throughout.
     small.set_weights(classifier.training.get_weights())
     return Fit(small, PartSource(whole, side), None, plan)
 

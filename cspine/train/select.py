@@ -31,6 +31,7 @@ from cspine.train.transfer import TransferPlan, fit_transfer
 
 logger = logging.getLogger(__name__)
 
+# Where the user does not say; a time limit usually ends a run before.
 EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
 
 
@@ -75,6 +76,7 @@ def fit_candidates(task: Task) -> list[Candidate]:
     found: list[Candidate] = []
     for number, name in enumerate(names):
         try:
+            # An equal part of what is left, so that what one does not use the next ones get.
             candidate = _fit_candidate(name, task, clock.part(1.0 / (len(names) - number)))
         except KeyboardInterrupt:
             if not found:
@@ -90,6 +92,7 @@ def fit_candidates(task: Task) -> list[Candidate]:
 
 def choose_best(candidates: Sequence[Candidate]) -> Candidate:
     """The candidate with the highest held-out AUROC; the first named wins a tie."""
+    # By AUROC: no threshold is chosen yet, and losses of different calibration cannot be compared.
     return max(candidates, key=lambda one: one.auroc)
 
 
@@ -140,6 +143,7 @@ def fit_once(
     keras.utils.clear_session()
     scratch = uses_scratch(name, config)
     with_map = scratch and train.masks is not None
+    # From the crops, not from the settings: both must be the same, and only one is a fact.
     size = train.images.shape[1]
     # A set smaller than a batch is one batch, which the devices must be able to share.
     batch_size = min(config.batch_size, len(train))
@@ -148,6 +152,7 @@ def fit_once(
     classifier = build_classifier(name, size, weights, config.seed, with_map, config.dropout)
     key = f"{name} {size} {train.key} {until} {classifier.origin}"
     folder.mkdir(parents=True, exist_ok=True)
+    # A checkpoint that nobody asked for must not be gone on with by a later `--resume`.
     if not config.resume:
         for old in folder.glob("*.npz"):
             old.unlink()
@@ -156,6 +161,7 @@ def fit_once(
         return classifier, fit_transfer(classifier, train, held_out, stages, clock, folder, key)
     plan = _plan(config, config.learning_rate, config.epochs or EPOCHS_SCRATCH)
     if until is not None:
+        # A refit has nothing to judge on, so patience would mean nothing.
         plan = replace(plan, epochs=until[1], patience=None)
     augmented = config.augment
     result = fit_scratch(classifier, train, held_out, plan, augmented, clock, folder, key)
@@ -178,6 +184,7 @@ def _transfer_plan(config: TrainConfig, until: Place | None) -> TransferPlan:
     """Both stages; `until` ends the head (stage 0), or the tuning after a whole head (stage 1)."""
     head = _plan(config, config.head_learning_rate, config.epochs or EPOCHS_HEAD)
     tune = _plan(config, config.tune_learning_rate, config.tune_epochs)
+    # Longer: at the start the optimizer knows nothing of weights that are good already.
     tune = replace(tune, warmup=0.1)
     if until is not None:
         stage, epoch = until
@@ -207,8 +214,10 @@ def _fit_folds(
         _, result = fit_once(name, task.config, train, held_out, part, folder)
         results.append((mine & ~everything.is_twin, result))
         logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
+        # Scores of half the folds are of half the patients, and cannot choose.
         if result.stopped == "interrupted":
             raise KeyboardInterrupt
+    # The median: one fold's lucky late epoch must not decide for all.
     place = find_median([result.best_place for _, result in results])
     logits, seen = pool_scores(results, len(everything), place)
     folder = task.run_dir / name / "all"
@@ -229,6 +238,7 @@ def fold_name(fold: Fold) -> str:
 
 def find_median(places: Sequence[Place]) -> Place:
     """The middle one of the places in order; of two in the middle, the sooner."""
+    # An observed place, where a mean of two might be in neither stage.
     return sorted(places)[(len(places) - 1) // 2]
 
 

@@ -80,6 +80,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
 
 def pair_units(samples: Samples) -> np.ndarray:
     """One number a sample, int64 (N,): a fractured slice and its twin share theirs."""
+    # By slice and not by order: twins come after all originals.
     slices = np.unique(samples.slice_ids, return_inverse=True)[1].astype(np.int64)
     paired = samples.is_twin | np.isin(slices, slices[samples.is_twin])
     originals = paired & ((samples.labels == FRACTURE) | samples.is_twin)
@@ -94,9 +95,11 @@ def deal_batches(units: np.ndarray, batch_size: int, rng: np.random.Generator) -
     would be another graph to compile. A unit's samples are neighbours, nearly always in one batch.
     """
     _, unit = np.unique(units, return_inverse=True)
+    # Units are shuffled and not samples, so a pair keeps together.
     place = rng.permutation(int(unit.max()) + 1)[unit]
     # Stable, so that samples of a unit keep their order and the same seed deals the same batches.
     order = np.argsort(place, kind="stable")
     size = min(batch_size, len(order))
+    # Repeats from the start, which is a random order anyway.
     order = np.resize(order, -(-len(order) // size) * size)
     return list(order.reshape(-1, size))

@@ -45,11 +45,13 @@ def fit_transfer(
 
     The result's history and held-out logits are those of both stages in a row.
     """
+    # The head first: tuning under a random head would spoil what the backbone knows.
     head = _fit_stage(
         classifier, None, train, held_out, plan, clock.part(HEAD_SHARE), folder / "head.npz", key
     )
     if plan.tune.epochs == 0 or head.stopped == "interrupted":
         return head
+    # Tuning may make things worse, as it may where data are few.
     before = classifier.model.get_weights()
     layer = find_architecture(classifier.name).tail_layer
     try:
