@@ -35,6 +35,7 @@ def audit_dataset(
     """
     records = [_forget_name(r) if ignore_names else r for r in dataset.records]
     pixels = dataset.layout not in _TABLED if compare_pixels is None else compare_pixels
+    # From the surest to the least: each step only joins what the last left apart.
     sets, exact = _join_by_name_and_bytes(records)
     volumes = _join_volumes(records, sets)
     shown = _choose_representatives(records, sets)
@@ -98,6 +99,7 @@ def _join_by_name_and_bytes(
             by_bytes[record.sha256].append(index)
     equal = [group for group in by_bytes.values() if len(group) > 1]
     for group in equal:
+        # Equal bytes are one slice, whatever their names say.
         for index in group[1:]:
             sets.join(group[0], index)
     return sets, [tuple(records[i].path for i in group) for group in equal]

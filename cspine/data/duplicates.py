@@ -28,6 +28,7 @@ PROCESSED, GAP = 0.35, 0.10
 # At half resolution, where neighbours reach 0.91.
 SAME_HALF = 0.92
 NEIGHBOUR = 0.25  # unrelated slices stay below 0.15
+# Each costs a registration; what they miss is looked for again among the representatives.
 CANDIDATES = 5
 _MAX_RING_SHIFT = 4  # scales up to 1.5, either way
 # Grey levels: a picture with less detail is compared with none.
@@ -66,6 +67,7 @@ class Sets:
 
     def find(self, index: int) -> int:
         """Return the smallest index of the set that holds `index`."""
+        # Halving the path on the way keeps later look-ups short (Tarjan).
         while self._parent[index] != index:
             self._parent[index] = self._parent[self._parent[index]]
             index = self._parent[index]
@@ -73,6 +75,7 @@ class Sets:
 
     def join(self, one: int, other: int) -> None:
         """Make the sets of two indices one."""
+        # The smaller index leads, so the same joins give the same names in any order.
         one, other = sorted((self.find(one), self.find(other)))
         self._parent[other] = one
 
@@ -105,6 +108,7 @@ class Search:
         best: dict[int, int] = {}
         for index in range(len(self.signatures)):
             other = best.setdefault(self.sets.find(index), index)
+            # Larger means less processed: the published copies were only ever made smaller.
             if self.sizes[index] > self.sizes[other]:
                 best[self.sets.find(index)] = index
         return sorted(best.values())
@@ -140,6 +144,7 @@ class Search:
 
     def _pack(self, rows: list[tuple[int, list[int]]]) -> _Block:
         """Return a block of work with the signatures, sizes and sets that it needs."""
+        # Only what the block needs is sent: a signature is a picture's worth of bytes.
         used = {index for first, row in rows for index in (first, *row)}
         return (
             rows,
@@ -253,6 +258,7 @@ def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
         chunk = keys[start : start + _CHUNK]
         # In chunks: all pairs of 4,200 keys at once would be 70 MB for each shift.
         likeness = _compare_keys(chunk, keys)
+        # Nobody is a candidate for himself.
         likeness[np.arange(len(chunk)), start + np.arange(len(chunk))] = -np.inf
         likeness[:, blank] = -np.inf
         order = np.argsort(-likeness, axis=1, kind="stable")[:, :CANDIDATES]

@@ -45,6 +45,7 @@ class ParsedName:
 def parse_name(path: str) -> ParsedName | None:
     """Return what the file name at the end of `path` says, or None where no rule reads it."""
     stem = PurePosixPath(path).stem
+    # The stricter pattern first.
     match = _PUBLISHED.match(stem) or _NAMED.match(stem)
     if match is None:
         return None
@@ -61,4 +62,5 @@ def parse_name(path: str) -> ParsedName | None:
 
 def variant_rank(variant: str, path: str) -> tuple[int, str, str]:
     """Sort key that puts a slice's original first, then the least derived variant."""
+    # Each dash is one step of processing away from the original.
     return (variant.count("-") + 1 if variant else 0, variant, path)

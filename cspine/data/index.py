@@ -49,11 +49,13 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
             in two classes. Everything that is wrong is named at once.
     """
     dataset = scan_dataset(source)
+    # Collected, and told together: who mends a set file by file has to run it once for each.
     faults = []
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
         advice = "`--skip-unreadable` goes on without them"
         faults.append(f"{len(named)} unreadable ({advice}): {_list(named)}")
+    # Even with `--skip-unreadable`: such a slice can be read, and is wrong on one side.
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
         faults.append(f"{len(conflicts)} slices in both classes: {_list(conflicts)}")
@@ -92,6 +94,7 @@ def fingerprint(records: Iterable[SliceRecord]) -> str:
     """Return the hex SHA-256 over the path, label and content hash of each record, in order."""
     digest = hashlib.sha256()
     for record in records:
+        # With separators that no path can hold, so that no two sets hash alike.
         digest.update(f"{record.path}\0{record.label}\0{record.sha256}\n".encode())
     return digest.hexdigest()
 
@@ -100,6 +103,7 @@ def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
     """Return the paths of each slice, by name or equal bytes, that stands in two classes."""
     groups: dict[str, dict[int, str]] = {}
     for record in records:
+        # By name and by bytes: a copy under another name is the same slice.
         if record.label is not None:
             groups.setdefault(f"slice {record.slice_id}", {}).setdefault(record.label, record.path)
             groups.setdefault(f"bytes {record.sha256}", {}).setdefault(record.label, record.path)
@@ -108,6 +112,7 @@ def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
 
 
 def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mapping[str, int]]:
+    # The CSV's own folder is the root, so that its paths mean what they say.
     if source.is_file() and source.suffix.lower() == ".csv":
         folder = FolderStorage(source.parent)
         return folder, "csv", index_table(folder, source.name), {}
@@ -115,6 +120,7 @@ def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mappin
     # From the most telling layout to the least: a tree may lie beside a table that describes it.
     table = find_table(storage)
     if table is not None:
+        # The phantom's own note beside the table; a user's table has none.
         is_phantom = table.replace("slices.csv", "phantom.json") in storage
         return storage, "phantom" if is_phantom else "csv", index_table(storage, table), {}
     prefix = find_rsna(storage)
@@ -127,6 +133,7 @@ def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mappin
 
 def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
     with ThreadPoolExecutor(READERS) as pool:
+        # In order, so the bar moves evenly and the same set reads the same way.
         results = pool.map(lambda path: _check_file(storage, path), paths)
         return dict(zip(paths, progress(results, "reading", len(paths)), strict=True))
 

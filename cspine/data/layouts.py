@@ -19,6 +19,7 @@ from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+# What people call these folders, beside what Keras and the published set call them.
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation",
     "validation": "validation", "test": "test", "testing": "test",
@@ -48,6 +49,7 @@ def is_image(name: str) -> bool:
 def find_table(storage: Storage) -> str | None:
     """Return the name of the set's `slices.csv`, at the root or in one folder below, or None."""
     tables = [n for n in storage.names if n == "slices.csv" or n.endswith("/slices.csv")]
+    # One only: of two tables none can be called the set's own.
     shallow = [name for name in tables if name.count("/") <= 1]
     return shallow[0] if len(shallow) == 1 else None
 
@@ -88,6 +90,7 @@ def describe(storage: Storage) -> str:
 
 def _place(path: str) -> _Place | None:
     parts = PurePosixPath(path).parts
+    # The class is the folder that holds the file, wherever that lies.
     if len(parts) < 2 or parts[-2].strip().lower() not in CLASS_NAMES:
         return None
     class_name = parts[-2].strip().lower()

@@ -31,6 +31,7 @@ from cspine.imaging.preprocess import crop_mask, preprocess
 
 # Threads: decoding, resizing and filtering release the interpreter's lock.
 READERS = 2
+# Raised when the arrays' meaning changes, so that old entries are never met.
 _FORMAT = "samples-2"
 
 # (grey uint8 (H, W), is_colour) → why serving would refuse the picture, None where it would not.
@@ -131,6 +132,7 @@ def load_samples(
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
         raise DataError(f"`records` must have labels. Received: {unlabelled[0]} without one")
+    # After all originals: the first rows are then the same with and without twins.
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
     fractures = [record for record in records if record.label == FRACTURE]
     # A fracture without a mask would teach the map head that there is nothing to see.
@@ -181,6 +183,8 @@ def _check_source(check: PictureCheck | None) -> str:
 def _write_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     """Crop every job into a folder beside the cache entry and rename it into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: two runs may fill the same entry, and the second rename is the same
+    # content.
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
         _fill_cache(dataset, plan, beside)
@@ -213,6 +217,7 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
             if isinstance(result, str):
                 faults.append(result)
             elif result is not None:
+                # Packed: what is left out leaves no gap, and the tail of the file is never read.
                 images[len(kept)] = result.image
                 if masks is not None and result.mask is not None:
                     masks[len(kept)] = result.mask
@@ -238,6 +243,7 @@ def _crop_job(read: Callable[[str], bytes], job: _Job, plan: _Plan) -> _Cropped 
     """Return what is kept of one picture, or None without a vertebra."""
     picture = decode_image(read(job.path))
     grey = picture.grey
+    # The very function that serving calls: a crop that differs by a pixel is another input.
     crop = preprocess(grey, plan.view, plan.image_size)
     if crop is None:
         return None
@@ -270,10 +276,12 @@ def _open_cache(folder: Path, plan: _Plan, key: str) -> Samples:
 
 
 def _load(path: Path, count: int) -> np.ndarray:
+    # Mapped: a set may be larger than memory, and batches touch few pages.
     mapped: np.ndarray = np.load(path, mmap_mode="r")
     return mapped[:count]
 
 
 def _width(job: _Job) -> float:
+    # A twin has its fracture's record, but no fracture.
     width = None if job.label == NORMAL else job.record.width_mm
     return np.nan if width is None else width

@@ -37,8 +37,10 @@ _COARSE_ENOUGH = 0.6
 _SURE = 0.93
 # Texture score at 96² below which two pictures are no copies; copies: 0.24 up.
 _HALF_ENOUGH = 0.1
+# Large enough for 144 samples of noise, small enough to lie in one tissue.
 _BLOCK_PX = 12
 _VALID_SHARE = 0.6
+# The lower quartile, not the mean: neighbours agree at their strong edges, and nowhere else.
 _QUARTILE = 0.25
 
 
@@ -76,6 +78,7 @@ class Reference:
         self.templates = [
             _make_template(shrink(signature.fine, factor), step) for factor, step, _ in _LEVELS
         ]
+        # Padded along the radius, which does not wrap around; angles do.
         self.spectrum = np.fft.rfft2(signature.rings, s=(2 * RINGS, ANGLES))
 
 
@@ -88,6 +91,7 @@ def register(reference: Reference, moving: Signature) -> Match:
         affine, coarse = _refine(reference, pictures, 0, start)
         if coarse > best.coarse:
             best = Match((-1.0, -1.0), coarse, affine)
+        # Sure enough: another start could only confirm it.
         if coarse > _SURE:
             break
     if best.coarse < _COARSE_ENOUGH:
@@ -174,6 +178,7 @@ def _refine(
         # A step that folds the picture flat has run away; so has a map that shrinks it fourfold.
         if abs(_determinant(change)) < 0.1:
             return affine, -1.0
+        # Inverse composition: the step was found on the reference, so its inverse moves the other.
         current = current @ np.linalg.inv(change)
         if not 0.25 < abs(_determinant(current)) < 4:
             return affine, -1.0

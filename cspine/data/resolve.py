@@ -40,6 +40,7 @@ def resolve_data(
     Raises:
         DataError: the set cannot be had or is not sound.
     """
+    # Only where a layout is known: a `data/` of something else is none of our business.
     if argument is None and _is_known(default_folder):
         dataset = index_dataset(default_folder, skip_unreadable)
         return (
@@ -101,6 +102,7 @@ def _is_known(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
+        # Names alone: whether the files are sound is asked, and told, when they are used.
         storage = open_storage(folder)
         is_table = find_table(storage) is not None or find_rsna(storage) is not None
         return is_table or bool(index_tree(storage))

@@ -38,6 +38,7 @@ STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/
 MAX_GAP = 3
 FAR = 10
 DECILES = 10
+# Neighbouring slices are nearly one; more of them would weigh a study, not teach.
 PER_STUDY_AND_DECILE = 4
 _SEED = 0
 
@@ -71,7 +72,9 @@ def index_rsna(storage: Storage, prefix: str) -> tuple[list[SliceRecord], dict[s
     studies = _find_studies(storage, prefix + IMAGES)
     _read_boxes(storage, prefix + BOXES, studies)
     pool: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
+    # A fixed draw: which slices make up the set is not the run's to vary.
     rng = np.random.default_rng(_SEED)
+    # Sorted: the draw must not depend on the order of folders.
     for uid in sorted(studies):
         if uid in labels:
             for key, records in _draw_study(uid, studies[uid], labels[uid], rng).items():
@@ -88,6 +91,7 @@ def index_rsna(storage: Storage, prefix: str) -> tuple[list[SliceRecord], dict[s
 def _read_rows(storage: Storage, name: str, columns: set[str]) -> list[dict[str, str]]:
     if name not in storage:
         raise DataError(f"`{name}` must lie beside `{IMAGES}`. Received: no such file")
+    # A stray byte in a column that is not used must not stop the run.
     text = storage.read(name, MAX_TABLE_BYTES).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if not columns <= set(reader.fieldnames or []):
@@ -145,6 +149,7 @@ def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> N
         study = studies.get(row["StudyInstanceUID"])
         try:
             x, y, w, h = (float(row[column]) for column in ("x", "y", "width", "height"))
+            # Through float: spreadsheets write 12 as 12.0.
             number = int(float(row["slice_number"]))
         except ValueError as error:
             raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
@@ -168,6 +173,7 @@ def _draw_study(
         slice_label = label if label == NORMAL else _label_slice(number, ranges)
         if slice_label is None:
             continue
+        # By number and not by count: missing slices do not shift the rest.
         position = (number - first) / max(last - first, 1)
         boxes = _nearest_boxes(study, number) if slice_label == FRACTURE else ()
         record = SliceRecord(

@@ -20,6 +20,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+# A bound on the lower end: with few groups a chance result reaches far above 0.5.
 CONFOUND_FROM = 0.60  # lower 95 % bound
 _FOLDS = 5
 _RESAMPLES = 500
@@ -67,6 +68,7 @@ def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndar
         return scores
     for train, held_out in GroupKFold(folds).split(features, labels, groups):
         if len(np.unique(labels[train])) == 2:
+            # Strongly regularised: a thumbnail often has more features than there are slices.
             model = make_pipeline(
                 StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=300)
             )
@@ -74,6 +76,7 @@ def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndar
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(features[train], labels[train])
+            # Logits of several models in one ranking: rough, and the same for every feature.
             scores[held_out] = model.decision_function(features[held_out])
     return scores
 

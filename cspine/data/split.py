@@ -30,7 +30,9 @@ from cspine.data.records import Dataset, SliceRecord
 Records = tuple[SliceRecord, ...]
 SIDES = ("train", "validation", "test")
 MIN_GROUPS_A_SIDE = 10
+# With 40 groups, the fewest for three sides, 10 a side leave half to learn from.
 HELD_OUT_SHARE = 0.15
+# Repeats, since with few patients a figure depends on who happens to share a fold.
 FOLDS, REPEATS = 5, 3
 PUBLISHED_VALIDATION_SHARE = 0.2
 
@@ -90,6 +92,7 @@ def split_dataset(dataset: Dataset, mode: str = "grouped", seed: int = 0) -> Spl
     # Copies add nothing to a figure but weight: twenty of one slice are one slice.
     kept = keep_originals(labelled)
     if _count_groups(kept) >= 4 * MIN_GROUPS_A_SIDE:
+        # Enough patients do not promise both classes on every side: few may have a fracture.
         split = _split_sides(kept, _stratify(kept), seed)
         if all(_has_both(side) for side in (split.train, split.validation, split.test)):
             return split
@@ -113,6 +116,7 @@ def find_leaks(sides: dict[str, Records]) -> list[tuple[str, str, str]]:
     for side, records in sides.items():
         for record in records:
             for group in _names(record):
+                # Patients, volumes and slices alike: each is a way to know the answer already.
                 if seen.setdefault(group, side) != side:
                     leaks.setdefault(group, (group, seen[group], side))
     return sorted(leaks.values())
@@ -154,11 +158,13 @@ def _stratify(records: Records) -> list[list[str]]:
 def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -> Split:
     """Draw validation and test from each stratum, in proportion to its size."""
     total = sum(map(len, strata))
+    # As many for both sides, since both judge.
     wanted = max(MIN_GROUPS_A_SIDE, round(HELD_OUT_SHARE * total))
     rng = np.random.default_rng(seed)
     side_of: dict[str, str] = {}
     left, seats = total, dict.fromkeys(SIDES[1:], wanted)
     for groups in strata:
+        # Sorted before it is shuffled, so that the draw does not depend on the disk's order.
         order = [groups[i] for i in rng.permutation(len(groups))]
         for side in SIDES[1:]:
             # Each stratum gives its share of the seats that are left, so rounding never loses one.
@@ -240,6 +246,7 @@ def _split_published(records: Records) -> Split:
 
 def _first_share(records: Records, label: int) -> list[str]:
     """Return the first 20 % of a class's paths by name, as Keras' `validation_split` takes."""
+    # By name, as Keras sorts them: one class after the other, and the first share of each.
     paths = sorted(record.path for record in records if record.label == label)
     return paths[: int(PUBLISHED_VALIDATION_SHARE * len(paths))]
 
@@ -273,6 +280,7 @@ def _write_manifest(
     if folds is not None:
         sides = [(f"{fold.name}, repeat {fold.repeat + 1}", fold.held_out) for fold in folds]
     out = io.StringIO()
+    # The same bytes on every system, since the manifest is hashed.
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["side", "path", "label", "patient_id", "slice_id", "sha256"])
     for side, records in sides:

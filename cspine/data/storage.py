@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from cspine.core.errors import DataError
 
+# As the service's own bound on an image: what it would refuse is not learned from.
 MAX_FILE_BYTES = 32 * 1024 * 1024
+# A table of millions of rows is still below it.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 
 
@@ -101,4 +103,5 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
 
 def _is_hidden(name: str) -> bool:
     parts = PurePosixPath(name).parts
+    # Finder writes a shadow of each file there, with the same suffix and no picture in it.
     return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

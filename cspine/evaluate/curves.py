@@ -12,6 +12,7 @@ from cspine.evaluate.interval import wilson_interval
 from cspine.evaluate.metrics import BINS, check_scores
 from cspine.evaluate.resampling import draw_weights, group_codes
 
+# One grid for all resamples, so that a band can be read point by point.
 GRID = np.linspace(0.0, 1.0, 201)
 
 
@@ -72,6 +73,7 @@ def precision_recall_curve(
             ranking.hits[row], called, out=np.full_like(called, np.nan), where=called > 0
         )
         recall = ranking.sensitivity[row]
+        # At recall 0 the first step is taken: a precision of nothing called does not exist.
         at = np.searchsorted(recall, np.maximum(GRID, 1e-9) - 1e-12)
         return np.asarray(precision[np.minimum(at, len(recall) - 1)])
 
@@ -121,6 +123,7 @@ def _banded(
     value = read(rk.rank(labels, probabilities, np.ones((1, len(labels)))), 0)
     drawn = []
     for weights in draw_weights(group_codes(groups, len(labels)), resamples, seed):
+        # A resample of one class alone has no curve.
         both = (weights @ labels > 0) & (weights @ (1 - labels) > 0)
         ranking = rk.rank(labels, probabilities, weights[both])
         drawn += [read(ranking, row) for row in range(int(both.sum()))]

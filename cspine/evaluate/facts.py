@@ -10,6 +10,7 @@ from typing import Any
 
 UNKNOWN = "not recorded"
 JUDGED_ORDER = ("site", "test", "out-of-fold", "validation", "train")
+# As in `data/split.py`: with fewer there is no independent test.
 FEW_PATIENTS = 40
 SYNTHETIC, PUBLISHED, RSNA = "phantom", "kaggle", "rsna"
 _DATA = {

@@ -42,6 +42,7 @@ def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
     them, no interval is given.
     """
     known = resampled[np.isfinite(resampled)]
+    # An interval over the lucky half of the resamples would look surer than it is.
     if len(known) < max(1, len(resampled) / 2):
         return Interval(float(value), math.nan, math.nan)
     low, high = np.quantile(known, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
@@ -50,6 +51,7 @@ def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
 
 def wilson_interval(share: float, count: int) -> Interval:
     """Return the 95 % interval of a share of `count` independent cases (Wilson 1927)."""
+    # The normal distribution's 97.5 % point.
     z = 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = (

@@ -8,6 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
+# The page carries its pictures inside: ten mistakes must not make it megabytes.
 MAX_SIDE_PX = 384
 JPEG_QUALITY = 85
 OPACITY = 0.55

@@ -27,6 +27,7 @@ from cspine.evaluate.metrics import WidthBand
 INK, GRID, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", GRID: "--line", BLUE: "--blue", ORANGE: "--orange"}
 STYLE: Any = {
+    # Text stays text: it scales, can be searched and can be read aloud.
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": "sans-serif",
@@ -86,6 +87,7 @@ def plot_confusion(cells: np.ndarray) -> str:
     """Return the confusion matrix, int (2, 2): truth by row, answer by column."""
     with rc_context({**STYLE, "axes.grid": False}):
         figure, (axes,) = _figure((4.2, 3.4))
+        # By row: colour shows sensitivity and specificity, not how common a class is.
         shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
         for row in range(2):
             for column in range(2):
@@ -147,6 +149,7 @@ def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
 
 
 def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
+    # Without pyplot, which keeps every figure and may look for a display.
     figure = Figure(size, layout="constrained")
     FigureCanvasSVG(figure)
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
@@ -181,6 +184,7 @@ def _to_svg(figure: Figure, name: str) -> str:
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
+    # Fixed ids and no date: the same inputs give the same page, byte for byte.
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

@@ -38,10 +38,12 @@ def rank(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
     """Return the ranking of slices (N,) under weights (R, N)."""
     order = np.argsort(-probabilities, kind="stable")
     scores = probabilities[order]
+    # Steps end where the probability changes: tied slices are called together or not at all.
     ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
     ranked, positive = weights[:, order], labels[order] == 1
     hits = np.cumsum(ranked * positive, axis=1)[:, ends]
     alarms = np.cumsum(ranked * ~positive, axis=1)[:, ends]
+    # The point at which nothing is called, without which the area would miss its first step.
     start = np.zeros((len(weights), 1))
     return Ranking(np.hstack([start, hits]), np.hstack([start, alarms]), scores[ends])
 
@@ -60,6 +62,7 @@ def average_precision(ranking: Ranking) -> np.ndarray:
 
 def sensitivity_at_specificity(ranking: Ranking, specificity: float) -> np.ndarray:
     """Return (R,) the highest sensitivity of any threshold with at least this specificity."""
+    # The tolerance undoes rounding: a specificity of exactly 0.95 counts.
     allowed = ranking.false_positive_rate <= 1 - specificity + 1e-12
     return _where_known(ranking, np.where(allowed, ranking.sensitivity, 0.0).max(axis=1))
 

@@ -25,6 +25,7 @@ from cspine.evaluate.tables import as_interval
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
+# As many as a reader looks at.
 MAX_MISTAKES = 10
 HEADLINE = ("auroc", "recall", "specificity", "ece")
 AUDIT_WORDS = {
@@ -57,6 +58,7 @@ def render_report(inputs: ReportInputs) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        # A misspelt name in the template fails instead of leaving a gap in the report.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -37,9 +37,11 @@ def draw_weights(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.nd
     group nothing can be drawn, and no row is yielded.
     """
     total = int(codes.max(initial=-1)) + 1
+    # One patient drawn again is the same patient: there is no spread to show.
     if total < 2:
         return
     rng = np.random.default_rng(seed)
+    # In portions, so that memory does not grow with the number of resamples.
     portion = max(1, CELLS_AT_ONCE // max(len(codes), total))
     for start in range(0, resamples, portion):
         rows = min(portion, resamples - start)

@@ -17,6 +17,7 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "validation": {"accuracy": 0.9122},
     "test": {"loss": 0.3144, "accuracy": 0.8605, "npv": 0.9048, "specificity": 0.7950},
 }
+# 400 files, but twenty copies each of 20 slices.
 PUBLISHED_TEST_SLICES = 20
 # Our key → heading: npv and specificity are the precision and recall of normal.
 PUBLISHED_COLUMNS = {
@@ -74,6 +75,7 @@ def as_interval(parts: Any) -> Interval:
 def figure(parts: Any, digits: int = 3) -> Figure:
     """Return {value, low, high}, an Interval or a number as words."""
     interval = as_interval(parts)
+    # A dash and not "nan": the figure does not exist, which is no fault.
     if not math.isfinite(interval.value):
         return Figure(NONE)
     value = f"{interval.value:.{digits}f}"
