@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import requests
-from hostile_servers import Server, image
+from hostile_servers import OK, Server, image, sends
 from real_service import ROOT, running, start
 from service_fakes import wait_for
 from tiny_model import NOTE
@@ -74,6 +74,22 @@ def test_no_patient_is_named_in_log_answer_or_metrics(service):
     answers = [service.post(data).text for data in files]
     told = [*answers, requests.get(f"{service.url}/metrics", timeout=20).text]
     assert not any("planted" in text.lower() for text in (*told, service.log.read_text()))
+
+
+def test_no_url_is_logged_whatever_its_server_answers(service, picture_server, neck_png):
+    honest = picture_server.answer
+    link = {"url": f"http://127.0.0.1:{picture_server.port}/a.png?signature=planted"}
+    for odd in (
+        b"no colon\r\n",
+        b": no name\r\n",
+        b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+    ):
+        picture_server.answer = sends(OK, odd, b"\r\n", neck_png)
+        requests.post(f"{service.url}/predict", json=link, timeout=30)
+    picture_server.answer = honest
+    log = service.log.read_text()
+    assert "planted" not in log
+    assert "no colon" not in log
 
 
 def test_told_to_stop_it_ends_well(service):
