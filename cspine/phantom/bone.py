@@ -31,6 +31,7 @@ class DrawnBone:
 def vertebra_reach(v: Vertebra) -> float:
     """Radius in mm about `VERTEBRA_MIDDLE` that holds the whole vertebra."""
     behind = spinous_end(v)[1] + 1.6 * v.fork_mm + 4 - VERTEBRA_MIDDLE[1]
+    # Whatever reaches farthest, or a break would be cut off at the window's rim.
     return max(behind, float(np.hypot(max(v.wings) + 4, 14)), 36.0)
 
 
@@ -56,6 +57,7 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     """HU at every pixel as if it were bone: cortex near the edge, textured marrow deeper."""
     rng = stream(TEXTURE, *patient.key, place.index)
     white = rng.standard_normal(distance.shape, dtype=np.float32)
+    # Two scales of one noise: trabeculae, and patches of denser marrow.
     fine = ndimage.gaussian_filter(white, 0.45 / patient.spacing_mm)
     broad = ndimage.gaussian_filter(white, 2.6 / patient.spacing_mm)
     fine *= np.float32(1 / max(fine.std(), 1e-6))
@@ -75,6 +77,7 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
 
 def _with_endplate(body: Array, marrow: Array, broad: Array, place: Place, level: int) -> Array:
     """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
+    # End plates are met only near a vertebra's end; in C2 also below the dens.
     if place.t < 0.8 or (level == 1 and place.t < 0.45):
         return marrow
     depth = -body - np.float32(1.6)

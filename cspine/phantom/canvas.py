@@ -41,6 +41,7 @@ class Canvas:
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
         x = self.middle_px[0] + (cos * centre[0] - sin * centre[1]) / self.spacing_mm
         y = self.middle_px[1] + (sin * centre[0] + cos * centre[1]) / self.spacing_mm
+        # One pixel more, so that the soft edge of what is painted lies inside.
         half = reach / self.spacing_mm + 1
         low = [int(np.clip(place - half, 0, SIDE_PX)) for place in (y, x)]
         high = [int(np.clip(place + half + 1, 0, SIDE_PX)) for place in (y, x)]
@@ -49,6 +50,7 @@ class Canvas:
     def near(self, centre: Point, reach: float) -> Spot:
         """The window within `reach` mm of `centre`; empty where that lies outside the picture."""
         window = self.window(centre, reach)
+        # A view: painting on the spot paints on the canvas.
         return Spot(self.at.within(window), self.hu[window], 1.15 * self.spacing_mm)
 
 

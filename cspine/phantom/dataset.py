@@ -64,6 +64,7 @@ def write_grouped(out: Path, config: PhantomConfig) -> Path:
             "version": config.version,
             "config": asdict(config),
             "slices_csv_sha256": digest,
+            # In the set itself, since folders are passed on without what was said of them.
             "notice": f"Synthetic images. {MEDICAL_NOTICE}",
         }
         (folder / "phantom.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -80,11 +81,13 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
         DataError: `out` holds something already, or a class would have no file in a split.
     """
     with written_beside(out) as folder:
+        # By class first: the cut into splits needs all names in order.
         staged = folder / "staged"
         staged.mkdir()
         run_per_patient(partial(_write_series, staged, config), config.patients)
         for label in ("fracture", "normal"):
             files = sorted(staged.glob(f"{label}/*.png"))
+            # The published cut, through whatever slice lies there.
             held_out = max(1, len(files) // 10)
             for split, part in (("val", files[:held_out]), ("train", files[held_out:])):
                 place = folder / "cervical fracture" / split / label

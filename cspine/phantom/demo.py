@@ -31,6 +31,7 @@ def demo_slices(seed: int = 1) -> tuple[DemoSlice, DemoSlice]:
     Both are plain cases, as a demonstration should be: 20 mm² of the fracture or more are
     visible, and the normal slice has no hard negative. The same `seed`, the same bytes.
     """
+    # Wide from the start: drawn anew until one is wide, the demonstration would wait.
     config = PhantomConfig(seed=seed, min_width_mm=_LEAST_WIDTH_MM)
     fracture = _first(lambda s: (s.truth.visible_area_mm2 or 0) >= _LEAST_AREA_MM2, config, _UNSEEN)
     normal = _first(lambda s: not s.truth.label and not s.truth.hard_negative, config, 2 * _UNSEEN)

@@ -98,6 +98,7 @@ def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Datas
     ds.file_meta.ImplementationClassUID = make_uid("cspine")
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = make_uid(*key, "image", number)
+    # The same pseudonym in both: nothing here may pass for a real name.
     ds.PatientName = ds.PatientID = truth.patient_id
     ds.StudyInstanceUID, ds.SeriesInstanceUID = make_uid(*key, "study"), make_uid(*key, "series")
     ds.InstanceNumber = number
@@ -113,6 +114,7 @@ def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Datas
 
 def _set_pixels(ds: Dataset, item: PhantomSlice, is_signed: bool, intercept: int) -> None:
     """Store the Hounsfield units; unsigned pixels have 12 bits, signed ones 16."""
+    # Slope 1, so that no Hounsfield unit is lost to rounding.
     stored = item.hu - intercept
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = item.hu.shape
@@ -130,6 +132,7 @@ def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
     ds.Modality, ds.Manufacturer = "CT", "cspine"
     ds.ManufacturerModelName, ds.SoftwareVersions = "synthetic CT", config.version
     ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""
+    # A fixed date: the same arguments give the same bytes on any day.
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20000101"
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "120000"
     ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", 1, 1
@@ -160,6 +163,7 @@ def _write_rsna_study(folder: Path, config: PhantomConfig, number: int) -> list[
 
 def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
     rows, columns = np.nonzero(item.mask)
+    # Boxes by hand never fit tightly.
     x, y = int(columns.min()) - _BOX_MARGIN_PX, int(rows.min()) - _BOX_MARGIN_PX
     return {
         "StudyInstanceUID": uid, "x": f"{x:.1f}", "y": f"{y:.1f}",
@@ -170,6 +174,8 @@ def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
 
 
 def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, path: Path) -> None:
+    # The oddities of the real files, dealt by the patient's number, so that a small set has them
+    # all.
     implicit = number % 3 == 1
     ds = _bare_image(item, config, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
     is_signed = number % 2 == 0

@@ -23,7 +23,9 @@ from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre, spinous
 
 # A path before it is bent: middle, direction (rad; 0 runs to the left), half length in mm.
 Course = tuple[Point, float, float]
+# Fresh blood; soft tissue would look the same.
 _GAP_HU = 45.0
+# A label of fracture must have something to see: one that misses the slice's bone is drawn again.
 _TRIES, _ENOUGH_MM = 6, 5.0
 # A hairline's mask still covers the pixels that it crosses.
 _MASK_REACH_PX = 0.6
@@ -61,10 +63,12 @@ def break_bone(
     """Return the twin's ideal picture `hu` (512, 512) with a fracture drawn, and its truth."""
     rng = stream(FRACTURE, *patient.key, place.index)
     low, high = np.log(config.min_width_mm), np.log(config.max_width_mm)
+    # Log-uniform: as many hairlines as wide gaps, since it is the former that are hard.
     width = float(np.exp(rng.uniform(low, high)))
     displacement = float(width * rng.uniform(0, 0.9))
     smear = patient.thickness_mm * float(np.tan(abs(rng.normal(0, np.radians(22)))))
     kind, gaps = _most_visible(bone, vertebra, place, width, min(smear, 1.5), patient, rng)
+    # A copy of the twin: only what follows can differ between the two.
     broken = hu.copy()
     view = broken[window]
     for gap in gaps:
@@ -75,6 +79,7 @@ def break_bone(
     mask = np.zeros(hu.shape, bool)
     reach = np.float32(max(width / 2, _MASK_REACH_PX * patient.spacing_mm))
     near = np.min([np.where(g.share > 0, g.away, np.inf) for g in gaps], axis=0) <= reach
+    # Within bone alone: a path that runs on into muscle shows nothing there.
     mask[window] = near & (bone.share > 0.5)
     area = float(open_share.sum()) * patient.spacing_mm**2
     truth = Fracture(kind, width, displacement, area, area / width, mask)
@@ -92,6 +97,7 @@ def _most_visible(
         gaps = [_open_gap(bone.spot.at, c, width, smear, patient.spacing_mm, rng) for c in courses]
         shares = np.max([gap.share for gap in gaps], axis=0) * bone.share
         length = float(shares.sum()) * patient.spacing_mm**2 / width
+        # The best so far is kept: some slices hold too little bone for any path.
         if length > best[0]:
             best = (length, kind, gaps)
         if length >= _ENOUGH_MM:
@@ -233,6 +239,7 @@ def _strip_share(away: Array, width: Array, blur_mm: float) -> Array:
 
 def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation: float) -> None:
     """Move the bone on the path's positive side along its normal, fading within 5 mm of it."""
+    # Less than a sixth of a pixel: resampling would only blur.
     if shift_mm < 0.05:
         return
     fade = np.exp(-((gap.away / np.float32(5.0)) ** 2)) * (gap.side > 0) * (gap.away < 12)
@@ -249,6 +256,7 @@ def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation:
 def _fragments(bone: DrawnBone, share: Array, width: float, patient: Patient, rng: Rng) -> Array:
     """What fills the gap: blood, and in wide gaps islands of splintered bone."""
     filling = np.full(share.shape, np.float32(_GAP_HU))
+    # A narrower gap has no room for splinters.
     if width < 1.0:
         return filling
     spots = np.argwhere(share > 0.7)

@@ -25,9 +25,11 @@ def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Ve
     Works on `bone.spot`, a view of the ideal picture `hu`, except for motion, which moves `hu`.
     """
     rng = stream(MIMICS, *patient.key, place.index)
+    # The same share in both classes, or the mimics themselves would tell.
     if rng.uniform() > MIMIC_SHARE:
         return ""
     names = ["nutrient canal", "motion step"]
+    # C1 has no body, and so neither its vein nor its growth seams.
     if v.level:
         names += ["synchondrosis"]
         names += ["basivertebral vein"] * 2 if 0.3 < place.t < 0.8 else ["nutrient canal"]
@@ -130,4 +132,5 @@ def _step(hu: Array, rng: Rng, patient: Patient) -> None:
     row = int(np.clip((patient.middle[1] + rng.uniform(-0.04, 0.08)) * hu.shape[0], 8, 500))
     shift = int(rng.choice([-1, 1]) * max(1, round(rng.uniform(0.5, 1.8) / patient.spacing_mm)))
     blend = np.clip((np.arange(hu.shape[0]) - row) / 3 + 0.5, 0, 1).astype(np.float32)[:, None]
+    # Muscle and skin step as well: that is how a reader tells motion from a fracture.
     hu[row - 2 :] += (np.roll(hu[row - 2 :], shift, axis=1) - hu[row - 2 :]) * blend[row - 2 :]

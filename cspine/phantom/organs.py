@@ -21,6 +21,7 @@ def draw_organs(canvas: Canvas, patient: Patient, place: Place) -> bool:
     """Paint the organs of the slice at `place`; return whether the tissue before it is swollen."""
     rng = stream(ORGANS, *patient.key, place.index)
     height = place.level + place.t
+    # In both classes alike: swelling must not stand for the fracture.
     is_swollen = bool(rng.uniform() < SWOLLEN_SHARE)
     swelling = float(rng.uniform(3, 7)) if is_swollen else 0.0
     front = -20.0 * patient.size - 2.0 - swelling
@@ -35,6 +36,7 @@ def draw_organs(canvas: Canvas, patient: Patient, place: Place) -> bool:
         _draw_jaw(canvas, patient, height, rng)
     if height > 3.0:
         _draw_cartilage(canvas, front - 13, height, rng)
+    # Last, since air lies in front of everything that was painted before.
     _draw_airway(canvas, front - 13, height, rng)
     return is_swollen
 

@@ -16,6 +16,7 @@ Rng = np.random.Generator
 # Purposes of random streams.
 PATIENT, PLACES, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
 FRACTURE, NOISE, TWIN_NOISE, VARIANTS, ROUGHNESS = range(8, 13)
+# Patients without any fracture, or a patient's mere presence would tell.
 _NORMAL_PATIENTS = 0.25
 
 
@@ -102,6 +103,7 @@ def _draw_window(rng: Rng) -> tuple[float, float]:
 def draw_places(patient: Patient, count: int) -> list[Place]:
     """Draw where `count` slices lie, evenly from the top of the neck down, blind to labels."""
     rng = stream(PLACES, *patient.key)
+    # A random start: else the same heights would recur in every patient.
     heights = (np.arange(count) + rng.uniform()) * (len(LEVELS) / count)
     return [
         Place(index, int(height), float(height % 1), round(-17.0 * patient.size * float(height), 3))
@@ -111,11 +113,13 @@ def draw_places(patient: Patient, count: int) -> list[Place]:
 
 def draw_labels(patient: Patient, places: list[Place], config: PhantomConfig) -> list[bool]:
     """Draw which slices are fractured, blind to everything but `places` under a confound."""
+    # A stream apart from places and anatomy, so that a label cannot be read from either.
     rng = stream(LABELS, *patient.key)
     if config.confound == "height":
         return [place.level < 3 for place in places]
     normal_patients = min(_NORMAL_PATIENTS, 1 - config.fractured_share)
     is_normal = rng.uniform() < normal_patients
+    # Raised among the others, so that the set's share is the one that was asked for.
     share = config.fractured_share / (1 - normal_patients)
     drawn = rng.uniform(size=len(places)) < share
     return [bool(fractured) and not is_normal for fractured in drawn]

@@ -110,6 +110,7 @@ def render_slice(
     hu = acquire(fracture_hu, patient, place, stream(NOISE, *patient.key, place.index))
     twin_grey = None
     if is_fractured:
+        # Other noise: with the same, a network could learn the difference of two pictures.
         noise = stream(TWIN_NOISE, *patient.key, place.index)
         twin_grey = show(acquire(twin, patient, place, noise), patient)
     mask = fracture.mask if fracture else np.zeros(hu.shape, bool)
@@ -122,6 +123,7 @@ def _draw_ideal(
     patient: Patient, place: Place, is_fractured: bool, config: PhantomConfig
 ) -> tuple[Array, Truth, Array, Fracture | None]:
     """The twin before the scanner, the truth, the slice before the scanner, its fracture."""
+    # Everything up to the fracture is drawn alike for both classes, mimics and swelling too.
     vertebra = draw_vertebra(patient, place.level)
     canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, place))
     is_swollen = draw_organs(canvas, patient, place)
@@ -132,6 +134,7 @@ def _draw_ideal(
         "level": place.level_name, "z_mm": place.z_mm, "spacing_mm": round(patient.spacing_mm, 4),
         "thickness_mm": patient.thickness_mm, "is_swollen": is_swollen, "hard_negative": mimic,
     }  # fmt: skip
+    # Nothing is drawn after this on a normal slice, and only the break on a fractured one.
     if not is_fractured:
         return canvas.hu, Truth(NORMAL, **known), canvas.hu, None
     window = canvas.window(VERTEBRA_MIDDLE, vertebra_reach(vertebra))

@@ -24,6 +24,7 @@ def doubled(half: Array) -> Array:
 
 
 def _double_rows(values: Array, grown: Array) -> None:
+    # Linear interpolation to the quarter points: new pixels lie a quarter off the old ones.
     near, far = np.float32(0.75) * values, np.float32(0.25) * values
     np.add(near[1:], far[:-1], out=grown[2::2])
     np.add(near[:-1], far[1:], out=grown[1:-1:2])
@@ -47,5 +48,6 @@ def rough_field(patient: Patient, rng: Rng, cells: int) -> Array:
     """Smooth noise (256, 256) of mean 0 and deviation 1: the patient's, shifted at random."""
     bank = _rough_bank(patient.key, cells)
     side = bank.shape[0] - _HALF_PX
+    # A random view of one bank: far cheaper than new noise, and as different.
     row, column = -rng.integers(0, side, 2) % side
     return bank[row : row + _HALF_PX, column : column + _HALF_PX]

@@ -17,6 +17,7 @@ from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import Patient, Place, Rng
 from cspine.phantom.shapes import Array
 
+# The least that CT stores, as scanners write it outside the field of view.
 PADDING_HU = -1024.0
 _BONE_CUT, _BONE_LIFT, _SOFT_CUT = 0.95, 0.45, 0.62  # cycles/mm; edge lift without unit
 
@@ -26,6 +27,7 @@ def acquire(hu: Array, patient: Patient, place: Place, rng: Rng) -> Array:
 
     `hu` is float32 (512, 512), ideal; the result is too, whole numbers, -1024 to 3071.
     """
+    # One transform there and back serves blur and noise alike.
     spectrum = fft.rfft2(hu)
     _weigh(spectrum, transfer(patient.spacing_mm, patient.bone_kernel))
     spectrum += _noise_spectrum(patient, place, rng)
@@ -108,6 +110,7 @@ def show(hu: Array, patient: Patient) -> npt.NDArray[np.uint8]:
     grey = np.clip((hu - np.float32(centre - width / 2)) * np.float32(255 / width), 0, 255)
     picture: npt.NDArray[np.uint8] = (grey + np.float32(0.5)).astype(np.uint8)
     if patient.round_field:
+        # White or black by patient, blind to the label, as the published series differ.
         picture[outside_field()] = 255 if patient.round_field == "white" else 0
     return picture
 

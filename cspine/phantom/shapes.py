@@ -29,6 +29,7 @@ class Plane:
 
     def turned(self, angle: float, centre: Point = (0.0, 0.0)) -> Plane:
         """The plane in a frame turned by `angle` rad about `centre`, which becomes its origin."""
+        # float32 throughout: one float64 number would double every array after it.
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         dx, dy = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])
         return Plane(cos * dx + sin * dy, cos * dy - sin * dx)
@@ -119,6 +120,7 @@ def wavy(at: Plane, centre: Point, radii: Point, waves: Sequence[Point]) -> Arra
 def unite(first: Array, second: Array, blend_mm: float = 0.0) -> Array:
     """Distance to both shapes together, the corner between them filled over `blend_mm`."""
     nearest: Array = np.minimum(first, second)
+    # A smooth minimum: bones have no knife-edged inner corners.
     if blend_mm > 0:
         h = np.maximum(np.float32(blend_mm) - np.abs(first - second), 0)
         nearest -= h * h * np.float32(0.25 / blend_mm)

@@ -88,6 +88,7 @@ def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     share = np.zeros_like(outline)
     # The fat is thicker than its roughness: no muscle lies farther out.
     body = bounds(outline < 4)
+    # Drawn on half the grid: muscles have no edge as sharp as a pixel.
     border, is_fatty = _cells(at, body, patient, rng)
     width = np.float32(patient.plane_mm) * (
         1 + np.float32(0.9) * rough_field(patient, rng, 12)[body]
@@ -111,6 +112,7 @@ def _cells(
         return moved
 
     x, y = bent(at.x), bent(at.y)
+    # Two nearest middles are enough: a border lies where they are equally near.
     nearest = np.full(x.shape, np.float32(1e9))
     second, nearest_fat = nearest.copy(), nearest.copy()
     away, other = np.empty_like(x), np.empty_like(x)

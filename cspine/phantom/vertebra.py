@@ -50,6 +50,7 @@ class Vertebra:
 
 def draw_vertebra(patient: Patient, level: int) -> Vertebra:
     """Draw the patient's vertebra at `level` (0 is C1): the same for all its slices."""
+    # By patient and level, not by slice: neighbouring slices cut one and the same vertebra.
     rng = stream(VERTEBRA, *patient.key, level)
     scale = patient.size * rng.normal(1, 0.03)
     width, depth = _WIDTHS[level] * scale, _DEPTHS[level] * scale
@@ -171,6 +172,7 @@ def _arch(at: Plane, v: Vertebra, t: float) -> Array:
     for side in (-1, 1):
         index = (side + 1) // 2
         centre = pillar_centre(v, side)
+        # Turned outwards, as articular pillars stand.
         pillar = ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii)
         lamina = rod(at, (centre[0], centre[1] + 1.5), end, v.lamina_mm[index] * 1.25,
                      v.lamina_mm[index]) + thinned(t, 0.22, 1.2)  # fmt: skip
@@ -240,6 +242,7 @@ def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:
 
 def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:
     """Open the facet joints where the slice passes them: at the top and the end of the vertebra."""
+    # C1 has its joints elsewhere, and the middle of a vertebra has none.
     if v.level == 0 or 0.28 < t < 0.72:
         return bone
     for side in (-1, 1):
