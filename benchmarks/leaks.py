@@ -47,6 +47,7 @@ from cspine.evaluate.resampling import draw_weights, group_codes
 from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
 from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants
 
+# 16 × 16 shows a slice's shape and no fracture.
 FOLDS, SIDE_PX, RESAMPLES = 5, 16, 2000
 Fold = tuple[np.ndarray, np.ndarray]
 
@@ -88,8 +89,10 @@ def memorise(train: Files, seen: np.ndarray) -> np.ndarray:
     """Return each row's P(fracture): how much nearer its nearest fracture is than normal slice."""
     scores = []
     for part in np.array_split(seen, max(1, len(seen) // 1000)):
+        # Thumbnails have length 1, so the product is the correlation.
         alike = part @ train.thumbnails.T
         apart = [1 - alike[:, train.labels == label].max(axis=1) for label in (0, 1)]
+        # From 0 to 1 by which class is nearer; even where both are at distance 0.
         scores.append((apart[0] + 1e-9) / (apart[0] + apart[1] + 2e-9))
     return np.concatenate(scores)
 
@@ -123,6 +126,7 @@ def accuracy_draws(files: Files, scores: np.ndarray, seed: int) -> tuple[float, 
 def compare_with_new(files: Files, folds: Iterable[Fold], new: Files) -> dict[str, object]:
     """Return cross-validated accuracy, that on new patients, and the difference."""
     value, draws = accuracy_draws(files, cross_validate(files, folds), seed=0)
+    # Other patients are drawn apart: the two groups are independent.
     new_value, new_draws = accuracy_draws(new, memorise(files, new.thumbnails), seed=1)
     return {
         "files": len(files.labels),
@@ -193,6 +197,7 @@ def read_copies(folder: Path, patients: int, count: int, seed: int = 0) -> Files
         small = Image.open(path).resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
         copies = list(make_variants(small, rng).values())[:count]
         thumbnails += [thumbnail(copy) for copy in copies]
+        # One toss a slice, shared by its copies: what is learned by heart can be recognised.
         labels += [int(rng.integers(2))] * len(copies)
         slices += [path.stem] * len(copies)
         owners += [path.stem.split("_")[0]] * len(copies)

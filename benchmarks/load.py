@@ -64,6 +64,7 @@ def upload_parts(pictures: list[bytes]) -> list[Part]:
 
 def url_parts(port: int, count: int) -> list[Part]:
     """Bodies that name pictures of the picture server on `port`."""
+    # Left open: the number and the end of the JSON are put behind it, request by request.
     links = [f'{{"url": "http://127.0.0.1:{port}/{n}.png?' for n in range(count)]
     return [(base64.b64encode(one.encode()).decode(), "In0=") for one in links]  # `"}`
 
@@ -74,6 +75,8 @@ class Client:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._bodies = [(base64.b64decode(a), base64.b64decode(b)) for a, b in job.parts]
+        # Numbers that no earlier run has used: a cache that remembers must not answer for the
+        # service.
         self._numbers = itertools.count(int(time.time() * 1000) * 10**4)
         self._turns = itertools.count()
         self._dues = _due_times(job)
@@ -82,6 +85,7 @@ class Client:
     def run(self) -> dict[str, Any]:
         """Ask for the job's seconds; return rate, latencies, failures and this process's CPU."""
         threads = [threading.Thread(target=self._ask_on) for _ in range(self._job.clients)]
+        # Before the first thread: due times count from here.
         self._begin, cpu = time.perf_counter(), time.process_time()
         for thread in threads:
             thread.start()

@@ -70,6 +70,7 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
         "reference_upload": bench.ask("upload", REFERENCE_CLIENTS, seconds),
         "reference_url": bench.ask("url", REFERENCE_CLIENTS, seconds),
     }
+    # Shares of what this machine did a moment ago, so a busy hour moves both.
     steady = STEADY_SHARE * result["reference_upload"]["requests_per_s"]
     flood = OVERLOAD_FACTOR * result["reference_url"]["requests_per_s"]
     for name, poisson in (("steady_even", False), ("steady_poisson", True)):
@@ -84,6 +85,7 @@ def compare_with_bars(runs: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what was asked for beside what was seen; the Poisson run has no bar."""
     cores = os.cpu_count() or 1
     reference, overload = runs["reference_url"], runs["overload_url"]
+    # Ten times the requests take ten times the client's CPU, from the same cores.
     left = (cores - overload["load_cores"]) / (cores - reference["load_cores"])
     goodput = overload["requests_per_s"] / (reference["requests_per_s"] * left)
     spread = {

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cspine.core.labels import CLASS_NAMES
 
+# The published recipe's own numbers; changing one would be another rival.
 SIDE_PX = 224
 BATCH = 16
 EPOCHS = 20
@@ -98,6 +99,7 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.order) // BATCH)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        # Sorted: the pictures may be memory-mapped.
         chosen = np.sort(self.order[index * BATCH : (index + 1) * BATCH])
         pixels = self.files.images[chosen].astype(np.float32)
         return np.repeat(pixels[..., None], 3, axis=-1), self.files.labels[chosen].astype(
@@ -143,6 +145,7 @@ def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
     held_out = split_sorted(files.labels)
     validation = files.take(held_out)
     network = build_network(seed)
+    # Patience of all epochs: never stops, only keeps the best.
     best = keras.callbacks.EarlyStopping(
         "val_accuracy", patience=epochs, mode="max", restore_best_weights=True
     )

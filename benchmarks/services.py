@@ -24,6 +24,7 @@ from benchmarks.load import Job, encode_job, listen
 
 ROOT = Path(__file__).resolve().parents[1]
 LOAD = str(ROOT / "benchmarks" / "load.py")
+# TensorFlow on a busy machine takes minutes to import.
 START_LIMIT_S = 600
 
 
@@ -86,6 +87,7 @@ class Service:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of the service and of what it started, so far."""
+        # Children too: decoding in other processes is not free.
         every = [self._process, *self._process.children(recursive=True)]
         return float(sum(sum(one.cpu_times()[:2]) for one in every))
 
@@ -95,6 +97,7 @@ class Service:
 
     def peak_mb(self) -> float:
         """Return the most memory it ever held, in 10⁶ bytes (Linux's VmHWM)."""
+        # The kernel's own maximum: readings in between would miss a peak.
         status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8")
         return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6, 1)
 

@@ -41,6 +41,7 @@ MODELS = str(ROOT / "benchmarks" / "random_models.py")
 NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients
 AT_LEAST_SOONER = {"resnet50v2": 5.0, "inceptionv3": 4.0, "xception": 5.0}  # p50 at 1 client
+# What was asked for, set before anything was measured.
 AT_LEAST_OF_LIMIT, AT_LEAST_BY_URL = 0.85, 0.85
 READY_S, READY_FROM_H5_S, RESIDENT_MB = 2.0, 4.0, 400
 MANY = 8
@@ -73,6 +74,7 @@ def measure_architecture(
 
 def measure_client(paths: list[Path], seconds: float) -> float:
     """CPU seconds a request of the load client alone: uploads to what answers the same always."""
+    # Something that costs the machine nothing but the client's own work.
     with helper("answerer") as (port, _):
         figures = run_client(Job(port, _uploads(paths), "image/png", MANY, seconds))
     return float(figures["client_cpu_s_per_request"])
@@ -109,6 +111,7 @@ def measure_ours(folder: Path, options: argparse.Namespace, paths: list[Path]) -
         )
         for clients in options.clients:
             for way, parts, kind in ways:
+                # The picture server shares the cores, so what it took is told apart.
                 before = sum(pictures.cpu_times()[:2])
                 job = Job(service.port, parts, kind, clients, options.seconds)
                 figures = service.measure(job)
@@ -156,6 +159,7 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         bars.append({"what": what, "seen": round(seen, 3), "bar": bar, "met": met})
 
     def rate(row: dict[str, Any]) -> float:
+        # A service that answered nothing must not end the comparison by a division.
         return max(0.01, float(row["requests_per_s"]))
 
     if name in AT_LEAST_FASTER:
@@ -175,6 +179,7 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         add(f"seconds to ready, {label}", start["ready_s"], bar, at_least=False)
         if name == "resnet50v2" and label.startswith("ir"):
             add(f"resident MB, {label}", start["resident_mb"], RESIDENT_MB, at_least=False)
+    # The network that the bar on memory is set for.
     if name == "resnet50v2":
         held = max(float(row["resident_mb"]) for row in (*upload.values(), *url.values()))
         add("resident MB after the load", held, RESIDENT_MB, at_least=False)

@@ -29,9 +29,11 @@ from benchmarks.machine import describe_machine  # noqa: E402
 from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
+# Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
 RELOAD_EVERY_S = 10.0
 REFERENCE_CLIENTS, REFERENCE_S, CONNECTIONS = 8, 10.0, 64
 LOAD_SHARE, MEMORY_SHARE = 0.8, 0.05
+# Before that allocator and caches still grow to their size.
 SETTLED_S = 300.0
 # Of a probability: sums in another order; the versions differ by far more.
 TOLERANCE = 1e-4
@@ -101,6 +103,7 @@ def summarise_memory(memory: list[tuple[float, float]], seconds: float) -> dict[
     settled_s = min(SETTLED_S, seconds / 2)
     settled = [mb for at_s, mb in memory if at_s >= settled_s][:5]
     end = [mb for _, mb in memory][-5:]
+    # Medians of five: a single reading may fall into an exchange, when two models are held.
     early, late = statistics.median(settled), statistics.median(end)
     return {
         "settled_at_s": settled_s, "settled_mb": early, "end_mb": late,
@@ -115,6 +118,7 @@ def soak(
     expected = expect_answers(models, paths)
     parts = upload_parts([path.read_bytes() for path in paths])
     service = start_ours(models, "f32", max_queue=str(options.max_queue))
+    # The most it can do, measured first: 80 % of a guess would be idling or overload.
     reference = run_client(Job(service.port, parts, "image/png", REFERENCE_CLIENTS, REFERENCE_S))
     rate = LOAD_SHARE * reference["requests_per_s"]
     seconds = 60 * options.minutes

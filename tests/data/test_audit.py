@@ -31,9 +31,11 @@ def planted(tmp_path_factory):
     for volume in range(3):
         make_slice(volume, 0).save(root / f"train/fracture/f{volume}.png")
         make_slice(volume + 10, 0).save(root / f"train/normal/n{volume}.png")
+    # A rotated copy of a training slice, in the test set.
     make_slice(0, 0).rotate(14).save(root / "test/fracture/copy.png")
     make_slice(20, 0).save(root / "test/normal/own.png")
     shutil.copy(root / "train/normal/n0.png", root / "train/normal/again.png")
+    # A fracture's copy among the normal slices.
     make_slice(1, 0).rotate(90).save(root / "train/normal/wrong.png")
     whole = (root / "train/fracture/f2.png").read_bytes()
     (root / "train/fracture/cut.png").write_bytes(whole[: len(whole) // 2])
@@ -46,6 +48,7 @@ def report(planted):
 
 
 def test_planted_faults_are_found_and_nothing_else(report):
+    # Ten readable files; three of them are copies.
     assert (report.files, report.slices, report.volumes) == (10, 7, 7)
     assert list(report.unreadable) == ["train/fracture/cut.png"]
     assert report.exact_duplicates == [("train/normal/again.png", "train/normal/n0.png")]
@@ -111,6 +114,7 @@ def test_names_decide_before_pixels(tmp_path):
         path.parent.mkdir(exist_ok=True)
         # All of B1 is one picture.
         image = make_slice(0 if "B1" in name else index, 0)
+        # One pixel, so that bytes differ and only pixels can tell.
         image.putpixel((0, 0), index)
         image.save(path)
     dataset = scan_dataset(tmp_path)

@@ -68,6 +68,7 @@ def search(signed: list[Signature], copy: Image.Image) -> Sets:
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_a_changed_copy_is_joined_with_its_source_alone(originals, signed, change):
     sets = search(signed, CHANGES[change](originals[4]))
+    # With its source and with none of the neighbours, which look much alike.
     joined = [i for i in range(len(signed)) if sets.is_joined(i, len(originals))]
     assert joined == [4]
     assert len({sets.find(i) for i in range(len(originals))}) == len(originals)
@@ -97,4 +98,5 @@ def test_sets_keep_the_smallest_index():
     sets = Sets(5)
     sets.join(4, 2)
     sets.join(2, 1)
+    # 4, 2 and 1 are one set, named by its smallest.
     assert [sets.find(i) for i in range(5)] == [0, 1, 1, 3, 1]

@@ -77,6 +77,7 @@ def test_folds_hold_out_every_slice_once_a_repeat(make_dataset, patients, seed):
 def test_three_stratified_sides_from_forty_groups_on(make_dataset):
     split = split_dataset(make_dataset(make_records(100)), "grouped", 0)
     counts = {side: {r.patient_id for r in getattr(split, side)} for side in SIDES}
+    # 15 % of 100 patients for each of the two judging sides.
     assert [len(counts[side]) for side in SIDES] == [70, 15, 15]
     fractured = [sum(int(p[1:]) % 2 for p in counts[side]) for side in SIDES]
     assert sum(fractured) == 50 and all(abs(n / t - 0.5) < 0.05 for n, t in
@@ -108,6 +109,7 @@ def test_fewer_than_five_groups_are_left_out_one_by_one(make_tree, published):
 
 def test_published_sides_and_their_leak(make_tree, published):
     split = split_dataset(index_dataset(make_tree(published)), "published", 0)
+    # A fifth of each class's training files by name, rounded down, is validation.
     assert (len(split.train), len(split.validation), len(split.test)) == (21, 4, 12)
     validation = [r.path.rsplit("/")[-1] for r in split.validation if r.label == FRACTURE]
     assert validation == ["CSFDV1B10 (18)-rotated3-rotated3.png", "CSFDV1B11 (1)-rotated1.png"]

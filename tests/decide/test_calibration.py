@@ -17,6 +17,7 @@ def draw(count: int, scale: float, offset: float, seed: int = 0):
 
 
 def test_sigmoid_is_exact_and_does_not_overflow():
+    # Odds of 1 and of 3.
     assert sigmoid(np.array([0.0, np.log(3)])) == pytest.approx([0.5, 0.75], abs=1e-15)
     assert sigmoid(np.array([-1e6, 1e6])).tolist() == [0.0, 1.0]
 
@@ -37,6 +38,7 @@ def test_temperature_and_platt_are_recovered():
 
 def test_platt_agrees_with_scikit_learn():
     logits, labels = draw(5_000, 0.8, 0.4)
+    # Without a penalty; what is left to differ are Platt's smoothed targets.
     theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], labels)
     ours = fit_calibration(logits, labels, method="platt")
     assert ours.scale == pytest.approx(theirs.coef_.item(), rel=0.01)
@@ -44,6 +46,7 @@ def test_platt_agrees_with_scikit_learn():
 
 
 def test_the_method_is_chosen_out_of_fold():
+    # An offset that no temperature can make: Platt must win where slices were left out.
     shifted = draw(4_000, 1.0, -2.0)
     assert fit_calibration(*shifted, groups=np.arange(4_000) // 8).method == "platt"
 
@@ -58,6 +61,7 @@ def test_a_model_worse_than_chance_answers_the_base_rate():
     labels = np.repeat([1, 0, 0, 0], 25)
     fitted = fit_calibration(np.where(labels == 1, -1.0, 1.0), labels, method="platt")
     assert fitted.scale == MIN_SCALE
+    # A quarter are fractures; Platt smooths that a little upwards.
     assert fitted.apply(np.array([0.0])) == pytest.approx([0.255], abs=0.01)
 
 
@@ -93,6 +97,7 @@ def test_an_unknown_method_is_named():
 
 
 def test_beta_is_recovered_chosen_and_keeps_the_order():
+    # Sure of fractures, never as sure of their absence: what beta is for.
     truth = Calibration("beta", 1.2, 0.1, 0.3)
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 4, 40_000)
@@ -112,6 +117,7 @@ def test_beta_with_equal_slopes_is_platt():
 
 def test_a_slope_that_would_turn_the_order_round_falls_back_to_platt():
     logits = np.linspace(-4, 4, 400)
+    # Fractures at both ends: one of the two slopes comes out negative.
     labels = (np.abs(logits) > 2).astype(int)
     assert fit_calibration(logits, labels, method="beta").method == "platt"
 

@@ -24,6 +24,7 @@ def test_the_quantile_is_the_ceiling_rank():
 
 
 def test_sets_by_hand():
+    # One class, none, the other class, one class.
     sets = Conformal(0.1, 0.3, 0.6).sets(np.array([0.1, 0.35, 0.5, 0.2]))
     assert sets.tolist() == [[True, False], [False, False], [False, True], [True, False]]
 
@@ -66,6 +67,7 @@ def test_the_sets_are_those_of_crepes_wrapped_round_a_classifier():
 
 
 def test_each_class_is_covered():
+    # Fifty draws, since the promise is one on average over validation sets.
     covered = np.zeros(2)
     for seed in range(50):
         sets = fit_conformal(*draw(600, seed)).sets(draw(4000, seed + 1000)[0])

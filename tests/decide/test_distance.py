@@ -12,6 +12,7 @@ from cspine.decide.distance import MAX_AXES, InDistribution, fit_distance
 
 def embeddings(count: int, dimensions: int = 96, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
+    # Six hidden causes of 96 units: known images all share them, strangers do not.
     mixing = np.random.default_rng(99).normal(size=(6, dimensions))
     return rng.normal(size=(count, 6)) @ mixing + 0.1 * rng.normal(size=(count, dimensions))
 
@@ -30,6 +31,7 @@ def test_the_full_rank_score_is_mahalanobis():
     gate = fit_distance(known)
     inverse = np.linalg.inv(np.cov(known.T))
     centred = known - known.mean(axis=0)
+    # With as many axes as units there is no residual: the textbook formula, over D.
     expected = np.einsum("nd,de,ne->n", centred, inverse, centred) / 5
     assert gate.score(known) == pytest.approx(expected, rel=1e-3)
 
@@ -47,6 +49,7 @@ def test_a_unit_that_never_moved_tells_a_stranger():
     known = embeddings(300)
     known[:, 7] = 0.0
     stranger = known[:1].copy()
+    # In a direction in which training never moved at all.
     stranger[0, 7] = 5.0
     gate = fit_distance(known, 1.0)
     assert gate.accepts(known).all()
@@ -76,6 +79,7 @@ def test_rectified_units_are_judged_by_their_logarithms():
     stranger[:, 3] = 0.0
     assert gate.accepts(stranger).mean() < 0.05
     never = known[:1].copy()
+    # A unit that was always 0, for once like the others.
     never[0, 3] = known.mean()
     assert not gate.accepts(never)[0]
 

@@ -36,6 +36,7 @@ def test_a_class_alone_in_its_set_and_on_its_side_is_named():
 
 
 def test_a_set_against_the_threshold_is_uncertain():
+    # At 0.4 only "normal" is possible, and the threshold says fracture.
     policy = make_policy(threshold=0.3, normal=0.6, fracture=0.55)
     assert policy.predict(np.array([0.4, 0.2, 0.7]), np.ones(3, bool)) == [
         "uncertain", "normal", "fracture",
@@ -56,6 +57,7 @@ def test_a_stranger_is_uncertain_whatever_its_probability():
     )
     assert seen.prediction == ["fracture", "uncertain", "uncertain"]
     assert seen.in_distribution.tolist() == [True, False, False]
+    # 0.8 · 9 − 0.3 = 6.9: with equal slopes beta is linear.
     assert seen.probability == pytest.approx(np.full(3, 1 / (1 + np.exp(-6.9))))
 
 
@@ -77,6 +79,7 @@ def test_card_and_arrays_rebuild_the_same_policy(series):
 def test_a_named_class_meets_every_condition(p, threshold, normal, fracture, known):
     policy = make_policy(threshold, normal, fracture)
     answer = policy.predict(np.array([p]), np.array([known]))[0]
+    # The conformal set by its definition, not by the code under test.
     both = (p <= normal, 1 - p <= fracture)
     if answer == "fracture":
         assert known and p >= threshold and both == (False, True)

@@ -22,12 +22,14 @@ def studies(count: int, seed: int = 0, slices: int = 8):
 def test_the_mean_of_the_highest_logits():
     assert top_mean_logit(sigmoid(np.array([1.0, 3.0, -5.0])), 2) == pytest.approx(2.0)
     assert top_mean_logit(sigmoid(np.array([1.0])), 3) == pytest.approx(1.0)
+    # Probabilities of exactly 0 and 1 have no finite logit of their own.
     assert np.isfinite(top_mean_logit(np.array([0.0, 1.0]), 2))
 
 
 def test_apply_by_hand_leaves_out_what_has_no_probability():
     score = SeriesScore(top=2, scale=2.0, offset=1.0, threshold=0.5)
     answer = score.apply(np.append(sigmoid(np.array([0.0, 1.0, -9.0])), np.nan))
+    # The two highest of 0, 1 and −9 average 0.5; 2 · 0.5 + 1 = 2.
     assert answer == pytest.approx(sigmoid(np.array(2.0)))
     assert score.apply(np.array([np.nan])) is None
     assert score.apply(np.array([])) is None

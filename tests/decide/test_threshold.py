@@ -13,10 +13,12 @@ LABELS = np.array([0, 0, 1, 0, 1, 1])
 
 
 def test_all_fractures_called():
+    # The lowest fracture is at 0.3, the slice below it at 0.2.
     assert choose_threshold(SCORES, LABELS, target=1.0).value == pytest.approx(0.25)
 
 
 def test_two_of_three_fractures_called():
+    # Two of three is 0.667: fractures at 0.6 and 0.8, midway to the normal slice at 0.4.
     chosen = choose_threshold(SCORES, LABELS, target=0.66)
     assert chosen == Threshold(pytest.approx(0.5), "sensitivity", 0.66)
 
@@ -41,6 +43,7 @@ def test_the_target_is_reached_and_no_higher_threshold_would(pairs, target):
     value = choose_threshold(scores, labels, target=target).value
     positives = scores[labels == 1]
     assert (positives >= value).mean() >= target - 1e-9
+    # The highest threshold that reaches the target: one fracture fewer would miss it.
     next_higher = positives[positives >= value].min()
     assert (positives > next_higher).mean() < target
 

@@ -24,6 +24,7 @@ def test_the_roc_curve_is_that_of_scikit_learn():
     curve = roc_curve(labels, p, resamples=20)
     fpr, tpr, _ = sk.roc_curve(labels, p, drop_intermediate=False)
     for x, y in zip(curve.x, curve.y, strict=True):
+        # Where the curve rises upright any height between both ends is right.
         between = tpr[fpr <= x + 1e-12].max(), tpr[fpr >= x - 1e-12].min()
         assert min(between) - 1e-9 <= y <= max(between) + 1e-9
     assert np.trapezoid(curve.y, curve.x) == pytest.approx(sk.roc_auc_score(labels, p), abs=0.01)

@@ -78,6 +78,7 @@ def test_a_weight_of_two_is_a_slice_that_stands_twice():
 def test_calibration_error_by_hand():
     p = np.repeat(np.arange(15) / 15 + 0.02, 20)
     labels = np.tile(np.arange(20) < 10, 15).astype(int)
+    # A bin for each probability, and half of its slices fractured.
     expected = np.abs(np.arange(15) / 15 + 0.02 - 0.5).mean()
     assert compute_metrics(labels, p, 0.5, resamples=1)["ece"].value == pytest.approx(expected)
 
@@ -89,11 +90,13 @@ def test_the_interval_covers_the_truth_over_patients():
         rng = np.random.default_rng(seed)
         patient = np.repeat(np.arange(40), 10)
         labels = patient % 2
+        # Ten equal slices a patient: the worst case for drawing slices alone.
         scores = 1 / (1 + np.exp(-np.repeat(rng.normal(0, 1, 40), 10) - labels))
         for name, groups in (("groups", patient), ("files", None)):
             auroc = compute_metrics(labels, scores, 0.5, groups, resamples=200)["auroc"]
             # Φ(1/√2).
             held[name] += auroc.low <= 0.7602 <= auroc.high
+    # 57 of 60 are expected at 95 %; 51 leaves room for chance, 35 is far from it.
     assert held["groups"] >= 51
     assert held["files"] <= 35
 
@@ -105,6 +108,7 @@ def test_whole_patients_are_drawn():
     for code in range(5):
         assert (np.ptp(weights[:, codes == code], axis=1) == 0).all()
     first = np.unique(codes, return_index=True)[1]
+    # As many patients as there are, whatever their number of slices.
     assert (weights[:, first].sum(axis=1) == 5).all()
 
 
@@ -143,6 +147,7 @@ def test_bands_hold_their_fractures_against_all_normal_slices():
     assert list(bands) == [
         "0.2–0.5 mm", "0.8–1 mm", "1–1.5 mm", "1.5–3 mm", "≥ 1 mm", "all",
     ]  # fmt: skip
+    # 0.15 lies above one of three normal slices; 0.5 above two.
     assert bands["0.2–0.5 mm"].auroc.value == pytest.approx(1 / 3)
     assert bands["0.8–1 mm"].auroc.value == pytest.approx(2 / 3)
     assert bands["≥ 1 mm"].auroc.value == 1.0
@@ -169,6 +174,7 @@ def test_the_paired_difference_cancels_what_both_share():
     worse = np.random.default_rng(0).permutation(p)
     loss = paired_bootstrap_difference(labels, p, worse, groups, resamples=200)
     assert loss.low > 0.1
+    # Rounding to two digits moves hardly a rank: the difference must be seen to be small.
     nearly = paired_bootstrap_difference(labels, p, np.round(p, 2), groups, resamples=200)
     assert nearly.high - nearly.low < 0.01
 

@@ -46,6 +46,7 @@ def test_the_seed_fixes_the_weights():
 
 def test_layer_names_do_not_depend_on_what_was_built_before(saved):
     names = [layer.name for layer in saved("inceptionv3").classifier.model.layers]
+    # Keras has counted on since the first; our names must not have.
     again = build_classifier("inceptionv3", 75)
     assert names == [layer.name for layer in again.model.layers]
 

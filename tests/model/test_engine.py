@@ -50,6 +50,7 @@ def test_answers_keep_their_order_over_many_threads(engine):
     images = np.random.default_rng(2).integers(0, 256, (16, 64, 64), dtype=np.uint8)
     expected = engine.infer(images).logit
     with ThreadPoolExecutor(8) as pool:
+        # Eight threads on two streams: answers must not change places.
         futures = list(pool.map(engine.submit, np.tile(images, (10, 1, 1))))
     got = np.concatenate([future.result(timeout=60).logit for future in futures])
     assert np.array_equal(got, np.tile(expected, 10))
@@ -92,6 +93,7 @@ def test_int8_runs_where_it_belongs(files, engine, tmp_path, caplog):
     quantised = Engine.load(whole, "int8")
     assert quantised.precision == "int8" and not caplog.records
     pair = [one.infer(images).embedding.ravel() for one in (quantised, engine)]
+    # Rounded to eight bits, and still the same network.
     assert np.corrcoef(*pair)[0, 1] > 0.95
 
 
@@ -129,6 +131,7 @@ def test_an_empty_or_missing_bin_is_no_network(files, tmp_path):
 def test_ir_of_another_model_is_made_anew(files, tmp_path):
     for path in files.folder.glob("best.*"):
         shutil.copy(path, tmp_path / path.name)
+    # Zeros of the right length: only the hash can tell.
     (tmp_path / "best.bin").write_bytes(bytes((tmp_path / "best.bin").stat().st_size))
     assert read_ir(tmp_path / "best.xml", files.h5_sha256) is None
     Engine.load(resolve_version(tmp_path))
@@ -174,6 +177,7 @@ class FragileEngine(Engine):
 def test_a_failed_inference_is_told_and_costs_no_request(files):
     engine, image = FragileEngine.load(files, streams=1), np.zeros((64, 64), np.uint8)
     engine.broken = True
+    # OpenVINO never calls back for it again; the next submit must find out.
     failed = [engine.submit(image)]
     (request, _) = next(iter(engine._running.values()))
     with pytest.raises(RuntimeError):

@@ -15,6 +15,7 @@ def output_of(cam, fracture_map=None):
 
 
 def test_certainty_is_white_and_outside_is_black():
+    # A logit of 50 is certainty, 1 to within float32.
     sure = output_of(np.full((4, 4), 50.0))
     shown = heatmap(sure, Box(2, 1, 6, 5), (8, 10))
     assert shown.shape == (8, 10)
@@ -23,6 +24,7 @@ def test_certainty_is_white_and_outside_is_black():
 
 def test_a_trained_map_is_shown_before_the_cam():
     both = output_of(np.full((4, 4), 50.0), np.full((1, 4, 4), 0.2, np.float32))
+    # 0.2 of 255: values are absolute, not stretched.
     assert (heatmap(both, Box(0, 0, 8, 8), (8, 8)) == 51).all()
 
 

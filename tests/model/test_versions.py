@@ -40,6 +40,7 @@ def test_the_published_version_is_served(tmp_path, models):
 
 def test_three_versions_are_kept(tmp_path, models):
     names = [publish(tmp_path, models, text) for text in "abcde"]
+    # The last three of five, the newest first.
     assert list_versions(models) == names[:1:-1]
     assert resolve_version(models).version == names[-1]
     assert resolve_version(models, names[2]).h5.read_text() == "c"
@@ -53,6 +54,7 @@ def test_publishing_again_is_no_new_version(tmp_path, models):
 
 def test_a_half_written_model_leaves_the_old_one(tmp_path, models):
     old = publish(tmp_path, models, "a")
+    # What a crash between two renames leaves behind.
     (models / "best.h5").write_text("half of b")
     assert resolve_version(models).version == old
 
@@ -107,6 +109,7 @@ def test_with_a_key_only_signed_versions_are_served(tmp_path, models):
     files = resolve_version(models, public_key=public)
     assert files.signed and files.version == signed
     publish(tmp_path, models, "b")
+    # An unsigned card, as anybody could put there.
     (models / "best.json.sig").unlink(missing_ok=True)
     assert resolve_version(models, public_key=public).version == signed
 

@@ -49,6 +49,7 @@ def test_a_cut_csv_is_gone_on_with(predictor, folder, tmp_path):
     table = ResumableCsv(path, predictor.version)
     for row in answer_files(predictor, find_images([folder])):
         table.add(row)
+    # The last row is cut in the middle, as an interruption leaves it.
     path.write_text(path.read_text()[:-20])
     again = ResumableCsv(path, predictor.version)
     assert [row["path"][-5:] for row in again.rows] == ["b.png"]
@@ -73,6 +74,7 @@ def test_a_series_is_scored_by_the_models_rule(predictor):
         policy = Policy()
 
     row = {"series": "s", "probability": "0.2", "in_distribution": "true"}
+    # A stranger, a lone slice and one without a series must not count.
     rows = [row, row | {"probability": "0.9"}, row | {"in_distribution": "false"},
             row | {"series": "alone"}, row | {"series": ""}]  # fmt: skip
     [score] = score_studies(Scorer(), rows)

@@ -31,6 +31,7 @@ def test_without_memory_it_is_computed_each_time():
 
 def test_the_oldest_is_forgotten_by_number_and_by_bytes():
     cache = AnswerCache(max_entries=2, max_bytes=100)
+    # 81 bytes each: two of them are more than 100.
     large = replace(ANSWER, heatmap=np.zeros((9, 9), np.uint8))
     for key in "abc":
         cache.get_or_compute(key, lambda: large, Budget())

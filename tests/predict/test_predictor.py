@@ -75,6 +75,7 @@ def test_many_threads_get_their_own_answers(predictor):
     together: dict[int, float] = {}
 
     def ask(index: int) -> None:
+        # Four pictures by sixteen threads: an answer must not go to the wrong one.
         together[index] = predictor.predict(pictures[index % 4]).probability
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]

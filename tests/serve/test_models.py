@@ -59,6 +59,7 @@ def test_the_watch_reloads_survives_failures_and_ends(quick, failure):
     ending = threading.Event()
     thread = holder.watch(ending)
     stamp[0] = None  # the folder is away for a while
+    # A new card, whose load fails: the old model must go on.
     stamp[0] = 2
     wait_for(lambda: len(outcomes) == 1)
     assert holder.current.version == "a" * 12
@@ -81,6 +82,7 @@ def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
     build_tiny_model(folder, seed=1)
     wait_for(lambda: holder.current is not first, 60)
     assert holder.current.version != first.version
+    # Who still holds the old predictor gets its answer.
     assert first.predict(neck_png).version == first.version
     assert holder.reload(first.version).version == first.version
     assert 'cspine_reloads_total{result="swapped"} 2.0' in metrics.render().decode()

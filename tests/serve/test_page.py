@@ -49,6 +49,7 @@ def test_the_page_answers_a_file_and_says_why_a_url_is_refused(page):
     page.wait_for_selector("#problem:not([hidden])")
     assert "public address" in page.locator("#problem-detail").inner_text()
     assert page.locator(".notice").is_visible()
+    # No wider than the phone: nothing has to be scrolled sideways.
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width == 390
     assert page.failures == []
@@ -58,6 +59,7 @@ def test_no_answer_stands_beside_another_slice(page, predictor):
     slices = [{"name": "s", "mimeType": "image/png", "buffer": make_png(v)} for v in (200, 20)]
     page.set_input_files("#file", slices[0])
     page.wait_for_selector("#result:not([hidden])")
+    # From here on the service is slow, and the page must not show the old answer meanwhile.
     predictor.hold.clear()
     page.set_input_files("#file", slices[1])
     page.wait_for_selector("#busy:not([hidden])")

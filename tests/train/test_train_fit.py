@@ -39,6 +39,7 @@ def test_same_seed_same_weights_in_two_processes():
         "c, fit = start_fit(draw_samples(), PLAN); fit.run(Clock(None)); print(digest_of(c))"
     )
     environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Two processes: in one, the second could profit from what the first left behind.
     runs = [
         subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
@@ -72,6 +73,7 @@ def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
 
 def test_the_best_weights_are_kept(samples):
     classifier, fit = start_fit(samples)
+    # The second epoch is the worse one.
     values = iter([0.9, 0.4])
     kept = []
 
@@ -89,6 +91,7 @@ def test_the_best_weights_are_kept(samples):
 
 def test_a_time_limit_ends_a_fit_after_one_epoch(samples):
     _, fit = start_fit(samples, FitPlan(epochs=50, batch_size=8, learning_rate=1e-3, seed=0))
+    # Over before the first step: one epoch is done all the same.
     result = fit.run(Clock(0.01))
     assert (result.stopped, len(result.history)) == ("time", 1)
 
@@ -103,6 +106,7 @@ def test_an_interrupt_before_the_first_epoch_is_passed_on(samples):
 def test_rate_rises_and_falls():
     plan = FitPlan(1, 1, 1.0, 0, warmup=0.1)
     rates = [rate_at(done, plan) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    # A fiftieth at the start, the peak after the warm-up, a hundredth at the end.
     assert rates == pytest.approx([0.02, 0.51, 1.0, 0.505, 0.01])
 
 
@@ -110,6 +114,7 @@ def test_class_weights_balance():
     labels = np.array([0, 0, 0, 1])
     weights = class_weights(labels)
     assert weights[labels].mean() == pytest.approx(1.0)
+    # One fracture weighs as much as three normal slices.
     assert weights[1] * 1 == pytest.approx(weights[0] * 3)
 
 

@@ -17,6 +17,7 @@ def test_a_fracture_and_its_twin_share_a_unit(samples):
         same = np.flatnonzero(units == units[index])
         assert len(same) == 2
         assert set(samples.slice_ids[same]) == {samples.slice_ids[index]}
+    # 36 samples, 12 of them twins.
     assert len(np.unique(units)) == 24
 
 
@@ -31,6 +32,7 @@ def test_every_sample_is_dealt_once_before_the_last_batch_is_filled_up(count, si
 def test_masks_follow_their_images():
     images = np.zeros((40, 64, 64), np.uint8)
     masks = np.zeros((40, 8, 8), np.uint8)
+    # One bright cell, the same in picture and mask.
     images[:, 24:32, 40:48], masks[:, 3, 5] = 255, 1
     moved, followed = augment(images, masks, np.arange(40), np.random.default_rng(0))
     bright = moved.reshape(40, 8, 8, 8, 8).mean(axis=(2, 4))
@@ -38,6 +40,7 @@ def test_masks_follow_their_images():
     np.testing.assert_array_equal(
         bright.reshape(40, -1).argmax(1), followed.reshape(40, -1).argmax(1)
     )
+    # It did move: shifts and mirroring lead to more than a few places.
     assert len(np.unique(followed.reshape(40, -1).argmax(1))) > 5
 
 
