@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import cspine
 from cspine.core.errors import CspineError
+from cspine.core.flags import OneLineParser
 from cspine.core.labels import MEDICAL_NOTICE
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ TRAINING = ("train",)  # the commands that train, on TensorFlow; the others neve
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands that the rooms register."""
-    parser = argparse.ArgumentParser(prog="python -m cspine", description=MEDICAL_NOTICE)
+    parser = OneLineParser(prog="python -m cspine", description=MEDICAL_NOTICE)
     parser.add_argument("--version", action="version", version=cspine.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for room in pkgutil.iter_modules(cspine.__path__):
@@ -58,13 +59,14 @@ def set_environment(command: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code: 2 for an error that is the user's to mend."""
     set_environment(arguments[0] if arguments else "")
-    given = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    given.environment = os.environ
+    given = argparse.Namespace(command="")
     try:
+        build_parser().parse_args(arguments, given)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        given.environment = os.environ
         return int(given.run(given))
     except CspineError as error:
-        print(f"cspine {given.command}: {error}", file=sys.stderr)
+        print(f"{f'cspine {given.command}'.strip()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -17,17 +17,20 @@ from cspine.core.config import TrainConfig, make_config
 from cspine.core.errors import ConfigError
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors: one line, no usage dump."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with argparse's own words."""
         # argparse would print its whole usage before the one line that matters.
         raise ConfigError(f"{message[0].upper()}{message[1:]}. See --help for the flags.")
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The parser of `train.py`, generated from TrainConfig."""
-    parser = _Parser(prog=prog, description="Train, compare and publish a fracture classifier.")
+    parser = OneLineParser(
+        prog=prog, description="Train, compare and publish a fracture classifier."
+    )
     add_flags(parser)
     return parser
 
