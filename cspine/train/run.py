@@ -1,7 +1,7 @@
 """One training run from data to a published version: the order of things, and nothing else.
 
-audit → split → fit every candidate → judge → control → files; `begin.py` has found the data. The
-caller has set Keras's backend and logging; the lines for people go through logging.
+begin (settings, data) → audit → split → fit every candidate → judge → control → files. The caller
+has set Keras's backend and logging; the lines for people go through logging.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import default_view
+from cspine.train.begin import begin_run
 from cspine.train.controls import run_random_labels
 from cspine.train.finish import RunResult, finish_run
 from cspine.train.judge import judge_candidate
@@ -27,13 +28,16 @@ from cspine.train.select import Task, choose_best, fit_candidates
 logger = logging.getLogger(__name__)
 
 
-def run_training(config: TrainConfig, dataset: Dataset) -> RunResult:
-    """Do all of `train.py` that follows `begin_run`; files go to `config.out`.
+def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResult:
+    """Do the whole of `train.py`; files go to `config.out`.
+
+    `dataset` is what `begin_run` gave to a caller who had it look before Keras was imported.
 
     Raises:
-        ConfigError: a setting does not suit the backend.
-        DataError: the data cannot be split, or (SplitLeakError) leak between their sides.
+        ConfigError: a setting does not suit the architectures or the backend.
+        DataError: the data cannot be read or split, or (SplitLeakError) leak between their sides.
     """
+    dataset = begin_run(config) if dataset is None else dataset
     spread_over_devices(config.devices, config.batch_size)
     dataset, audit = audit_first(dataset)
     task = prepare_task(config, dataset)

@@ -14,7 +14,6 @@ from cspine.data.split import Fold
 from cspine.model.artifact import resolve_version
 from cspine.phantom.dataset import PhantomConfig, write_grouped
 from cspine.train import finish, select
-from cspine.train.begin import begin_run
 from cspine.train.fit import Clock
 from cspine.train.result import FitResult, join_results
 from cspine.train.run import run_training
@@ -123,7 +122,7 @@ def test_four_patients_become_a_version_that_says_it_has_no_test(tmp_path, monke
     config = TrainConfig(
         data=str(data), architectures=("cnn",), image_size=64, epochs=1, view="slice", resamples=20
     )
-    result = run_training(config, begin_run(config))
+    result = run_training(config)
     card = json.loads((tmp_path / "models" / "best.json").read_text())
     assert resolve_version(tmp_path / "models").version == result.version
     assert set(card["metrics"]) == {"out-of-fold"}
