@@ -198,12 +198,14 @@ class TrainConfig:
         "how the threshold is chosen on validation",
         choices=("sensitivity", "youden"),
     )
+    # A missed fracture costs more than a slice that is looked at twice.
     target_sensitivity: float = _setting(
         0.95,
         "sensitivity the threshold is chosen for",
         low=0.5,
         high=1.0,
     )
+    # One in ten of a class: less, and small validation sets leave every answer uncertain.
     conformal_alpha: float = _setting(
         0.1,
         "share of each class that its conformal set may miss",

@@ -69,6 +69,7 @@ class OverloadedError(CspineError):
     `retry_after_s` is the number of seconds after which a client should try again.
     """
 
+    # A second by default: most overloads are bursts.
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s

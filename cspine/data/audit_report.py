@@ -89,6 +89,7 @@ class AuditReport:
             ],
             "volume_leaks": self.volume_leaks,
             "label_conflicts": [list(group) for group in self.label_conflicts],
+            # The worst of them, as one number that a gate can compare.
             "shortcut_auroc": self.shortcut_auroc,
             "shortcuts": {name: _shortcut(score) for name, score in self.shortcuts.items()},
             "confounds": self.confounds,

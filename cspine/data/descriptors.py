@@ -24,6 +24,7 @@ from scipy import ndimage
 SIDE = 192
 # Of the side: what lies outside this disk is lost or filled when a copy is rotated.
 RADIUS = 0.46
+# A ring step is a change of scale by a tenth, an angle step 2.8 degrees: refinement does the rest.
 RINGS, ANGLES = 24, 128
 INNER_PX = 4.0  # radius of the innermost ring at SIDE / 2
 HARMONICS = 24
@@ -59,12 +60,14 @@ def describe(grey: np.ndarray) -> Signature:
     """Return the signature of a uint8 (H, W) picture; a picture that is not square is squeezed."""
     pixels = resize(grey, SIDE).astype(np.float32)
     half = shrink(pixels, 2)
+    # A middle band: neither noise, which rotation blurs, nor the window's brightness.
     band = ndimage.gaussian_filter(half, 1.0) - ndimage.gaussian_filter(half, 8.0)
     rings = _log_polar(band)
     rings = (rings - rings.mean()) / (rings.std() + 1e-6)
     # The square root keeps a few strong edges from deciding the likeness alone. Harmonic 0 is
     # left out: it is a ring's mean, which a change of window moves.
     key = np.sqrt(np.abs(np.fft.rfft(rings, axis=1)[:, 1 : HARMONICS + 1])).ravel()
+    # Smoothed a little, so that gradients mean the picture and not its noise.
     fine = ndimage.gaussian_filter(pixels, 0.7)
     return Signature(
         fine=np.clip(np.rint(fine), 0, 255).astype(np.uint8),

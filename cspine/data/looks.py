@@ -22,6 +22,7 @@ from cspine.imaging.decode import decode_image
 _READERS = 2
 _THUMBNAIL = 16
 _BINS = 32
+# One file in twenty of another kind is worth a look: a screenshot, a scout view, another export.
 _ODD_SHARE = 0.05
 
 
@@ -43,6 +44,7 @@ def look_at(
     dataset: Dataset, records: Sequence[SliceRecord], signed: list[int], shown: list[int]
 ) -> dict[int, Look]:
     """Return what each shown picture looks like; those in `signed` with a signature."""
+    # A signature takes longest, and is needed only where pixels decide.
     wanted = set(signed)
 
     def look(index: int) -> Look:
@@ -82,6 +84,7 @@ def score_shortcuts(
     numbers = [_slice_number(records[i]) for i in rows]
     known = [np.array([number]) for number in numbers if number is not None]
     scores: dict[str, Shortcut | None] = {"slice number": None}
+    # Known for all or not used: a mix would score who has a number.
     if len(known) == len(rows) > 0:
         columns["slice number"] = known
     for name, values in columns.items():

@@ -31,6 +31,7 @@ def read_mask(
             inside = box.clip_to(*shape)
             mask[inside.y0 : inside.y1, inside.x0 : inside.x1] = True
         return mask
+    # Any value but 0: masks are saved as 1 or as 255.
     mask = decode_image(read(record.mask_path)).grey > 0
     if mask.shape != shape:
         raise DataError(f"the mask must be of the image's size {shape}. Received: {mask.shape}")

@@ -119,6 +119,7 @@ def worst_mistakes(
     """Return the indices of the slices on the wrong side of `threshold`, the furthest off first."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     wrong = (probabilities >= threshold) != (labels == FRACTURE)
+    # Without a probability there was no answer, and so no mistake.
     wrong &= np.isfinite(probabilities)
     distance = np.abs(probabilities - labels)
     order = np.argsort(-np.where(wrong, distance, -1.0), kind="stable")
@@ -168,6 +169,7 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    # JSON has neither NaN nor infinity; null says that the figure does not exist.
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
@@ -198,6 +200,7 @@ def _mistake_parts(mistake: Mistake) -> dict[str, Any]:
 def _read_mistake(parts: dict[str, Any]) -> Mistake:
     for name in ("image", "heatmap"):
         if parts[name] is not None:
+            # PNG only: the file may have come from anywhere.
             data = base64.b64decode(parts[name])
             parts[name] = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"))
     return Mistake(**parts)

@@ -82,5 +82,6 @@ def build_backbone(name: str, image_size: int) -> keras.Model:
     """
     check_image_size(name, image_size)
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
+    # Inside the graph, so that training, serving and any export take the same pixels.
     scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(pixels)
     return keras.Model(pixels, _BUILDERS[name](scaled), name=f"{name}_backbone")

@@ -156,6 +156,7 @@ def fit_once(
     if not config.resume:
         for old in folder.glob("*.npz"):
             old.unlink()
+    # Pre-trained weights: only what lies on top of them is learned, then their last block.
     if not scratch:
         stages = _transfer_plan(config, until)
         return classifier, fit_transfer(classifier, train, held_out, stages, clock, folder, key)
