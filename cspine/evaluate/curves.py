@@ -87,6 +87,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
     bins = [part for part in np.array_split(order, BINS) if len(part)]
     observed = np.array([labels[part].mean() for part in bins])
     counts = np.array([len(part) for part in bins])
+    # Wilson and not the normal approximation: bins have few slices and shares near 0 or 1.
     ends = [wilson_interval(s, int(n)) for s, n in zip(observed, counts, strict=True)]
     return Reliability(
         np.array([probabilities[part].mean() for part in bins]),

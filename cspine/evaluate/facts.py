@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNKNOWN = "not recorded"
+# From the least flattering to the most.
 JUDGED_ORDER = ("site", "test", "out-of-fold", "validation", "train")
 # As in `data/split.py`: with fewer there is no independent test.
 FEW_PATIENTS = 40
@@ -24,6 +25,7 @@ def get(card: Mapping[str, Any], path: str, default: Any = None) -> Any:
     """Return the card's value at a dotted path, `default` where any step is missing."""
     value: Any = card
     for step in path.split("."):
+        # Cards of older versions lack parts; the report says so instead of failing.
         if not isinstance(value, Mapping) or step not in value:
             return default
         value = value[step]

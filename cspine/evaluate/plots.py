@@ -112,6 +112,7 @@ def plot_widths(bands: Sequence[WidthBand], ideal: Mapping[str, Interval]) -> st
         places = np.arange(len(bands))
         _points(axes, places - 0.09, [b.auroc for b in bands], BLUE, "o-", "AUROC")
         _points(axes, places + 0.09, [b.sensitivity for b in bands], ORANGE, "s-", "sensitivity")
+        # The ideal observer is known for phantoms only, and not for every band.
         known = [(p, ideal[b.name]) for p, b in zip(places, bands, strict=True) if b.name in ideal]
         if known:
             _points(
@@ -139,6 +140,7 @@ def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
             for key, colour, style, label in (
                 (base, BLUE, "-", "training"), ("val_" + base, ORANGE, "--", "validation"),
             ):  # fmt: skip
+                # Epochs that were not judged leave a gap in the curve.
                 values = [np.nan if value is None else value for value in series.get(key, ())]
                 if values:
                     axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label)
@@ -181,6 +183,7 @@ def _finish(axes: Axes, across: str, up: str) -> None:
 def _to_svg(figure: Figure, name: str) -> str:
     """Return the figure as an SVG element without size, fixed ids, or colours of its own."""
     stream = io.StringIO()
+    # The page's own ground shows through, light or dark.
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
@@ -189,6 +192,7 @@ def _to_svg(figure: Figure, name: str) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # Without a size of its own the picture takes the page's width, on a phone as well.
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
     # An id that nothing refers to would stand once in every figure of the page.
     used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))

@@ -40,6 +40,7 @@ def rank(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
     scores = probabilities[order]
     # Steps end where the probability changes: tied slices are called together or not at all.
     ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
+    # Sorted once; every resample then is a cumulative sum of other weights.
     ranked, positive = weights[:, order], labels[order] == 1
     hits = np.cumsum(ranked * positive, axis=1)[:, ends]
     alarms = np.cumsum(ranked * ~positive, axis=1)[:, ends]

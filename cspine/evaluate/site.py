@@ -107,6 +107,8 @@ def evaluate_site(
     decision = read_decision(card)
     threshold = read_threshold(decision)
     summary = _summarise(known, scores, threshold, read_series(decision), resamples)
+    # By the fingerprint of every file: a good figure on one's own training images is the commonest
+    # mistake.
     summary["same_images_as_training"] = dataset.fingerprint == get(card, "data.fingerprint")
     inputs = ReportInputs(
         card={**card, "metrics": {SITE: summary["metrics"]},
@@ -138,6 +140,7 @@ def choose_slices(
 
 def write_answers(path: Path, result: SiteResult) -> None:
     """Write one row a slice as CSV: path, patient, truth, probability, answer, in distribution."""
+    # Beside and renamed: a run that is stopped leaves no half table.
     beside = path.with_name(path.name + ".part")
     said = result.scores.predictions or ()
     known = np.asarray(result.scores.in_distribution)
@@ -158,6 +161,7 @@ def write_answers(path: Path, result: SiteResult) -> None:
 def _predict_all(
     dataset: Dataset, records: Sequence[SliceRecord], predict: Predict
 ) -> list[Answer]:
+    # The engine's streams do the computing; these threads only keep them busy.
     with ThreadPoolExecutor(WORKERS) as pool:
         answers = pool.map(lambda r: predict(dataset.read_bytes(r.path), False), records)
         return list(progress(answers, "evaluating", len(records)))
@@ -194,6 +198,7 @@ def _summarise(
         "slices": len(scores.labels),
         "fractures": int(np.sum(scores.labels)),
         "patients": len(np.unique(scores.groups)),
+        # Told apart from mistakes: what was not judged cannot be wrong.
         "without_vertebra": len(scores.labels) - len(known.labels),
         "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
         "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
@@ -231,6 +236,7 @@ def _find_mistakes(
 ) -> list[Mistake]:
     found = []
     for index in worst_mistakes(scores.labels, scores.probabilities, threshold, MISTAKES):
+        # Asked again, with its picture: for ten slices that is cheaper than keeping all heat maps.
         answer = predict(dataset.read_bytes(records[index].path), True)
         if answer.grey is None or answer.probability is None:
             continue

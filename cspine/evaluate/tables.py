@@ -120,6 +120,7 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], l
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return (headings, cells) of rows of any kind, as in a CSV file."""
+    # Every key of any row, in the order of its first appearance.
     keys = list(dict.fromkeys(str(key) for row in rows for key in row))
     return [key.replace("_", " ") for key in keys], [
         [_cell(row.get(k)) for k in keys] for row in rows
@@ -128,6 +129,7 @@ def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
 
 def ordered(splits: Mapping[str, Any]) -> list[str]:
     """Return split names in the order they are used, others after."""
+    # As they are used in a run, so that the last column is the one that counts.
     first = [name for name in SPLIT_ORDER if name in splits]
     return first + [name for name in splits if name not in first]
 
