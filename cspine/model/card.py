@@ -111,8 +111,10 @@ def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
         if not isinstance(card.get(name), kind):
             raise ArtifactError(f"`{name}` must be in {CARD_NAME}. Received: {card.get(name)!r}")
     check_facts(card, CARD_NAME)
-    if tuple(card.get("class_names", CLASS_NAMES)) != CLASS_NAMES:
+    if card.get("class_names", [*CLASS_NAMES]) != [*CLASS_NAMES]:
         raise ArtifactError(f"`class_names` must be {CLASS_NAMES}. Received: {card['class_names']}")
+    if not isinstance(card.get("precision", {}), dict):
+        raise ArtifactError(f"`precision` must be an object. Received: {card['precision']!r}")
     return card
 
 

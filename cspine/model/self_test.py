@@ -23,6 +23,8 @@ from cspine.model.engine import Engine
 MAX_INPUTS = 16
 # Share of a logit's size, and a floor in logits, by which a rounded network may be off.
 ROUNDED_SHARE, ROUNDED_FLOOR = 0.25, 0.5
+# What a part that is missing, of another type or no PNG raises, Pillow's SyntaxError included.
+_MALFORMED = (KeyError, TypeError, ValueError, OSError, SyntaxError, binascii.Error)
 
 
 def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
@@ -38,7 +40,7 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
         images = np.stack([_decode(one, engine.image_size) for one in test["inputs"][:MAX_INPUTS]])
         expected = np.asarray(test["expected"], dtype=np.float64)
         allowed = np.full(expected.shape, float(test["tolerance"]))
-    except (KeyError, TypeError, ValueError, OSError, binascii.Error) as error:
+    except (*_MALFORMED, Image.DecompressionBombError) as error:
         raise ArtifactError(f"`self_test` of a card must be whole. Received: {error}") from error
     if expected.shape != (len(images),):
         raise ArtifactError(

@@ -63,9 +63,14 @@ def hash_file(path: Path) -> str:
 def list_versions(models_dir: Path) -> list[str]:
     """Names of the kept versions, the latest first."""
     root = models_dir / VERSIONS_FOLDER
-    folders = [one for one in root.glob("*") if _is_version(one.name)] if root.is_dir() else []
+    folders = [one for one in root.glob("*") if _is_kept(one)] if root.is_dir() else []
     by_age = sorted(folders, key=lambda one: (one / CARD_NAME).stat().st_mtime_ns, reverse=True)
     return [one.name for one in by_age]
+
+
+def _is_kept(folder: Path) -> bool:
+    """Return whether this is a whole version: a removal that was cut short may leave a part."""
+    return _is_version(folder.name) and (folder / CARD_NAME).is_file()
 
 
 def _is_version(name: str) -> bool:

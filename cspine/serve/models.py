@@ -95,6 +95,6 @@ class ModelHolder:
                 again_s = math.inf
             except ArtifactError:
                 continue  # said and counted by `reload`
-            except (OSError, RuntimeError, ValueError, MemoryError):
+            except Exception:  # whatever a published file made of itself: the watch must go on
                 logger.exception("another model could not be loaded, the old one stays")
                 self.on_refusal()

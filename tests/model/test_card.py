@@ -33,6 +33,8 @@ def test_a_card_comes_back(tmp_path):
         ({"decision": None}, "decision"),
         ({"files": []}, "files"),
         ({"class_names": ["fracture", "normal"]}, "class_names"),
+        ({"class_names": 5}, "class_names"),
+        ({"precision": 5}, "precision"),
     ],
 )
 def test_a_wrong_value_is_named(change, named, tmp_path):

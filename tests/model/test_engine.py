@@ -146,6 +146,8 @@ def test_the_childs_reason_reaches_the_caller(tmp_path):
 
 def test_self_test_tells_the_right_network_from_a_wrong_one(engine):
     import base64
+    import struct
+    import zlib
 
     from cspine.imaging.preprocess import encode_png
 
@@ -158,7 +160,12 @@ def test_self_test_tells_the_right_network_from_a_wrong_one(engine):
     check_self_test(engine, {"self_test": test})
     check_self_test(engine, {})
     wrong = {**test, "expected": [value + 1 for value in test["expected"]]}
-    for broken in (wrong, {**test, "expected": [0.0]}, {**test, "inputs": ["!"]}, {"inputs": []}):
+    png = encode_png(images[0])
+    huge = png[:16] + struct.pack(">II", 30_000, 30_000) + png[24:]
+    huge = huge[:29] + struct.pack(">I", zlib.crc32(huge[12:29])) + huge[33:]
+    bomb, cut = ({**test, "inputs": [base64.b64encode(one).decode()]} for one in (huge, png[:40]))
+    few = {**test, "expected": [0.0]}
+    for broken in (wrong, few, {**test, "inputs": ["!"]}, {"inputs": []}, bomb, cut, [5]):
         with pytest.raises(ArtifactError, match=r"self.test"):
             check_self_test(engine, {"self_test": broken})
 

@@ -46,6 +46,13 @@ def test_three_versions_are_kept(tmp_path, models):
     assert resolve_version(models, names[2]).h5.read_text() == "c"
 
 
+def test_a_version_that_was_half_removed_is_none(tmp_path, models):
+    half, whole = (publish(tmp_path, models, text) for text in "ab")
+    (models / "versions" / half / "best.json").unlink()
+    assert list_versions(models) == [whole]
+    publish(tmp_path, models, "c")
+
+
 def test_publishing_again_is_no_new_version(tmp_path, models):
     version = publish(tmp_path, models, "a")
     assert publish_version(tmp_path / "run-a", models) == version

@@ -61,7 +61,7 @@ def test_an_unreadable_image_says_nothing_of_the_model(client):
 def test_what_could_not_be_loaded_is_tried_again(predictor, monkeypatch):
     monkeypatch.setattr(models_module, "WATCH_S", 0.01)
     monkeypatch.setattr(models_module, "RETRY_S", 0.05)
-    outcomes = iter([ArtifactError("a full disk"), OSError("a full disk"), predictor])
+    outcomes = iter([ArtifactError("a full disk"), OSError("a full disk"), TypeError(), predictor])
 
     def load(_):
         outcome = next(outcomes)
