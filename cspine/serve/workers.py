@@ -15,23 +15,18 @@ from waitress.task import ThreadedTaskDispatcher
 
 logger = logging.getLogger(__name__)
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 _ARENAS = 2
-_LARGE_BYTES = 4 * 1024 * 1024
 
 
 def bound_arenas() -> None:
     """Have glibc's malloc keep few arenas, before there are threads; elsewhere, do nothing.
 
     It gives each of many threads an arena of its own, and each keeps what its largest request
-    needed: resident memory rose for thousands of requests, by a third and more. It also learns to
-    keep large blocks once some were freed; with a threshold that is set, they are always returned.
+    needed: resident memory rose for thousands of requests, by a third and more.
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library, or none by that name
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_ARENA_MAX, _ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE_BYTES)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def return_memory() -> None:
