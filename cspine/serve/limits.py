@@ -29,7 +29,7 @@ MAX_CONNECTIONS = 512
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
 OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
 BOUNDED_PATH = "/predict"
-TRIM_S = 2.0
+TRIM_S = 10.0
 RESERVE = 32  # places that idle connections must leave free
 
 
