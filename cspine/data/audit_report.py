@@ -143,8 +143,9 @@ class AuditReport:
         if not self.confounds:
             return f"Shortcuts: none found (highest AUROC without a fracture in sight: {best:.2f})."
         named = " and ".join(self.confounds)
+        verb = "tells" if len(self.confounds) == 1 else "tell"
         return (
-            f"Shortcuts: {named} alone tells {CLASS_NAMES[1]} from {CLASS_NAMES[0]} (AUROC "
+            f"Shortcuts: {named} alone {verb} {CLASS_NAMES[1]} from {CLASS_NAMES[0]} (AUROC "
             f"{best:.2f} on volumes left out): a model can score high without seeing a fracture."
         )
 
