@@ -111,7 +111,7 @@ def ask(address: str, item: DemoSlice) -> bool:
     truth = CLASS_NAMES[item.truth.label]
     width = f", {item.truth.width_mm:.1f} mm wide, {item.truth.level}" if item.truth.label else ""
     print(f"truth: {truth}{width}")
-    print(f"answer: {answer['prediction']}, probability of a fracture {answer['probability']:.3f}")
+    print(f"answer: {answer['prediction']}, probability of a fracture {answer['probability']}")
     for warning in answer["warnings"]:
         print(f"  {warning}")
     return bool(answer["prediction"] == truth)
