@@ -90,7 +90,10 @@ def test_a_child_inherits_no_secret(monkeypatch):
     children = CodecPool()
     child = children._take()
     try:
-        told = Path(f"/proc/{child.process.pid}/environ").read_bytes()
+        told = b""
+        # The file is empty until the new program has taken over.
+        while not told and child.process.poll() is None:
+            told = Path(f"/proc/{child.process.pid}/environ").read_bytes()
     finally:
         child.close()
     names = {line.partition(b"=")[0] for line in told.split(b"\0") if line}
