@@ -11,7 +11,6 @@ seconds (of all processes: on a busy machine only the latter says what the audit
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import shutil
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
 from cspine.data.audit import audit_dataset, audit_names
 from cspine.data.groups import parse_name
 from cspine.data.index import scan_dataset
@@ -152,10 +152,7 @@ def main() -> None:
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     found["peak_mib_of_parent_and_largest_child"] = round(peak / 1024)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(found, args.out)
 
 
 if __name__ == "__main__":

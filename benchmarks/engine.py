@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.random_models import SIZES, build  # noqa: E402
+from benchmarks.output import print_figures  # noqa: E402
+from benchmarks.random_models import build  # noqa: E402
+from cspine.model.architectures import ARCHITECTURES  # noqa: E402
 
 PRECISIONS = ("f32", "bf16", "int8")
 START = """
@@ -81,7 +83,7 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
     """All figures of one architecture."""
     with tempfile.TemporaryDirectory() as text:
         build(Path(text), name)
-        folder, size = Path(text) / "staging0", SIZES[name]
+        folder, size = Path(text) / "staging0", ARCHITECTURES[name].image_size
         result: dict[str, Any] = {"image_size": size}
         for precision in PRECISIONS:
             result[precision] = measure_speed(folder, size, precision, seconds)
@@ -95,7 +97,7 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Measure the architectures asked for; print JSON and, with --out, write it."""
-    names = ["cnn", "resnet50v2", "inceptionv3", "xception"]
+    names = list(ARCHITECTURES)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architectures", nargs="+", default=names, choices=names)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
@@ -104,10 +106,7 @@ def main() -> None:
     os.environ["KERAS_BACKEND"] = "openvino"
     report: dict[str, Any] = {"machine": describe_machine()}
     report["networks"] = {name: measure(name, given.seconds) for name in given.architectures}
-    text = json.dumps(report, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(report, given.out)
 
 
 if __name__ == "__main__":

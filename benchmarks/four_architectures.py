@@ -29,14 +29,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
+from cspine.decide.calibration import sigmoid
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import as_network_input, preprocess
+from cspine.model.architectures import ARCHITECTURES
 from cspine.model.artifact import resolve_version
 from cspine.model.engine import Engine
 from cspine.phantom.dataset import PhantomConfig, write_kaggle
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = {"cnn": 32, "resnet50v2": 32, "inceptionv3": 75, "xception": 71}
 BOUND = 1e-4
 SLICES = 16
 
@@ -49,7 +50,8 @@ def train(name: str, source: Path, out: Path) -> float:
     """
     out.mkdir()
     (out / "settings.toml").write_text('resamples = 100\ncache = "cache"\n', encoding="utf-8")
-    words = f"--architectures {name} --image-size {SIZES[name]} --weights none --epochs 1"
+    size = ARCHITECTURES[name].min_size
+    words = f"--architectures {name} --image-size {size} --weights none --epochs 1"
     command = [sys.executable, str(ROOT / "train.py"), "--data", str(source), *words.split()]
     began = time.perf_counter()
     done = subprocess.run(
@@ -71,8 +73,8 @@ def compare_readers(models: Path, size: int, tree: Path) -> float:
     images = as_network_input(np.concatenate([crops, noise]))  # (32, S, S, 3)
     keras.utils.clear_session()
     plain = keras.models.load_model(files.h5, compile=False)(images.astype(np.float32))
-    logits = Engine.load(files, "f32").infer(images).logit.astype(np.float64)
-    return float(np.abs(np.asarray(plain)[:, 0] - 1 / (1 + np.exp(-logits))).max())
+    served = sigmoid(Engine.load(files, "f32").infer(images).logit)
+    return float(np.abs(np.asarray(plain)[:, 0] - served).max())
 
 
 def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -86,9 +88,10 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             print(name, kind, file=sys.stderr)
             out = folder / f"{name}-{kind}"
             seconds = train(name, sources[kind], out)
-            difference = compare_readers(out / "models", SIZES[name], tree)
+            size = ARCHITECTURES[name].min_size
+            difference = compare_readers(out / "models", size, tree)
             found[f"{name} {kind}"] = {
-                "image_size": SIZES[name],
+                "image_size": size,
                 "train_s": seconds,
                 "largest_difference": difference,
             }
@@ -98,8 +101,9 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Run and print; 1 where any difference is above the bound."""
+    names = list(ARCHITECTURES)
     parser = argparse.ArgumentParser(description="Train and read back all four architectures.")
-    parser.add_argument("--architectures", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--architectures", nargs="+", default=names, choices=names)
     parser.add_argument("--sources", nargs="+", default=["folder", "zip"])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

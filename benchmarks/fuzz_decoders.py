@@ -50,7 +50,7 @@ from hostile_samples import (  # noqa: E402
 from imaging_samples import compress, make_picture, make_ramp  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.machine import describe_machine, resident_mib  # noqa: E402
 from cspine.core.errors import ImageError  # noqa: E402
 from cspine.imaging.codec_pool import shared_pool  # noqa: E402
 
@@ -111,13 +111,6 @@ class Tally:
             "slowest_s": round(self.slowest_s, 3),
             "resident_mib_after_each_tenth": self.resident_mib,
         }
-
-
-def resident_mib() -> float:
-    """Resident memory of this process now."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-    return round(kib / 1024, 1)
 
 
 def mutate(seed: bytes, rng: random.Random) -> bytes:

@@ -13,7 +13,6 @@ import argparse
 import collections
 import json
 import random
-import resource
 import shutil
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from hostile_requests import Requests, spoil  # noqa: E402
 from hostile_urls import HOSTILE  # noqa: E402
 from werkzeug.exceptions import BadRequest  # noqa: E402
 
-from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.machine import describe_machine, resident_mib  # noqa: E402
 from cspine.core.config import make_config  # noqa: E402
 from cspine.core.errors import (  # noqa: E402
     ArtifactError,
@@ -79,12 +78,6 @@ class Target:
         seconds = time.monotonic() - start
         self.slowest_s = max(self.slowest_s, seconds)
         return wrong or (f"{self.name}: {seconds:.1f} s" if seconds > LIMIT_S else None)
-
-
-def resident_mib() -> float:
-    """Resident memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 def split_request(request: bytes) -> tuple[str | None, bytes]:

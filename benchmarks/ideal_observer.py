@@ -22,7 +22,6 @@ Prints JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from scipy.stats import norm, rankdata
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.evaluate.metrics import auroc_by_width
 from cspine.phantom.config import PhantomConfig
@@ -104,10 +104,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     found = {"machine": describe_machine(), **measure(args.patients, args.seed)}
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(found, args.out)
 
 
 if __name__ == "__main__":

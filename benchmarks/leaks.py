@@ -20,7 +20,6 @@ The split by file is five shuffled folds, as `train_test_split` on a folder make
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections import defaultdict
@@ -35,6 +34,7 @@ from sklearn.model_selection import GroupKFold, KFold
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
 from cspine.data.audit import audit_dataset
 from cspine.data.descriptors import resize
 from cspine.data.groups import parse_name
@@ -239,10 +239,7 @@ def main() -> None:
             config = PhantomConfig(patients=args.random, seed=33)
             folder = args.data or write_grouped(scratch / "grouped", config)
             found["random_labels"] = measure_random_labels(folder, args.random, args.copies)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(found, args.out)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,14 @@ def url_parts(port: int, count: int) -> list[Part]:
     return [(base64.b64encode(one.encode()).decode(), "In0=") for one in links]  # `"}`
 
 
+def ways_to_ask(pictures: list[bytes], port: int) -> dict[str, tuple[list[Part], str]]:
+    """Bodies and content type by `upload`, and by `url` from the picture server on `port`."""
+    return {
+        "upload": (upload_parts(pictures), "image/png"),
+        "url": (url_parts(port, len(pictures)), "application/json"),
+    }
+
+
 class Client:
     """Asks as its job says, over a connection a thread."""
 

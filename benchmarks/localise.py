@@ -10,7 +10,6 @@ centre is the phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.output import print_figures  # noqa: E402
 from cspine.imaging.decode import decode_image  # noqa: E402
 from cspine.imaging.localise import Box, find_vertebra  # noqa: E402
 from cspine.phantom.bone import VERTEBRA_MIDDLE  # noqa: E402
@@ -113,10 +113,7 @@ def main() -> None:
     }
     if arguments.real:
         result["real"] = measure_real(arguments.real)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(result, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What a benchmark's figures were measured on, as JSON values. Knows no benchmark."""
+"""What a benchmark's figures were measured on, and what it holds. Knows no benchmark."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +24,9 @@ def describe_machine() -> dict[str, Any]:
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
     }
+
+
+def resident_mib() -> float:
+    """Resident memory of this process now (Linux's statm)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return round(pages * resource.getpagesize() / 2**20, 1)

@@ -16,7 +16,7 @@ from cspine.decide.conformal import fit_conformal
 from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.evaluate import ranking as rk
 from cspine.evaluate.interval import Interval, percentile_interval
-from cspine.evaluate.metrics import VISIBLE_MM, WIDTH_BANDS_MM
+from cspine.evaluate.metrics import VISIBLE_MM, width_bands
 from cspine.evaluate.resampling import draw_weights, group_codes
 
 RESPLITS = 20
@@ -83,13 +83,8 @@ def mean_auroc_by_width(
     probabilities: Sequence[np.ndarray], truth: Truth, resamples: int
 ) -> dict[str, Interval]:
     """By width band: the mean over models (N,) of AUROC against all normal slices."""
-    bands = {f"{low:g}–{high:g} mm": (low, high) for low, high in WIDTH_BANDS_MM}
-    # The widest width belongs to the last band.
-    last, (low, high) = list(bands.items())[-1]
-    bands[last] = (low, float(np.nextafter(high, np.inf)))
-    bands |= {f"≥ {VISIBLE_MM:g} mm": (VISIBLE_MM, np.inf), "all": (0.0, np.inf)}
     found = {}
-    for name, (low, high) in bands.items():
+    for name, low, high in width_bands():
         fractured = (truth.labels == 1) & (truth.widths_mm >= low) & (truth.widths_mm < high)
         if not fractured.any():
             continue

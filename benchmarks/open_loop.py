@@ -12,7 +12,6 @@ CPU that clients and picture server leave, relative to the reference run. int8 f
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -24,8 +23,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, upload_parts, url_parts  # noqa: E402
+from benchmarks.load import Job, ways_to_ask  # noqa: E402
 from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.output import print_figures  # noqa: E402
 from benchmarks.services import (  # noqa: E402
     Service,
     helper,
@@ -33,6 +33,7 @@ from benchmarks.services import (  # noqa: E402
     start_ours,
     write_pictures,
 )
+from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0
@@ -47,10 +48,7 @@ class Bench:
         self, service: Service, pictures: psutil.Process, port: int, paths: list[Path]
     ) -> None:
         self._service, self._pictures = service, pictures
-        self._ways = {
-            "upload": (upload_parts([path.read_bytes() for path in paths]), "image/png"),
-            "url": (url_parts(port, len(paths)), "application/json"),
-        }
+        self._ways = ways_to_ask([path.read_bytes() for path in paths], port)
 
     def ask(self, way: str, clients: int, seconds: float, **loop: Any) -> dict[str, Any]:
         """Run a client; adds the CPU that picture server and client took, in cores."""
@@ -106,9 +104,8 @@ def compare_with_bars(runs: dict[str, Any]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Build a model, measure, and print the figures as JSON."""
-    names = ("cnn", "resnet50v2", "inceptionv3", "xception")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--architecture", default="xception", choices=names)
+    parser.add_argument("--architecture", default="xception", choices=ARCHITECTURE_NAMES)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each run")
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
@@ -123,10 +120,7 @@ def main() -> None:
             runs = measure(Bench(service, pictures, port, paths), options.seconds)
             service.end()
     report |= {"runs": runs, "bars": compare_with_bars(runs)}
-    shown = json.dumps(report, indent=1)
-    print(shown)
-    if options.out:
-        options.out.write_text(shown + "\n", encoding="utf-8")
+    print_figures(report, options.out)
 
 
 if __name__ == "__main__":

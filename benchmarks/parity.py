@@ -17,10 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +25,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.serving import free_port  # noqa: E402
+from benchmarks.services import start_ours  # noqa: E402
 from cspine.phantom.dataset import PhantomConfig, write_grouped  # noqa: E402
 
-READY_S = 120.0
 LARGEST_DIFFERENCE = 1e-3
-
-
-@contextmanager
-def running_server(model: Path, precision: str) -> Iterator[int]:
-    """Start the service as a user would, wait until it is ready, give its port, and end it."""
-    port = free_port()
-    settings = {
-        "CSPINE_MODEL_DIR": str(model.resolve()), "CSPINE_LISTEN": f"127.0.0.1:{port}",
-        "CSPINE_PRECISION": precision, "CSPINE_CACHE": "off",
-    }  # fmt: skip
-    command = [sys.executable, "predict_flask.py"]
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | settings) as server:
-        try:
-            _wait_until_ready(port, server)
-            yield port
-        finally:
-            server.terminate()
-
-
-def _wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + READY_S
-    while time.monotonic() < end and server.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.3)
-    raise RuntimeError("the service did not become ready")
 
 
 def ask_server(port: int, files: list[Path]) -> list[dict[str, Any]]:
@@ -131,8 +94,11 @@ def main() -> None:
             Path(folder) / "set", PhantomConfig(patients=arguments.patients, seed=arguments.seed)
         )
         rows = evaluate_folder(arguments.model, data, Path(folder) / "out", arguments.precision)
-        with running_server(arguments.model, arguments.precision) as port:
-            served = ask_server(port, [data / row["path"] for row in rows])
+        service = start_ours(arguments.model.resolve(), arguments.precision)
+        try:
+            served = ask_server(service.port, [data / row["path"] for row in rows])
+        finally:
+            service.end()
     report = {
         "machine": describe_machine(),
         "model": served[0]["model"],

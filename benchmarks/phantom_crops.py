@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -24,8 +22,9 @@ from cspine.decide import image_checks
 from cspine.decide.image_checks import check_image
 from cspine.imaging.preprocess import preprocess
 from cspine.phantom.dataset import PhantomConfig, render_patient
+from cspine.phantom.workers import run_per_patient
 
-Row = tuple[np.ndarray | None, bool, int, float, float]
+Row = tuple[np.ndarray | None, bool, int, float, float, str]
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,15 @@ def load_crops(config: PhantomConfig, view: str, size: int, cache: Path | None) 
 
 
 def crop_patient(patient: int, config: PhantomConfig, view: str, size: int) -> list[Row]:
-    """Crop, check, label, width in mm and ideal AUROC of each slice; no crop without a vertebra."""
+    """Crop (None without a vertebra), check, label, width in mm, ideal AUROC, patient of each."""
     rows = []
     for one in render_patient(patient, config):
         image = _crop(one.grey, view, size)
         is_ok = check_image(one.grey, False) is None
         width = np.nan if one.truth.width_mm is None else one.truth.width_mm
         ideal = float(norm.cdf(detectability(one) / np.sqrt(2))) if one.truth.label else np.nan
-        rows.append((image, is_ok, one.truth.label, width, ideal))
+        name = f"{config.seed}-{patient}"
+        rows.append((image, is_ok, one.truth.label, width, ideal, name))
     return rows
 
 
@@ -93,10 +93,7 @@ def _crop(grey: np.ndarray, view: str, size: int) -> np.ndarray | None:
 
 def _render(config: PhantomConfig, view: str, size: int) -> Crops:
     work = partial(crop_patient, config=config, view=view, size=size)
-    # Spawned, since a forked child of a process that has threads may hang.
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        by_patient = pool.map(work, range(config.patients), chunksize=2)
-    slices = [(*row, f"{config.seed}-{n}") for n, rows in enumerate(by_patient) for row in rows]
+    slices = run_per_patient(work, config.patients)
     found = [(*row, index) for index, row in enumerate(slices) if row[0] is not None]
     images, *others = zip(*found, strict=True)
     return Crops(np.stack(images), *map(np.array, others), np.array([len(slices)]))

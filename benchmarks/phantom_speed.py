@@ -9,7 +9,6 @@ processes' starts included; the load average says how idle the machine was. The 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
 from cspine.phantom.dataset import PhantomConfig, write_grouped
 
 
@@ -49,10 +49,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=60)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    text = json.dumps(measure(args.patients), indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(measure(args.patients), args.out)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
+from cspine.imaging.channels import as_network_input
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
 LEVELS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")
@@ -82,7 +83,7 @@ def draw_batch(crops: Crops, size: int, rng: np.random.Generator) -> tuple[Any, 
     turned = [np.rot90(crops.images[i], k) for i, k in zip(chosen, sides, strict=True)]
     grey = np.stack(turned).astype(np.float32)
     grey += rng.normal(size=grey.shape) * (MAX_NOISE * noise)[:, None, None]
-    pixels = np.repeat(np.clip(grey, 0, 255)[..., None], 3, axis=3).astype(np.float32)
+    pixels = as_network_input(np.clip(grey, 0, 255).astype(np.float32))
     return pixels, {"level": crops.levels[chosen], "side": sides, "noise": noise[:, None]}
 
 

@@ -21,7 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-SIZES = {"cnn": 192, "resnet50v2": 224, "inceptionv3": 299, "xception": 299}
+from cspine.model.architectures import ARCHITECTURES  # noqa: E402
+
 CALIBRATION_IMAGES = 16
 AT_ONCE = 16
 
@@ -34,20 +35,21 @@ def build(folder: Path, name: str, seed: int = 0) -> None:
     from cspine.model.export import export_ir
     from cspine.model.quantise import quantise_ir
 
+    size = ARCHITECTURES[name].image_size
     staging = folder / f"staging{seed}"
     staging.mkdir(parents=True)
-    classifier = build_classifier(name, SIZES[name], weights="none", seed=seed, map_head=True)
+    classifier = build_classifier(name, size, weights="none", seed=seed, map_head=True)
     policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]), seed)
     path = staging / "best.h5"
     digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), "vertebra")
     export_ir(path, staging)
     random = np.random.default_rng(0)
-    shape = (CALIBRATION_IMAGES, SIZES[name], SIZES[name])
+    shape = (CALIBRATION_IMAGES, size, size)
     quantise_ir(staging, digest, random.integers(0, 256, shape, dtype=np.uint8))
     names = ("best.h5", "best.xml", "best.bin", "best_int8.xml", "best_int8.bin")
     write_card(staging, {
         "schema_version": 1, "version": digest[:12], "architecture": name,
-        "image_size": SIZES[name], "view": "vertebra", "map_head": True,
+        "image_size": size, "view": "vertebra", "map_head": True,
         "class_names": list(CLASS_NAMES), "decision": policy.to_dict(),
         "files": {one: hash_file(staging / one) for one in names},
     })  # fmt: skip
@@ -169,7 +171,7 @@ def main() -> None:
         print(json.dumps(measure_engine(Path(first), rest[0], float(rest[1]))))
     else:
         paths = [Path(path) for path in rest[1:]]
-        print(json.dumps(measure_stages(paths, SIZES[first], float(rest[0]))))
+        print(json.dumps(measure_stages(paths, ARCHITECTURES[first].image_size, float(rest[0]))))
 
 
 if __name__ == "__main__":

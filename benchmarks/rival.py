@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cspine.core.labels import CLASS_NAMES
+from cspine.imaging.channels import as_network_input
 
 # The published recipe's own numbers; changing one would be another rival.
 SIDE_PX = 224
@@ -102,9 +103,7 @@ class Batches(keras.utils.PyDataset):
         # Sorted: the pictures may be memory-mapped.
         chosen = np.sort(self.order[index * BATCH : (index + 1) * BATCH])
         pixels = self.files.images[chosen].astype(np.float32)
-        return np.repeat(pixels[..., None], 3, axis=-1), self.files.labels[chosen].astype(
-            np.float32
-        )
+        return as_network_input(pixels), self.files.labels[chosen].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def predict(network: keras.Model, images: np.ndarray) -> np.ndarray:
     """P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
     parts = []
     for start in range(0, len(images), 64):
-        pixels = np.repeat(images[start : start + 64, ..., None].astype(np.float32), 3, axis=-1)
+        pixels = as_network_input(images[start : start + 64].astype(np.float32))
         parts.append(np.asarray(network.predict_on_batch(pixels))[:, 0])
     return np.concatenate(parts).astype(np.float64)
 

@@ -25,8 +25,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, Part, upload_parts, url_parts  # noqa: E402
+from benchmarks.load import Job, Part, upload_parts, ways_to_ask  # noqa: E402
 from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.output import print_figures  # noqa: E402
 from benchmarks.services import (  # noqa: E402
     Service,
     free_port,
@@ -36,9 +37,9 @@ from benchmarks.services import (  # noqa: E402
     start_ours,
     write_pictures,
 )
+from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
-NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients
 AT_LEAST_SOONER = {"resnet50v2": 5.0, "inceptionv3": 4.0, "xception": 5.0}  # p50 at 1 client
 # What was asked for, set before anything was measured.
@@ -105,12 +106,9 @@ def measure_ours(folder: Path, options: argparse.Namespace, paths: list[Path]) -
     result: dict[str, Any] = {"upload": {}, "url": {}}
     with helper("pictures", *paths) as (pictures_port, pictures):
         service = start_ours(folder, options.precision, pictures_port)
-        ways: tuple[tuple[str, list[Part], str], ...] = (
-            ("upload", _uploads(paths), "image/png"),
-            ("url", url_parts(pictures_port, len(paths)), "application/json"),
-        )
+        ways = ways_to_ask([path.read_bytes() for path in paths], pictures_port)
         for clients in options.clients:
-            for way, parts, kind in ways:
+            for way, (parts, kind) in ways.items():
                 # The picture server shares the cores, so what it took is told apart.
                 before = sum(pictures.cpu_times()[:2])
                 job = Job(service.port, parts, kind, clients, options.seconds)
@@ -192,8 +190,9 @@ def _uploads(paths: list[Path]) -> list[Part]:
 
 def main() -> None:
     """Run everything and print the figures as JSON; each architecture's also go to stderr."""
+    names = ARCHITECTURE_NAMES
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--architectures", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--architectures", nargs="+", default=list(names), choices=names)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 2, 8, 32])
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
@@ -208,10 +207,7 @@ def main() -> None:
         for name in options.architectures:
             report["results"][name] = measure_architecture(name, options, paths)
             print(json.dumps({name: report["results"][name]["bars"]}), file=sys.stderr, flush=True)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(report, options.out)
 
 
 if __name__ == "__main__":

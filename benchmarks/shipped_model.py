@@ -33,7 +33,7 @@ from benchmarks.model_figures import (
 )
 from benchmarks.phantom_crops import Crops, load_crops
 from cspine.decide.policy import DecisionPolicy
-from cspine.evaluate.metrics import auroc_by_width, compute_metrics
+from cspine.evaluate.metrics import auroc_by_width, compute_metrics, width_bands
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine
 from cspine.phantom.dataset import PhantomConfig
@@ -83,15 +83,13 @@ def describe_model(
     }
 
 
-def ideal_by_width(crops: Crops, bands: dict[str, Any]) -> dict[str, float]:
-    """The ideal observer's mean AUROC over the fractures of each of `bands`."""
-    edges = {"all": (0.0, np.inf), "≥ 1 mm": (1.0, np.inf)}
+def ideal_by_width(crops: Crops) -> dict[str, float]:
+    """The ideal observer's mean AUROC over the fractures of each band that has any."""
     found = {}
-    for name in bands:
-        text = name.removesuffix(" mm").split("–")
-        low, high = edges[name] if name in edges else (float(text[0]), float(text[1]))
+    for name, low, high in width_bands():
         inside = (crops.widths_mm >= low) & (crops.widths_mm < high)
-        found[name] = float(crops.ideal[inside].mean())
+        if inside.any():
+            found[name] = float(crops.ideal[inside].mean())
     return found
 
 
@@ -132,7 +130,7 @@ def main() -> None:
         "mean_over_models": {
             "models": len(models),
             "auroc_by_width": {name: one.to_dict() for name, one in by_width.items()},
-            "ideal_observer_auroc_by_width": ideal_by_width(crops, by_width),
+            "ideal_observer_auroc_by_width": ideal_by_width(crops),
             "balanced_error_at_threshold": mean_balanced_error(
                 answers, crops, arguments.resamples
             ).to_dict(),

@@ -26,7 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.load import Job, upload_parts  # noqa: E402
 from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.output import print_figures  # noqa: E402
 from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures  # noqa: E402
+from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 # Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
@@ -149,9 +151,8 @@ def soak(
 
 def main() -> None:
     """Build two versions, run, and print the figures as JSON."""
-    names = ("cnn", "resnet50v2", "inceptionv3", "xception")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--architecture", default="cnn", choices=names)
+    parser.add_argument("--architecture", default="cnn", choices=ARCHITECTURE_NAMES)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--max-queue", type=int, default=32, help="CSPINE_MAX_QUEUE (32)")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
@@ -166,10 +167,7 @@ def main() -> None:
             run_child(MODELS, "build", models, options.architecture, seed)
         stagings = [models / "staging0", models / "staging1"]
         report |= soak(models, stagings, paths, options)
-    shown = json.dumps(report, indent=1)
-    print(shown)
-    if options.out:
-        options.out.write_text(shown + "\n", encoding="utf-8")
+    print_figures(report, options.out)
 
 
 if __name__ == "__main__":

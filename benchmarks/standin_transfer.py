@@ -15,7 +15,8 @@ import numpy as np
 
 from cspine.data.pipeline import Samples, load_samples
 from cspine.data.resolve import resolve_data
-from cspine.evaluate.metrics import paired_bootstrap_difference
+from cspine.decide.calibration import sigmoid
+from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.train.fit import Clock, FitPlan, area_under_roc
@@ -26,7 +27,6 @@ from cspine.train.transfer import TransferPlan, fit_transfer
 # Neither the pretext's patients nor those of any other set.
 PHANTOM_SEED = 900_002
 UNSEEN_SHARE = 0.4
-WIDE_MM = 1.0
 # Each further one would cost minutes of a run that has 25.
 COPIES = 1
 HEAD = FitPlan(30, 32, 1e-3, 0, patience=None)
@@ -48,7 +48,7 @@ class Sides:
             "train_patients": len(np.unique(self.train.groups)),
             "unseen_patients": len(np.unique(self.unseen.groups)),
             "unseen_slices": len(self.unseen),
-            "unseen_fractures_at_least_1_mm": int((self.unseen.widths_mm >= WIDE_MM).sum()),
+            "unseen_fractures_at_least_1_mm": int((self.unseen.widths_mm >= VISIBLE_MM).sum()),
         }
 
 
@@ -73,8 +73,8 @@ def compare_weights(name: str, sides: Sides, folder: Path) -> dict[str, Any]:
     wide = _choose_wide(sides.unseen)
     difference = paired_bootstrap_difference(
         sides.unseen.labels[wide],
-        _squash(standin[wide]),
-        _squash(random[wide]),
+        sigmoid(standin[wide]),
+        sigmoid(random[wide]),
         sides.unseen.groups[wide],
     )
     return {
@@ -121,8 +121,4 @@ def _fit(
 
 
 def _choose_wide(samples: Samples) -> np.ndarray:
-    return (samples.labels == 0) | (samples.widths_mm >= WIDE_MM)
-
-
-def _squash(logits: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    return (samples.labels == 0) | (samples.widths_mm >= VISIBLE_MM)

@@ -23,6 +23,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.descriptors import resize
 from cspine.data.shortcuts import score_shortcut
@@ -82,10 +83,7 @@ def main() -> None:
         config = PhantomConfig(patients=args.patients, seed=args.seed)
         folder = args.data or write_grouped(Path(scratch) / "set", config)
         found = {"machine": machine, **measure(folder, args.patients)}
-    text = json.dumps(found, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    print_figures(found, args.out)
 
 
 if __name__ == "__main__":

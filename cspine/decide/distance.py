@@ -56,11 +56,7 @@ class InDistribution:
 
     def scale(self, embeddings: np.ndarray) -> np.ndarray:
         """Return float64 (N, D): the embeddings on the units' own scales."""
-        scaled = np.asarray(embeddings, np.float64)
-        if self.floors is not None:
-            # A unit that was never negative in training may be in a stranger's network output:
-            # clipped, not NaN.
-            scaled = np.log(np.maximum(scaled, 0.0) + self.floors)
+        scaled = _take_log(np.asarray(embeddings, np.float64), self.floors)
         return scaled if self.gains is None else scaled * self.gains
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
@@ -104,7 +100,7 @@ def fit_distance(
         raise DataError(f"`held_out` must have D = {embeddings.shape[1]}. Received: {known.shape}")
     # Rounded to float32 before the threshold is taken: serving reads exactly these numbers.
     floors = _log_floors(embeddings)
-    scaled = embeddings if floors is None else np.log(embeddings + floors)
+    scaled = _take_log(embeddings, floors)
     gains = _unit_gains(scaled)
     scaled = scaled * gains
     mean = scaled.mean(axis=0).astype(np.float32)
@@ -124,14 +120,22 @@ def _check(embeddings: np.ndarray, name: str, least: int) -> np.ndarray:
     return embeddings
 
 
+def _take_log(embeddings: np.ndarray, floors: np.ndarray | None) -> np.ndarray:
+    """Return the logarithms of units (N, D) over their floors, the units themselves without any."""
+    if floors is None:
+        return embeddings
+    # A unit that was never negative in training may be in a stranger's network output: clipped,
+    # not NaN.
+    return np.asarray(np.log(np.maximum(embeddings, 0.0) + floors))
+
+
 def _log_floors(embeddings: np.ndarray) -> np.ndarray | None:
     """Return what to add before the logarithm (D,), None where units are not rectified."""
     if embeddings.min() < 0:
         return None
     means = embeddings.mean(axis=0)
-    least = max(
-        1e-3 * float(means.mean()), 1e-12
-    )  # a unit that is always 0 has no scale of its own
+    # A unit that is always 0 has no scale of its own.
+    least = max(1e-3 * float(means.mean()), 1e-12)
     return np.asarray(np.maximum(LOG_FLOOR * means, least), np.float32)
 
 

@@ -173,7 +173,7 @@ def auroc_by_width(
     labels, probabilities = check_scores(labels, probabilities)
     codes, widths = group_codes(groups, len(labels)), np.asarray(widths_mm, np.float64)
     results = []
-    for name, low, high in _bands():
+    for name, low, high in width_bands():
         inside = (widths >= low) & (widths < high) if name != "all" else np.ones(len(widths), bool)
         fracture = (labels == FRACTURE) & inside
         chosen = fracture | (labels == NORMAL)
@@ -188,8 +188,11 @@ def auroc_by_width(
     return results
 
 
-def _bands() -> list[tuple[str, float, float]]:
-    """Return (name, low, high) of the bands; the widest width belongs to the last band."""
+def width_bands() -> list[tuple[str, float, float]]:
+    """Return (name, low, high) of the bands of `auroc_by_width`, in mm, `high` exclusive.
+
+    The widest width belongs to the last band.
+    """
     bands = [(f"{low:g}–{high:g} mm", low, high) for low, high in WIDTH_BANDS_MM]
     name, low, high = bands[-1]
     bands[-1] = (name, low, np.nextafter(high, np.inf))

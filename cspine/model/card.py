@@ -143,9 +143,14 @@ def write_card(
         raise ArtifactError(f"A card must hold JSON values only. Received: {error}") from error
     if private_key is not None:
         # The signature first: a card is never seen without it.
-        write_bytes(folder / SIGNATURE_NAME, base64.b64encode(private_key.sign(text)) + b"\n")
+        write_signature(folder, text, private_key)
     write_bytes(folder / CARD_NAME, text)
     return folder / CARD_NAME
+
+
+def write_signature(folder: Path, text: bytes, private_key: Ed25519PrivateKey) -> None:
+    """Write the signature of a card's bytes (Ed25519, RFC 8032), base64 in `best.json.sig`."""
+    write_bytes(folder / SIGNATURE_NAME, base64.b64encode(private_key.sign(text)) + b"\n")
 
 
 def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:

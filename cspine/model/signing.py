@@ -6,14 +6,13 @@ model is served; making keys is OpenSSL's business. Knows nothing of networks.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cspine.core.errors import ConfigError
-from cspine.model.card import CARD_NAME, SIGNATURE_NAME, load_card, write_bytes
+from cspine.model.card import CARD_NAME, load_card, write_bytes, write_signature
 from cspine.model.versions import VERSIONS_FOLDER, check_listed
 
 
@@ -38,9 +37,9 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 def sign_models(models_dir: Path, key: Ed25519PrivateKey) -> str:
     """Sign the published model of `models_dir`, and return its version.
 
-    The card's bytes are signed as they are (Ed25519, RFC 8032), and the signature goes beside the
-    card, in base64, in `models_dir` and in the kept version of the same card. The card is written
-    last, so that a running service takes the folder for newly published and looks at it again.
+    The card's bytes are signed as they are, and the signature goes beside the card, in `models_dir`
+    and in the kept version of the same card. The card is written last, so that a running service
+    takes the folder for newly published and looks at it again.
 
     Raises:
         ArtifactError: there is no card, it is none that can be served, or a file that it lists is
@@ -48,13 +47,12 @@ def sign_models(models_dir: Path, key: Ed25519PrivateKey) -> str:
     """
     version = str(load_card(models_dir)["version"])
     text = (models_dir / CARD_NAME).read_bytes()
-    signature = base64.b64encode(key.sign(text)) + b"\n"
     kept = models_dir / VERSIONS_FOLDER / version
     is_kept = (kept / CARD_NAME).is_file() and (kept / CARD_NAME).read_bytes() == text
     folders = [kept, models_dir] if is_kept else [models_dir]
     for folder in folders:
         check_listed(folder)
     for folder in folders:
-        write_bytes(folder / SIGNATURE_NAME, signature)
+        write_signature(folder, text, key)
     write_bytes(models_dir / CARD_NAME, text)
     return version

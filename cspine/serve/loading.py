@@ -12,11 +12,9 @@ from pathlib import Path
 from cspine.core.settings import ServeSettings
 from cspine.imaging.decode import Limits
 from cspine.predict.predictor import Predictor
-from cspine.serve.early import LoadedEngine, load_engine, read_public_key, stamp_card
+from cspine.serve.early import LoadedEngine, load_engine, stamp_card
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
-
-__all__ = ["open_models", "read_public_key", "stamp_card"]
 
 
 def open_models(

@@ -38,7 +38,7 @@ def begin_run(config: TrainConfig) -> Dataset:
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Refuse an image size, a metric or a folder of weights that no run could use.
+    """Refuse an image size, a metric, a batch or a folder of weights that no run could use.
 
     Raises:
         ConfigError: names the setting and what was received.
@@ -46,6 +46,11 @@ def check_settings(config: TrainConfig) -> None:
     for name in config.seen_architectures():
         if config.image_size is not None:
             check_image_size(name, config.image_size)
+    if config.devices and config.batch_size % config.devices:
+        raise ConfigError(
+            f"`batch_size` must be a multiple of `devices`, {config.devices}. "
+            f"Received: {config.batch_size}"
+        )
     for metric, _ in config.require:
         if metric not in METRICS:
             raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")

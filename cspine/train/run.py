@@ -38,7 +38,7 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
         DataError: the data cannot be read or split, or (SplitLeakError) leak between their sides.
     """
     dataset = begin_run(config) if dataset is None else dataset
-    spread_over_devices(config.devices, config.batch_size)
+    spread_over_devices(config.devices)
     dataset, audit = audit_first(dataset)
     task = prepare_task(config, dataset)
     # Every candidate is judged on validation before any sees the test set: the choice must not
@@ -102,20 +102,14 @@ def _view_of(dataset: Dataset) -> str:
     return default_view(height, width)
 
 
-def spread_over_devices(count: int | None, batch_size: int) -> None:
+def spread_over_devices(count: int | None) -> None:
     """Let Keras share every batch between `count` devices (JAX backend); None changes nothing.
 
     Raises:
-        ConfigError: another backend, fewer devices than asked for, or a batch that they cannot
-            share evenly.
+        ConfigError: another backend, or fewer devices than asked for.
     """
     if count is None:
         return
-    # Before the backend is asked, so that the cheaper mistake is told first.
-    if batch_size % count:
-        raise ConfigError(
-            f"`batch_size` must be a multiple of `devices`, {count}. Received: {batch_size}"
-        )
     if keras.backend.backend() != "jax":
         received = keras.backend.backend()
         raise ConfigError(f"`devices` needs KERAS_BACKEND=jax. Received: {received}")

@@ -10,7 +10,8 @@ from service_fakes import FakePredictor, make_png, wait_for
 from cspine.core.settings import ServeSettings
 from cspine.serve import models as models_module
 from cspine.serve.app import create_app
-from cspine.serve.loading import open_models, stamp_card
+from cspine.serve.early import stamp_card
+from cspine.serve.loading import open_models
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
 

@@ -13,8 +13,8 @@ from tiny_model import build_tiny_model
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.settings import ServeSettings
 from cspine.serve import models as models_module
-from cspine.serve.early import begin_engine
-from cspine.serve.loading import open_models, read_public_key
+from cspine.serve.early import begin_engine, read_public_key
+from cspine.serve.loading import open_models
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
 

@@ -26,7 +26,7 @@ from cspine.train.fit import Clock
 from cspine.train.run import spread_over_devices
 from test_train_fit import start_fit
 count = int(sys.argv[1])
-spread_over_devices(count if count > 1 else None, 8)
+spread_over_devices(count if count > 1 else None)
 classifier, fit = start_fit(draw_samples())
 result = fit.run(Clock(None))
 weight = classifier.model.trainable_variables[0].value

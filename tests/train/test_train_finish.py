@@ -64,6 +64,6 @@ def test_settings_are_checked_before_any_work():
     with pytest.raises(ConfigError, match=r"`weights` must be .* Received: nowhere"):
         begin_run(TrainConfig(weights="nowhere"))
     with pytest.raises(ConfigError, match="`devices` needs KERAS_BACKEND=jax"):
-        spread_over_devices(2, 32)
+        spread_over_devices(2)
     with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
-        spread_over_devices(3, 32)
+        begin_run(TrainConfig(devices=3))
