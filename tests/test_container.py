@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,13 @@ pytestmark = [
 
 
 class Buildah:
-    """buildah with a storage of its own, removed with the test's folder."""
+    """buildah with a storage of its own: plain folders (vfs), so that nothing stays mounted."""
 
     def __init__(self, storage: Path):
-        self.options = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
-        self.environment = os.environ | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+        # With --root, buildah heeds the option only, not STORAGE_DRIVER.
+        self.options = ["--storage-driver=vfs", f"--root={storage / 'root'}"]
+        self.options += [f"--runroot={storage / 'run'}"]
+        self.environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
 
     def __call__(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -50,8 +53,12 @@ class Buildah:
 
 
 @pytest.fixture(scope="module")
-def buildah(tmp_path_factory) -> Buildah:
-    return Buildah(tmp_path_factory.mktemp("storage"))
+def buildah(tmp_path_factory) -> Iterator[Buildah]:
+    buildah = Buildah(tmp_path_factory.mktemp("storage"))
+    yield buildah
+    buildah("umount", "--all")
+    buildah("rm", "--all")
+    buildah("rmi", "--all", "--force")
 
 
 @pytest.fixture(scope="module")
