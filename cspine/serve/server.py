@@ -22,7 +22,7 @@ from waitress.adjustments import Adjustments
 from cspine.serve.app import max_body_bytes
 from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
 from cspine.serve.service import EXTENSION, Service
-from cspine.serve.workers import LastingDispatcher, bound_arenas
+from cspine.serve.workers import LastingDispatcher, bound_memory
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Runner:
     def __init__(self, app: Flask) -> None:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
-        bound_arenas()
+        bound_memory()
         # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         self._map: dict[int, Any] = {}
