@@ -24,6 +24,7 @@ from predict_test import NoAnswerError, post_url, read_answer, serve_slice
 ROOT = Path(__file__).parent
 SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
 SEED = 8  # a pair on which models of three trainings agreed
+# A service that stops may take 30 s to finish what it accepted.
 READY_S, STOP_S = 60, 35
 # A model of three minutes is sure of little: it may miss a fifth of a class, where a real one may
 # miss a tenth, so that it names a class at all; and no threshold would spare it false alarms at
@@ -55,12 +56,14 @@ def train(arguments: argparse.Namespace) -> Path:
     models = arguments.out / "models"
     command = [sys.executable, "train.py", "--config", str(settings.resolve())]
     command += ["--data", "phantom", "--architectures", "cnn", "--epochs", str(arguments.epochs)]
+    # As seen from the root, where it runs; `--out` was given from where the caller stands.
     subprocess.run([*command, "--out", os.path.relpath(models, ROOT)], cwd=ROOT, check=True)
     return models
 
 
 def pick_port(wanted: int) -> int:
     """Return `wanted` where it is free, else any free port."""
+    # Given up before the service binds it: in between, another program may be faster.
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", wanted))

@@ -13,7 +13,9 @@ import signal
 import sys
 import time
 
+# Before the heavy imports, which are part of what a start takes.
 STARTED_S = time.monotonic()
+# Before Keras is imported, which reads it once.
 os.environ.setdefault("KERAS_BACKEND", "openvino")
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 # OpenVINO's converter of other programs' models is slow to import, sends usage statistics where
@@ -38,6 +40,7 @@ def configure_logging(level: str) -> None:
     """Write every log line from `level` on to stderr, as JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
+    # `force`: a WSGI server may have set up handlers of its own before it imports this.
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with whole URLs and headers
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
@@ -61,6 +64,7 @@ def serve(settings: ServeSettings) -> None:
     from cspine.serve.server import Runner
 
     runner = Runner(app)
+    # SIGINT as well: Python's own handler would raise in the middle of the loop's work.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: runner.stop())
     host, port = settings.listen[0], runner.port
@@ -69,6 +73,7 @@ def serve(settings: ServeSettings) -> None:
     runner.run()
 
 
+# At import, since a WSGI server looks for `app` here; SystemExit is one line, no traceback.
 try:
     settings = read_settings(os.environ)
     configure_logging(settings.log_level)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import requests
 
+# Well above the service's own deadline, by default 10 s: the service is to say it is late.
 TIMEOUT_S = 60
 SEED = 7
 
@@ -78,6 +79,7 @@ def serve_slice(png: bytes, listen: str) -> Iterator[str]:
     host, _, port = listen.rpartition(":")
     server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    # 0.0.0.0 is an address to listen on, not one to fetch from.
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     try:
         yield f"http://{shown}:{server.server_port}/slice.png"
@@ -115,6 +117,7 @@ def ask_about_own_slice(arguments: argparse.Namespace) -> requests.Response:
     with serve_slice(png, arguments.listen) as url:
         print(f"POST {arguments.server}/predict  {url}")
         response = post_url(arguments.server, url)
+    # 403: the service will not fetch from there, which says nothing of the slice.
     if response.status_code != 403 or arguments.require_url:
         return response
     place = url.split("/")[2]

@@ -16,8 +16,11 @@ from cspine.core.flags import parse_config
 
 def main(arguments: list[str]) -> int:
     """Run one training; return the exit code."""
+    # A default: for several devices the environment says `jax`.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # Of the C++ lines fatal ones alone: the rest is of CPU features and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # No default: the same seed gives the same weights, whoever starts it.
     os.environ["TF_DETERMINISTIC_OPS"] = "1"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # Each candidate and fold is a network of its own, which TensorFlow takes for a mistake.
@@ -32,6 +35,7 @@ def main(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print("Stopped. `--resume` goes on from the last checkpoint.", file=sys.stderr)
+        # 128 + SIGINT, as shells say it.
         return 130
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from cspine.core.errors import ConfigError
 
+# As in `model/architectures.py`, which the lowest room cannot import.
 ARCHITECTURE_NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")
 DURATION_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
@@ -155,6 +156,7 @@ class TrainConfig:
         low=1e-7,
         high=1.0,
     )
+    # Far below the head's: what was learned before is to be adjusted, not replaced.
     tune_learning_rate: float = _setting(
         5e-5,
         "rate of fine-tuning a backbone's top",
@@ -212,6 +214,7 @@ class TrainConfig:
         low=0.001,
         high=0.5,
     )
+    # At most one slice in 200 of those that the threshold is set on counts as a stranger.
     in_distribution_quantile: float = _setting(
         0.995,
         "share of training embeddings that count as known",

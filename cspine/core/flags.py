@@ -55,6 +55,7 @@ def _add_flag(group: Any, spec: Field[Any]) -> None:
     shown = spec.default if spec.default not in (None, (), False) else None
     options["help"] = rules["help"] + (f" (default: {shown})" if shown is not None else "")
     flag = "--" + spec.name.replace("_", "-")
+    # Text already, under postponed annotations, and so looked at as text.
     kind = str(spec.type)
     if kind == "bool":
         group.add_argument(flag, action="store_true", **options)

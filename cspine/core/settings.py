@@ -46,6 +46,7 @@ def _between(cast: Callable[[str], float], low: float, high: float) -> Callable[
 
     def parse(text: str) -> float:
         value = cast(text)
+        # Asked this way round, NaN is refused as well.
         if not low <= value <= high:
             raise ValueError(text)
         return value
@@ -57,6 +58,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
     """Return a parser that accepts these words alone, in any letter case."""
 
     def parse(text: str) -> str:
+        # ValueError for another word, which `_cast` turns into the rule.
         return names[names.index(text.lower())]
 
     return parse

@@ -43,6 +43,7 @@ def audit_dataset(
     if pixels or ignore_names:
         _join_by_pixels(records, shown, looks, sets, volumes)
     report = _summarise(str(dataset.root), dataset.layout, records, sets, volumes, exact)
+    # Once more: pixels may have made one slice of two.
     rows = _choose_representatives(records, sets)
     kinds, odd = describe_kinds(records, looks)
     return replace(
@@ -169,6 +170,7 @@ def _summarise(
     members: dict[int, list[int]] = defaultdict(list)
     for index in range(len(records)):
         members[slices.find(index)].append(index)
+    # A set is named by its smallest index, see `Sets.join`.
     groups = {
         record.path: (
             records[slices.find(index)].slice_id,
@@ -199,6 +201,7 @@ def _paths(records: Iterable[SliceRecord]) -> tuple[str, ...]:
 
 def _has_copies(group: list[SliceRecord]) -> bool:
     """Whether the files of one slice are more than one, and not merely the same bytes."""
+    # In a list of names there are no bytes to be equal.
     return len(group) > 1 and (not group[0].sha256 or len({r.sha256 for r in group}) > 1)
 
 
@@ -206,6 +209,7 @@ def _count_classes(found: list[list[SliceRecord]]) -> dict[str, tuple[int, int]]
     counts = {}
     for label, name in enumerate(CLASS_NAMES):
         files = sum(record.label == label for group in found for record in group)
+        # A slice that is in both classes counts in both.
         slices = sum(any(record.label == label for record in group) for group in found)
         counts[name] = (files, slices)
     return counts

@@ -18,6 +18,7 @@ from cspine.data.audit_report import AuditReport
 from cspine.imaging.decode import decode_image
 
 _THUMBNAIL_PX = 112
+# Groups shown under a heading, and files of each.
 _GROUPS, _FILES = 6, 5
 
 _STYLE = """
@@ -120,6 +121,7 @@ def _figure(path: str, read: Callable[[str], bytes] | None) -> str:
     picture = ""
     if read is not None:
         encoded = base64.b64encode(_thumbnail(read(path))).decode()
+        # No text in its place: the caption has the name.
         picture = f'<img alt="" src="data:image/png;base64,{encoded}">'
     return f"<figure>{picture}<figcaption>{html.escape(path)}</figcaption></figure>"
 

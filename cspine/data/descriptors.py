@@ -59,6 +59,7 @@ class Signature:
 def describe(grey: np.ndarray) -> Signature:
     """Return the signature of a uint8 (H, W) picture; a picture that is not square is squeezed."""
     pixels = resize(grey, SIDE).astype(np.float32)
+    # (96, 96)
     half = shrink(pixels, 2)
     # A middle band: neither noise, which rotation blurs, nor the window's brightness.
     band = ndimage.gaussian_filter(half, 1.0) - ndimage.gaussian_filter(half, 8.0)
@@ -66,6 +67,7 @@ def describe(grey: np.ndarray) -> Signature:
     rings = (rings - rings.mean()) / (rings.std() + 1e-6)
     # The square root keeps a few strong edges from deciding the likeness alone. Harmonic 0 is
     # left out: it is a ring's mean, which a change of window moves.
+    # (24 rings, 24 harmonics), in a row.
     key = np.sqrt(np.abs(np.fft.rfft(rings, axis=1)[:, 1 : HARMONICS + 1])).ravel()
     # Smoothed a little, so that gradients mean the picture and not its noise.
     fine = ndimage.gaussian_filter(pixels, 0.7)
@@ -91,6 +93,7 @@ def shrink(pixels: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return pixels.astype(np.float32)
     side = pixels.shape[0] // factor
+    # (rows, factor, columns, factor): the means run over each block's own pixels.
     blocks = pixels.reshape(side, factor, side, factor)
     return np.asarray(blocks.mean((1, 3), dtype=np.float32))
 
@@ -101,6 +104,7 @@ def sample(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     Points are (x, y) in pixels from the picture's centre; those outside take the nearest pixel.
     """
     side = pixels.shape[0]
+    # Just short of the last pixel, so that there is one to the right and one below.
     place = np.clip(points + np.float32((side - 1) / 2), 0, np.float32(side - 1.001))
     corner = place.astype(np.int32)
     across, down = place - corner
@@ -113,6 +117,7 @@ def sample(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _log_polar(band: np.ndarray) -> np.ndarray:
+    # At equal ratios: a change of scale is then a shift of whole rings.
     radii = np.geomspace(INNER_PX, RADIUS * band.shape[0], RINGS)[:, None]
     angles = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     points = np.stack([(radii * np.cos(angles)).ravel(), (radii * np.sin(angles)).ravel()])

@@ -24,6 +24,7 @@ from cspine.data.registration import Reference, register
 
 # Neighbouring slices of real scans reach 0.62, mild copies stay above 0.67.
 SAME = 0.65
+# For a copy that was processed: its score at least, and by how much it stands out.
 PROCESSED, GAP = 0.35, 0.10
 # At half resolution, where neighbours reach 0.91.
 SAME_HALF = 0.92
@@ -39,6 +40,7 @@ WORKERS = 2
 _BLOCK = 42
 # Pairs that are compared sooner than two processes start.
 _FEW = 400
+# Ratio of sharpness within which two pictures count as processed alike.
 _SHARPER = 1.25
 
 
@@ -214,6 +216,7 @@ def judge_block(
         rows: (index, its candidates' indices). signatures, sizes: by index, of all in `rows`.
     """
     names = {index: place for place, index in enumerate(signatures)}
+    # This block's own: the caller joins what all blocks found.
     joined = Sets(len(names))
     tested: set[tuple[int, int]] = set()
     verdicts = []
@@ -274,6 +277,7 @@ def _compare_keys(chunk: np.ndarray, keys: np.ndarray) -> np.ndarray:
     for shift in range(-_MAX_RING_SHIFT, _MAX_RING_SHIFT + 1):
         ours = chunk[:, max(shift, 0) : RINGS + min(shift, 0)].reshape(len(chunk), -1)
         theirs = keys[:, max(-shift, 0) : RINGS - max(shift, 0)].reshape(len(keys), -1)
+        # Unit length again: a shift leaves only the rings that both have.
         ours = ours / (np.linalg.norm(ours, axis=1, keepdims=True) + 1e-6)
         theirs = theirs / (np.linalg.norm(theirs, axis=1, keepdims=True) + 1e-6)
         np.maximum(best, ours @ theirs.T, out=best)

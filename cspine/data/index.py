@@ -152,6 +152,7 @@ def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceReco
     record = replace(record, sha256=check.sha256)
     # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
     if layout in _TREES and (check.patient_id or check.series_uid):
+        # Where no patient is named, the series is the coarsest group that is known.
         volume = check.series_uid or record.volume_id
         record = replace(record, volume_id=volume, patient_id=check.patient_id or volume)
     return record

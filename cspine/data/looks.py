@@ -74,6 +74,7 @@ def score_shortcuts(
     groups: Mapping[str, tuple[str, str]],
 ) -> dict[str, Shortcut | None]:
     """Return the score of each feature over one labelled picture a slice."""
+    # Of names alone there are no looks, and every row counts.
     rows = [i for i in rows if records[i].label is not None and (not looks or i in looks)]
     labels = np.array([records[i].label for i in rows], np.int64)
     volumes = np.array([groups[records[i].path][1] for i in rows], str)

@@ -161,6 +161,7 @@ def _hash_job(dataset: Dataset, job: _Job, with_masks: bool) -> bytes:
     record = job.record
     mask = record.mask_path if with_masks and not job.is_twin else None
     files = [hashlib.sha256(dataset.read_bytes(p)).hexdigest() for p in (job.path, mask) if p]
+    # What the files do not say and the arrays depend on.
     return f"{files} {job.label} {job.is_twin} {record.boxes}\n".encode()
 
 
@@ -212,6 +213,7 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
             return f"{job.path} ({error})"
 
     with ThreadPoolExecutor(READERS) as pool:
+        # In the order of the jobs, however the threads finish.
         results = progress(pool.map(crop, plan.jobs), "cropping", count)
         for index, result in enumerate(results):
             if isinstance(result, str):

@@ -106,6 +106,7 @@ def _join_patients(records: Iterable[SliceRecord]) -> dict[str, str]:
 
     names = []
     for record in records:
+        # Told apart by kind: a slice, a volume and a patient may all have one name.
         patient = "patient " + record.patient_id
         names.append(record.patient_id)
         for other in ("volume " + record.volume_id, "slice " + record.slice_id):

@@ -111,9 +111,12 @@ def _find_starts(reference: Reference, moving: Signature) -> list[np.ndarray]:
     ring_step = np.log(RADIUS * SIDE / 2 / INNER_PX) / (RINGS - 1)
     found = []
     for mirrored in (False, True):
+        # Every angle becomes its negative; rolled by one, since 0 stays where it is.
         rings = np.roll(moving.rings[:, ::-1], 1, axis=1) if mirrored else moving.rings
         spectrum = np.fft.rfft2(rings, s=(2 * RINGS, ANGLES))
+        # (48, 128): the cross-correlation at every ring shift and turn.
         full = np.fft.irfft2(reference.spectrum * np.conj(spectrum), s=(2 * RINGS, ANGLES))
+        # (9, 128): shifts −4…4; in a circular transform the negative ones lie at the end.
         window = np.concatenate([full[-_MAX_RING_SHIFT:], full[: _MAX_RING_SHIFT + 1]])
         for _ in range(2):
             ring, angle = np.unravel_index(int(window.argmax()), window.shape)
@@ -130,6 +133,7 @@ def _find_starts(reference: Reference, moving: Signature) -> list[np.ndarray]:
 def _make_affine(mirrored: bool, turn: float, scale: float) -> np.ndarray:
     cos, sin = np.cos(turn) * scale, np.sin(turn) * scale
     affine = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    # Upside down: with a turn that makes every mirroring.
     return affine * [[1.0], [-1.0]] if mirrored else affine
 
 
@@ -147,6 +151,7 @@ def _make_template(pixels: np.ndarray, step: int) -> _Template:
     down, across = np.gradient(pixels)
     gx, gy = sample(across, points), sample(down, points)
     x, y = points
+    # (N, 6): a column for each entry of the (2, 3) map, row by row.
     jacobian = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy], axis=1)
     hessian = (jacobian.T @ jacobian).astype(np.float64)
     # Keeps the Hessian of a picture with no detail along one direction invertible.
@@ -164,7 +169,9 @@ def _refine(
     factor, _, iterations = _LEVELS[level]
     template, pixels = reference.templates[level], pictures[level]
     mean, spread = template.values.mean(), template.values.std() + 1e-6
+    # (3, 3). Only the translation is in pixels, so only that scales with the level.
     current = np.vstack([affine * [[1, 1, 1 / factor]], [0, 0, 1]])
+    # Pixels that a unit's change of each entry moves the rim by.
     reach = np.array([pixels.shape[0] / 2] * 2 + [1.0])
     for _ in range(iterations):
         values = _sample_at(pixels, template.points, current)
@@ -226,11 +233,13 @@ def _compare(ours: np.ndarray, theirs: np.ndarray, affine: np.ndarray) -> float:
     a = ours[index[1], index[0]].astype(np.float32)
     b = sample(theirs.astype(np.float32), turned)
     # 0 is flat: air, and bone in saturation, hold no noise to compare.
+    # Nor is there any off the other's edge, where `sample` repeats the last pixel.
     valid = (a != 0) & (b != 0) & (np.abs(turned) < side / 2 - 2).all(axis=0)
     a, b, valid = (v.reshape(blocks.shape[1:]) for v in (a * valid, b * valid, valid))
     known = valid.mean(axis=1) > _VALID_SHARE
     if known.sum() < 0.15 * len(known):
         return -1.0
     a, b = a[known], b[known]
+    # Not centred: a texture is fine detail, whose mean is near 0 in any block.
     power = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     return float(np.quantile((a * b).sum(1) / (power + 1e-6), _QUARTILE))

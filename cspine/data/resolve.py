@@ -90,6 +90,7 @@ def download_kaggle() -> Path:
     try:
         return Path(kagglehub.dataset_download(KAGGLE_SET))
     except Exception as error:  # kagglehub's own, its HTTP library's, the operating system's
+        # One line, however many the error has.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
             f"`data` kaggle must be downloadable (network, and an account where the site asks for "

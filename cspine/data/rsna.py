@@ -35,6 +35,7 @@ from cspine.data.storage import MAX_TABLE_BYTES, Storage
 from cspine.imaging.localise import Box
 
 STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/"
+# Both in slices, by their numbers.
 MAX_GAP = 3
 FAR = 10
 DECILES = 10
@@ -202,6 +203,7 @@ def _label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
 
 
 def _nearest_boxes(study: _Study, number: int) -> tuple[Box, ...]:
+    # Of two as near the lower one, whatever the table's order.
     nearest = min(study.boxes, key=lambda boxed: (abs(boxed - number), boxed))
     return tuple(study.boxes[nearest])
 

@@ -92,6 +92,7 @@ def _bootstrap(
     count = int(group_of.max()) + 1
     found = []
     for _ in range(_RESAMPLES):
+        # (N,): how often each row's group was drawn.
         weights = np.bincount(rng.integers(0, count, count), minlength=count)[group_of]
         auroc = _weigh_auroc(labels, rank, weights)
         if np.isfinite(auroc):
@@ -105,6 +106,7 @@ def _bootstrap(
 
 def _weigh_auroc(labels: np.ndarray, rank: np.ndarray, weights: np.ndarray) -> float:
     """Return the AUROC of weighted rows from the scores' dense ranks, NaN with one class alone."""
+    # Mann and Whitney's count: the share of pairs in which the fracture scores higher.
     positive = np.bincount(rank, weights * (labels == 1))
     negative = np.bincount(rank, weights * (labels == 0))
     below = np.cumsum(negative) - negative / 2  # ties count half

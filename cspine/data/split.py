@@ -34,6 +34,7 @@ MIN_GROUPS_A_SIDE = 10
 HELD_OUT_SHARE = 0.15
 # Repeats, since with few patients a figure depends on who happens to share a fold.
 FOLDS, REPEATS = 5, 3
+# The published run held out 760 of its 3,800 training files.
 PUBLISHED_VALIDATION_SHARE = 0.2
 
 
@@ -247,6 +248,7 @@ def _split_published(records: Records) -> Split:
 def _first_share(records: Records, label: int) -> list[str]:
     """Return the first 20 % of a class's paths by name, as Keras' `validation_split` takes."""
     # By name, as Keras sorts them: one class after the other, and the first share of each.
+    # `ImageDataGenerator` counts from the front, `image_dataset_from_directory` from the end.
     paths = sorted(record.path for record in records if record.label == label)
     return paths[: int(PUBLISHED_VALIDATION_SHARE * len(paths))]
 

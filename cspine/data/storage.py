@@ -78,6 +78,7 @@ class ZipStorage(Storage):
             with self._lock:
                 _check_size(name, self._zip.getinfo(name).file_size, max_bytes)
                 return self._zip.read(name)
+        # NotImplementedError is of a compression that zipfile lacks, RuntimeError of a password.
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
             raise DataError(f"`{name}` must be readable. Received: {error}") from error
 

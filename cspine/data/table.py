@@ -33,6 +33,7 @@ def index_table(storage: Storage, table: str) -> list[SliceRecord]:
     rows = _read_rows(storage, table)
     folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
     records, faults = [], []
+    # Line 1 holds the columns' names.
     for number, row in enumerate(rows, start=2):
         try:
             records.append(_read_row(row, folder, storage))
@@ -58,6 +59,7 @@ def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
         raise DataError(
             f"`{table}` must have the columns `path` and `label`. Received: {', '.join(columns)}"
         )
+    # Cells beyond the header's come under the key None, missing ones as None.
     return [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
 
 
@@ -78,6 +80,7 @@ def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord
     parsed = parse_name(path)
     own = str(PurePosixPath(path).with_suffix(""))
     volume = parsed.volume_id if parsed else own
+    # Where no patient is named, a scan is one: its slices must not part.
     patient = row.get("patient_id") or row.get("volume_id") or volume
     return SliceRecord(
         path=path,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cspine.core.errors import ConfigError
 
+# Pixels a side of a map cell. `data/masks.py` lies below this room and has a number of its own.
 MAP_STRIDE = 8
 
 
@@ -39,6 +40,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             224,
             32,
             "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            # The last at stride 8: Keras's V2 halves the grid in a stack's last block.
             "conv3_block4_preact_relu",
             "conv5_block1_preact_relu",
         ),
@@ -47,6 +49,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             299,
             75,
             "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            # 35 cells a side at 299 pixels: the stem's unpadded convolutions cost a rim.
             "mixed2",
             "mixed8",
         ),
@@ -56,6 +59,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             71,
             "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "block4_sepconv1_act",
+            # The end of the middle flow (Chollet 2017, figure 5): the tail is the exit flow.
             "auto_add_11",
         ),
     )

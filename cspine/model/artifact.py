@@ -45,6 +45,7 @@ FACTS_ATTRIBUTE = "facts"
 MAP_LAYER = "map_head"
 # An HDF5 attribute ends at 64 KiB with its header.
 MAX_FACTS_BYTES = 64_000
+# The gate has five, the largest half a mebibyte: 64 axes of 2,048 units in float32.
 MAX_ARRAYS = 16
 MAX_ARRAYS_BYTES = 8 * 2**20
 # Plain, so that no name can be mistaken for a path or an HDF5 link.
@@ -116,6 +117,7 @@ def save_weights(
 
 def _encode_facts(facts: dict[str, Any]) -> bytes:
     try:
+        # Python would write NaN, which is no JSON and which `parse_json` refuses.
         text = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"`decision` must be JSON. Received: {error}") from error
@@ -145,6 +147,7 @@ def _write_map_head(group: h5py.Group, classifier: Classifier) -> None:
 
 def _check_facts(facts: dict[str, Any]) -> None:
     check_facts(facts, "the model file")
+    # Exactly these: what this version does not know it could not check.
     if set(facts) != _FACTS or not isinstance(facts["note"], str):
         raise ArtifactError(
             f"A model file's facts must be {sorted(_FACTS)}. Received: {sorted(facts)}"
@@ -155,6 +158,7 @@ def _check_arrays(plans: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) ->
     """Check names, types and sizes of arrays that are to be written, or read."""
     total = 0
     for name, (dtype, shape) in plans.items():
+        # Floats and whole numbers: reading other types makes Python objects.
         if not _ARRAY_NAME.fullmatch(name) or dtype.kind not in "fiu" or len(shape) > 2:
             raise ArtifactError(
                 f"An array must have a plain name, numbers and at most 2 dimensions. Received: "

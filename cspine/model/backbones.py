@@ -19,6 +19,7 @@ from cspine.model.cnn import build_cnn
 
 __all__ = ["ARCHITECTURES", "build_backbone", "check_image_size", "find_architecture"]
 
+# Keras's names for layers that were given none; the first of a kind has no number.
 _AUTOMATIC_NAME = re.compile(
     r"(conv2d|separable_conv2d|batch_normalization|activation|add|concatenate"
     r"|max_pooling2d|average_pooling2d)(?:_(\d+))?"

@@ -106,12 +106,14 @@ def build_classifier(
     origin = load_pretrained(backbone, find_architecture(name), weights)
     pixels, features = backbone.input, backbone.output  # (B, S, S, 3), (B, h, w, D)
     embedding = layers.GlobalAveragePooling2D(name="embedding")(features)
+    # Does nothing at inference, so the logit stays the mean of `cam`.
     dropped = layers.Dropout(dropout, name="dropout")(embedding)
     head = layers.Dense(1, name=LOGIT_LAYER)
     logit = head(dropped)
     probability = layers.Activation("sigmoid", name="probability")(logit)
     trained, served = {"logit": logit}, {"logit": logit, "embedding": embedding}
     # The same Dense on every cell: its mean is the logit, since averaging and a linear map commute.
+    # Dense acts on the last axis: (B, h, w, D) -> (B, h, w, 1).
     served["cam"] = ops.squeeze(head(features), -1)
     if map_head:
         trained["fracture_map"] = _add_map_head(backbone, name, image_size)
@@ -150,6 +152,7 @@ def _fit_to(grid: Any, side: int) -> Any:
             pads = [[0, 0]] * 4
             # Half on each side: unpadded convolutions lose as much at either rim.
             pads[axis] = [missing // 2, missing - missing // 2]
+            # A probability of 5e-5: dark in the heat map, and next to nothing in the map's loss.
             grid = ops.pad(grid, pads, constant_values=-10.0)
         elif missing < 0:
             grid = grid[:, :side] if axis == 1 else grid[:, :, :side]

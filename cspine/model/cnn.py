@@ -18,13 +18,16 @@ from typing import Any
 
 from keras import layers
 
+# Channels at strides 2, 4, 8 and 16.
 WIDTHS = (16, 32, 64, 80)
+# Twice that reach the embedding: attended means, then plain ones.
 FEATURES = 96
 ATTENTION_LAYER = "fracture_map_logit"
 
 
 def _conv(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) -> Any:
     """Convolution, batch norm, ReLU: (B, H, W, C) -> (B, ceil(H / strides), …, filters)."""
+    # No bias, since the norm behind it has its own; weights are scaled for ReLU (He et al. 2015).
     x = layers.Conv2D(
         filters,
         kernel,
@@ -60,6 +63,7 @@ def _add_context(x: Any) -> Any:
     """Add to the stride-8 features what a coarser branch sees: (B, h, w, C) -> the same shape."""
     height, width, filters = x.shape[1:]
     y = _conv(x, WIDTHS[3], "context_down", strides=2)
+    # (B, ceil(h / 2), ceil(w / 2), 80)
     y = _residual(y, "context")
     y = layers.Conv2D(filters, 1, name="context_project")(y)
     y = layers.UpSampling2D(2, name="context_up")(y)
@@ -78,6 +82,7 @@ def _attend(x: Any) -> Any:
     """
     height, width, _ = x.shape[1:]
     logit = layers.Conv2D(1, 1, name=ATTENTION_LAYER)(x)  # (B, h, w, 1)
+    # (B, h * w): the softmax runs over the cells.
     flat = layers.Reshape((height * width,), name="attention_flat")(logit)
     weights = layers.Softmax(name="attention")(flat)
     weights = layers.Reshape((height, width, 1), name="attention_grid")(weights)

@@ -83,6 +83,7 @@ class Engine:
         self._waiting: deque[tuple[np.ndarray, Future[EngineOutput]]] = deque()
         self._idle: deque[ov.InferRequest] = deque()
         self._running: dict[int, tuple[ov.InferRequest, Future[EngineOutput]]] = {}
+        # Each deque is safe by itself; taking from both only where neither is empty is not.
         self._bookkeeping = threading.Lock()
         for _ in range(count):
             request = compiled.create_infer_request()

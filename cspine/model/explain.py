@@ -26,6 +26,7 @@ def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) ->
     else:
         # Clipped where exp would overflow; 60 is certainty in either direction.
         grid = 1.0 / (1.0 + np.exp(-np.clip(output.cam[0], -60.0, 60.0)))
+    # Mode F: enlarged as floats, and rounded to 8 bits only at the end.
     small = Image.fromarray(np.asarray(grid, dtype=np.float32))
     large = small.resize((region.width, region.height), Image.Resampling.BILINEAR)
     height, width = source_shape

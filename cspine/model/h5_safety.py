@@ -32,6 +32,7 @@ MAX_OBJECTS = 20_000
 MAX_DEPTH = 8
 MAX_ATTRIBUTES = 512
 MAX_ATTRIBUTE_BYTES = 2**20
+# A convolution's kernel has four.
 MAX_DIMENSIONS = 6
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -88,6 +89,7 @@ def _check_group(group: h5g.GroupID, name: str, depth: int, walk: _Walk) -> None
     _check_object(group, name, walk)
     if depth > MAX_DEPTH:
         _refuse(name, f"lie at most {MAX_DEPTH} groups deep", "a deeper one")
+    # Asked before the names are listed: the list itself could fill memory.
     if group.get_num_objs() + len(walk.seen) > MAX_OBJECTS:
         _refuse(name, f"leave the file at no more than {MAX_OBJECTS} objects", "more")
     for raw in list(group):
@@ -138,6 +140,7 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     plan = data.get_create_plist()
     if plan.get_nfilters():
         _refuse(name, "be stored without filters", "compression or another filter")
+    # Compact: less than 64 KiB, kept in the object's own header.
     if plan.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT):
         _refuse(name, "be stored in one piece", "a virtual or chunked data set")
     if plan.get_external_count():
@@ -155,6 +158,7 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     # Never-written data reads as zeros, of any claimed size.
     if size and data.get_storage_size() != size:
         _refuse(name, "lie in the file with all its bytes", f"{size} bytes claimed, not stored")
+    # Summed: data sets that claim the same bytes would each pass alone.
     walk.data_bytes += size
     if walk.data_bytes > walk.file_bytes:
         _refuse(name, "fit into the file", "more bytes than the file has")

@@ -61,6 +61,7 @@ def _download(architecture: Architecture) -> None:
         "xception": keras.applications.Xception,
     }[architecture.name]
     try:
+        # Built for the sake of the download alone; the network is thrown away.
         build(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises bare Exception for a failed download
         logger.info("no ImageNet weights could be fetched: %s", error)
@@ -83,6 +84,7 @@ def assign_pretrained(backbone: keras.Model, path: Path) -> None:
     """
     try:
         with open_h5(path) as file:
+            # A whole model keeps its weights one group down, a file of weights at its root.
             root = file.get("model_weights", file)
             stored = number_layers(root)
             for layer in backbone.layers:

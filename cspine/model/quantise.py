@@ -63,6 +63,7 @@ def _exact_nodes(network: ov.Model) -> list[str]:
     They cost nothing, and what they give is the answer itself (or, in the `cnn`, goes through an
     exponential), so their rounding is the one that would show.
     """
+    # OpenVINO lays convolutions out as (N, C, H, W): axis 1 counts the maps that come out.
     return [
         node.get_friendly_name()
         for node in network.get_ops()

@@ -24,6 +24,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     """
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
+    # TypeError is what a key with a passphrase gives where none is offered.
     except (OSError, TypeError, ValueError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):

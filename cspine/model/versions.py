@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 H5_NAME = "best.h5"
 VERSIONS_FOLDER = "versions"
+# 48 bits are a name and no proof: what is served is checked by the whole hash.
 VERSION_LENGTH = 12
 # The one that serves, the one before, and one that was rolled back from.
 KEPT_VERSIONS = 3
@@ -64,6 +65,7 @@ def list_versions(models_dir: Path) -> list[str]:
     """Names of the kept versions, the latest first."""
     root = models_dir / VERSIONS_FOLDER
     folders = [one for one in root.glob("*") if _is_kept(one)] if root.is_dir() else []
+    # The card's time and not the folder's, which a signature written later would renew.
     by_age = sorted(folders, key=lambda one: (one / CARD_NAME).stat().st_mtime_ns, reverse=True)
     return [one.name for one in by_age]
 
@@ -101,6 +103,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
     part = target.with_name(f".{version}.part")
     shutil.rmtree(part, ignore_errors=True)
     _copy_files(run_dir, part, [*names, CARD_NAME])
+    # The same `.h5` published again: a rename onto a folder that holds files fails.
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     _copy_files(run_dir, models_dir, [*names, CARD_NAME])
@@ -125,6 +128,7 @@ def _require(folder: Path, name: str, digest: str) -> None:
     """Refuse a listed file that leads out of the folder, is missing, or differs."""
     pure = PurePosixPath(name)
     # A card that names `../../etc/passwd` must not have it hashed, and so confirmed.
+    # On Windows backslashes and colons lead out as well.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
         raise ArtifactError(f"A card may list files inside its folder only. Received: {name!r}")
     path = folder / pure

@@ -63,6 +63,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
+        # DICOMDIR, the index of a DICOM medium (PS3.10), is DICOM itself and holds no picture.
         is_image = path.suffix.lower() in SUFFIXES and path.name.upper() != "DICOMDIR"
         if is_image and path.is_file() and not path.name.startswith("."):
             yield path
@@ -158,6 +159,7 @@ class ResumableCsv:
         if rows and tuple(reader.fieldnames or ()) != COLUMNS:
             raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
         # Mixed models in one table would be compared as if they were one.
+        # Rows of failures name no model.
         others = {row["version"] for row in rows} - {version, ""}
         if others:
             raise ConfigError(

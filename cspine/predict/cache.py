@@ -46,6 +46,7 @@ class AnswerCache:
         Raises:
             CspineError: what `compute` raised; only an ImageError is shared with those who waited.
         """
+        # Round again where the one who computed gave up: whoever is first then computes.
         while True:
             with self._lock:
                 kept = self._kept.get(key)
@@ -70,6 +71,7 @@ class AnswerCache:
             prediction = compute()
         # Whatever it was, those who wait must be told, or they would wait for ever.
         except BaseException as error:
+            # Off the list before they are told: whoever comes now must start anew.
             self._land(key)
             # An unreadable image is unreadable for all; a missed deadline was this caller's alone.
             flight.set_exception(error if isinstance(error, ImageError) else _NotSharedError())

@@ -54,6 +54,7 @@ def run_predict(given: argparse.Namespace) -> int:
             _write(json.dumps(row) if given.json else _line(row))
     for score in score_studies(predictor, rows):
         _write(json.dumps(vars(score)) if given.json else _study_line(score))
+    # On stderr: stdout is for answers, and may be a pipe.
     sys.stderr.write(f"{len(rest)} answered, {len(done)} already there. {MEDICAL_NOTICE}\n")
     return int(any(row["error"] for row in rows))
 

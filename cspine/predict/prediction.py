@@ -40,6 +40,7 @@ class Prediction:
     architecture: str
     version: str
     warnings: tuple[str, ...] = ()
+    # Arrays compare element by element, so `==` leaves them out.
     heatmap: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
     kind: str = "array"
     series_uid: str | None = None

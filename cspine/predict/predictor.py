@@ -209,6 +209,7 @@ class Predictor:
             probability=float(decision.probability[0]),
             in_distribution=known,
             region=(region.x0, region.y0, region.x1, region.y1),
+            # Of the whole crop, which the map covers; what sticks out is cut off there.
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )
 

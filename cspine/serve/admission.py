@@ -36,6 +36,7 @@ class Admission:
 
     def close(self) -> None:
         """Refuse everybody from now on; those who are in stay."""
+        # One assignment and no lock: a signal handler calls this.
         self._closed = True
 
     @contextmanager
@@ -66,6 +67,7 @@ class Keys:
     """The API keys, compared in constant time; with none, everybody may call."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
+        # As bytes: of text `compare_digest` takes ASCII alone, and raises for the rest.
         self._keys = [key.encode() for key in keys]
 
     def __bool__(self) -> bool:
@@ -93,6 +95,7 @@ class Rate:
         self._per_s = per_s
         self._clock = clock
         self._lock = threading.Lock()
+        # One for each key at most, so none need be forgotten.
         self._buckets: dict[int, tuple[float, float]] = {}  # caller: tokens, when counted
 
     def take(self, caller: int) -> float:

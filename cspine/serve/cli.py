@@ -17,5 +17,6 @@ def register(subparsers: Any) -> None:
 
 def run_serve(_: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    # As `__main__`: imported it would load the model, and listen nowhere.
     runpy.run_module("predict_flask", run_name="__main__")
     return 0

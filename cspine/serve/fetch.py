@@ -40,6 +40,7 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CHUNK_BYTES = 64 * 1024
 _HEADERS = {
     "Accept": "image/png, image/jpeg, application/dicom",
+    # A server that compresses all the same is decoded, and counted as it is (`_read`).
     "Accept-Encoding": "identity",
     "User-Agent": "cspine",
     "Connection": "close",
@@ -85,6 +86,7 @@ class _Deadline:
             yield
         finally:
             timer.cancel()
+            # Else it might shut down another's socket, once this one's number is given anew.
             timer.join()
             duplicate.close()
 
@@ -149,6 +151,7 @@ class Fetcher:
             )
         deadline = _Deadline(min(self._timeout_s, timeout_s or self._timeout_s))
         target = parse_url(url)
+        # Every hop is parsed, resolved and checked as the first one was.
         for _ in range(MAX_REDIRECTS + 1):
             step = self._visit(target, deadline)
             if step.location is None:
@@ -160,6 +163,7 @@ class Fetcher:
         """Ask one URL, with every failure of the network as a FetchError."""
         self._allow.check_port(target)
         addresses = self._checked_addresses(target, deadline)
+        # The guard is for the whole of it: a socket's own time-out begins anew with each byte.
         with closing(_dial(addresses, target.port, deadline)) as dialled, deadline.guard(dialled):
             connection = self._wrap(dialled, target, deadline)
             try:
@@ -241,6 +245,7 @@ def _dial(addresses: list[str], port: int, deadline: _Deadline) -> socket.socket
             dialled = socket.create_connection((address, port), timeout=deadline.remaining_s())
         except OSError:
             continue
+        # As urllib3 does with the connections that it dials itself.
         dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return dialled
     deadline.remaining_s()

@@ -35,6 +35,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+# What a page of another origin may send beside the few headers that CORS always allows.
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID"
 )
@@ -89,11 +90,13 @@ def _check_key(keys: Keys, rate: Rate) -> None:
     if caller is None:
         raise Unauthorized(
             "The header `Authorization: Bearer <key>` or `X-API-Key` must hold a valid key.",
+            # A 401 must name a scheme (RFC 9110, 15.5.2).
             www_authenticate=WWWAuthenticate("bearer"),
         )
     # After the key: an unknown caller must not use up anybody's rate.
     wait_s = rate.take(caller)
     if wait_s > 0:
+        # In whole seconds (RFC 9110, 10.2.3), rounded up so as not to come too soon.
         raise TooManyRequests("The key's rate is used up.", retry_after=math.ceil(wait_s))
 
 

@@ -37,6 +37,7 @@ class BoundedRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
+        # Werkzeug's own spools what is over 500 KiB to a temporary file.
         return io.BytesIO()
 
 
@@ -76,6 +77,7 @@ def read_question(request: Request) -> Question:
     """
     explain = _read_explain(request)
     if request.mimetype == "application/json":
+        # Read once, so not kept: Werkzeug would hold it for as long as the request lives.
         sources, is_batch = _read_json(request.get_data(cache=False))
     elif request.mimetype == "multipart/form-data":
         sources, is_batch = _read_files(request)
@@ -114,6 +116,7 @@ def parse_json_object(
             raise BadRequest(f"JSON must have at most {most} times `{mark.decode()}`.")
     try:
         value = json.loads(body)
+    # A thousand brackets pass the marks, and may still be too deep for the parser.
     except (ValueError, RecursionError):
         raise BadRequest("The body must be JSON. Received: text that is none") from None
     if not isinstance(value, dict):
@@ -141,9 +144,11 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ImageError: it is neither.
     """
+    # RFC 2397. Its media type is not asked: the bytes tell what they are.
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
+        # Strict: else what is no base64 is skipped, and the rest decoded to noise.
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         raise ImageError("`image` must be base64. Received: text that is not") from None

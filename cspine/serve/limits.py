@@ -29,6 +29,7 @@ MAX_CONNECTIONS = 512
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
 OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
 BOUNDED_PATH = "/predict"
+# How often freed memory is handed back to the system.
 TRIM_S = 10.0
 RESERVE = 32  # places that idle connections must leave free
 
@@ -73,6 +74,7 @@ class ProblemTask(ErrorTask):
         self.response_headers.append(("Content-Type", "application/problem+json"))
         if is_overload:
             self.response_headers.append(("Retry-After", "1"))
+        # The rest of such a request may still come, and would be read as the next one.
         if not is_overload or isinstance(error, CrowdedError):
             self.set_close_on_finish()
         self.content_length = len(body)
@@ -93,6 +95,7 @@ class DeadlineChannel(HTTPChannel):
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
+        # In small pieces, unless all is body: Waitress copies what is left for each line and chunk.
         before = self.request
         whole = before is not None and before.takes_whole(len(data))
         step = len(data) if whole else PIECE_BYTES
@@ -100,6 +103,7 @@ class DeadlineChannel(HTTPChannel):
         for start in range(0, len(data), step):
             taken = bool(super().received(data[start : start + step])) and taken
         if self.request is not None and self.request is not before:
+            # From its first byte on, not from the next look at the clocks.
             self._enter("header")
         if self.request is not None and self.server.held_bytes > self.server.max_held_bytes:
             self._refuse()
@@ -120,6 +124,7 @@ class DeadlineChannel(HTTPChannel):
 
     def _refuse(self) -> None:
         """End the request that is being received: there is no room for its body now."""
+        # As Waitress queues a request that is whole: its error makes the answer.
         with self.requests_lock:
             self.request.error = CrowdedError(OVERLOADED)
             self.request.completed = True
@@ -153,6 +158,7 @@ class DeadlineServer(TcpWSGIServer):
 
     channel_class = DeadlineChannel
     deadlines = Deadlines()
+    # Eleven of the largest bodies that are accepted by default.
     max_held_bytes = 512 * 1024 * 1024
     next_channel_cleanup = math.inf  # Waitress looks at the wall clock: set back, it looks no more
     task_dispatcher: LastingDispatcher
@@ -185,6 +191,7 @@ class DeadlineServer(TcpWSGIServer):
 
     def readable(self) -> bool:
         """Say whether connections are taken; look after deadlines, threads and memory."""
+        # The loop asks before each wait, so at least once a second: its one regular turn.
         now_s = time.monotonic()
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + self.adj.cleanup_interval
@@ -198,6 +205,7 @@ class DeadlineServer(TcpWSGIServer):
     def _close_late(self, now_s: float) -> None:
         """Close every connection that is past its deadline."""
         waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
+        # None for `work`: a prediction has a deadline of its own.
         limits = {
             "idle": self.deadlines.idle_s,
             "header": self.deadlines.header_s,
@@ -206,10 +214,12 @@ class DeadlineServer(TcpWSGIServer):
         }
         for channel, part, waited_s in waits:
             if waited_s > limits.get(part, float("inf")):
+                # As Waitress closes its idle ones: the loop does it, on its next turn.
                 channel.will_close = True
 
     def handle_accept(self) -> None:
         """Take a connection; where places run out the longest idle one yields."""
+        # Before Waitress's own limit, at which it takes nobody.
         if len(self.active_channels) >= self.adj.connection_limit - RESERVE:
             self._close_longest_idle()
         super().handle_accept()
@@ -219,4 +229,5 @@ class DeadlineServer(TcpWSGIServer):
         waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
         idle = [(waited_s, channel) for channel, part, waited_s in waits if part == "idle"]
         if idle:
+            # At once: the place is for the connection that is accepted next.
             max(idle, key=lambda pair: pair[0])[1].handle_close()

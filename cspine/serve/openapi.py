@@ -94,6 +94,7 @@ def _predict_paths() -> Json:
     operation = {
         "operationId": "predict",
         "summary": "Answer one image, or several.",
+        # The empty one: where no keys are set, none is asked for.
         "security": [{}, {"bearer": []}, {"key": []}],
         "parameters": [one],
         "requestBody": {
@@ -196,6 +197,7 @@ def _schemas() -> Json:
     text = {"type": "string"}
     answer = {
         "prediction": {"enum": [*CLASS_NAMES, UNCERTAIN]},
+        # OpenAPI 3.1 is JSON Schema 2020-12: null is a type, and `nullable` is no more.
         "probability": {"type": ["number", "null"], "minimum": 0, "maximum": 1,
                         "description": "Calibrated P(fracture); null where no vertebra was found."},
         "threshold": {"type": "number", "minimum": 0, "maximum": 1},

@@ -26,6 +26,7 @@ class BoundedChunks(ChunkedReceiver):
         taken = int(super().received(data))
         self._wire_bytes += taken
         line_bytes = max(len(self.control_line), len(self.trailer))
+        # A chunk of one byte takes six on the wire: framing may be half of a body, no more.
         if line_bytes > _MAX_LINE_BYTES or self._wire_bytes > 2 * len(self) + _FREE_BYTES:
             self.error = BadRequest("Chunks too small or their lines too long")
         return taken

@@ -23,12 +23,14 @@ from cspine.predict.budget import UnwantedError
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+# Out of threads or processes, of open files (ours, the system's), of buffers, of memory.
 _SCARCE = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _OUR_FAULT = "The service met a fault of its own. The log has it under this request's id."
 
 
 def status_of(error: CspineError, table: Mapping[type[CspineError], int]) -> int:
     """Return the status of the nearest class of `error` that the table lists."""
+    # The table lists the tree's root, so there always is one.
     return next(table[kind] for kind in type(error).__mro__ if kind in table)
 
 
@@ -88,6 +90,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         # Werkzeug's other headers describe its HTML page, which is not sent.
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         headers = {name: value for name, value in error.get_headers() if name in kept}
+        # `about:blank`: there is no more to it than the status says (RFC 9457, 4.2.1).
         status, detail = error.code or 500, error.description or ""
         return make_problem(_document("about:blank", status, detail), headers)
 

@@ -97,6 +97,7 @@ def infer(version: str | None = None) -> Response:
     with _READING:
         asked = read_infer_request(body, length, OUTPUTS)
     predictions = _predict(asked)
+    # One predictor answered them all, see `road.py`.
     head = {"model_name": NAME, "model_version": predictions[0].version}
     if asked.id is not None:
         head["id"] = asked.id
@@ -109,6 +110,7 @@ def infer(version: str | None = None) -> Response:
     return response
 
 
+# The path is that of Triton's model repository extension.
 @blueprint.post(f"/repository{_MODEL}/load")
 @guarded
 def load() -> Response:

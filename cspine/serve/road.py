@@ -120,6 +120,7 @@ class Road:
         # A fetch may have used it up, or the client may have left meanwhile.
         budget.remaining_s()
         # By content, not by URL: what lies behind a URL may change.
+        # With `explain`: an answer that was remembered without pictures has none to show.
         key = (predictor.version, explain, hashlib.sha256(data).digest())
         with self._watched():
             prediction = self._cache.get_or_compute(

@@ -52,6 +52,7 @@ class Runner:
         bound_memory()
         # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
+        # One map for all listeners, so that one loop serves them.
         self._map: dict[int, Any] = {}
         self._body_bytes = max_body_bytes(settings)
         self._servers = self._listen(app, settings.listen)
@@ -82,9 +83,12 @@ class Runner:
             recv_bytes=_RECEIVE_BYTES,
             # Keeps reading, so that a vanished client is noticed.
             channel_request_lookahead=1,
+            # Seconds between two looks at the deadlines (`limits.py`).
             cleanup_interval=1,
+            # `select` fails from file descriptor 1024 on.
             asyncore_use_poll=True,
             asyncore_loop_timeout=_WAKE_S,
+            # No `Server` header: it would tell what to attack.
             ident=None,
         )
         return [
@@ -98,6 +102,7 @@ class Runner:
         """Serve until `stop` has been called and what was accepted is done."""
         watcher = self._service.models.watch(self._ending)
         while not self._is_done():
+            # A turn at a time, so that the end is looked for in between.
             wasyncore.loop(timeout=_WAKE_S, use_poll=True, map=self._map, count=1)
         for server in self._servers:
             server.close()

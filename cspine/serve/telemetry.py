@@ -37,6 +37,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
+        # The library adds `_total` to a counter's name.
         self._requests = Counter(
             "cspine_requests", "Requests answered", ("route", "method", "status"), registry=registry
         )
@@ -53,6 +54,7 @@ class Metrics:
             "cspine_in_distribution", "Predictions by whether the image looks like training's",
             ("in_distribution",), registry=registry,
         )  # fmt: skip
+        # The facts are its labels, as Prometheus has it for `_info`; the value says nothing.
         self._model = Gauge(
             "cspine_model_info", "1 for the model that is served",
             ("version", "architecture", "precision"), registry=registry,

@@ -15,6 +15,7 @@ from cspine.core.errors import UrlNotAllowedError
 
 MAX_URL_CHARACTERS = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# Where web servers answer; another port may be another protocol's.
 PUBLIC_PORTS = frozenset((80, 443, 8080, 8443))
 
 # RFC 3986, with no user info, no empty port and nothing that needs quoting but non-ASCII letters.
@@ -23,10 +24,13 @@ _URL = re.compile(
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.IGNORECASE | re.ASCII,
 )
+# Sent as they stand: RFC 3986's reserved characters but `#`, and `|` and `~`.
 _KEPT = "/?!$&'()*+,;=:@[]|~"
+# What is not ASCII is quoted as UTF-8, which a lone surrogate cannot be.
 _TEXT = re.compile(
     rf"(?:[A-Za-z0-9\-._{re.escape(_KEPT)}]|%[0-9A-Fa-f]{{2}}|[^\x00-\xa0\ud800-\udfff])*"
 )
+# At most 63 characters (RFC 1035, 2.3.4); underscores are against the rules, and in use.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes a host an IPv4 to some
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -89,6 +93,7 @@ def parse_url(url: str) -> Target:
     if not 0 < port < 65536:
         raise UrlNotAllowedError(f"`url` must have a port from 1 to 65535. Received: {port}")
     host = _read_host(match["host"].lower())
+    # `%` stays: only whole escapes came this far.
     return Target(scheme, host, port, quote(resource, safe="%" + _KEPT))
 
 
@@ -125,6 +130,7 @@ def follow_redirect(source: Target, location: str) -> Target:
     Raises:
         UrlNotAllowedError: `location` is no URL that may be followed, or leaves https.
     """
+    # As RFC 3986, 5.2, resolves it; dot segments are left for the server.
     if _ABSOLUTE.match(location):
         url = location
     elif location.startswith("//"):
@@ -167,6 +173,7 @@ class AllowList:
         host = f"[{target.host}]" if ":" in target.host else target.host
         if f"{host}:{target.port}" in self.entries:
             return True
+        # An IPv6 host may be listed with its brackets or without.
         return target.port in PUBLIC_PORTS and bool({host, target.host} & self.entries)
 
     def check_port(self, target: Target) -> None:

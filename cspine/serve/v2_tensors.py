@@ -23,6 +23,7 @@ from cspine.serve.inputs import MAX_ITEMS, MAX_JSON_MARKS, decode_base64, parse_
 
 HEADER = "Inference-Header-Content-Length"
 # Pixels may come as lists of numbers, nested down to one list for each pixel.
+# 16 million numbers are twenty slices of 512 × 512 × 3.
 MAX_MARKS = {**MAX_JSON_MARKS, b"[": 1_000_000, b",": 16_000_000}
 
 
@@ -74,12 +75,14 @@ def read_infer_request(
 def _read_length(text: str | None, total: int) -> int:
     if text is None:
         return total
+    # `isdigit` alone lets `²` through, and `int` refuses numbers of thousands of digits.
     if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) > total:
         raise BadRequest(f"`{HEADER}` must be at most the body's length. Received: {text:.40}")
     return int(text)
 
 
 def _as_id(value: object) -> str | None:
+    # It comes back with the answer, so it stays short.
     return value if isinstance(value, str) and len(value) <= 256 else None
 
 
@@ -147,6 +150,7 @@ def _read_pixels(
 ) -> npt.NDArray[np.uint8]:
     if len(shape) != 4 or shape[3] != 3:
         raise BadRequest(f"`pixels` must have the shape [N, H, W, 3]. Received: {list(shape)}")
+    # `frombuffer` copies nothing: its array is a view of the body, not to be written to.
     from_json = binary is None
     values = _as_array(tensor.get("data")) if from_json else np.frombuffer(binary or b"", np.uint8)
     if values.size != math.prod(shape):
@@ -190,6 +194,7 @@ def write_infer_response(
             entry["parameters"] = {"binary_data_size": len(encoded)}
             tail += encoded
         else:
+            # NaN is what differs from itself; JSON has no number for it.
             entry["data"] = [None if value != value else value for value in output.values]
         described.append(entry)
     text = json.dumps({**head, "outputs": described}).encode()

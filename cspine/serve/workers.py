@@ -78,5 +78,6 @@ class LastingDispatcher(ThreadedTaskDispatcher):
             self.set_thread_count(self._count)
         except (RuntimeError, MemoryError):
             with self.lock:
+                # Waitress lists a thread before it starts: one that could not start must not count.
                 self.threads.intersection_update(self._alive)
             logger.exception("a worker thread could not be started")

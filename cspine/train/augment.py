@@ -52,6 +52,7 @@ def augment(
     moved = _move(images, mirrored, shifts * STRIDE, AIR).astype(np.float32)
     # In place: each copy of a batch of float crops is megabytes.
     moved -= 128.0
+    # Contrast turns about mid-grey: about 0 it would move the brightness too.
     moved *= gains[:, None, None]
     moved += (128.0 + offsets)[:, None, None]
     # Drawn in float32: grey levels need no more.
@@ -65,6 +66,7 @@ def _move(grids: np.ndarray, mirrored: np.ndarray, shifts: np.ndarray, fill: int
     # What comes in from outside is air, as at the edge of a real crop.
     moved = np.full_like(grids, fill)
     height, width = grids.shape[1:]
+    # Positive shifts go down and to the right.
     for target, source, flip, (down, right) in zip(moved, grids, mirrored, shifts, strict=True):
         seen = source[:, ::-1] if flip else source
         target[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = seen[

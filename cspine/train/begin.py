@@ -46,6 +46,7 @@ def check_settings(config: TrainConfig) -> None:
     for name in config.seen_architectures():
         if config.image_size is not None:
             check_image_size(name, config.image_size)
+    # Data parallelism deals each batch out in equal parts.
     if config.devices and config.batch_size % config.devices:
         raise ConfigError(
             f"`batch_size` must be a multiple of `devices`, {config.devices}. "

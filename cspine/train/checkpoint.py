@@ -42,6 +42,7 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
     part = path.with_name(f".{path.name}.part")
     # An open file, since numpy would add `.npz` to a path that ends otherwise.
     with part.open("wb") as file:
+        # Text as an array of one: an .npz holds nothing else.
         np.savez(file, head=np.array(head), held_out=state.held_out, **arrays)
     part.replace(path)
 

@@ -37,6 +37,7 @@ def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
     config = replace(task.config, resume=False)
     folder = task.run_dir / "random-labels"
     _, result = fit_once(name, config, train, held_out, Clock(None), folder, (0, EPOCHS))
+    # The last epoch's: the best of several is above chance by the choice alone.
     probabilities = 1.0 / (1.0 + np.exp(-result.held_out[-1].astype(np.float64)))
     found = compute_metrics(
         held_out.labels, probabilities, 0.5, held_out.groups, task.config.resamples

@@ -19,6 +19,7 @@ from cspine.train.augment import augment
 from cspine.train.sources import as_pixels, pair_units
 
 BATCH = 16  # even, so that no pair is parted
+# Raised where `augment` or the arrays' form changes: the key holds nothing else of either.
 _FORMAT = "features-2"
 
 
@@ -57,6 +58,7 @@ def cache_features(
     key = _content_key(trunk, samples, name, copies)
     path = cache / f"features-{key[:24]}.npy"
     if not path.is_file():
+        # Seeded by the content: whichever run makes the entry, it is the same.
         _write_features(trunk, samples, path, copies, seed=int(key[:8], 16))
     features = np.load(path, mmap_mode="r")
     return FeatureSource(features, samples.labels, pair_units(samples))
@@ -93,6 +95,7 @@ def _write_features(
         # Copy 0 stays as served; the others are drawn.
         if copy:
             images, _ = augment(images, None, units[indices], rng)
+        # In inference mode: the trunk's norms use the statistics they were trained with.
         outputs = trunk.predict_on_batch(as_pixels(images))
         features[copy, indices] = np.asarray(outputs["features"], np.float16)
     features.flush()
@@ -103,4 +106,5 @@ def _order_pairs_first(units: np.ndarray) -> np.ndarray:
     """Indices int64 (N,) by unit, pairs before singles: a fracture and its twin share a batch,
     and so `augment`'s draw, however far apart they lie."""
     _, unit, counts = np.unique(units, return_inverse=True, return_counts=True)
+    # The last key is the first to sort by: larger groups, then the unit.
     return np.lexsort((unit, -counts[unit]))

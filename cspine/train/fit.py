@@ -81,8 +81,10 @@ def weighted_map_loss(positive_weight: float) -> Any:
 
     def loss(truth: Any, logits: Any) -> Any:
         weights = 1.0 + (positive_weight - 1.0) * truth
+        # Cross-entropy from logits, log(1 + e^x) − t x: finite for any x.
         losses = ops.softplus(logits) - truth * logits
         axes = (1, 2, 3)
+        # (B,): Keras averages over the images.
         return ops.sum(weights * losses, axes) / ops.sum(weights, axes)
 
     return loss
@@ -101,6 +103,7 @@ def rate_at(done: float, plan: FitPlan) -> float:
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
     """Weights (2,) that make both classes count alike and average 1 over the samples."""
+    # Keras divides a weighted loss by the number of samples, so weights must average 1.
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
     # A class that is missing must not divide by zero; it weighs nothing anyway.
     return np.asarray(len(labels) / (len(CLASS_NAMES) * np.maximum(counts, 1)), np.float32)
@@ -126,6 +129,8 @@ class Fit:
     ) -> None:
         self.network, self.train, self.held_out, self.plan = network, train, held_out, plan
         self.weights = class_weights(train.labels)
+        # Keras clips each variable's gradient by its own norm. It multiplies the decay by the rate,
+        # so both fall together (decoupled decay, Loshchilov and Hutter 2019).
         self.optimizer = keras.optimizers.AdamW(
             plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0
         )
@@ -151,6 +156,7 @@ class Fit:
 
     def run(self, clock: Clock, checkpoint: Path | None = None, key: str = "") -> FitResult:
         """Fit until the plan, the clock, patience or Ctrl-C ends it; keep the best weights."""
+        # A checkpoint of other numbers is another fit's, and would put its schedule off.
         key = f"{key} {asdict(self.plan)} {len(self.train.labels)}"
         if checkpoint is not None:
             self._resume(read_checkpoint(checkpoint, key))

@@ -85,6 +85,7 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
     if task.split.folds is not None:
         # Figures are of scores by networks that had not seen the slice, and of no others.
         samples = {OUT_OF_FOLD: candidate.held_out}
+        # The gate was fitted on the shipped network's embeddings, so it is asked about no others.
         seen = run_network(candidate.classifier, candidate.held_out)
         outputs = {OUT_OF_FOLD: Outputs(candidate.logits.astype(np.float32), seen.embeddings)}
     splits = [_score_split(name, samples[name], outputs[name], policy) for name in samples]

@@ -25,6 +25,7 @@ CALIBRATION_IMAGES = 300
 # Fewer cannot show a loss as small as the bound.
 MIN_SLICES = 2000
 MAX_AUROC_LOSS = 0.005  # upper 95 % bound
+# Share of the decisions that may differ.
 MAX_FLIPS = 0.005
 SPEEDS = ("int8", "bf16", "f32")  # the fastest first
 
@@ -52,6 +53,7 @@ def compare_precisions(
     parts: dict[str, Any] = {}
     for name, file in networks.items():
         engine = Engine(_read(folder / file, h5_sha256), name)
+        # The engine has warmed itself, so this times inference alone.
         began = time.perf_counter()
         outputs[name] = engine.infer(np.asarray(samples.images))
         rate = len(samples) / (time.perf_counter() - began)

@@ -51,6 +51,7 @@ class FitResult:
         """Held-out logits (M,) at a place; the stage's last, where it ended sooner."""
         counts = self.stage_epochs or (len(self.held_out),)
         stage, epoch = place
+        # Rows of the stages before come first; epochs count from 1, rows from 0.
         logits: np.ndarray = self.held_out[sum(counts[:stage]) + min(epoch, counts[stage]) - 1]
         return logits
 

@@ -114,6 +114,7 @@ def choose_corners(
 
 def part_side(image_size: int, sixths: int) -> int:
     """Pixels a side of a part, in whole cells of 16 pixels, at least 48 and at most the crop."""
+    # The coarsest branch of `cnn` is at stride 16: such a side halves evenly down to it.
     return min(max(MIN_SIDE, image_size * sixths // 6 // 16 * 16), image_size)
 
 
@@ -141,6 +142,7 @@ def fit_scratch(
     left = 1.0
     for stage in stages:
         side = part_side(classifier.image_size, stage.sixths)
+        # So many parts cost what one crop does.
         area = (classifier.image_size / side) ** 2
         part_plan = replace(
             plan,
@@ -162,6 +164,7 @@ def fit_scratch(
             classifier.training.set_weights(fit.best)
             return _judge_once(classifier, judged, results)
         left -= stage.share
+        # Parts were learned by a graph with variables of its own.
         classifier.training.set_weights(fit.network.get_weights())
         if results[name].stopped == "interrupted" and stage is not stages[-1]:
             return _judge_once(classifier, judged, results)
@@ -192,4 +195,5 @@ def _judge_once(
     if judged is None:
         return joined
     logits = score_source(classifier.training, judged)
+    # A row an epoch, as elsewhere, though only the last weights could be scored.
     return replace(joined, held_out=np.tile(logits, (len(joined.history), 1)))

@@ -208,6 +208,7 @@ def _fit_folds(
     results = []
     for number, fold in enumerate(folds):
         mine = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
+        # One share more than there are folds: the last is for the refit on everything.
         part = clock.part(1.0 / (len(folds) + 1 - number))
         folder = task.run_dir / name / f"fold-{number}"
         train = take_samples(everything, ~mine)

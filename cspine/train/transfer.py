@@ -95,4 +95,5 @@ def freeze_norms(network: keras.Model) -> None:
     """Make every batch norm of a network run in inference mode, its statistics and scale fixed."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
+            # In Keras a batch norm that is not trainable also runs in inference mode.
             layer.trainable = False

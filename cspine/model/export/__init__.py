@@ -82,6 +82,7 @@ class MappedNetwork:
 def map_ir(path: Path, h5_sha256: str) -> MappedNetwork | None:
     """The network in `path` over its mapped `.bin`, or None unless it is as `read_ir` asks."""
     bin_path = path.with_suffix(".bin")
+    # `mmap` refuses an empty file.
     if not (path.is_file() and bin_path.is_file() and bin_path.stat().st_size):
         return None
     with bin_path.open("rb") as file:
@@ -92,6 +93,7 @@ def map_ir(path: Path, h5_sha256: str) -> MappedNetwork | None:
         network = ov.Core().read_model(path.read_bytes(), tensor)
     except RuntimeError:
         return None
+    # Of what is mapped: the file may have been replaced since.
     weights_sha256 = hashlib.sha256(weights).hexdigest()
     whole = _read_records(network) == (h5_sha256, weights_sha256)
     return MappedNetwork(network, weights, weights_sha256) if whole else None

@@ -21,6 +21,7 @@ def _leave_out_what_is_not_needed() -> None:
     """
     for name in ("matplotlib", "pandas", "sklearn", "jax", "IPython"):
         sys.modules[name] = None  # type: ignore[assignment]
+    # An empty module: the OpenVINO backend imports this one whether it is there or not.
     sys.modules["scipy.signal"] = types.ModuleType("scipy.signal")
 
 

@@ -33,11 +33,13 @@ def trace_network(classifier: Classifier) -> ov.Model:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "traced.xml"
         classifier.serving.export(str(path), format="openvino", verbose=False)
+        # From bytes in memory: the folder is gone before the network is used.
         network = ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
     side = classifier.image_size
     # A fixed shape: the compiler lays memory out once, and no request can ask for another.
     network.reshape([1, side, side, 3])
     outputs = dict(classifier.serving.output)
+    # Keras flattens a dictionary by its sorted keys, so the outputs come in that order.
     for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
         port.tensor.set_names({name})
     # Building it also folds the transposes of the weights, which would cost memory at each start.
