@@ -51,6 +51,7 @@ def measure_real(folder: Path) -> dict:
             shutil.copytree(folder / part / "train", Path(scratch) / "train", dirs_exist_ok=True)
         dataset = scan_dataset(Path(scratch) / "train")
         start = read_clock()
+        # Without the names, which say at once what the pixels have to find.
         blind = audit_dataset(dataset, ignore_names=True)
         spent = seconds_since(start)
         originals = scan_dataset(folder / "originals/train")
@@ -60,6 +61,7 @@ def measure_real(folder: Path) -> dict:
         members[slice_id].add(path)
     right, impure = 0, []
     for paths in members.values():
+        # By the names, which the blind audit did not see.
         sources = {parse_name(path).slice_id for path in paths}
         variants = [path for path in paths if parse_name(path).variant]
         originals_here = {parse_name(p).slice_id for p in paths if not parse_name(p).variant}
@@ -99,6 +101,7 @@ def measure_phantoms(what: str) -> dict:
             root = write_grouped(Path(scratch) / "set", config)
         dataset = scan_dataset(root)
         start = read_clock()
+        # No two are copies, so whatever is joined here is a mistake.
         report = audit_dataset(dataset, ignore_names=True)
         return {
             "files": report.files,
@@ -115,6 +118,7 @@ def measure_speed(files: int) -> dict:
     found: dict = {}
     groups = []
     with tempfile.TemporaryDirectory() as scratch:
+        # A slice has 21 files, itself and its copies.
         config = PhantomConfig(
             patients=max(2, files // (21 * 10)), slices_per_patient=10, seed=5, variants=True
         )
@@ -126,6 +130,7 @@ def measure_speed(files: int) -> dict:
             groups.append(report.groups)
             found[what] = {"files": report.files, "slices": report.slices, **spent}
         named, blind = groups
+        # One pair a slice where both agree: a split adds one to a name, a join one to a group.
         pairs = {(named[path][0], blind[path][0]) for path in named}
         found["pixels"]["split_slices"] = len(pairs) - len({a for a, _ in pairs})
         found["pixels"]["joined_slices"] = len(pairs) - len({b for _, b in pairs})
@@ -151,6 +156,7 @@ def main() -> None:
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
+    # Linux counts in KiB.
     found["peak_mib_of_parent_and_largest_child"] = round(peak / 1024)
     print_figures(found, args.out)
 

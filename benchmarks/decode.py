@@ -75,6 +75,7 @@ def encode_dicom(grey: np.ndarray) -> bytes:
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
+    # 8 bits spread over the 12 that CT stores.
     data.PixelData = (grey.astype(np.uint16) * 16).tobytes()
     data["PixelData"].VR = "OW"
     buffer = io.BytesIO()
@@ -146,6 +147,7 @@ def list_preparations(slices: list[np.ndarray]) -> Measured:
 def measure(ways: Measured) -> dict[str, float]:
     """Name → CPU milliseconds an image, the least of all rounds; rounds are interleaved."""
     least = dict.fromkeys(ways, float("inf"))
+    # Interleaved: a busy moment spoils one round of all, and the least leaves it out.
     for _ in range(ROUNDS):
         for name, (function, inputs) in ways.items():
             start = time.process_time()
@@ -161,6 +163,7 @@ def main() -> None:
     pngs = [encode_png(grey) for grey in make_slices()] if folder is None else read_files(folder)
     slices = [decode_image(data).grey for data in pngs]
     if cv2 is not None:
+        # One thread, as the others have: CPU time counts all threads together.
         cv2.setNumThreads(1)
     result = {
         "machine": describe_machine(),

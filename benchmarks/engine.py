@@ -30,6 +30,7 @@ from benchmarks.random_models import build  # noqa: E402
 from cspine.model.architectures import ARCHITECTURES  # noqa: E402
 
 PRECISIONS = ("f32", "bf16", "int8")
+# Field 22 of /proc/self/stat is the start in ticks since boot; the name before may hold blanks.
 START = """
 import json, os, sys, time
 from pathlib import Path
@@ -60,6 +61,7 @@ def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> di
         alone.infer(images[:1])
         times.append(1e3 * (time.perf_counter() - began))
     engine = Engine.load(files, precision)
+    # Process time, which counts the engine's own threads as well.
     began, busy, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < began + seconds or done < 32:
         engine.infer(images)
@@ -89,6 +91,7 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
             result[precision] = measure_speed(folder, size, precision, seconds)
         result["start_from_ir"] = measure_start(folder, "f32")
         result["start_from_ir_int8"] = measure_start(folder, "int8")
+        # best.xml and best.bin, so that the IR must be made from best.h5 first.
         for path in folder.glob("best.[xb]*"):
             path.unlink()
         result["start_from_h5"] = measure_start(folder, "f32")
@@ -103,6 +106,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     given = parser.parse_args()
+    # Keras reads it once, when it is first imported.
     os.environ["KERAS_BACKEND"] = "openvino"
     report: dict[str, Any] = {"machine": describe_machine()}
     report["networks"] = {name: measure(name, given.seconds) for name in given.architectures}

@@ -49,6 +49,7 @@ def train(name: str, source: Path, out: Path) -> float:
         RuntimeError: it failed; holds the end of what it said.
     """
     out.mkdir()
+    # A cache of its own, so that every run reads its source anew.
     (out / "settings.toml").write_text('resamples = 100\ncache = "cache"\n', encoding="utf-8")
     size = ARCHITECTURES[name].min_size
     words = f"--architectures {name} --image-size {size} --weights none --epochs 1"

@@ -33,6 +33,7 @@ except ImportError:
 if atheris is None:
     from cspine.imaging.decode import Limits, decode_image
 else:
+    # Coverage is seen only in modules that are imported under it.
     with atheris.instrument_imports(include=["cspine.imaging"], enable_loader_override=False):
         from cspine.imaging.decode import Limits, decode_image
 
@@ -56,6 +57,7 @@ from cspine.imaging.codec_pool import shared_pool  # noqa: E402
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
 MAX_SEED_BYTES = 100_000
+# Where counters overflow and signs turn over.
 MAGIC_BYTES = (0, 1, 127, 128, 254, 255)
 
 
@@ -96,6 +98,7 @@ class Tally:
         self.outcomes[outcome] += 1
         self.count += 1
         if self.count % max(self.wanted // 10, 1) == 0:
+            # A leak shows as a rise from tenth to tenth.
             self.resident_mib.append(resident_mib())
 
     def report(self, engine: str) -> dict[str, object]:

@@ -99,6 +99,7 @@ def list_targets(folder: Path, models: Path) -> Iterator[Target]:
     path, card, h5 = folder / "file.toml", (models / "best.json").read_bytes(), folder / "best.h5"
     good_h5 = (models / "best.h5").read_bytes()
 
+    # Spoilt bytes need not be UTF-8, and must reach the parser all the same.
     def text(data: bytes) -> str:
         return data.decode("utf-8", "surrogateescape")
 
@@ -150,6 +151,7 @@ def main() -> int:
     arguments = parser.parse_args()
     failures, resident, chance = [], [], random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
+        # A spoilt card is resolved beside a whole model file.
         shutil.copy(arguments.models / "best.h5", name)
         targets = list(list_targets(Path(name), arguments.models))
         for target in targets:

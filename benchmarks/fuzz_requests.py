@@ -81,6 +81,7 @@ def fuzz(tally: Tally, seed: int) -> None:
 
     def ask(client: int) -> None:
         requests = Requests(random.Random(1000 * seed + client), images)
+        # One count for all clients; `next` on it needs no lock.
         while next(tally.numbers) < tally.wanted:
             request = requests.draw()
             tally.add(request, exchange(tally.service.port, request))

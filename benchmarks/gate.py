@@ -41,6 +41,7 @@ def summarise(answers: Iterable[Prediction]) -> dict[str, Any]:
     """How many were refused, how sure that share is, and why, by the warning that was given."""
     said = list(answers)
     strangers = [one for one in said if not one.in_distribution]
+    # The last warning is the reason; those before it speak of the model or the file.
     reasons = Counter(one.warnings[-1] if one.warnings else "" for one in strangers)
     share = len(strangers) / len(said)
     return {

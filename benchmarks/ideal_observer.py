@@ -45,6 +45,8 @@ def detectability(item: PhantomSlice) -> float:
     patient = item.patient
     difference = fft.rfft2(item.ideal_hu - item.ideal_twin_hu)
     signal = np.abs(difference * transfer(patient.spacing_mm, patient.bone_kernel)) ** 2
+    # To whole HU and to grey levels of width / 255 HU: a step q adds q² / 12, at all frequencies
+    # alike; rfft2 does not divide by the number of pixels.
     rounding = item.hu.size * (1 + (patient.window[1] / 255) ** 2) / 12
     noise = noise_amplitude(patient, item.place).astype(np.float64) ** 2 + rounding
     weights = np.full(signal.shape[1], 2.0)
@@ -68,6 +70,7 @@ def measure(patients: int, seed: int) -> dict[str, object]:
     owners = np.repeat(np.arange(patients), config.slices_per_patient)
     labels = np.repeat([FRACTURE, NORMAL], len(widths))
     twice = np.concatenate([widths, np.full(len(widths), np.nan)])
+    # A twin belongs to its slice's patient: both are drawn together.
     bands = auroc_by_width(labels, score_slices(d_prime, seed), twice, np.tile(owners, 2))
     return {
         "patients": patients, "seed": seed, "slices": len(widths),

@@ -119,6 +119,7 @@ def accuracy_draws(files: Files, scores: np.ndarray, seed: int) -> tuple[float, 
     """Return the accuracy and its bootstrap draws (R,) over patients."""
     correct = ((scores >= 0.5) == files.labels).astype(np.float64)
     codes = group_codes(files.patients, len(correct))
+    # (r,) each: one accuracy a bootstrap world.
     draws = [w @ correct / w.sum(axis=1) for w in draw_weights(codes, RESAMPLES, seed)]
     return float(correct.mean()), np.concatenate(draws)
 
@@ -145,6 +146,7 @@ def measure_audit(root: Path, config: PhantomConfig) -> dict[str, object]:
     """Return what the audit says of a written set beside what the file names say."""
     sides: dict[str, set[str]] = defaultdict(set)
     for path in root.rglob("*.png"):
+        # …/<split>/<class>/<file>.
         sides[parse_name(path.name).slice_id].add(path.parts[-3])
     straddling = sorted(name for name, where in sides.items() if len(where) > 1)
     report = audit_dataset(scan_dataset(root))
@@ -166,6 +168,7 @@ def measure_published(scratch: Path, patients: int, slices: int, new: int) -> di
     sizes = {"patients": patients, "slices_per_patient": slices, "variants": True}
     plain = PhantomConfig(seed=31, **sizes)
     height = PhantomConfig(seed=31, confound="height", **sizes)
+    # Another seed: patients of neither set.
     unseen = PhantomConfig(seed=32, patients=new, slices_per_patient=slices)
     roots = {
         name: write_kaggle(scratch / name, config)

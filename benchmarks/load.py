@@ -113,6 +113,7 @@ class Client:
             if self._job.rate:
                 if turn >= len(self._dues):
                     break
+                # From the instant due: else a stall would slow the asking and hide itself.
                 asked_s = self._dues[turn]
                 time.sleep(max(0.0, asked_s - self._now()))
             try:
@@ -157,6 +158,7 @@ def _due_times(job: Job) -> list[float]:
 
 def _summarise(job: Job, tally: _Tally, took_s: float, cpu_s: float) -> dict[str, Any]:
     counted = [end - asked for asked, end in tally.done if asked >= job.warm_s]
+    # By the instant of the answer: what comes after the end is no rate of these seconds.
     ended = sum(job.warm_s <= end <= job.seconds for _, end in tally.done)
     sent = max(1, len(tally.done) + len(tally.failures))
     return {
@@ -185,6 +187,7 @@ def _percentile_ms(latencies_s: list[float], share: float) -> float | None:
 def connect(port: int) -> socket.socket:
     """Return a connection to a port of this machine."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+    # Nagle's algorithm would hold a request's last bytes until those before are acknowledged.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -194,6 +197,7 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _receive(connection)
+    # Names of headers have no case (RFC 9110, 5.1).
     head, body = data[:end].lower(), data[end + 4 :]
     length = int(head.partition(b"content-length:")[2].split(b"\r", 1)[0])
     while len(body) < length:
@@ -260,6 +264,7 @@ def main() -> None:
         print(json.dumps(Client(Job(**job)).run()))
         return
     listener = listen()
+    # Flushed, since the parent waits for this line and the process then serves for ever.
     print(listener.getsockname()[1], flush=True)
     pictures = [Path(path).read_bytes() for path in paths]
     arguments = (pictures, listener) if role == "pictures" else (listener,)

@@ -28,6 +28,7 @@ from cspine.phantom.bone import VERTEBRA_MIDDLE  # noqa: E402
 from cspine.phantom.config import PhantomConfig  # noqa: E402
 from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402
 
+# The side of the CNN's crop in vertebra view.
 CROP_PX = 192
 
 
@@ -58,10 +59,12 @@ def measure_phantoms(slices: Iterable[PhantomSlice]) -> dict[str, object]:
         box = find_vertebra(sliced.grey)
         times.append(time.process_time() - start)
         truth = true_middle(sliced)
+        # A vertebra that is not found is infinitely far off, and so fails every bound.
         away = np.hypot(*np.subtract(box.centre, truth)) if box else np.inf
         errors.append(away * sliced.truth.spacing_mm)
         if sliced.mask.any():
             held.append(box is not None and holds(box.centre, sliced.mask))
+            # No finder can do better: a fracture may reach out of the crop at the true centre.
             possible.append(holds(truth, sliced.mask))
     return {
         "slices": len(errors),
@@ -86,6 +89,7 @@ def measure_real(folder: Path) -> dict[str, object]:
         }
         for kind in ("normal", "fracture")
     }
+    # A listed slice that is missing counts as not refused.
     refused = [name for name in listed if boxes["fracture"].get(name, True) is None]
     return {
         "normal_slices": len(boxes["normal"]),

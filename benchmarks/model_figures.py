@@ -48,6 +48,7 @@ def bootstrap(
 ) -> Interval:
     """A figure of weights (R, N) → (R,) with its interval by bootstrap over groups (N,)."""
     value = float(statistic(np.ones((1, len(groups))))[0])
+    # A fixed seed: figures of the same slices stand on the same draws.
     weights = draw_weights(group_codes(groups, len(groups)), resamples, 0)
     drawn = [statistic(portion) for portion in weights]
     return percentile_interval(value, np.concatenate(drawn or [np.empty(0)]))
@@ -112,6 +113,7 @@ def conformal_coverage(probability: np.ndarray, truth: Truth, alpha: float) -> d
     shares: list[list[float]] = []
     patients: list[list[int]] = []
     for _ in range(RESPLITS):
+        # (N,): halves of the patients, since slices of one patient in both would be no test.
         fitted = (rng.permutation(codes.max() + 1) % 2 == 0)[codes]
         sets = fit_conformal(probability[fitted], truth.labels[fitted], alpha).sets(probability)
         is_class = [truth.labels == label for label in range(len(CLASS_NAMES))]

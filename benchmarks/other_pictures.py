@@ -86,6 +86,7 @@ def _project(count: int) -> Iterator[np.ndarray]:
         )
         path = turned.sum(axis=1)  # (Z, 256): what the beam passes
         # Either what a detector measures, dark bone, or the negative that is read, bright bone.
+        # By Beer and Lambert a detector sees e to the minus path.
         beam = np.exp(-path / np.percentile(path, 90)) if number % 3 == 0 else path
         beam = 255 * (beam - beam.min()) / np.ptp(beam)
         picture = Image.fromarray(beam.astype(np.uint8)).resize(

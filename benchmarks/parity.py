@@ -50,6 +50,7 @@ def evaluate_folder(model: Path, data: Path, out: Path, precision: str) -> list[
     """The rows that `python -m cspine evaluate` writes for a folder."""
     command = [
         sys.executable, "-m", "cspine", "evaluate", str(data), "--models", str(model.resolve()),
+        # Only answers.csv is read, so intervals may be rough.
         "--out", str(out), "--resamples", "20",
     ]  # fmt: skip
     settings = {"CSPINE_PRECISION": precision}
@@ -65,6 +66,7 @@ def compare(rows: list[dict[str, str]], served: list[dict[str, Any]]) -> dict[st
     for row, answer in zip(rows, served, strict=True):
         other["prediction"] += row["prediction"] != answer["prediction"]
         other["in_distribution"] += (row["in_distribution"] == "True") != answer["in_distribution"]
+        # Empty in the table, null in the answer: a slice without a vertebra.
         if (row["probability"] == "") != (answer["probability"] is None):
             other["has_probability"] += 1
         elif answer["probability"] is not None:

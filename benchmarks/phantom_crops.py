@@ -63,6 +63,7 @@ def load_crops(config: PhantomConfig, view: str, size: int, cache: Path | None) 
     crops = _render(config, view, size)
     if place is not None:
         place.parent.mkdir(parents=True, exist_ok=True)
+        # Beside and renamed: a run that is cut off leaves no half file.
         part = place.with_name(f".{place.name}")
         with part.open("wb") as file:
             np.savez(file, **vars(crops))
@@ -85,6 +86,7 @@ def crop_patient(patient: int, config: PhantomConfig, view: str, size: int) -> l
 
 def _crop(grey: np.ndarray, view: str, size: int) -> np.ndarray | None:
     if view == "published":
+        # As `write_kaggle` shrinks a slice.
         whole = Image.fromarray(grey).resize((size, size), Image.Resampling.BICUBIC)
         return np.asarray(whole)
     crop = preprocess(grey, view, size)
@@ -101,6 +103,7 @@ def _render(config: PhantomConfig, view: str, size: int) -> Crops:
 
 def _key(config: PhantomConfig, view: str, size: int) -> str:
     digest = hashlib.sha256(json.dumps([asdict(config), view, size]).encode())
+    # Not the phantom's: its configuration holds a version, which changes whenever pixels do.
     sources = [path for folder in imaging.__path__ for path in Path(folder).glob("*.py")]
     for path in (*sorted(sources), Path(image_checks.__file__), Path(__file__)):
         digest.update(path.read_bytes())

@@ -30,16 +30,21 @@ PATCH_PX, BINS, FLATTEST = 32, 8, 12
 def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
     """Normalised radial power, float (8,), of the flattest patches of 32² between air and bone."""
     tiles = grey[:512, :512].astype(np.float64).reshape(16, PATCH_PX, 16, PATCH_PX)
+    # (256, 32, 32): the picture cut into patches.
     tiles = tiles.transpose(0, 2, 1, 3).reshape(-1, PATCH_PX, PATCH_PX)
+    # Neither saturated nor air: clipping would flatten the noise.
     usable = (tiles.max(axis=(1, 2)) < 250) & (tiles.min(axis=(1, 2)) > 30)
     tiles = tiles[usable]
     if len(tiles) < FLATTEST:
         return None
+    # (n,): how far a quarter's mean lies off the patch's; a slope or an edge shows there.
     spread = np.abs(tiles.reshape(len(tiles), 2, 16, 2, 16).mean(axis=(2, 4)).reshape(-1, 4)
                     - tiles.mean(axis=(1, 2))[:, None]).max(axis=1)  # fmt: skip
     flat = tiles[np.argsort(spread)[:FLATTEST]]
+    # Hann, or the patch's borders would leak into every frequency.
     window = np.hanning(PATCH_PX)[:, None] * np.hanning(PATCH_PX)
     power = np.abs(np.fft.fft2((flat - flat.mean(axis=(1, 2), keepdims=True)) * window)) ** 2
+    # In units of the Nyquist frequency.
     ticks = np.fft.fftfreq(PATCH_PX) * 2
     radius = np.hypot(ticks[:, None], ticks[None, :])
     mean = power.mean(axis=0)

@@ -26,6 +26,7 @@ def measure(patients: int) -> dict[str, object]:
     """Write one grouped set and return its figures."""
     config = PhantomConfig(patients=patients)
     slices = patients * config.slices_per_patient
+    # Before the work, whose own load would else be told as the machine's.
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "set"

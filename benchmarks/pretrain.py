@@ -68,6 +68,7 @@ def render_crops(patients: int, size: int) -> Crops:
     rows = []
     for number in range(patients):
         for item in render_patient(number, config):
+            # A fractured slice's twin, so that no fracture is ever seen.
             grey = item.grey if item.twin_grey is None else item.twin_grey
             crop = preprocess(grey, "vertebra", size)
             if crop is not None:
@@ -141,6 +142,7 @@ def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, An
     source = batches(crops.of(~held_out), given.batch_size, seed=1)
     began, steps, done, loss = time.perf_counter(), 0, 0.0, float("nan")
     while done < 1.0:
+        # A cosine to 0, by steps or by time, whichever ends first.
         network.optimizer.learning_rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * done))
         loss = float(np.asarray(network.train_on_batch(*next(source))).ravel()[0])
         steps += 1
@@ -196,6 +198,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     crops = render_crops(given.patients, given.image_size)
     levels = np.bincount(crops.levels)
     chance = round(float(levels.max() / levels.sum()), 3)
+    # Of noise: always answering the middle of an even draw is off by a quarter of its range.
     report["pretext_chance"] = {
         "level_accuracy": chance, "side_accuracy": 0.25, "noise_error": 0.25
     }  # fmt: skip

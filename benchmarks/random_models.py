@@ -64,6 +64,7 @@ def make_policy(width: int, seed: int) -> Any:
     from cspine.decide.policy import DecisionPolicy
     from cspine.decide.threshold import Threshold
 
+    # As many axes as a fitted gate may have, so that it costs as much; no score reaches 1e12.
     gate = InDistribution(
         np.zeros(width, np.float32), np.eye(64, width, dtype=np.float32),
         np.ones(64, np.float32), 1.0, 1e12, 0.995,
@@ -98,6 +99,7 @@ def serve_plain(folder: Path, port: int) -> None:
     def ready() -> str:
         return "ready"
 
+    # Keras builds its function at the first call, which no client is to wait for.
     model.predict(np.zeros((1, size, size, 3), np.float32), verbose=0)
     waitress.serve(app, listen=f"127.0.0.1:{port}", threads=8, _quiet=True)
 
@@ -111,6 +113,7 @@ def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, fl
     image = np.random.default_rng(0).integers(0, 256, (engine.image_size,) * 2, dtype=np.uint8)
     start, cpu, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
+        # Many at once, or all streams but one would idle.
         for future in [engine.submit(image) for _ in range(AT_ONCE)]:
             future.result()
         done += AT_ONCE

@@ -155,4 +155,5 @@ def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
     )  # fmt: skip
     said = predict(network, validation.images)
     accuracy = float(((said >= 0.5) == (validation.labels == 1)).mean())
+    # Keras counts epochs from 0.
     return Rival(network, validation, said, accuracy, int(best.best_epoch) + 1)

@@ -155,6 +155,7 @@ def write_pictures(folder: Path, count: int = 16) -> list[Path]:
     from cspine.imaging.preprocess import encode_png
     from cspine.phantom.dataset import PhantomConfig, render_patient
 
+    # A slice without a vertebra would be answered without the network.
     paths: list[Path] = []
     for seed in range(1, 100):
         for one in render_patient(seed, PhantomConfig()):

@@ -105,6 +105,7 @@ def main() -> None:
     models = [resolve_version(folder) for folder in arguments.model]
     if any(files.card["seeds"]["phantom"] == arguments.seed for files in models):
         parser.error("--seed must differ from the seed that a model was trained on")
+    # One set of crops for all, so that a mean over models is one over the same slices.
     views = {(files.card["view"], files.card["image_size"]) for files in models}
     if len(views) != 1:
         parser.error("the models must share view and image size")

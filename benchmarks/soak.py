@@ -89,6 +89,7 @@ def count_mixed(
 ) -> dict[str, Any]:
     """Return how many answers are not those of the version they name, and what sets them apart."""
     off = [abs(answer - expected[version][which]) for which, version, answer in answers]
+    # Told as well: versions no farther apart than the tolerance would hide a mix.
     first, second = expected.values()
     apart = [abs(a - b) for a, b in zip(first, second, strict=True)]
     versions = [version for _, version, _ in answers]

@@ -60,6 +60,7 @@ def load_sides(patients: int, size: int, folder: Path) -> Sides:
     everything = load_samples(dataset, dataset.records, "vertebra", size, cache, with_twins=True)
     names = np.unique(everything.groups)
     unseen = np.isin(everything.groups, names[round(len(names) * (1 - UNSEEN_SHARE)) :])
+    # Twins are to learn from, and not to be scored: no set of real slices has any.
     return Sides(
         take_samples(everything, ~unseen), take_samples(everything, unseen & ~everything.is_twin)
     )

@@ -41,6 +41,7 @@ def examples_of(sliced: PhantomSlice) -> list[tuple[np.ndarray, tuple[float, flo
     if measured is None:
         return []
     frame, pixels = sample_frame(measured[0]), sliced.grey.shape[0] / FRAME_SIDE
+    # Middles of pixels onto middles of places, as `sample_frame` has them.
     column, row = ((place + 0.5) / pixels - 0.5 for place in true_middle(sliced))
     return [(frame, (row, column)), (frame[:, ::-1], (row, FRAME_SIDE - 1 - column))]
 
@@ -64,6 +65,7 @@ def gradient_of(kernel: np.ndarray, frames: np.ndarray, places: np.ndarray) -> n
     scores = score_frames(kernel, spectra)
     share = np.exp(scores - scores.max(axis=(1, 2), keepdims=True))
     share /= share.sum(axis=(1, 2), keepdims=True)
+    # Softmax less target. Back through a convolution it is correlated: hence the conjugate.
     wrong = fft.rfft2(share - spread_targets(places), GRID)
     return fft.irfft2((np.conj(spectra) * wrong).sum(axis=0), GRID) / len(frames)
 
@@ -80,6 +82,7 @@ def fit_kernel(frames: np.ndarray, places: np.ndarray, epochs: int) -> np.ndarra
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.99 * square + 0.01 * gradient**2
         rate = RATE * 0.5 * (1 + np.cos(np.pi * (step + 1) / (epochs * batches)))
+        # Adam's correction for means that began at 0 (Kingma and Ba 2015).
         unbiased = mean / (1 - 0.9 ** (step + 1)), square / (1 - 0.99 ** (step + 1))
         kernel -= np.float32(rate) * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
     return kernel.astype(np.float16)

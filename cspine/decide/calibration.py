@@ -111,6 +111,7 @@ def _better_method(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -
     """Return the method with the lower out-of-fold log loss, folds dealt by group."""
     # A fixed draw: the choice must not depend on the run's seed.
     codes = np.unique(groups, return_inverse=True)[1]
+    # Dealt out one by one: no fold has more than one group more than another.
     folds = np.random.default_rng(0).permutation(codes.max() + 1)[codes] % FOLDS
     losses = dict.fromkeys(METHODS, 0.0)
     for fold in range(FOLDS):
@@ -120,6 +121,7 @@ def _better_method(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -
             continue
         for method in METHODS:
             margin = _fit(logits[~held], labels[~held], method).margin(logits[held])
+            # −log P(truth): softplus(−margin) of a fracture, softplus(margin) of a normal slice.
             losses[method] += softplus(np.where(labels[held] == 1, -1, 1) * margin).sum()
     return min(METHODS, key=lambda method: losses[method])
 

@@ -66,6 +66,7 @@ class InDistribution:
         # What the axes leave, by Pythagoras: no second projection; rounding may make it negative.
         residual = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
         distance = (along**2 / self.variances).sum(axis=1) + residual / self.residual_variance
+        # D is the mean of a squared Mahalanobis distance under its own Gaussian.
         return np.asarray(distance / len(self.mean))
 
     def accepts(self, embeddings: np.ndarray) -> np.ndarray:
@@ -146,6 +147,7 @@ def _unit_gains(scaled: np.ndarray) -> np.ndarray:
     units = (scaled - scaled.mean(axis=0)) / spread
     # By what the shared axes leave: a unit that others foretell well then counts most.
     axes, _, _ = _principal_axes(units)
+    # (D,): of units (N, D) less their projection on the shared axes.
     left = (units - (units @ axes.T) @ axes).std(axis=0)
     return np.asarray(1.0 / (spread * np.maximum(left, SPREAD_FLOOR)), np.float32)
 
@@ -161,6 +163,7 @@ def _principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     # From N samples no more than N − 1 directions are known.
     kept = max(1, min(MAX_AXES, dimensions, count - 1))
     rest = values[kept:]
+    # By maximum likelihood the mean of the eigenvalues left out (Tipping and Bishop 1999, eq. 8).
     residual = max(float(rest.mean()) if len(rest) else 0.0, floor)
     variances = np.maximum(values[:kept], floor)
     return vectors[:, :kept].T.astype(np.float32), variances.astype(np.float32), residual

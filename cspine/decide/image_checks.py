@@ -84,10 +84,13 @@ def measure(grey: np.ndarray) -> Appearance:
     """Return the Appearance of a picture, uint8 (H, W), at least 64 pixels a side."""
     small = _shrink(grey)
     centre, ring = (small[zone] for zone in _zones(*small.shape))
+    # A blank picture has none to divide by.
     contrast = max(float(small.std()), 1.0)
     tissue, two_tones = _tones(centre)
+    # int16: in uint8 a step down would come out as a large step up.
     lines = grey[:: max(1, grey.shape[0] // SMALL_SIDE_PX)].astype(np.int16)
     across, down = (np.abs(np.diff(small, axis=axis)) for axis in (1, 0))
+    # (h − 1, w − 1): where both a step across and one down begin.
     steps = np.maximum(across[:-1], down[:, :-1])
     bound = 0.75 * contrast
     return Appearance(
@@ -125,6 +128,7 @@ def _tones(values: np.ndarray) -> tuple[float, float]:
     """Return the commonest tissue's grey level, and the share that the two commonest hold."""
     counts = np.bincount(values.astype(np.int64), minlength=256)
     first, held = _commonest(counts)
+    # No level may count for two tissues.
     counts[first : first + TISSUE_LEVELS] = 0
     return first + TISSUE_LEVELS / 2, (held + _commonest(counts)[1]) / len(values)
 
@@ -139,6 +143,7 @@ def _commonest(counts: np.ndarray) -> tuple[int, int]:
 
 def _tilt(values: np.ndarray, tissue: float) -> float:
     """Return the share of values clearly above the tissue's grey less the share clearly below."""
+    # 14 is half of TISSUE_LEVELS: what lies nearer is the tissue itself.
     above = values > tissue + max(14.0, 0.35 * (255 - tissue))
     below = values < tissue - max(14.0, 0.35 * tissue)
     return float(above.mean() - below.mean())

@@ -164,6 +164,7 @@ def _word(part: Mapping[str, Any], name: str) -> str:
 
 
 def _read_calibration(part: Mapping[str, Any]) -> Calibration:
+    # Positive, or a card could turn the order of slices round.
     scale, offset = _number(part, "scale", 1e-9, 1e9), _number(part, "offset", -1e9, 1e9)
     low = None if part.get("low_scale") is None else _number(part, "low_scale", 1e-9, 1e9)
     return Calibration(_word(part, "method"), scale, offset, low)

@@ -106,5 +106,6 @@ def _fit_top(
     means = np.array([top_mean_logit(slices, top) for slices, _ in studies])
     calibration = fit_calibration(means, truths, method="platt")
     scores = calibration.apply(means)
+    # Finite: MAX_LOGIT keeps every score away from 0 and 1.
     loss = -np.log(np.where(truths == 1, scores, 1 - scores)).mean()
     return top, calibration, scores, float(loss)

@@ -70,6 +70,7 @@ _TITLE, _INTRO, _DATA = "Title and abstract", "Introduction", "Methods: data"
 _TRUTH, _PARTS, _MODEL = "Methods: reference standard", "Methods: partitions", "Methods: model"
 _TRAINING, _JUDGED = "Methods: training", "Methods: evaluation"
 _RESULTS, _DISCUSSION, _OTHER = "Results", "Discussion", "Other information"
+# In the checklist's own order, from which an item has its number.
 _ITEMS: tuple[tuple[str, str, str], ...] = (
     (_TITLE, "AI method identified, with its category",
      "A deep convolutional network ({architecture}) that classifies one axial CT slice."),

@@ -64,6 +64,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     page = write_report(given.out / "report", result.inputs)
     write_answers(given.out / "answers.csv", result)
     beside = given.out / "evaluation.json.part"
+    # A figure that does not exist is null; NaN would be no JSON, and is refused.
     beside.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
     beside.replace(given.out / "evaluation.json")
     _tell(result)

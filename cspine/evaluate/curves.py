@@ -84,6 +84,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
     """Return 15 bins of equal mass (fewer where there are fewer slices), with Wilson intervals."""
     labels, probabilities = check_scores(labels, probabilities)
     order = np.argsort(probabilities, kind="stable")
+    # Equal mass: equal widths would leave bins empty where few probabilities lie.
     bins = [part for part in np.array_split(order, BINS) if len(part)]
     observed = np.array([labels[part].mean() for part in bins])
     counts = np.array([len(part) for part in bins])
@@ -107,6 +108,7 @@ def confusion(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 def _steps_up(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the curve's height at each rate of GRID, the top where it rises upright."""
     # `np.interp` wants them to increase.
+    # Moved down as a whole, so that at a rate itself the top of an upright rise is read.
     apart = x + 1e-12 * np.arange(len(x)) - 1e-12 * len(x)
     return np.asarray(np.interp(GRID, apart, y))
 
@@ -131,5 +133,6 @@ def _banded(
     none = np.full_like(value, np.nan)
     if len(drawn) < 2:
         return Curve(GRID, value, none, none)
+    # (resamples, 201): a band at each point, narrower than one that held the whole curve.
     low, high = np.nanquantile(np.array(drawn), [0.025, 0.975], axis=0)
     return Curve(GRID, value, low, high)

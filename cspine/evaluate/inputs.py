@@ -183,6 +183,7 @@ def _read_split(parts: dict[str, Any]) -> SplitScores:
         "in_distribution": bool,
     }  # fmt: skip
     read: dict[str, Any] = {
+        # NumPy reads null as NaN where the type is float64.
         name: None if parts[name] is None else np.array(parts[name], dtype=kind)
         for name, kind in arrays.items()
     }

@@ -130,9 +130,12 @@ def calibration_error(
     ranked = weights[:, order]
     reached = np.cumsum(ranked, axis=1)
     total = reached[:, -1:]
+    # (R, N): the bin in which the middle of a slice's weight lies, so that none is cut in two.
     bins = np.minimum(BINS * (reached - ranked / 2) // total, BINS - 1).astype(np.int64)
     rows = len(weights)
+    # Numbered apart by resample, so that one count serves all of them.
     cell = (bins + BINS * np.arange(rows)[:, None]).ravel()
+    # |Σ w (p − y)| of a bin is its weight × |mean probability − share of fractures|.
     gap = (ranked * (probabilities[order] - labels[order])).ravel()
     gaps = np.bincount(cell, gap, minlength=rows * BINS).reshape(rows, BINS)
     return np.asarray(np.abs(gaps).sum(axis=1) / total[:, 0])
@@ -213,6 +216,7 @@ def compute_patient_metrics(
     without one; patients with none at all are left out.
     """
     labels, scores = patient_scores(labels, probabilities, groups, series)
+    # A patient is one row here, so that rows are what the bootstrap draws.
     return compute_metrics(labels, scores, series.threshold, None, resamples, seed)
 
 
@@ -244,6 +248,7 @@ def paired_bootstrap_difference(
     labels, first = check_scores(labels, probabilities_a)
     labels, second = check_scores(labels, probabilities_b)
 
+    # Both models under the same weights: what makes a draw easy or hard for both cancels.
     def difference(weights: np.ndarray) -> np.ndarray:
         areas = [rk.area_under_roc(rk.rank(labels, p, weights)) for p in (first, second)]
         return np.asarray(areas[0] - areas[1])

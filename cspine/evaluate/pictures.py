@@ -27,6 +27,7 @@ def overlay_uri(image: np.ndarray, heatmap: np.ndarray) -> str:
     grey = np.asarray(image, np.float64)
     heat = np.asarray(heatmap, np.float64) / 255.0
     colour = np.stack([np.full_like(heat, 255.0), 60 + 180 * heat, 40 * heat], axis=-1)
+    # (H, W, 1), over three channels.
     opacity = (OPACITY * heat)[..., None]
     mixed = grey[..., None] * (1 - opacity) + colour * opacity
     return _uri(Image.fromarray(np.rint(mixed).clip(0, 255).astype(np.uint8)))

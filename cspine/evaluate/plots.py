@@ -168,6 +168,7 @@ def _points(
     style: str, label: str,
 ) -> None:  # fmt: skip
     values = np.array([figure.value for figure in figures])
+    # A percentile interval need not hold its own figure, and Matplotlib refuses negative lengths.
     ends = np.array([[f.value - f.low, f.high - f.value] for f in figures]).T.clip(0)
     axes.errorbar(
         places, values, np.nan_to_num(ends), fmt=style, color=colour, markersize=5, linewidth=1.2,

@@ -51,12 +51,14 @@ def rank(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
 
 def area_under_roc(ranking: Ranking) -> np.ndarray:
     """Return AUROC (R,), by trapezoids: the chance that a fracture outranks a normal slice."""
+    # Ties make a slanted step, of which the trapezoid counts half, as Mann and Whitney do.
     return np.asarray(np.trapezoid(ranking.sensitivity, ranking.false_positive_rate, axis=1))
 
 
 def average_precision(ranking: Ranking) -> np.ndarray:
     """Return AUPRC (R,) as Σ (recallₖ − recallₖ₋₁) · precisionₖ, not interpolated."""
     called = ranking.hits + ranking.alarms
+    # Steps: the points of a line between two cannot be reached here (Davis and Goadrich 2006).
     precision = np.divide(ranking.hits, called, out=np.zeros_like(called), where=called > 0)
     return np.asarray((np.diff(ranking.sensitivity, axis=1) * precision[:, 1:]).sum(axis=1))
 

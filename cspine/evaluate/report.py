@@ -128,6 +128,7 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]
     labels, scores = np.asarray(split.labels), np.asarray(split.probabilities)
     if len(np.unique(labels)) < 2:
         return []
+    # The card's figures where it has them: its page must not say others.
     known = get(card, f"metrics.{split.name}") or compute_metrics(
         labels, scores, _threshold(card), split.groups
     )

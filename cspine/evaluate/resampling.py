@@ -48,4 +48,5 @@ def draw_weights(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.nd
         # Drawn one by one and counted: a multinomial of 1/G each, but much faster for large G.
         drawn = rng.integers(0, total, (rows, total)) + total * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * total).reshape(rows, total)
+        # (r, G) to (r, N): a slice weighs as often as its patient was drawn.
         yield counts[:, codes].astype(np.float64)

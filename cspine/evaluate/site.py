@@ -191,6 +191,7 @@ def _summarise(
     """Return the figures at the model's threshold, and at one chosen on these images."""
     said = np.asarray(scores.predictions)
     # The model's own rule, applied to these images.
+    # Youden's rule has no target: the number is then checked and not used.
     proposed = choose_threshold(
         known.probabilities, known.labels, threshold.method, threshold.target or 0.95
     )

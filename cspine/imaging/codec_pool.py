@@ -39,6 +39,7 @@ class _Child:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.process = subprocess.Popen(
+            # -P: the script's folder stays off the path, where a file could stand in for a library.
             [sys.executable, "-P", str(_CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -58,6 +59,7 @@ class _Child:
             self.process.stdin.flush()
             head = self.process.stdout.read(ANSWER.size)
             size = ANSWER.unpack(head)[0]
+            # A flaw in a codec must not let the child fill this process's memory.
             answer = self.process.stdout.read(min(size, most_bytes))
             return answer if len(answer) == size else None
         except (OSError, struct.error):  # the pipe of a dead child

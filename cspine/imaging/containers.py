@@ -75,6 +75,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, start, end of the content) of each chunk up to IEND."""
     position = len(PNG_SIGNATURE)
     for _ in range(_MAX_PARTS):
+        # The least that a chunk takes: length, name and checksum, 4 bytes each.
         if position + 12 > len(data):
             raise ImageError("The PNG file must be whole. Received: a truncated file")
         length, name = struct.unpack_from(">I4s", data, position)
@@ -121,6 +122,7 @@ def read_jpeg(data: bytes) -> Container:
         frame = found or frame
         if marker == _SOS:
             _check_scans(data, start - 4)
+            # All that follows SOS: coded data has no length to walk by, and later scans lie in it.
             kept.append(data[start - 4 :])
         elif not 0xE0 <= marker <= 0xEF or marker in _KEPT_APPLICATION:
             kept.append(data[start - 4 : end])
@@ -138,6 +140,7 @@ def read_jpeg(data: bytes) -> Container:
 
 def _check_scans(data: bytes, start: int) -> None:
     """Raise where a progressive JPEG has absurdly many scans, each a pass over all its pixels."""
+    # Coded data cannot hold the marker by chance: after an FF it has 00 or RSTn (B.1.1.5).
     count = data.count(bytes((0xFF, _SOS)), start)
     if count > _MAX_SCANS:
         raise ImageError(f"A JPEG must have at most {_MAX_SCANS} scans. Received: {count}")
@@ -193,6 +196,7 @@ def read_orientation(exif: bytes) -> int:
     count = struct.unpack_from(order + "H", exif, directory)[0]
     last = min(count, (len(exif) - directory - 2) // 12)
     for index in range(last):
+        # Kind 3 is SHORT, which stands at the beginning of the four bytes for a value.
         tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, directory + 2 + 12 * index)
         if tag == _EXIF_ORIENTATION and kind == 3 and 1 <= value <= 8:
             return int(value)

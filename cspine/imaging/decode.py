@@ -42,6 +42,7 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noq
         return decode_raster(data, "png", limits)
     if data.startswith(JPEG_SIGNATURE):
         return decode_raster(data, "jpeg", limits)
+    # Last: a DICOM file without its preamble is told by its first tag, with no signature to go by.
     if looks_like_dicom(data):
         return decode_dicom(data, limits)
     raise UnsupportedImageError(f"`image` must be PNG, JPEG or DICOM. Received: {_name(data)}")

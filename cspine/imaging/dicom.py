@@ -70,6 +70,7 @@ def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
         raise UnsupportedImageError("A DICOM file must be one CT slice. Received: enhanced CT")
     if modality is None and sop_class not in (None, _CT_CLASS):
         raise UnsupportedImageError("A DICOM file must be CT. Received: another SOP class")
+    # The files of RSNA 2022 name none.
     if modality is None:
         warnings.append("The DICOM file does not name its modality; it was read as CT.")
     elif modality != "CT":
@@ -126,6 +127,7 @@ def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -
             f"`RescaleSlope` must not be 0, nor it or `RescaleIntercept` beyond "
             f"{_MAX_RESCALE:.0f}. Received: another value"
         )
+    # Exact: float32 holds every whole number of 16 bits.
     hu = stored.astype(np.float32)
     hu *= np.float32(slope)
     hu += np.float32(intercept)

@@ -52,6 +52,7 @@ class Attributes:
 
     def text(self, keyword: str) -> str | None:
         """Return the value of a text attribute without padding, else None."""
+        # Whatever the file's character set: Latin-1 cannot fail, and UI, CS, DS and IS are ASCII.
         return self.raw(keyword).decode("latin-1").strip("\0 ") or None
 
     def unsigned(self, keyword: str) -> int | None:

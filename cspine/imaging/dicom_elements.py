@@ -116,12 +116,14 @@ def _guess_syntax(view: memoryview, start: int) -> str:
     vr = bytes(view[start + 4 : start + 6])
     if vr not in _SHORT_VRS and vr not in _LONG_VRS:
         return IMPLICIT_LITTLE
+    # A data set begins with a low group: 0008 in big-endian order is read as 0800.
     group = struct.unpack_from("<H", view, start)[0]
     return EXPLICIT_BIG if group >= 0x0400 else EXPLICIT_LITTLE
 
 
 def _inflate(view: memoryview, limits: Limits) -> bytes:
     """Return the inflated data set (PS3.5 A.5), which counts against the file's own limit."""
+    # Negative: raw deflate, without the header and checksum of zlib.
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         # One byte more than allowed is enough to know, and all that is ever inflated.
@@ -175,6 +177,7 @@ class _Walk:
             tag, vr, length = self._read_header()
             if tag >> 16 > self.last_group and len(self.stack) == 1:
                 return before
+            # Deeper in, PixelData is that of an icon.
             if len(self.stack) == 1 and tag == PIXEL_DATA:
                 self._take_pixels(length)
                 return self.position

@@ -125,6 +125,7 @@ def _check_header(stream: bytes, syntax: str, form: PixelFormat) -> int:
             f"The compressed stream must be {form.columns} × {form.rows} with 1 component. "
             f"Received: {width} × {height} with {components}"
         )
+    # The least that JPEG-LS has (ITU-T T.87); one bit is no CT.
     if not 2 <= precision <= form.bits_allocated:
         raise ImageError(
             f"The compressed stream must have 2–{form.bits_allocated} bits. Received: {precision}"
@@ -147,10 +148,13 @@ def _read_j2k_header(stream: bytes) -> tuple[int, int, int, int]:
     start = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # some wrap the stream in JP2 boxes
     if start < 0 or len(stream) < start + 43:
         raise ImageError("A JPEG 2000 stream must begin with SOC and SIZ. Received: other bytes")
+    # After SOC, SIZ, Lsiz and Rsiz, 2 bytes each.
     x1, y1, x0, y0, tile_x, tile_y, *_ = struct.unpack_from(">8I", stream, start + 8)
     components, depth = struct.unpack_from(">HB", stream, start + 40)
+    # Without the tiles' offsets, which can only make them fewer.
     if tile_x == 0 or tile_y == 0 or -(-x1 // tile_x) * -(-y1 // tile_y) > _MAX_TILES:
         raise ImageError(
             f"A JPEG 2000 stream must have 1–{_MAX_TILES} tiles. Received: another number"
         )
+    # Ssiz: its highest bit says signed, the others the depth less one.
     return y1 - y0, x1 - x0, components, (depth & 0x7F) + 1

@@ -24,6 +24,7 @@ def choose_window(attributes: Attributes, warnings: list[str]) -> tuple[float, f
     function = attributes.text("VOILUTFunction") or "LINEAR"
     if not centres or not widths:
         return *BONE_WINDOW, "LINEAR"
+    # LINEAR divides by width − 1 and asks for 1 or more (C.11.2.1.2.1), the others for more than 0.
     narrowest = 1.0 if function == "LINEAR" else _NARROWEST_HU
     in_range = abs(centres[0]) <= _WIDEST_HU and narrowest <= widths[0] <= _WIDEST_HU
     if function not in _FUNCTIONS or not in_range:
@@ -44,6 +45,7 @@ def apply_window(hu: HuArray, centre: float, width: float, function: str = "LINE
 def _linear(hu: HuArray, centre: float, width: float) -> GreyArray:
     if width == 1:  # a step: the formula's two outer cases meet
         return np.where(hu > centre - 0.5, 255, 0).astype(np.uint8)
+    # LINEAR is LINEAR_EXACT, half a unit lower and one narrower.
     return _ramp(hu, centre - 0.5, width - 1)
 
 
@@ -51,11 +53,13 @@ def _ramp(hu: HuArray, centre: float, width: float) -> GreyArray:
     """Return the clipped straight line that is 0 at centre − width / 2 and 255 at + width / 2."""
     grey = hu - np.float32(centre)
     grey *= np.float32(255 / width)
+    # The half more makes a rounding of the cast, which cuts off.
     grey += np.float32(127.5 + 0.5)
     return np.clip(grey, 0, 255, out=grey).astype(np.uint8)
 
 
 def _sigmoid(hu: HuArray, centre: float, width: float) -> GreyArray:
+    # e⁸⁰ is within float32, e⁸⁹ is not; both are all white or all black long before.
     exponent = np.clip((hu - np.float32(centre)) * np.float32(-4 / width), -80, 80)
     grey: GreyArray = (255 / (1 + np.exp(exponent)) + 0.5).astype(np.uint8)
     return grey

@@ -87,6 +87,7 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
 
 def _bone_aside(bone: Map, piece: npt.NDArray[np.bool_], column: float) -> float:
     """How much bone besides the vertebra's lies how far to either side: area × distance."""
+    # (w,): cells of other bone in each column.
     other = ((bone > 0.5) & ~piece).sum(axis=0)
     aside = np.abs(np.arange(bone.shape[1]) - column) / max(bone.shape)
     return float(other @ aside / bone.size)

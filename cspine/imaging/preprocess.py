@@ -87,6 +87,7 @@ def _cut(pixels: npt.NDArray[_Scalar], region: Box) -> npt.NDArray[_Scalar]:
     cut = np.zeros((region.height, region.width), pixels.dtype)
     y0, y1 = max(region.y0, 0), min(region.y1, height)
     x0, x1 = max(region.x0, 0), min(region.x1, width)
+    # Wholly outside there is nothing to copy, and the lengths of both sides would not agree.
     if y0 < y1 and x0 < x1:
         target = cut[y0 - region.y0 : y1 - region.y0, x0 - region.x0 : x1 - region.x0]
         target[...] = pixels[y0:y1, x0:x1]

@@ -106,8 +106,10 @@ def is_coloured(image: Image.Image) -> bool:
     sampled = image.resize(
         (image.width // step, image.height // step), Image.Resampling.NEAREST
     ).convert("RGBA")
+    # int32: in uint8 the product with alpha below would wrap round.
     red, green, blue, alpha = np.moveaxis(np.asarray(sampled).astype(np.int32), 2, 0)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    # Weighed by alpha, since the hidden colour of a clear pixel is no colour.
     return bool((spread * alpha > _COLOUR_SPREAD * 255).mean() > _COLOUR_SHARE)
 
 

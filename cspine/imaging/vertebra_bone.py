@@ -35,6 +35,7 @@ def blank_surround(small: Map) -> Map:
     height, width = small.shape
     rows, columns = np.ogrid[:height, :width]
     from_middle = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2)
+    # A little within the circle, whose edge cells mix with the white.
     return np.where(from_middle < 0.485 * min(height, width), small, np.float32(0))
 
 
@@ -55,6 +56,7 @@ def soft_tissue_level(small: Map) -> tuple[int, int] | None:
     if smooth.max() == 0:
         return None
     level = int(peaks[-1])
+    # Always found: nothing is counted from 250 on, so the sums are 0 from 254 on.
     reach = int((smooth[level:] < 0.1 * smooth[level]).argmax())
     return level, reach
 
@@ -70,6 +72,7 @@ def bone_map(grey: npt.NDArray[np.uint8]) -> tuple[Map, int] | None:
     if soft is None:
         return None
     level, reach = soft
+    # Grey levels that the window has left for bone.
     room = 255 - level
     # Above the muscle's own noise, yet below saturation in narrow windows.
     threshold = level + min(max(1.5 * reach, 0.08 * room), 0.7 * room)

@@ -24,6 +24,7 @@ KERNEL_FILE = "vertebra_centre.npz"
 def sample_frame(bone: Map) -> npt.NDArray[np.float32]:
     """The bone map (h, w), brought to float32 (64, 64), in 0..1; 0 outside the picture."""
     scale = max(bone.shape) / FRAME_SIDE
+    # Middles of places onto middles of cells, hence the halves.
     along = (np.arange(FRAME_SIDE, dtype=np.float32) + 0.5) * scale - 0.5
     places = np.meshgrid(along, along, indexing="ij")
     frame: npt.NDArray[np.float32] = ndimage.map_coordinates(bone, places, order=1)
@@ -36,6 +37,7 @@ def find_centre(bone: Map) -> tuple[float, float, float]:
     The score is the best place's log-odds against the middling place, ≥ 0.
     """
     spectrum = fft.rfft2(sample_frame(bone), (2 * FRAME_SIDE,) * 2) * _load_spectrum()
+    # The kernel's origin is its corner, negative offsets at the far ends: nothing is to be shifted.
     scores = fft.irfft2(spectrum, (2 * FRAME_SIDE,) * 2)[:FRAME_SIDE, :FRAME_SIDE]
     row, column = refine_peak(scores)
     scale = max(bone.shape) / FRAME_SIDE

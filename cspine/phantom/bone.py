@@ -12,6 +12,7 @@ from cspine.phantom.patient import TEXTURE, Patient, Place, stream
 from cspine.phantom.shapes import Array, Plane, coverage, ellipse
 from cspine.phantom.vertebra import Vertebra, body_distance, bone_distance, spinous_end
 
+# mm in the vertebra's frame: about midway between the body's front and the spinous tip.
 VERTEBRA_MIDDLE = (0.0, 8.0)
 _DISC_HU, _ENDPLATE_HU, _CORD_HU, _FLUID_HU = 95.0, 620.0, 42.0, 12.0
 
@@ -60,15 +61,18 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     # Two scales of one noise: trabeculae, and patches of denser marrow.
     fine = ndimage.gaussian_filter(white, 0.45 / patient.spacing_mm)
     broad = ndimage.gaussian_filter(white, 2.6 / patient.spacing_mm)
+    # To unit deviation: how much smoothing leaves depends on the pixel's size.
     fine *= np.float32(1 / max(fine.std(), 1e-6))
     broad *= np.float32(1 / max(broad.std(), 1e-6))
     marrow = np.float32(patient.marrow_hu) + np.float32(85) * fine + np.float32(45) * broad
     cortex_mm = np.float32(v.cortex_mm) * (1 + np.float32(0.25) * broad)
+    # C1 has no body, and so no end plates.
     if v.level:
         body = body_distance(at, v)
         marrow = _with_endplate(body, marrow, broad, place, v.level)
         # The shell is thinner on the body than on the arch, and uneven.
         cortex_mm *= 1 - np.float32(0.3) * coverage(body - np.float32(0.5), 3.0)
+    # Negative where less than the cortex's thickness lies between the pixel and the surface.
     shell = coverage(-distance - cortex_mm, 0.8)
     dense = np.float32(patient.cortex_hu) + np.float32(60) * broad
     whole: Array = marrow + (dense - marrow) * shell
@@ -80,7 +84,9 @@ def _with_endplate(body: Array, marrow: Array, broad: Array, place: Place, level
     # End plates are met only near a vertebra's end; in C2 also below the dens.
     if place.t < 0.8 or (level == 1 and place.t < 0.45):
         return marrow
+    # The outermost 1.6 mm stay bone: the body's rim reaches as far as its end.
     depth = -body - np.float32(1.6)
+    # End plates are hollow, so that a slice leaves the bone in the middle first.
     passed = np.float32((place.t - 0.9) * 16) + np.float32(0.9) * broad + np.float32(0.25) * depth
     inside = np.clip(depth, 0, 1)
     plate = np.clip(passed + 1.2, 0, 1) * inside

@@ -39,6 +39,7 @@ class Canvas:
     def window(self, centre: Point, reach: float) -> Window:
         """Rows and columns of the square that holds all within `reach` mm of `centre` (mm)."""
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
+        # The inverse of `Plane.turned`: from the neck's frame back to pixels.
         x = self.middle_px[0] + (cos * centre[0] - sin * centre[1]) / self.spacing_mm
         y = self.middle_px[1] + (sin * centre[0] + cos * centre[1]) / self.spacing_mm
         # One pixel more, so that the soft edge of what is painted lies inside.
@@ -54,10 +55,12 @@ class Canvas:
         return Spot(self.at.within(window), self.hu[window], 1.15 * self.spacing_mm)
 
 
+# One object for a patient and step: caches further on know a plane by its identity.
 @lru_cache(maxsize=4)
 def neck_plane(patient: Patient, step: int = 1) -> Plane:
     """Coordinates in mm of the pixels, or of the middles of blocks of `step` × `step` pixels."""
     columns, rows = _middle_px(patient)
+    # Middles of pixels are whole numbers, so the middle of a block of two is a half.
     ticks = (np.arange(0, SIDE_PX, step) + (step - 1) / 2).astype(np.float32)
     dx = (ticks[None, :] - np.float32(columns)) * np.float32(patient.spacing_mm)
     dy = (ticks[:, None] - np.float32(rows)) * np.float32(patient.spacing_mm)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cspine.core.errors import ConfigError
 
 LEVELS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")
+# The matrix that nearly all CT is reconstructed on.
 SIDE_PX = 512
 
 

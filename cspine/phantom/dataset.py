@@ -136,6 +136,7 @@ def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[str]
     names = []
     for item in render_patient(number, config):
         place = folder / item.truth.label_name
+        # Another patient's process may have made it.
         place.mkdir(exist_ok=True)
         stem = published_name(number, item.truth.slice_index, config.slices_per_patient)
         whole = Image.fromarray(item.grey)

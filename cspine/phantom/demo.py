@@ -34,6 +34,7 @@ def demo_slices(seed: int = 1) -> tuple[DemoSlice, DemoSlice]:
     # Wide from the start: drawn anew until one is wide, the demonstration would wait.
     config = PhantomConfig(seed=seed, min_width_mm=_LEAST_WIDTH_MM)
     fracture = _first(lambda s: (s.truth.visible_area_mm2 or 0) >= _LEAST_AREA_MM2, config, _UNSEEN)
+    # From a number so far off that the two searches never meet at one patient.
     normal = _first(lambda s: not s.truth.label and not s.truth.hard_negative, config, 2 * _UNSEEN)
     return _packed(fracture), _packed(normal)
 

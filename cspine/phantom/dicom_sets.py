@@ -67,6 +67,7 @@ def write_rsna(out: Path, config: PhantomConfig) -> Path:
 
 def make_uid(*parts: object) -> UID:
     """Return a valid UID that depends on `parts` alone."""
+    # 128 bits are at most 39 digits: 44 characters of the 64 that a UID may have (PS3.5 9.1).
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}")
 
 
@@ -118,10 +119,13 @@ def _set_pixels(ds: Dataset, item: PhantomSlice, is_signed: bool, intercept: int
     stored = item.hu - intercept
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = item.hu.shape
+    # A CT image has 16 bits allocated and 12 to 16 stored (C.8.2.1). With intercept -1024 the
+    # scanner's -1024 to 3071 HU fill 12 bits exactly.
     ds.BitsAllocated, ds.BitsStored = 16, 16 if is_signed else 12
     ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, int(is_signed)
     ds.RescaleIntercept = intercept
     ds.PixelData = stored.astype("<i2" if is_signed else "<u2").tobytes()
+    # More than 8 bits are OW, in the explicit syntax too (PS3.5 A.2).
     ds["PixelData"].VR = "OW"
 
 
@@ -131,6 +135,7 @@ def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.Modality, ds.Manufacturer = "CT", "cspine"
     ds.ManufacturerModelName, ds.SoftwareVersions = "synthetic CT", config.version
+    # Type 2: must be there and may be empty (PS3.5 7.4.3).
     ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""
     # A fixed date: the same arguments give the same bytes on any day.
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20000101"
@@ -176,6 +181,7 @@ def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
 def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, path: Path) -> None:
     # The oddities of the real files, dealt by the patient's number, so that a small set has them
     # all.
+    # Steps of 2, 3 and 4: any twelve patients in a row show every mixture.
     implicit = number % 3 == 1
     ds = _bare_image(item, config, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
     is_signed = number % 2 == 0
@@ -209,6 +215,7 @@ def _compress(path: Path) -> None:
     # The coder adds attributes, Modality among them, that the set must not have.
     plain, coded = dcmread(path), dcmread(beside)
     plain.PixelData, plain["PixelData"].VR = coded.PixelData, "OB"
+    # Encapsulated pixels are OB of undefined length (PS3.5 A.4).
     plain["PixelData"].is_undefined_length = True
     plain.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
     plain.save_as(beside, enforce_file_format=True)

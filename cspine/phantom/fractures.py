@@ -66,6 +66,7 @@ def break_bone(
     # Log-uniform: as many hairlines as wide gaps, since it is the former that are hard.
     width = float(np.exp(rng.uniform(low, high)))
     displacement = float(width * rng.uniform(0, 0.9))
+    # A leaning plane moves by thickness × tangent from one face of the slice to the other.
     smear = patient.thickness_mm * float(np.tan(abs(rng.normal(0, np.radians(22)))))
     kind, gaps = _most_visible(bone, vertebra, place, width, min(smear, 1.5), patient, rng)
     # A copy of the twin: only what follows can differ between the two.
@@ -78,9 +79,11 @@ def break_bone(
     view += (filling - view) * open_share
     mask = np.zeros(hu.shape, bool)
     reach = np.float32(max(width / 2, _MASK_REACH_PX * patient.spacing_mm))
+    # Only where a gap is open: beyond a path's ends `away` would round the mask off.
     near = np.min([np.where(g.share > 0, g.away, np.inf) for g in gaps], axis=0) <= reach
     # Within bone alone: a path that runs on into muscle shows nothing there.
     mask[window] = near & (bone.share > 0.5)
+    # Shares of pixels times a pixel's area, in mm²; over the width, the length of an even gap.
     area = float(open_share.sum()) * patient.spacing_mm**2
     truth = Fracture(kind, width, displacement, area, area / width, mask)
     return broken, truth
@@ -112,6 +115,7 @@ def _draw_courses(v: Vertebra, place: Place, rng: Rng) -> tuple[str, list[Course
     return name, kinds[name](v, place, rng)
 
 
+# A ring breaks in two places at least: each arch of C1 gets a path.
 def _jefferson(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     side = rng.choice([-1, 1])
     x, depth = 0.5 * v.canal[0] * 0.75, v.canal[1]
@@ -133,6 +137,7 @@ def _dens(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     return [((float(rng.normal(0, 1)), -6.5 + float(rng.normal(0, 1.5))), rng.normal(0, 0.5), 8.0)]
 
 
+# Both sides at once: a traumatic spondylolisthesis of C2 goes through both pars.
 def _hangman(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     return [
         ((side * (0.5 * v.body[0] + rng.uniform(4, 8)), rng.uniform(0, 3)),
@@ -155,6 +160,7 @@ def _lamina(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     side = int(rng.choice([-1, 1]))
     start, end, share = pillar_centre(v, side), lamina_end(v), rng.uniform(0.35, 0.85)
     middle = (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
+    # A right angle to the lamina, which a break crosses and does not follow.
     across = np.arctan2(end[1] - start[1], end[0] - start[0]) + 1.57
     return [(middle, float(across + rng.normal(0, 0.35)), 6.0)]
 
@@ -205,12 +211,15 @@ def _open_gap(
     pitch, phase = np.float32(rng.uniform(20, 40)), np.float32(rng.uniform(0, 6))
     shape = at.x.shape
     share, away, side = (np.full(shape, np.float32(fill)) for fill in (0, np.inf, 0))
+    # As far as `_displace` reaches, and a little more.
     box = box_about(at, (x, y), (half + 13, half + 13))
     here = at.within(box)
     if here.x.size:
         away[box], along = polyline(here, points)
+        # Open to the full about 1.5 mm from either end.
         ends = np.clip(np.minimum(along, 1 - along) * np.float32(4 * half / 3), 0, 1)
         opening = np.float32(width) * ends * (1 + np.float32(0.18) * np.sin(pitch * along + phase))
+        # Blurred over a pixel at least: a hairline takes its true share of one, and none is lost.
         share[box] = _strip_share(away[box], opening, max(spacing, smear))
         side[box] = np.sign(cos * (here.y - np.float32(y)) - sin * (here.x - np.float32(x)))
     return _Gap(share, away, side, (-sin, cos))
@@ -221,6 +230,7 @@ def _jagged(course: Course, rng: Rng) -> list[Point]:
     (x, y), angle, half = course
     steps = np.linspace(-half, half, 8)
     rough = np.cumsum(rng.normal(0, 0.5, steps.size))
+    # The walk's drift is taken out, so that it begins and ends near its course.
     rough += rng.normal(0, 0.35, steps.size) - np.linspace(rough[0], rough[-1], steps.size)
     cos, sin = np.cos(angle), np.sin(angle)
     return [
@@ -249,6 +259,7 @@ def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation:
     columns, rows = (cos * dx - sin * dy) * fade, (sin * dx + cos * dy) * fade
     moved = fade > 0.01
     where = np.nonzero(moved)
+    # Each pixel fetches what is to lie there, so the shift is subtracted.
     source = np.stack([where[0] - rows[moved], where[1] - columns[moved]]).astype(np.float32)
     view[moved] = ndimage.map_coordinates(view, source, order=1, mode="nearest")
 
@@ -265,5 +276,6 @@ def _fragments(bone: DrawnBone, share: Array, width: float, patient: Patient, rn
         radius = rng.uniform(0.3, 0.35 * width) / patient.spacing_mm
         rows, columns = np.ogrid[: share.shape[0], : share.shape[1]]
         inside = np.clip(radius - np.hypot(rows - row, (columns - column) / 1.4) + 0.5, 0, 1)
+        # HU between marrow and cortex, of which a splinter is made.
         filling += (np.float32(700) - filling) * inside.astype(np.float32)
     return filling

@@ -32,6 +32,7 @@ def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Ve
     # C1 has no body, and so neither its vein nor its growth seams.
     if v.level:
         names += ["synchondrosis"]
+        # The vein leaves the body at half its height, and is in no slice far from there.
         names += ["basivertebral vein"] * 2 if 0.3 < place.t < 0.8 else ["nutrient canal"]
     name = str(rng.choice(names))
     if name == "motion step":
@@ -54,6 +55,7 @@ def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: b
     # Thin channels fill only a part of their pixels.
     hole *= np.clip(2 * half / np.float32(bone.spot.softness_mm), 0, 1)
     hu = bone.spot.hu[box]
+    # A rim only brightens: cortex that is denser stays as it is.
     hu += np.maximum(np.float32(_RIM_HU) - hu, 0) * rim * np.float32(0.75)
     hu += (np.float32(_CANAL_HU) - hu) * hole
 
@@ -70,6 +72,7 @@ def _smooth(start: Point, end: Point, bow: float, count: int = 6) -> list[Point]
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(float(np.hypot(dx, dy)), 1e-6)
     shares = np.linspace(0, 1, count)
+    # A parabola, `bow` high in the middle.
     out = 4 * bow * shares * (1 - shares)
     return [
         (float(start[0] + s * dx - o * dy / length), float(start[1] + s * dy + o * dx / length))

@@ -24,6 +24,7 @@ def draw_organs(canvas: Canvas, patient: Patient, place: Place) -> bool:
     # In both classes alike: swelling must not stand for the fracture.
     is_swollen = bool(rng.uniform() < SWOLLEN_SHARE)
     swelling = float(rng.uniform(3, 7)) if is_swollen else 0.0
+    # Swelling lies behind the pharynx, and pushes gullet, airway and cartilage forwards.
     front = -20.0 * patient.size - 2.0 - swelling
     if is_swollen:
         spot = canvas.near((0, front + 2), 22)
@@ -77,6 +78,7 @@ def _draw_vessels(canvas: Canvas, patient: Patient, rng: Rng) -> None:
 
 def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None:
     """The mandible's arch with teeth at C1, its lower edges at C3; never quite symmetric."""
+    # Heads are seldom straight: one side of the jaw is cut higher than the other.
     roll = rng.normal(0, 0.5)
     for side in (-1, 1):
         local = float(height + side * roll)
@@ -88,6 +90,7 @@ def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None
         front = (side * rng.uniform(0, 4), rng.uniform(-86, -80))
         thick = float(np.interp(local, [0, 1.5, 3.2], [5.2, 4.6, 2.2])) * rng.uniform(0.9, 1.1)
         spot = canvas.near(middle, 48)
+        # Low slices pass under the ramus and meet the jaw's body alone.
         line, along = polyline(spot.at, [back, middle, bend, front][0 if local < 2.4 else 1 :])
         line += np.float32(0.9) * np.sin(np.float32(rng.uniform(6, 11)) * along)
         shell = float(rng.uniform(1.3, 2.0))

@@ -14,6 +14,7 @@ from cspine.phantom.config import LEVELS, PhantomConfig
 
 Rng = np.random.Generator
 # Purposes of random streams.
+# Their numbers seed the streams: a new one goes last, or every picture changes.
 PATIENT, PLACES, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
 FRACTURE, NOISE, TWIN_NOISE, VARIANTS, ROUGHNESS = range(8, 13)
 # Patients without any fracture, or a patient's mere presence would tell.
@@ -22,6 +23,7 @@ _NORMAL_PATIENTS = 0.25
 
 def stream(purpose: int, *key: int) -> Rng:
     """Return the generator of one purpose for the seeds, patient and slice in `key`."""
+    # NumPy hashes the whole list, so neighbouring keys give streams that are not alike.
     return np.random.default_rng([purpose, *key])
 
 
@@ -67,6 +69,7 @@ class Place:
 def draw_patient(*key: int) -> Patient:
     """Draw the patient of the seeds in `key`."""
     rng = stream(PATIENT, *key)
+    # The order of the draws belongs to the phantom's version: another gives other patients.
     size, age = float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)), float(rng.uniform())
     girth = rng.normal(1, 0.08)
     bone_kernel = bool(rng.uniform() < 0.6)
@@ -83,9 +86,11 @@ def draw_patient(*key: int) -> Patient:
         cortex_hu=float(rng.uniform(1100, 1480) - 90 * age),
         muscle_hu=float(rng.uniform(48, 65)),
         contrast=bool(rng.uniform() < 0.35),
+        # A field of view of 154 to 210 mm.
         spacing_mm=float(rng.uniform(0.3, 0.41)),
         thickness_mm=float(rng.choice([0.625, 1.0, 1.25, 2.0])),
         bone_kernel=bone_kernel,
+        # A bone kernel keeps the high frequencies, where most of the noise is.
         noise_hu=float(rng.uniform(35, 90) if bone_kernel else rng.uniform(10, 24)),
         round_field=str(rng.choice(["white", "black"])) if rng.uniform() < 0.55 else None,
         window=_draw_window(rng),
@@ -106,6 +111,7 @@ def draw_places(patient: Patient, count: int) -> list[Place]:
     # A random start: else the same heights would recur in every patient.
     heights = (np.arange(count) + rng.uniform()) * (len(LEVELS) / count)
     return [
+        # 17 mm are a vertebra and its disc; z falls towards the feet (PS3.3 C.7.6.2.1.1).
         Place(index, int(height), float(height % 1), round(-17.0 * patient.size * float(height), 3))
         for index, height in enumerate(heights)
     ]

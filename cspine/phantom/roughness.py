@@ -39,6 +39,7 @@ def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
     It is followed by its own first 256 rows and columns, so that any shift of it is a view.
     """
     field = stream(ROUGHNESS, *key, cells).standard_normal((cells, cells), dtype=np.float32)
+    # 12, 24 and 48 cells, all that are asked for, end at a tile of 384.
     while field.shape[0] < _HALF_PX:
         field = doubled(field)
     return np.pad(field * np.float32(1 / field.std()), (0, _HALF_PX), mode="wrap")

@@ -32,6 +32,7 @@ def acquire(hu: Array, patient: Patient, place: Place, rng: Rng) -> Array:
     _weigh(spectrum, transfer(patient.spacing_mm, patient.bone_kernel))
     spectrum += _noise_spectrum(patient, place, rng)
     picture: Array = fft.irfft2(spectrum, hu.shape)
+    # The 4096 values that 12 bits hold.
     return np.clip(np.rint(picture, out=picture), PADDING_HU, 3071, out=picture)
 
 
@@ -41,6 +42,7 @@ def noise_amplitude(patient: Patient, place: Place) -> Array:
     Scaled so that the noise's standard deviation in the picture is `patient.noise_hu`, more at
     the shoulders.
     """
+    # In tenths, so that a few cached shapes serve all slices.
     streaks = round(float(np.clip(place.level + place.t - 4.5, 0, 2.5)), 1)
     shape = _noise_shape(patient.spacing_mm, patient.bone_kernel, streaks)
     return shape * np.float32(patient.noise_hu * (1 + 0.25 * streaks))
@@ -91,6 +93,7 @@ def _noise_shape(spacing_mm: float, bone_kernel: bool, streaks: float) -> Array:
 def _noise_spectrum(patient: Patient, place: Place, rng: Rng) -> npt.NDArray[np.complex64]:
     amplitude = noise_amplitude(patient, place)
     pairs = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
+    # Two neighbouring float32 are one complex64, without a copy: (512, 257, 2) to (512, 257).
     white: npt.NDArray[np.complex64] = pairs.view(np.complex64)[..., 0]
     # Half the power each to the real and imaginary part; irfft2 drops the imaginary part of the
     # columns that mirror themselves, a thousandth of the power.

@@ -111,6 +111,7 @@ def wavy(at: Plane, centre: Point, radii: Point, waves: Sequence[Point]) -> Arra
     dx, dy = at.x - np.float32(centre[0]), at.y - np.float32(centre[1])
     angle = np.arctan2(dy / np.float32(radii[1]), dx / np.float32(radii[0]))
     edge = np.zeros_like(angle)
+    # From the second on: the first harmonic would only move the ellipse.
     for order, (amplitude, phase) in enumerate(waves, start=2):
         edge += np.float32(amplitude) * np.cos(np.float32(order) * angle + np.float32(phase))
     bent: Array = ellipse(at, centre, radii) - edge
@@ -122,6 +123,7 @@ def unite(first: Array, second: Array, blend_mm: float = 0.0) -> Array:
     nearest: Array = np.minimum(first, second)
     # A smooth minimum: bones have no knife-edged inner corners.
     if blend_mm > 0:
+        # Quilez's quadratic minimum: where both are equal, a quarter of the blend comes off.
         h = np.maximum(np.float32(blend_mm) - np.abs(first - second), 0)
         nearest -= h * h * np.float32(0.25 / blend_mm)
     return nearest
@@ -139,6 +141,7 @@ def _along_segment(at: Plane, start: Point, end: Point) -> tuple[Array, Array]:
     px, py = at.x - np.float32(start[0]), at.y - np.float32(start[1])
     along: Array = px * dx
     along += py * dy
+    # A segment of no length is a point.
     along /= np.maximum(dx * dx + dy * dy, np.float32(1e-6))
     np.clip(along, 0, 1, out=along)
     px -= along * dx

@@ -45,6 +45,7 @@ def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
     muscle = _muscles(half, patient, rng, outline)
     hu = doubled(_fat_and_muscle(muscle, patient, rng))
     skin_distance = doubled(outline)
+    # Skin is 1.8 mm thick; what it paints outside the body, air covers below.
     rim = coverage(-(skin_distance + 1.8), 0.8)
     hu += (SKIN_HU - hu) * rim
     around = _surroundings(half, patient, outline)
@@ -54,6 +55,7 @@ def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
 
 def _outline(at: Plane, patient: Patient, place: Place) -> Array:
     """Distance to the skin: a bent oval, widening to the shoulders at C6 and C7."""
+    # No slice in the key: every slice draws the same numbers, and height alone changes the outline.
     rng = stream(TISSUE, *patient.key)
     body = _oval(at, patient, tuple(
         (float(rng.normal(0, a)), float(rng.uniform(0, 6.28))) for a in (2.2, 1.5, 1.0, 0.6)
@@ -96,6 +98,7 @@ def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     muscle = coverage(width - border, 1.3)
     muscle = np.maximum(muscle, np.float32(0.15)) * ~is_fatty
     envelope = outline[body] + np.float32(patient.fat_mm + 2)
+    # The fat under the skin thickens towards the nape.
     envelope += np.maximum(at.y[body], 0) * np.float32(0.012 * patient.fat_mm)
     share[body] = muscle * coverage(envelope + rough_field(patient, rng, 24)[body], 1.4)
     return share
@@ -129,6 +132,7 @@ def _cells(
             if rng.uniform() < (0.7 if number in _OFTEN_FAT else 0.02):
                 np.minimum(nearest_fat, away, out=nearest_fat)
     # Middles lie about 13 mm apart.
+    # Squared distances to two middles differ by 2 × their distance × that from the border.
     border = (second - nearest) * np.float32(1 / 26.0)
     return border, nearest_fat <= nearest
 
@@ -163,6 +167,7 @@ def _sheet_and_shell(
     Folds as their height over the skin (mm), two waves added to it, and HU; then the shell's
     share of each pixel, and its HU.
     """
+    # In place of a slice's index, so that all slices draw alike.
     rng = stream(TISSUE, *patient.key, 1000)
     folds = []
     for _ in range(int(rng.integers(1, 4))):

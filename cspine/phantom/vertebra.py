@@ -54,6 +54,7 @@ def draw_vertebra(patient: Patient, level: int) -> Vertebra:
     rng = stream(VERTEBRA, *patient.key, level)
     scale = patient.size * rng.normal(1, 0.03)
     width, depth = _WIDTHS[level] * scale, _DEPTHS[level] * scale
+    # Age allows wear and does not force it.
     worn = patient.age * rng.uniform()
     return Vertebra(
         level=level,
@@ -115,6 +116,7 @@ def body_distance(at: Plane, v: Vertebra) -> Array:
 def thinned(t: float, low: float, high: float, edge: float = 0.12) -> float:
     """How far, mm, a part that spans heights `low` to `high` has thinned out at height `t`."""
     outside = max(low - t, t - high, -edge) + edge
+    # To be added to a distance: 0 well inside the span, 4 mm at its ends, ever more beyond.
     return 4.0 * outside / edge
 
 
@@ -194,6 +196,7 @@ def _side_parts(at: Plane, v: Vertebra, side: int, t: float) -> Array:
     back = rod(at, (x, y - 2.5), (tip, -2.5), 2.6, 1.8)
     bridge = rod(at, (tip - side * 2.5, -6.5), (tip - side * 0.5, -2.5), 1.5, 1.5)
     wing = unite(unite(front, back, 1.0), bridge, 1.0) + thinned(t, 0.15, 0.7)
+    # The foramen of the vertebral artery.
     hole = ellipse(at, (side * (0.5 * v.body[0] + 5.2), -4.6), (v.foramina[index],) * 2)
     return np.maximum(unite(pedicle, wing, 1.0), -hole)
 

@@ -24,6 +24,7 @@ def run_per_patient(work: Callable[[int], list[Row]], patients: int) -> list[Row
         return [row for number in progress(range(patients), "phantoms") for row in work(number)]
     # Spawned, since a forked child of a process that has threads may hang.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        # In order: rows come as one process would give them, however the patients were dealt.
         parts = pool.imap(work, range(patients), chunksize=2)
         return [row for part in progress(parts, "phantoms", patients) for row in part]
 
@@ -42,6 +43,7 @@ def written_beside(out: Path) -> Iterator[Path]:
     try:
         yield beside
         if out.exists():
+            # POSIX would put the new folder over an empty one; Windows would refuse.
             out.rmdir()
         beside.replace(out)
     finally:
