@@ -125,7 +125,7 @@ def measure_stages(paths: list[Path], size: int, seconds: float) -> dict[str, fl
     """CPU seconds an image of decoding and of resizing, with a process a core at the same time.
 
     In `vertebra` view the resize is the search for the vertebra and the crop; that of `slice` view
-    is told beside it. The check whether the picture is a neck belongs to decoding.
+    is told beside it, and so is the check whether the picture is a neck.
     """
     cores = cpu_count() or 1
     with ProcessPoolExecutor(cores) as pool:

@@ -46,7 +46,7 @@ def _by_data(kind: str) -> dict[str, str]:
             "reference": "The truth is drawn, not read: the phantom records type, width, place and "
             "visible area of every fracture",
             "deidentified": "Not applicable, because no patient stands behind a synthetic image",
-            "acquired": "Simulated: 512 × 512, 0.3–0.5 mm pixels, bone and soft kernels, varying "
+            "acquired": "Simulated: 512 × 512, 0.30–0.41 mm pixels, bone and soft kernels, varying "
             "window, field of view, noise and slice thickness",
             "annotators": "Not applicable, because no one annotated; the generator knows",
             "demographics": "Not applicable, because synthetic patients have size, degeneration "

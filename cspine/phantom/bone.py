@@ -69,7 +69,7 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     # C1 has no body, and so no end plates.
     if v.level:
         body = body_distance(at, v)
-        marrow = _with_endplate(body, marrow, broad, place, v.level)
+        marrow = _with_endplate(body, marrow, broad, place)
         # The shell is thinner on the body than on the arch, and uneven.
         cortex_mm *= 1 - np.float32(0.3) * coverage(body - np.float32(0.5), 3.0)
     # Negative where less than the cortex's thickness lies between the pixel and the surface.
@@ -79,10 +79,10 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     return whole
 
 
-def _with_endplate(body: Array, marrow: Array, broad: Array, place: Place, level: int) -> Array:
+def _with_endplate(body: Array, marrow: Array, broad: Array, place: Place) -> Array:
     """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
-    # End plates are met only near a vertebra's end; in C2 also below the dens.
-    if place.t < 0.8 or (level == 1 and place.t < 0.45):
+    # End plates are met only near a vertebra's end.
+    if place.t < 0.8:
         return marrow
     # The outermost 1.6 mm stay bone: the body's rim reaches as far as its end.
     depth = -body - np.float32(1.6)

@@ -33,10 +33,7 @@ _MASK_REACH_PX = 0.6
 
 @dataclass(frozen=True)
 class Fracture:
-    """The truth of one fracture. Lengths in mm; `mask` is bool (512, 512), true on the gap.
-
-    `region` is the (rows, columns) window outside which the picture equals its twin's.
-    """
+    """The truth of one fracture. Lengths in mm; `mask` is bool (512, 512), true on the gap."""
 
     kind: str
     width_mm: float
@@ -248,12 +245,12 @@ def _strip_share(away: Array, width: Array, blur_mm: float) -> Array:
 
 
 def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation: float) -> None:
-    """Move the bone on the path's positive side along its normal, fading within 5 mm of it."""
+    """Move the bone on the path's positive side along the path, fading within 5 mm of it."""
     # Less than a sixth of a pixel: resampling would only blur.
     if shift_mm < 0.05:
         return
     fade = np.exp(-((gap.away / np.float32(5.0)) ** 2)) * (gap.side > 0) * (gap.away < 12)
-    # Slide along the path: a step in the cortex, without closing the gap.
+    # Never across the path: a step in the cortex, without closing the gap.
     dx, dy = gap.normal[1] * shift_mm / spacing, -gap.normal[0] * shift_mm / spacing
     cos, sin = np.cos(rotation), np.sin(rotation)
     columns, rows = (cos * dx - sin * dy) * fade, (sin * dx + cos * dy) * fade

@@ -34,7 +34,7 @@ def _double_rows(values: Array, grown: Array) -> None:
 
 @lru_cache(maxsize=8)
 def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
-    """A patient's smooth noise, with about `cells` bumps to 256 pixels, as a tile that repeats.
+    """A patient's smooth noise: a tile of 384 pixels, doubled in size from `cells` values a side.
 
     It is followed by its own first 256 rows and columns, so that any shift of it is a view.
     """

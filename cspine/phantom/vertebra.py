@@ -254,6 +254,5 @@ def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:
         angle = side * (0.45 + v.joint_angle)
         along = at.turned(angle, (x, y + shift))
         gap = np.maximum(np.abs(along.y) - v.joints[(side + 1) // 2], np.abs(along.x) - 9.0)
-        gap = np.maximum(gap, np.float32(-2.0))
         bone = np.maximum(bone, -gap)
     return bone
