@@ -7,6 +7,7 @@ and repeats the request as an upload. Not a medical device.
 
 import argparse
 import json
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -77,10 +78,14 @@ def serve_slice(png: bytes, listen: str) -> Iterator[str]:
             """Say nothing: the answer is what matters."""
 
     host, _, port = listen.rpartition(":")
-    server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host.strip("[]"), int(port)), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    # 0.0.0.0 is an address to listen on, not one to fetch from.
-    shown = "127.0.0.1" if host == "0.0.0.0" else host
+    # Every address is one to listen on, not one to fetch from.
+    shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
     try:
         yield f"http://{shown}:{server.server_port}/slice.png"
     finally:

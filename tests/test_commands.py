@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
+import requests
 
 from cspine.__main__ import main
+from predict_test import serve_slice
 
 
 @pytest.mark.parametrize(
@@ -21,3 +25,20 @@ def test_a_wrong_command_line_is_one_line(arguments, said, capsys):
     error = capsys.readouterr().err
     assert error.startswith(said)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+def test_the_smoke_test_serves_its_slice_where_it_is_told(listen):
+    if listen.startswith("[") and not has_ipv6_loopback():
+        pytest.skip("no IPv6 on this machine")
+    with serve_slice(b"a picture", listen) as url:
+        assert url.startswith(f"http://{listen[:-1]}")
+        assert requests.get(url, timeout=10).content == b"a picture"
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

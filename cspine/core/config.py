@@ -285,6 +285,9 @@ def _cast(spec: Field[Any], value: Any) -> Any:
             if not isinstance(value, bool):
                 raise ValueError
             return value
+        # `1.7` and `true` would become 1 in silence.
+        if isinstance(value, bool) or (kind == "int" and isinstance(value, float)):
+            raise ValueError
         return {"int": int, "float": float, "str": str}[kind](value)
     except (TypeError, ValueError):
         wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}

@@ -143,6 +143,6 @@ def _cast(name: str, spec: Field[Any], text: str) -> Any:
     """Return `text` as the field's type, or raise ConfigError that names both."""
     try:
         return spec.metadata["parse"](text)
-    # KeyError is the switch's; OverflowError comes of `1e999` as a whole number.
-    except (ValueError, KeyError, OverflowError):
+    # KeyError is the switch's.
+    except (ValueError, KeyError):
         raise ConfigError(f"`{name}` must be {spec.metadata['rule']}. Received: {text!r}") from None

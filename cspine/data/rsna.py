@@ -152,11 +152,12 @@ def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> N
             x, y, w, h = (float(row[column]) for column in ("x", "y", "width", "height"))
             # Through float: spreadsheets write 12 as 12.0.
             number = int(float(row["slice_number"]))
-        except ValueError as error:
-            raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
-        if study is not None:
             # Outwards: a pixel that the box touches is in it.
             box = Box(math.floor(x), math.floor(y), math.ceil(x + w), math.ceil(y + h))
+        # A short row has None in its last columns, and infinity is no whole number.
+        except (ValueError, TypeError, OverflowError) as error:
+            raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
+        if study is not None:
             study.boxes.setdefault(number, []).append(box)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from cspine.core.errors import DataError
@@ -58,6 +59,12 @@ class FolderStorage(Storage):
             raise DataError(f"`{name}` must be readable. Received: {error.strerror}") from error
 
 
+# NotImplementedError is of a compression that zipfile lacks, RuntimeError of a password.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError,
+)  # fmt: skip
+
+
 class ZipStorage(Storage):
     """A ZIP archive. Reads are serialised by a lock, so threads may share one instance."""
 
@@ -76,10 +83,12 @@ class ZipStorage(Storage):
         try:
             # One file handle is behind the archive: two reads at once would mix their positions.
             with self._lock:
-                _check_size(name, self._zip.getinfo(name).file_size, max_bytes)
-                return self._zip.read(name)
-        # NotImplementedError is of a compression that zipfile lacks, RuntimeError of a password.
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+                size = self._zip.getinfo(name).file_size
+                _check_size(name, size, max_bytes)
+                # No more than declared is inflated: without `size` a lie would be found out late.
+                with self._zip.open(name) as member:
+                    return member.read(size)
+        except _ZIP_ERRORS as error:
             raise DataError(f"`{name}` must be readable. Received: {error}") from error
 
 

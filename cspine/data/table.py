@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -21,6 +22,7 @@ from cspine.data.records import SliceRecord
 from cspine.data.storage import MAX_TABLE_BYTES, Storage
 
 _SHOWN = 10
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def index_table(storage: Storage, table: str) -> list[SliceRecord]:
@@ -120,13 +122,13 @@ def _with_positions(records: list[SliceRecord], rows: list[dict[str, str]]) -> l
     """Return the records with `position`, 0..1: the slice's rank by `slice_index` in its volume."""
     indices: dict[str, list[int]] = {}
     for record, row in zip(records, rows, strict=True):
-        if row.get("slice_index", "").lstrip("-").isdigit():
+        if _WHOLE_NUMBER.fullmatch(row.get("slice_index", "")):
             indices.setdefault(record.volume_id, []).append(int(row["slice_index"]))
     placed = []
     for record, row in zip(records, rows, strict=True):
         cell = row.get("slice_index", "")
         known = sorted(set(indices.get(record.volume_id, [])))
-        if cell.lstrip("-").isdigit() and len(known) > 1:
+        if _WHOLE_NUMBER.fullmatch(cell) and len(known) > 1:
             position = known.index(int(cell)) / (len(known) - 1)
             record = replace(record, position=position)
         placed.append(record)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import keras
+from keras.src.backend.config import keras_home  # no public function tells it
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.model.architectures import Architecture
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 def keras_models_folder() -> Path:
-    """The folder in which Keras keeps downloaded weights."""
-    return Path.home() / ".keras" / "models"
+    """The folder in which Keras keeps downloaded weights, `KERAS_HOME` heeded as Keras does."""
+    return Path(keras_home()) / "models"
 
 
 def load_pretrained(

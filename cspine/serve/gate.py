@@ -84,7 +84,9 @@ def guarded(view: _View) -> _View:
 
 def _check_key(keys: Keys, rate: Rate) -> None:
     """Let the request through, or raise what says why not."""
-    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    # The scheme's case does not matter (RFC 9110, 11.1).
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
     caller = keys.find(request.headers.get("X-API-Key") or bearer)
     # The same words for no key and for a wrong one.
     if caller is None:

@@ -59,7 +59,7 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
             return None
         parts = {
             # Names are numbered with leading zeros, so sorted by name is sorted by number.
-            part: [file[name] for name in sorted(file.files) if name.startswith(f"{part}_0")]
+            part: [file[name] for name in sorted(file.files) if name.startswith(f"{part}_")]
             for part in ("network", "optimizer", "best")
         }
         return Checkpoint(head["key"], head["history"], held_out=file["held_out"], **parts)

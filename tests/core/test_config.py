@@ -65,6 +65,14 @@ def test_unknown_setting_in_the_file_is_named(tmp_path):
         parse_config(["--config", str(path)])
 
 
+@pytest.mark.parametrize("value", ["1.7", "true", "inf"])
+def test_no_whole_number_in_the_file_is_rounded(tmp_path, value):
+    path = tmp_path / "c.toml"
+    path.write_text(f"epochs = {value}\n")
+    with pytest.raises(ConfigError, match="`epochs` must be a whole number"):
+        parse_config(["--config", str(path)])
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("5", 5)])
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds

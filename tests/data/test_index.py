@@ -48,6 +48,22 @@ def test_zip_is_read_as_the_folder_is(make_tree, published):
     assert archive.read_bytes(path) == (root / path).read_bytes()
 
 
+def test_a_damaged_member_of_a_zip_is_named(make_tree):
+    archive = zip_tree(make_tree(FLAT))
+    packed = archive.with_name("packed.zip")
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with zipfile.ZipFile(packed) as members:
+        entry = members.getinfo("NORMAL/b.png")
+    data = bytearray(packed.read_bytes())
+    # Past the member's header of 30 bytes and its name: a block of a kind that deflate lacks.
+    data[entry.header_offset + 30 + len(entry.filename)] |= 7
+    packed.write_bytes(data)
+    with pytest.raises(DataError, match=r"1 unreadable .*: NORMAL/b\.png"):
+        index_dataset(packed)
+
+
 def test_tree_and_flat(make_tree, tmp_path):
     tree = index_dataset(make_tree(TREE, tmp_path / "tree"))
     assert tree.layout == "tree"
@@ -72,6 +88,14 @@ def test_csv_and_its_columns(make_tree, tmp_path):
     assert c.position is None
     shutil.move(root / "list.csv", root / "slices.csv")
     assert index_dataset(root).records == dataset.records
+
+
+@pytest.mark.parametrize("cell", ["--3", "²", "1.5"])
+def test_an_index_that_is_no_whole_number_is_not_known(make_tree, cell):
+    root = make_tree(["a.png", "b.png", "c.png"])
+    rows = f"a.png,fracture,v,{cell}\nb.png,normal,v,1\nc.png,normal,v,2\n"
+    (root / "slices.csv").write_text(f"path,label,volume_id,slice_index\n{rows}")
+    assert [record.position for record in index_dataset(root).records] == [None, 0.0, 1.0]
 
 
 def test_csv_faults_are_named_at_once(make_tree):

@@ -108,3 +108,9 @@ def test_faulty_tables_are_named(folder, tmp_path):
     (tmp_path / "train_bounding_boxes.csv").write_text("StudyInstanceUID,x,y\n1,1,1\n")
     with pytest.raises(DataError, match="must have the columns"):
         index_dataset(tmp_path)
+    for row in ("1,1,1,1,inf,1", "1,1,1,1"):
+        (tmp_path / "train_bounding_boxes.csv").write_text(
+            f"StudyInstanceUID,x,y,width,height,slice_number\n{row}\n"
+        )
+        with pytest.raises(DataError, match="must hold numbers"):
+            index_dataset(tmp_path)

@@ -27,9 +27,9 @@ def test_a_missing_file_says_what_belongs_where(tmp_path):
 
 
 def test_imagenet_that_cannot_be_had_is_no_silent_fallback(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "keras_models_folder", lambda: tmp_path)
+    monkeypatch.setattr(pretrained, "keras_home", lambda: str(tmp_path))
     monkeypatch.setattr(pretrained, "_download", lambda architecture: None)
-    with pytest.raises(ConfigError, match=f"{FILE} in {tmp_path}.*--weights none"):
+    with pytest.raises(ConfigError, match=f"{FILE} in {tmp_path / 'models'}.*--weights none"):
         build_classifier("xception", 71, weights="imagenet")
 
 

@@ -13,7 +13,7 @@ from cspine.predict.prediction import Prediction
 
 
 class FakeEngine:
-    precision = "f32"
+    precision = precision_used = "f32"
 
 
 class FakePredictor:

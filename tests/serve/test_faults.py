@@ -75,5 +75,7 @@ def test_clients_that_vanish_leave_nothing_behind(serve_app):
             connection.sendall(whole[: cut * len(whole) // 199])
     assert post(runner.port, png).status_code == 200
     admission = app.extensions["cspine"].road.admission
-    wait_for(lambda: admission.taken == 0 and len(runner._servers[0].active_channels) <= 1)
-    assert runner._servers[0].held_bytes == 0
+    server = runner._servers[0]
+    # The connection of the answer may be the last one, or one that the loop has not yet closed.
+    wait_for(lambda: len(server.active_channels) <= 1 and server.held_bytes == 0)
+    assert admission.taken == 0

@@ -39,7 +39,9 @@ print(json.dumps({
 
 
 def run_on_jax(*arguments, cwd=ROOT):
-    flags = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    # Compiling is most of the time here, so it is done without optimising.
+    xla = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    flags = {"KERAS_BACKEND": "jax", "XLA_FLAGS": xla}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd, env={**os.environ, **flags}, capture_output=True, text=True,
