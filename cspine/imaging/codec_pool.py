@@ -18,19 +18,11 @@ import threading
 from pathlib import Path
 
 from cspine.core.errors import ImageError
+from cspine.core.processes import bare_environment
 from cspine.imaging.codec_child import ANSWER, REQUEST
 
 _CHILD = Path(__file__).with_name("codec_child.py")
 _DEADLINE_S = 4.0  # a 512 × 512 frame takes 5–90 ms, 40 million pixels of JPEG 2000 some seconds
-
-_LOADER = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")  # some Pythons start with no less
-
-
-def _bare_environment() -> dict[str, str]:
-    """Return what a child is told: where libraries lie, and this process's import path."""
-    told = {name: os.path.expandvars(f"${name}") for name in _LOADER}
-    kept = {name: value for name, value in told.items() if value != f"${name}"}
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 class _Child:
@@ -44,7 +36,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # GDCM's codecs write to it whatever is asked
-            env=_bare_environment(),
+            env=bare_environment(),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
 

@@ -19,6 +19,7 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError
+from cspine.core.processes import bare_environment
 from cspine.model.versions import hash_file
 
 IR_NAME = "best.xml"
@@ -44,6 +45,7 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
         child = subprocess.run(
             [*command, str(out_dir.resolve())],
             cwd=root,
+            env=bare_environment(),
             capture_output=True,
             text=True,
             timeout=CHILD_TIMEOUT_S,
