@@ -175,7 +175,9 @@ class Predictor:
         return self._judge(image, crop, output, explain, refusal)
 
     def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
-        return image, preprocess(image.grey, self._view, self._image_size)
+        crop = preprocess(image.grey, self._view, self._image_size)
+        # Nothing below reads Hounsfield units: four bytes a pixel that would wait for the engine.
+        return replace(image, hu=None), crop
 
     def _abstain(self, image: DecodedImage, explain: bool, *reasons: str) -> Prediction:
         """Return what is said of an image in which there is nothing to judge."""

@@ -7,7 +7,7 @@ import pytest
 from tiny_model import NOTE, as_png, draw_neck
 
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
-from cspine.imaging.decode import Limits
+from cspine.imaging.decode import DecodedImage, Limits
 from cspine.predict.budget import Budget
 from cspine.predict.predictor import Predictor, choose_precision
 
@@ -41,6 +41,13 @@ def test_pixels_and_bytes_give_the_same_answer(predictor, neck_png):
     assert predictor.predict_pixels(draw_neck()).probability == pytest.approx(
         predictor.predict(neck_png).probability, abs=1e-6
     )
+
+
+def test_nothing_waits_for_the_engine_with_its_hounsfield_units(predictor):
+    grey = draw_neck()
+    image, crop = predictor._prepare(DecodedImage(grey, "dicom", hu=grey.astype(np.float32)))
+    assert image.hu is None and image.grey is grey
+    assert crop is not None
 
 
 @pytest.mark.parametrize(
