@@ -58,15 +58,21 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
 
 
 def _exact_nodes(network: ov.Model) -> list[str]:
-    """Names of what stays in f32: the head's product and the map's 1 × 1 convolution.
+    """Names of what stays in f32: the head's product, and the map with its bias.
 
     They cost nothing, and what they give is the answer itself (or, in the `cnn`, goes through an
-    exponential), so their rounding is the one that would show.
+    exponential), so their rounding is the one that would show. A map in bytes could not be padded
+    with -10 either.
     """
-    # OpenVINO lays convolutions out as (N, C, H, W): axis 1 counts the maps that come out.
+    # OpenVINO lays convolutions out as (N, C, H, W), Keras what follows them as (N, H, W, C).
+    channel_axis = {"Convolution": 1, "Add": 3}
     return [
         node.get_friendly_name()
         for node in network.get_ops()
-        if node.get_type_name() == "MatMul"
-        or (node.get_type_name() == "Convolution" and node.get_output_partial_shape(0)[1] == 1)
+        if (kind := node.get_type_name()) == "MatMul"
+        or (
+            kind in channel_axis
+            and len(shape := node.get_output_partial_shape(0)) == 4
+            and shape[channel_axis[kind]] == 1
+        )
     ]
