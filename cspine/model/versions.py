@@ -26,6 +26,8 @@ VERSIONS_FOLDER = "versions"
 VERSION_LENGTH = 12
 # The one that serves, the one before, and one that was rolled back from.
 KEPT_VERSIONS = 3
+# Few pieces: after each one a thread must win Python's lock back from whatever is being imported.
+_HASHED_AT_ONCE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class ModelFiles:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), bytearray(_HASHED_AT_ONCE)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
 
 
 def list_versions(models_dir: Path) -> list[str]:

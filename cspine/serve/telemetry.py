@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,8 +21,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from cspine.predict.prediction import Prediction
-from cspine.predict.predictor import Predictor
+if TYPE_CHECKING:  # they import SciPy, which `early.py` must not wait for
+    from cspine.predict.prediction import Prediction
+    from cspine.predict.predictor import Predictor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("fetch", "queue", "decode", "inference", "total")
