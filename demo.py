@@ -99,8 +99,10 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
     """
     deadline = time.monotonic() + READY_S
     while service.poll() is None and time.monotonic() < deadline:
-        with suppress(requests.ConnectionError, requests.Timeout):
-            if requests.get(f"{address}/health/ready", timeout=2).ok:
+        unanswered = suppress(requests.ConnectionError, requests.Timeout)
+        with unanswered, requests.Session() as session:
+            session.trust_env = False  # no proxy leads to this machine
+            if session.get(f"{address}/health/ready", timeout=2).ok:
                 return
         time.sleep(0.1)
     raise NoAnswerError(f"the service was not ready within {READY_S} s")

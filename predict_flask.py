@@ -24,7 +24,7 @@ sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 
 from typing import TYPE_CHECKING
 
-from cspine.core.errors import CspineError
+from cspine.core.errors import ConfigError, CspineError
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.core.settings import ServeSettings, read_settings
 from cspine.serve.early import begin_engine
@@ -63,7 +63,14 @@ def serve(settings: ServeSettings) -> None:
     """Serve `app` until SIGTERM or Ctrl-C."""
     from cspine.serve.server import Runner
 
-    runner = Runner(app)
+    try:
+        runner = Runner(app)
+    except (OSError, ValueError) as error:  # Waitress says ValueError of a name that is none
+        address = ":".join(map(str, settings.listen))
+        raise ConfigError(
+            "`CSPINE_LISTEN` and `CSPINE_METRICS_LISTEN` must be addresses of this machine on "
+            f"ports that nobody else has. Received: {address} ({error})"
+        ) from error
     # SIGINT as well: Python's own handler would raise in the middle of the loop's work.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: runner.stop())
@@ -78,9 +85,8 @@ try:
     settings = read_settings(os.environ)
     configure_logging(settings.log_level)
     app = build_app(settings)
+    if __name__ == "__main__":
+        serve(settings)
 except CspineError as error:
     print(f"predict_flask.py: {error}", file=sys.stderr)
     sys.exit(2)
-
-if __name__ == "__main__":
-    serve(settings)

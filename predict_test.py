@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
 # Well above the service's own deadline, by default 10 s: the service is to say it is late.
 TIMEOUT_S = 60
 SEED = 7
+MAX_PORT = 65535
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class NoAnswerError(Exception):
@@ -33,7 +37,8 @@ def read_server(text: str) -> str:
 
 def read_listener(text: str) -> str:
     """Return `text` where it is HOST:PORT."""
-    if not text.rpartition(":")[2].isdecimal():
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"must be HOST:PORT. Received: {text}")
     return text
 
@@ -95,12 +100,19 @@ def serve_slice(png: bytes, listen: str) -> Iterator[str]:
 
 def post_url(server: str, url: str) -> requests.Response:
     """Ask about the image at `url`."""
-    return requests.post(f"{server}/predict", json={"url": url}, timeout=TIMEOUT_S)
+    return _post(server, json={"url": url})
 
 
 def post_bytes(server: str, data: bytes) -> requests.Response:
     """Ask about an image by uploading it."""
-    return requests.post(f"{server}/predict", files={"file": data}, timeout=TIMEOUT_S)
+    return _post(server, files={"file": data})
+
+
+def _post(server: str, **body: Any) -> requests.Response:
+    with requests.Session() as session:
+        # A proxy of the environment knows nothing of this machine's own addresses.
+        session.trust_env = urlsplit(server).hostname not in LOOPBACK
+        return session.post(f"{server}/predict", timeout=TIMEOUT_S, **body)
 
 
 def read_answer(response: requests.Response) -> dict[str, object]:
@@ -127,7 +139,8 @@ def ask_about_own_slice(arguments: argparse.Namespace) -> requests.Response:
         return response
     place = url.split("/")[2]
     print(f"The service does not fetch from {place}. To allow it, start it with "
-          f"CSPINE_FETCH_ALLOW={place}. Uploading the same slice instead.")  # fmt: skip
+          f"CSPINE_FETCH_ALLOW={place}, and without CSPINE_FETCH=off. "
+          "Uploading the same slice instead.")  # fmt: skip
     return post_bytes(arguments.server, png)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import requests
 
 from cspine.__main__ import main
 from predict_test import serve_slice
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -42,3 +48,16 @@ def has_ipv6_loopback() -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        environment = os.environ | {"CSPINE_LISTEN": address, "KERAS_BACKEND": "openvino"}
+        done = subprocess.run(
+            [sys.executable, "predict_flask.py"], cwd=ROOT, env=environment,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "`CSPINE_LISTEN`" in done.stderr and address in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ folder holds a data set, is for those who use the value to say.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
@@ -40,7 +41,11 @@ def parse_requirement(text: str) -> tuple[str, float]:
     """
     metric, _, bar = text.partition("=")
     try:
-        return metric.strip().lower(), float(bar)
+        value = float(bar)
+        # Nothing is at least nan: the bar could never be met.
+        if not math.isfinite(value):
+            raise ValueError
+        return metric.strip().lower(), value
     except ValueError:
         raise ConfigError(f"`require` must be METRIC=NUMBER. Received: {text!r}") from None
 

@@ -55,14 +55,17 @@ def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise DataError(f"`{table}` must be UTF-8 text. Received: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = reader.fieldnames or []
+    try:
+        columns, rows = reader.fieldnames or [], list(reader)
+    except csv.Error as error:  # a field of 131,072 characters, a quote that never ends
+        raise DataError(f"`{table}` must be a CSV file. Received: {error}") from error
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(
             f"`{table}` must have the columns `path` and `label`. Received: {', '.join(columns)}"
         )
     # Cells beyond the header's come under the key None, missing ones as None.
-    return [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+    return [{k: (v or "").strip() for k, v in row.items() if k} for row in rows]
 
 
 def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord:

@@ -112,7 +112,7 @@ _ALWAYS = (
     "One slice is judged at a time. A radiologist reads the whole study, in several planes.",
     "Only axial CT of the neck, bone visible, is meant. Anything else should be refused as not in "
     "distribution; that gate is a statistical one and can be passed by chance.",
-    "The share of “uncertain” answers and the coverage of 90 % hold for images like those of "
+    "The share of “uncertain” answers and their coverage hold for images like those of "
     "validation. A new scanner, window or population can break both without any warning.",
     "A heat map shows where the evidence was found, not that there is a fracture.",
     "No figure by age, sex, scanner or hospital is given, since the data does not say them.",

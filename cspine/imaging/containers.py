@@ -26,7 +26,9 @@ _JPEG_LS_FRAME = 0xF7
 _FILL_BYTES = re.compile(rb"\xff{2,}")  # any number may stand before a marker, B.1.1.2
 _MAX_PARTS = 50_000  # chunks or segments: an encoder writes one for 8 KB or more
 _MAX_SCANS = 32  # encoders write about 10
-_KEPT_APPLICATION = (0xE0, 0xEE)  # JFIF and Adobe: they say how colours are coded
+# Frames, Huffman and quantisation tables, restart interval; JFIF and Adobe, which say how colours
+# are coded.
+_KEPT_MARKERS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def read_jpeg(data: bytes) -> Container:
             _check_scans(data, start - 4)
             # All that follows SOS: coded data has no length to walk by, and later scans lie in it.
             kept.append(data[start - 4 :])
-        elif not 0xE0 <= marker <= 0xEF or marker in _KEPT_APPLICATION:
+        # Pillow takes more markers for frame headers than there are: only what is named passes.
+        elif marker in _KEPT_MARKERS:
             kept.append(data[start - 4 : end])
     if frame is None or 0 in (frame.height, frame.width):
         raise ImageError("A JPEG must have pixels. Received: no frame header, or one with none")

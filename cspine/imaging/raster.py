@@ -44,7 +44,7 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
     container = _READERS[kind](data)
     limits.check_pixels(container.height, container.width)
     _check_bomb(container)
-    grey, is_colour, warnings = _decode(container.data, kind)
+    grey, is_colour, warnings = _decode(container, kind)
     return DecodedImage(
         _turn_upright(grey, container.orientation), kind, is_colour, warnings=warnings
     )
@@ -60,11 +60,21 @@ def _check_bomb(container: Container) -> None:
         )
 
 
-def _decode(data: bytes, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+
+
+def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:
     """Return (uint8 (H, W), is_colour, warnings) of a file that `containers.py` has let through."""
     try:
-        return _to_grey(Image.open(io.BytesIO(data), formats=(kind.upper(),)))
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error):
+        image = Image.open(io.BytesIO(container.data), formats=(kind.upper(),))
+        # The size that was checked must be the one that is decoded.
+        if image.size != (container.width, container.height):
+            raise ValueError
+        return _to_grey(image)
+    except _DAMAGED:
         # Pillow's words are left out: they hold offsets and object names, nothing to act on.
         raise ImageError(
             f"The {kind.upper()} file must be whole and valid. Received: damaged or truncated data"

@@ -48,8 +48,8 @@ def create_app(
     app = Flask("cspine", static_folder=None)
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes(settings)
-    # Beside the first limit: a form's text fields have one of their own, much lower.
-    app.config["MAX_FORM_MEMORY_SIZE"] = max_body_bytes(settings)
+    # Of a form's headers and text fields, which are parsed line by line; files are not counted.
+    app.config["MAX_FORM_MEMORY_SIZE"] = 500_000
     # A redirect would lose the body of a POST in many clients.
     app.url_map.strict_slashes = False
     models = predictor if isinstance(predictor, ModelHolder) else ModelHolder(predictor)

@@ -7,7 +7,7 @@ all connections share for seconds. Knows no connection; `limits.py` feeds it.
 
 from __future__ import annotations
 
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.utilities import BadRequest
 
@@ -47,7 +47,10 @@ class BoundedParser(HTTPRequestParser):
 
     def parse_header(self, header_plus: bytes) -> None:
         """Read the header; where a chunked body follows, receive it under bounds."""
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # a bracket that is no address, a length of thousands of digits
+            raise ParsingError("The header holds no request") from None
         body: object = self.body_rcv
         if isinstance(body, ChunkedReceiver):
             self.body_rcv = BoundedChunks(body.getbuf())

@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import Any
 
 from flask import Flask
-from prometheus_client import make_wsgi_app
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
 from cspine.serve.app import max_body_bytes
 from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
 from cspine.serve.service import EXTENSION, Service
+from cspine.serve.telemetry import CONTENT_TYPE, Metrics
 from cspine.serve.workers import LastingDispatcher, bound_memory
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,21 @@ SPARE_THREADS = 8
 # Waitress's 8 KiB would mean thousands of turns of the loop for one large image.
 _RECEIVE_BYTES = 256 * 1024
 _WAKE_S = 1
+_ANSWER_BYTES = 1024**3  # more than any answer has
+
+
+def make_metrics_app(metrics: Metrics) -> Callable[..., list[bytes]]:
+    """Return a WSGI application that answers `/metrics` and nothing else."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        found = environ["PATH_INFO"] == "/metrics"
+        body = metrics.render() if found else b""
+        headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        headers.append(("X-Content-Type-Options", "nosniff"))
+        start_response("200 OK" if found else "404 Not Found", headers)
+        return [body]
+
+    return answer
 
 
 class Runner:
@@ -60,7 +75,7 @@ class Runner:
             server.is_full = lambda: self._service.road.admission.is_full
             server.on_overload = self._service.metrics.count_overload
         if settings.metrics_listen is not None:
-            metrics_app = make_wsgi_app(self._service.metrics.registry)
+            metrics_app = make_metrics_app(self._service.metrics)
             self._servers += self._listen(metrics_app, settings.metrics_listen)
         self._stopping_since_s: float | None = None
         self._ending = threading.Event()
@@ -80,6 +95,8 @@ class Runner:
             max_request_body_size=self._body_bytes,
             # Bodies stay in memory: no image touches a disk.
             inbuf_overflow=self._body_bytes,
+            # Nor one of an answer, which may hold the picture: Waitress's 1 MiB goes to a file.
+            outbuf_overflow=_ANSWER_BYTES,
             recv_bytes=_RECEIVE_BYTES,
             # Keeps reading, so that a vanished client is noticed.
             channel_request_lookahead=1,

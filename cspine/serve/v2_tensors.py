@@ -8,6 +8,7 @@ Knows no model.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import struct
@@ -125,7 +126,8 @@ def _read_images(
             raise BadRequest("`data` of BYTES must be a list of base64 strings.")
         images = tuple(decode_base64(text) for text in data)
     else:
-        images = tuple(_split_bytes(binary))
+        # One more tells that there are too many; a body may hold millions of empty ones.
+        images = tuple(itertools.islice(_split_bytes(binary), count + 1))
     if len(images) != count or len(shape) > 2:
         raise BadRequest(f"`image` must hold {count} elements by its shape. Received: others")
     return images
@@ -151,22 +153,30 @@ def _read_pixels(
     if len(shape) != 4 or shape[3] != 3:
         raise BadRequest(f"`pixels` must have the shape [N, H, W, 3]. Received: {list(shape)}")
     # `frombuffer` copies nothing: its array is a view of the body, not to be written to.
-    from_json = binary is None
-    values = _as_array(tensor.get("data")) if from_json else np.frombuffer(binary or b"", np.uint8)
+    data = _flatten(tensor.get("data")) if binary is None else binary
+    values = np.frombuffer(data, np.uint8)
     if values.size != math.prod(shape):
         raise BadRequest(f"`pixels` must hold {math.prod(shape)} values by its shape.")
     return values.reshape(shape)
 
 
-def _as_array(data: object) -> npt.NDArray[np.uint8]:
-    """Return nested or flat JSON numbers from 0 to 255 as uint8."""
+def _flatten(data: object) -> bytes:
+    """Return nested or flat JSON numbers from 0 to 255, a byte each.
+
+    Not by NumPy, which makes room for the longest of them in each place: strings of some kilobytes
+    would take gigabytes.
+    """
+    values: list[Any] = data if isinstance(data, list) else [data]
+    while values and isinstance(values[0], list):
+        if set(map(type, values)) != {list} or len(set(map(len, values))) > 1:
+            raise BadRequest("`data` must be a regular list of numbers.")
+        values = list(itertools.chain.from_iterable(values))
     try:
-        values = np.asarray(data)
+        if set(map(type, values)) != {int}:
+            raise ValueError
+        return bytes(values)
     except ValueError:
-        raise BadRequest("`data` must be a regular list of numbers.") from None
-    if values.dtype.kind not in "iu" or values.size == 0 or values.min() < 0 or values.max() > 255:
-        raise BadRequest("`data` of UINT8 must be whole numbers from 0 to 255.")
-    return values.astype(np.uint8)
+        raise BadRequest("`data` of UINT8 must be whole numbers from 0 to 255.") from None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cspine.core.errors import ConfigError
 from cspine.data.records import Dataset
 from cspine.data.resolve import resolve_data
 from cspine.evaluate.metrics import METRICS
-from cspine.model.architectures import check_image_size
+from cspine.model.architectures import ARCHITECTURES, check_image_size
 from cspine.phantom.config import PhantomConfig
 
 logger = logging.getLogger(__name__)
@@ -59,4 +59,22 @@ def check_settings(config: TrainConfig) -> None:
         raise ConfigError(
             "`weights` must be `imagenet`, `none` or a folder of Keras's *_notop.h5 files. "
             f"Received: {config.weights} (no such folder)"
+        )
+    _check_places(config)
+
+
+def _check_places(config: TrainConfig) -> None:
+    """Refuse folders that cannot be made, and weights that are not there for each candidate."""
+    for name in ("out", "cache"):
+        place = getattr(config, name)
+        if place is not None and Path(place).exists() and not Path(place).is_dir():
+            raise ConfigError(f"`{name}` must be a folder. Received: {place} (a file)")
+    if config.weights in ("imagenet", "none"):
+        return
+    files = (ARCHITECTURES[name].weights_file for name in config.seen_architectures())
+    missing = [file for file in files if file and not (Path(config.weights) / file).is_file()]
+    if missing:
+        raise ConfigError(
+            f"`weights` must hold a file for each candidate. Received: {config.weights}, without "
+            f"{', '.join(missing)}"
         )

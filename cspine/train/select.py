@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from cspine.core.config import TrainConfig
+from cspine.core.errors import DataError
 from cspine.data.pipeline import Samples, load_samples
 from cspine.data.records import Dataset
 from cspine.data.split import Fold, Split
@@ -145,6 +146,12 @@ def fit_once(
     with_map = scratch and train.masks is not None
     # From the crops, not from the settings: both must be the same, and only one is a fact.
     size = train.images.shape[1]
+    for side, samples in (("train", train), ("validation", held_out)):
+        if samples is not None and len(samples) == 0:
+            raise DataError(
+                f"`data` must hold images in which a vertebra is found. Received: none in {side}; "
+                "`--view slice` takes whole images"
+            )
     # A set smaller than a batch is one batch, which the devices must be able to share.
     batch_size = min(config.batch_size, len(train))
     config = replace(config, batch_size=batch_size - batch_size % (config.devices or 1))

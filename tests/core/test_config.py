@@ -49,6 +49,7 @@ def test_flags_go_before_the_file(tmp_path):
         (["--view", "side"], r"`view` must be one of vertebra, slice\. Received: 'side'"),
         (["--architectures", "vgg"], "`architectures` must be one of cnn"),
         (["--require", "auroc"], r"`require` must be METRIC=NUMBER\. Received: 'auroc'"),
+        (["--require", "auroc=nan"], r"`require` must be METRIC=NUMBER"),
         (["--no-such-flag"], "--no-such-flag"),
         (["--config", "missing.toml"], r"`--config` must be a readable file"),
     ],

@@ -90,6 +90,13 @@ def test_csv_and_its_columns(make_tree, tmp_path):
     assert index_dataset(root).records == dataset.records
 
 
+def test_a_csv_whose_quote_never_ends_is_named(make_tree):
+    root = make_tree(["a.png"])
+    (root / "slices.csv").write_text('path,label\n"' + "a" * 200_000)
+    with pytest.raises(DataError, match=r"`slices\.csv` must be a CSV file"):
+        index_dataset(root)
+
+
 @pytest.mark.parametrize("cell", ["--3", "²", "1.5"])
 def test_an_index_that_is_no_whole_number_is_not_known(make_tree, cell):
     root = make_tree(["a.png", "b.png", "c.png"])

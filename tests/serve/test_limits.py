@@ -190,6 +190,17 @@ def test_a_vanished_client_is_noticed(app, predictor, serve_app, png):
     wait_for(lambda: app.extensions["cspine"].road.admission.taken == 0)
 
 
+def test_a_large_answer_touches_no_disk(predictor, serve_app, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("an answer went to a temporary file")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    app = create_app(ServeSettings(listen=("127.0.0.1", 0)), predictor)
+    app.add_url_rule("/large", view_func=lambda: bytes(3 * 1024**2))
+    answer = requests.get(f"http://127.0.0.1:{serve_app(app).port}/large", timeout=20)
+    assert answer.content == bytes(3 * 1024**2)
+
+
 def test_metrics_on_a_listener_of_their_own(predictor, serve_app):
     settings = ServeSettings(listen=("127.0.0.1", 0), metrics_listen=("127.0.0.1", 0))
     runner = serve_app(create_app(settings, predictor))

@@ -20,7 +20,7 @@ from cspine.core.settings import ServeSettings
 from cspine.serve.app import create_app
 from cspine.serve.models import ModelHolder
 from cspine.serve.protocol_v2 import OUTPUTS
-from cspine.serve.v2_tensors import read_infer_request
+from cspine.serve.v2_tensors import _flatten, read_infer_request
 
 URL = "/v2/models/cspine/infer"
 
@@ -130,6 +130,18 @@ def test_whatever_is_sent_as_binary_is_read_or_refused(tail, length, size):
         return
     assert asked.images == (tail[4:],)
     assert struct.unpack("<I", tail[:4]) == (len(tail) - 4,)
+
+
+@pytest.mark.parametrize(
+    "data", [["x" * 10_000] * 3, [[1, 2], [3]], [[[1]], [2], [3]], [True, 1, 2], [1, 2, 256], []]
+)
+def test_json_pixels_are_whole_numbers_or_refused(data):
+    with pytest.raises(BadRequest):
+        _flatten(data)
+
+
+def test_json_pixels_may_be_nested_or_flat():
+    assert _flatten([[[1, 2], [3, 4]]]) == _flatten([1, 2, 3, 4]) == bytes((1, 2, 3, 4))
 
 
 def test_load_needs_keys_swaps_and_rolls_back():

@@ -29,7 +29,15 @@ def test_missed_bars_are_named():
 def parts(high, flips):
     slow = {"images_per_s": 10.0}
     fast = {"images_per_s": 30.0, "auroc_loss": {"high": high}, "flipped_share": flips}
-    return {"f32": slow, "bf16": {**fast, "images_per_s": 9.0}, "int8": fast}
+    return {"f32": slow, "bf16": {**fast, "images_per_s": 9.0, "computed_in": "bf16"}, "int8": fast}
+
+
+@pytest.mark.parametrize(("computed_in", "chosen"), [("bf16", "bf16"), ("f32", "f32")])
+def test_a_precision_that_the_cpu_lacks_is_not_proven(computed_in, chosen):
+    compared = parts(0.01, 0.001)
+    fine = {"auroc_loss": {"high": 0.0}, "flipped_share": 0.0, "images_per_s": 11.0}
+    compared["bf16"] = fine | {"computed_in": computed_in}
+    assert choose_precision(compared, 2000)[0] == chosen
 
 
 @pytest.mark.parametrize(
@@ -56,13 +64,18 @@ def test_the_self_test_holds_three_drawn_images():
     assert all(np.isfinite(found["expected"]))
 
 
-def test_settings_are_checked_before_any_work():
+def test_settings_are_checked_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="`image_size` for `xception` must be at least 71"):
         begin_run(TrainConfig(architectures=("xception",), image_size=64))
     with pytest.raises(ConfigError, match="`require` must be one of"):
         begin_run(TrainConfig(require=(("beauty", 1.0),)))
     with pytest.raises(ConfigError, match=r"`weights` must be .* Received: nowhere"):
         begin_run(TrainConfig(weights="nowhere"))
+    with pytest.raises(ConfigError, match=r"without xception_weights.*_notop\.h5"):
+        begin_run(TrainConfig(architectures=("xception",), weights=str(tmp_path)))
+    (tmp_path / "out").touch()
+    with pytest.raises(ConfigError, match=r"`out` must be a folder\. Received: .*\(a file\)"):
+        begin_run(TrainConfig(out=str(tmp_path / "out")))
     with pytest.raises(ConfigError, match="`devices` needs KERAS_BACKEND=jax"):
         spread_over_devices(2)
     with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
