@@ -43,6 +43,8 @@ def configure_logging(level: str) -> None:
     # `force`: a WSGI server may have set up handlers of its own before it imports this.
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with whole URLs and headers
+    # At `info` it would tell the paths that clients ask for.
+    logging.getLogger("waitress").setLevel(logging.WARNING)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
 
 

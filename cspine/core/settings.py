@@ -136,7 +136,14 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"`{near[0]}`" if near else f"one of {', '.join(known)}"
             raise ConfigError(f"A {PREFIX}* setting must be {hint}. Received: {name}")
-    return ServeSettings(**{known[n].name: _cast(n, known[n], text) for n, text in given.items()})
+    settings = ServeSettings(**{known[n].name: _cast(n, known[n], t) for n, t in given.items()})
+    # A limit for each key limits nobody where nobody has one.
+    if settings.rate_per_key is not None and not settings.api_keys:
+        raise ConfigError(
+            "`CSPINE_RATE_PER_KEY` needs `CSPINE_API_KEYS`. "
+            f"Received: {settings.rate_per_key} and no key"
+        )
+    return settings
 
 
 def _cast(name: str, spec: Field[Any], text: str) -> Any:

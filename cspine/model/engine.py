@@ -209,20 +209,20 @@ class Engine:
             outputs = {
                 name: request.get_tensor(port).data.copy() for name, port in self._names.items()
             }
+            answer = EngineOutput(
+                outputs["logit"].reshape(1),
+                outputs["embedding"],
+                outputs["cam"],
+                outputs.get("fracture_map"),
+            )
+        # Whatever it is, a network without these outputs included: somebody waits for the future.
         except Exception as error:
             self._idle.append(request)
             future.set_exception(error)
         else:
             self._idle.append(request)
             self._start_waiting()
-            future.set_result(
-                EngineOutput(
-                    outputs["logit"].reshape(1),
-                    outputs["embedding"],
-                    outputs["cam"],
-                    outputs.get("fracture_map"),
-                )
-            )
+            future.set_result(answer)
         self._start_waiting()
 
     def _warm_up(self) -> None:

@@ -24,7 +24,15 @@ MAX_INPUTS = 16
 # Share of a logit's size, and a floor in logits, by which a rounded network may be off.
 ROUNDED_SHARE, ROUNDED_FLOOR = 0.25, 0.5
 # What a part that is missing, of another type or no PNG raises, Pillow's SyntaxError included.
-_MALFORMED = (KeyError, TypeError, ValueError, OSError, SyntaxError, binascii.Error)
+_MALFORMED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    OSError,
+    SyntaxError,
+    binascii.Error,
+)
 
 
 def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cspine.core.errors import ArtifactError
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
@@ -38,6 +39,7 @@ Observe = Callable[[str, float], None]
 LIMITS = Limits()
 NO_END = Budget()
 
+_SHARED_FACTS = ("architecture", "image_size", "view")
 NO_NECK = "The image is no axial CT slice of the neck: {}"
 NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
 STRANGE = "The image does not look like the images that the model learned from."
@@ -128,6 +130,7 @@ class Predictor:
         # From the `.h5`, not from the card: the policy must be the one that belongs to these
         # weights.
         contents = read_h5(files.h5)
+        _check_card(files, contents.facts)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         check_self_test(engine, files.card)
         return cls(engine, policy, files.card, limits, observe)
@@ -235,6 +238,18 @@ class Predictor:
             return work()
         finally:
             self._observe(stage, time.perf_counter() - start)
+
+
+def _check_card(files: ModelFiles, facts: Mapping[str, Any]) -> None:
+    """Raise where the card calls the model what its `.h5` does not: another view or size."""
+    true = {name: facts[name] for name in _SHARED_FACTS} | {"version": files.version}
+    for name, value in true.items():
+        said = files.card.get(name)
+        if said != value:
+            raise ArtifactError(
+                f"`{name}` in best.json must be {value}, as best.h5 has it. Received: "
+                f"{str(said)[:40]!r}"
+            )
 
 
 def _wait(future: Future[EngineOutput], seconds: float | None) -> EngineOutput:

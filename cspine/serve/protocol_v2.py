@@ -56,7 +56,10 @@ def show_live() -> Response:
 def show_ready() -> Response:
     """Answer 200 while the model answers, else 503."""
     ready = find_service().is_ready
-    return _json({"ready": ready}, 200 if ready else 503)
+    response = _json({"ready": ready}, 200 if ready else 503)
+    if not ready:
+        response.headers["Retry-After"] = "1"
+    return response
 
 
 @blueprint.get(f"{_MODEL}/ready")

@@ -7,11 +7,17 @@ no layers: variables are kept in the network's own order, and a key says whose t
 from __future__ import annotations
 
 import json
+import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cspine.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,29 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """Read `path`, or return None where there is none or it belongs to another fit."""
+    """Read `path`, or return None where there is none or it belongs to another fit.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     if not path.is_file():
         return None
+    try:
+        return _read(path, key)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"`--resume` needs whole checkpoints. Received: {path} ({error}). Remove it, or go "
+            "without `--resume`"
+        ) from error
+
+
+def _read(path: Path, key: str) -> Checkpoint | None:
     # No pickles: a checkpoint from elsewhere must not run code.
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         head = json.loads(str(file["head"]))
         # Other settings or data: to go on would mix two fits.
         if head["key"] != key:
+            logger.warning("%s is of other settings or data: this fit starts anew", path)
             return None
         parts = {
             # Names are numbered with leading zeros, so sorted by name is sorted by number.

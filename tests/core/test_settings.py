@@ -46,6 +46,11 @@ def test_a_bad_value_is_named(name: str, value: str, rule: str):
         read_settings({name: value})
 
 
+def test_a_rate_for_each_key_needs_keys():
+    with pytest.raises(ConfigError, match="`CSPINE_RATE_PER_KEY` needs `CSPINE_API_KEYS`"):
+        read_settings({"CSPINE_RATE_PER_KEY": "3"})
+
+
 def test_a_misspelt_name_is_met_with_the_nearest():
     with pytest.raises(ConfigError, match=r"`CSPINE_STREAMS`\. Received: CSPINE_STREAM"):
         read_settings({"CSPINE_STREAM": "2"})

@@ -1,6 +1,7 @@
 """Bytes to answers, with a real network: the precedence, the region, the heat map, the warnings."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from tiny_model import NOTE, as_png, draw_neck
 
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
 from cspine.imaging.decode import DecodedImage, Limits
+from cspine.model.versions import resolve_version
 from cspine.predict.budget import Budget
 from cspine.predict.predictor import Predictor, choose_precision
 
@@ -62,6 +64,17 @@ def test_what_is_no_neck_is_uncertain_and_says_why(predictor, picture, reason):
     answer = predictor.predict_pixels(picture)
     assert (answer.prediction, answer.in_distribution) == ("uncertain", False)
     assert reason in answer.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("view", "vertebra"), ("image_size", 224), ("architecture", "xception"), ("version", "<b>")],
+)
+def test_a_card_that_says_otherwise_than_the_weights_is_refused(tiny_models, name, value):
+    files = resolve_version(tiny_models)
+    lying = replace(files, card={**files.card, name: value})
+    with pytest.raises(ArtifactError, match=f"`{name}` in best.json must be"):
+        Predictor.from_files(lying, "f32")
 
 
 def test_limits_and_broken_bytes_are_errors(predictor, neck_png):

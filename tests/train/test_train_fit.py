@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cspine.core.errors import ConfigError
 from cspine.model.classifier import build_classifier
 from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cspine.train.fit import Clock, Fit, FitPlan, class_weights, rate_at
@@ -127,6 +128,9 @@ def test_checkpoint_round_trip_and_foreign_key(tmp_path):
     assert (found.history, len(found.optimizer)) == ([{"value": 0.5}], 1)
     assert read_checkpoint(tmp_path / "c.npz", "another's") is None
     assert read_checkpoint(tmp_path / "none.npz", "mine") is None
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:-30])
+    with pytest.raises(ConfigError, match=r"whole checkpoints\. Received: .*cut\.npz"):
+        read_checkpoint(tmp_path / "cut.npz", "mine")
 
 
 def test_a_part_of_the_clock_is_a_part_of_what_is_left():
