@@ -19,7 +19,7 @@ import requests
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
 from cspine.phantom.dataset import DemoSlice, demo_slices
-from predict_test import NoAnswerError, post_url, read_answer, serve_slice
+from predict_test import NoAnswerError, open_session, post_url, read_answer, serve_slice
 
 ROOT = Path(__file__).parent
 SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
@@ -98,13 +98,12 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
         NoAnswerError: it ended, or was not ready in time.
     """
     deadline = time.monotonic() + READY_S
-    while service.poll() is None and time.monotonic() < deadline:
-        unanswered = suppress(requests.ConnectionError, requests.Timeout)
-        with unanswered, requests.Session() as session:
-            session.trust_env = False  # no proxy leads to this machine
-            if session.get(f"{address}/health/ready", timeout=2).ok:
-                return
-        time.sleep(0.1)
+    with open_session(address) as session:
+        while service.poll() is None and time.monotonic() < deadline:
+            with suppress(requests.ConnectionError, requests.Timeout):
+                if session.get(f"{address}/health/ready", timeout=2).ok:
+                    return
+            time.sleep(0.1)
     raise NoAnswerError(f"the service was not ready within {READY_S} s")
 
 

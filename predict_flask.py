@@ -24,7 +24,7 @@ sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 
 from typing import TYPE_CHECKING
 
-from cspine.core.errors import ConfigError, CspineError
+from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.core.settings import ServeSettings, read_settings
 from cspine.serve.early import begin_engine
@@ -65,14 +65,7 @@ def serve(settings: ServeSettings) -> None:
     """Serve `app` until SIGTERM or Ctrl-C."""
     from cspine.serve.server import Runner
 
-    try:
-        runner = Runner(app)
-    except (OSError, ValueError) as error:  # Waitress says ValueError of a name that is none
-        address = ":".join(map(str, settings.listen))
-        raise ConfigError(
-            "`CSPINE_LISTEN` and `CSPINE_METRICS_LISTEN` must be addresses of this machine on "
-            f"ports that nobody else has. Received: {address} ({error})"
-        ) from error
+    runner = Runner(app)
     # SIGINT as well: Python's own handler would raise in the middle of the loop's work.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: runner.stop())

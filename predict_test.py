@@ -98,6 +98,14 @@ def serve_slice(png: bytes, listen: str) -> Iterator[str]:
         server.server_close()
 
 
+def open_session(server: str) -> requests.Session:
+    """Return a session for one service, reached without a proxy where it is on this machine."""
+    session = requests.Session()
+    # A proxy of the environment knows nothing of this machine's own addresses.
+    session.trust_env = urlsplit(server).hostname not in LOOPBACK
+    return session
+
+
 def post_url(server: str, url: str) -> requests.Response:
     """Ask about the image at `url`."""
     return _post(server, json={"url": url})
@@ -109,9 +117,7 @@ def post_bytes(server: str, data: bytes) -> requests.Response:
 
 
 def _post(server: str, **body: Any) -> requests.Response:
-    with requests.Session() as session:
-        # A proxy of the environment knows nothing of this machine's own addresses.
-        session.trust_env = urlsplit(server).hostname not in LOOPBACK
+    with open_session(server) as session:
         return session.post(f"{server}/predict", timeout=TIMEOUT_S, **body)
 
 

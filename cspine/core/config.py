@@ -285,15 +285,12 @@ def _cast(spec: Field[Any], value: Any) -> Any:
             return tuple(parse(one) for one in ([value] if isinstance(value, str) else value))
         if "parse" in spec.metadata:
             return parse(str(value))
-        if kind == "bool":
-            # TOML has booleans; `"false"` in quotes would be true.
-            if not isinstance(value, bool):
-                raise ValueError
-            return value
-        # `1.7` and `true` would become 1 in silence.
-        if isinstance(value, bool) or (kind == "int" and isinstance(value, float)):
+        # TOML has booleans; `"false"` in quotes would be true, and `true` as a number 1.
+        is_other = isinstance(value, bool) != (kind == "bool")
+        # `1.7` would become 1 in silence.
+        if is_other or (kind == "int" and isinstance(value, float)):
             raise ValueError
-        return {"int": int, "float": float, "str": str}[kind](value)
+        return {"int": int, "float": float, "bool": bool, "str": str}[kind](value)
     except (TypeError, ValueError):
         wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}
         raise ConfigError(

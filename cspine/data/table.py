@@ -123,16 +123,20 @@ def _check_set(records: list[SliceRecord]) -> list[str]:
 
 def _with_positions(records: list[SliceRecord], rows: list[dict[str, str]]) -> list[SliceRecord]:
     """Return the records with `position`, 0..1: the slice's rank by `slice_index` in its volume."""
-    indices: dict[str, list[int]] = {}
-    for record, row in zip(records, rows, strict=True):
-        if _WHOLE_NUMBER.fullmatch(row.get("slice_index", "")):
-            indices.setdefault(record.volume_id, []).append(int(row["slice_index"]))
+    cells = [row.get("slice_index", "") for row in rows]
+    numbers = [int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None for cell in cells]
+    found: dict[str, set[int]] = {}
+    for record, number in zip(records, numbers, strict=True):
+        if number is not None:
+            found.setdefault(record.volume_id, set()).add(number)
+    ranks = {
+        volume: {number: rank for rank, number in enumerate(sorted(known))}
+        for volume, known in found.items()
+    }
     placed = []
-    for record, row in zip(records, rows, strict=True):
-        cell = row.get("slice_index", "")
-        known = sorted(set(indices.get(record.volume_id, [])))
-        if _WHOLE_NUMBER.fullmatch(cell) and len(known) > 1:
-            position = known.index(int(cell)) / (len(known) - 1)
-            record = replace(record, position=position)
+    for record, number in zip(records, numbers, strict=True):
+        rank = ranks.get(record.volume_id, {})
+        if number is not None and len(rank) > 1:
+            record = replace(record, position=rank[number] / (len(rank) - 1))
         placed.append(record)
     return placed

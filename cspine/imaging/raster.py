@@ -31,6 +31,10 @@ _COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice stays 
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _SAMPLED_PX = 128  # is_coloured looks at about this many rows and columns
 _READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
@@ -58,12 +62,6 @@ def _check_bomb(container: Container) -> None:
             f"`image` must have at most {allowed} pixels. "
             f"Received: {container.width} × {container.height}"
         )
-
-
-_DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
 
 
 def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:

@@ -6,7 +6,6 @@ on; of a folder it records the name and the file's hash.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cspine.core.errors import ArtifactError, ConfigError
 from cspine.model.architectures import Architecture
 from cspine.model.backbones import number_layers
 from cspine.model.h5_safety import open_h5, read_layer
+from cspine.model.versions import hash_file
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,7 @@ def load_pretrained(
     # Looked for again after the download, whose failure may have many faces.
     _require_file(path, architecture)
     assign_pretrained(backbone, path)
-    with path.open("rb") as file:
-        return {"origin": origin, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"origin": origin, "sha256": hash_file(path)}
 
 
 def _download(architecture: Architecture) -> None:

@@ -19,6 +19,9 @@ from cspine.core.errors import ArtifactError
 from cspine.imaging.channels import as_network_input
 from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
 
+# OpenVINO lays convolutions out as (N, C, H, W), Keras what follows them as (N, H, W, C).
+_CHANNEL_AXIS = {"Convolution": 1, "Add": 3}
+
 
 def quantise_ir(folder: Path, h5_sha256: str, images: np.ndarray) -> Path:
     """Write `best_int8.xml` and `.bin` from the f32 IR in `folder`; return the `.xml`'s path.
@@ -64,15 +67,13 @@ def _exact_nodes(network: ov.Model) -> list[str]:
     exponential), so their rounding is the one that would show. A map in bytes could not be padded
     with -10 either.
     """
-    # OpenVINO lays convolutions out as (N, C, H, W), Keras what follows them as (N, H, W, C).
-    channel_axis = {"Convolution": 1, "Add": 3}
     return [
         node.get_friendly_name()
         for node in network.get_ops()
-        if (kind := node.get_type_name()) == "MatMul"
-        or (
-            kind in channel_axis
-            and len(shape := node.get_output_partial_shape(0)) == 4
-            and shape[channel_axis[kind]] == 1
-        )
+        if node.get_type_name() == "MatMul" or _gives_one_map(node)
     ]
+
+
+def _gives_one_map(node: ov.Node) -> bool:
+    kind, shape = node.get_type_name(), node.get_output_partial_shape(0)
+    return kind in _CHANNEL_AXIS and len(shape) == 4 and bool(shape[_CHANNEL_AXIS[kind]] == 1)

@@ -95,9 +95,9 @@ class DeadlineChannel(HTTPChannel):
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
-        # In small pieces, unless all is body: Waitress copies what is left for each line and chunk.
         if self._part == "idle":
             self._part_since_s = time.monotonic()  # a request may come and be answered unseen
+        # In small pieces, unless all is body: Waitress copies what is left for each line and chunk.
         before = self.request
         whole = before is not None and before.takes_whole(len(data))
         step = len(data) if whole else PIECE_BYTES

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Blueprint, Response
 
 import cspine
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, UNCERTAIN
+from cspine.serve.answers import answer_json
 from cspine.serve.inputs import EXPLANATIONS, MAX_ITEMS, RAW_TYPES
 from cspine.serve.problems import MEDIA_TYPE
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 @blueprint.get("/openapi.json")
 def show_document() -> Response:
     """Answer with the document."""
-    return Response(json.dumps(build_document()), content_type="application/json")
+    return answer_json(build_document())
 
 
 def build_document() -> Json:

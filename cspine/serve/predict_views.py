@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Blueprint, Response, request
 
 from cspine.core.errors import CspineError
 from cspine.predict.prediction import Prediction
+from cspine.serve.answers import answer_json
 from cspine.serve.gate import guarded
 from cspine.serve.inputs import Question, read_question
 from cspine.serve.problems import describe_error, status_of
@@ -26,9 +26,9 @@ def predict() -> Response:
     road, is_wanted = find_service().road, watch_client()
     if not question.is_batch:
         prediction = road.answer(question.sources[0], bool(question.explain), is_wanted)
-        return _json(_describe(prediction, question))
+        return answer_json(_describe(prediction, question))
     results = road.answer_all(question.sources, bool(question.explain), is_wanted)
-    return _json({"results": [_describe_item(result, question) for result in results]})
+    return answer_json({"results": [_describe_item(result, question) for result in results]})
 
 
 def _describe_item(result: Prediction | CspineError, question: Question) -> dict[str, Any]:
@@ -39,7 +39,3 @@ def _describe_item(result: Prediction | CspineError, question: Question) -> dict
 
 def _describe(prediction: Prediction, question: Question) -> dict[str, Any]:
     return prediction.to_dict(question.explain)
-
-
-def _json(value: dict[str, Any]) -> Response:
-    return Response(json.dumps(value), content_type="application/json")

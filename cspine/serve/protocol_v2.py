@@ -6,10 +6,8 @@ is none.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
-from typing import Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, NotFound
@@ -17,6 +15,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 import cspine
 from cspine.core.errors import ArtifactError, CspineError
 from cspine.predict.prediction import Prediction
+from cspine.serve.answers import answer_json
 from cspine.serve.gate import guarded
 from cspine.serve.inputs import Upload, parse_json_object
 from cspine.serve.service import find_service, watch_client
@@ -41,7 +40,7 @@ _READING = threading.Lock()
 @blueprint.get("")
 def show_server() -> Response:
     """Answer with the server's metadata."""
-    return _json(
+    return answer_json(
         {"name": NAME, "version": cspine.__version__, "extensions": ["binary_tensor_data"]}
     )
 
@@ -49,17 +48,14 @@ def show_server() -> Response:
 @blueprint.get("/health/live")
 def show_live() -> Response:
     """Answer 200: the process takes requests."""
-    return _json({"live": True})
+    return answer_json({"live": True})
 
 
 @blueprint.get("/health/ready")
 def show_ready() -> Response:
     """Answer 200 while the model answers, else 503."""
     ready = find_service().is_ready
-    response = _json({"ready": ready}, 200 if ready else 503)
-    if not ready:
-        response.headers["Retry-After"] = "1"
-    return response
+    return answer_json({"ready": ready}, 200 if ready else 503)
 
 
 @blueprint.get(f"{_MODEL}/ready")
@@ -75,7 +71,7 @@ def show_model_ready(version: str | None = None) -> Response:
 def show_model(version: str | None = None) -> Response:
     """Answer with the model's metadata."""
     _check_version(version)
-    return _json({
+    return answer_json({
         "name": NAME,
         "versions": [find_service().models.current.version],
         "platform": "openvino",
@@ -130,7 +126,7 @@ def load() -> Response:
         predictor = service.models.reload(version)
     except ArtifactError as error:
         raise BadRequest(str(error)) from None
-    return _json({"name": NAME, "version": predictor.version})
+    return answer_json({"name": NAME, "version": predictor.version})
 
 
 def _check_version(version: str | None) -> None:
@@ -158,7 +154,3 @@ def _describe(predictions: list[Prediction]) -> list[Output]:
     probabilities = [p.probability if p.probability is not None else math.nan for p in predictions]
     words = [p.prediction for p in predictions]
     return [Output("probability", "FP32", probabilities), Output("prediction", "BYTES", words)]
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(value), status=status, content_type="application/json")

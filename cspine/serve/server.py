@@ -18,10 +18,11 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
+from cspine.core.errors import ConfigError
 from cspine.serve.app import max_body_bytes
 from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
 from cspine.serve.service import EXTENSION, Service
-from cspine.serve.telemetry import CONTENT_TYPE, Metrics
+from cspine.serve.telemetry import make_metrics_app
 from cspine.serve.workers import LastingDispatcher, bound_memory
 
 logger = logging.getLogger(__name__)
@@ -37,20 +38,6 @@ _WAKE_S = 1
 _ANSWER_BYTES = 1024**3  # more than any answer has
 
 
-def make_metrics_app(metrics: Metrics) -> Callable[..., list[bytes]]:
-    """Return a WSGI application that answers `/metrics` and nothing else."""
-
-    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        found = environ["PATH_INFO"] == "/metrics"
-        body = metrics.render() if found else b""
-        headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
-        headers.append(("X-Content-Type-Options", "nosniff"))
-        start_response("200 OK" if found else "404 Not Found", headers)
-        return [body]
-
-    return answer
-
-
 class Runner:
     """One service on its listeners. Build it, call `run`, and `stop` from anywhere.
 
@@ -58,7 +45,7 @@ class Runner:
         app: from `create_app`.
 
     Raises:
-        OSError: an address cannot be listened on.
+        ConfigError: an address cannot be listened on.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -86,8 +73,20 @@ class Runner:
         return int(self._servers[0].effective_port)
 
     def _listen(self, app: Callable[..., Any], address: tuple[str, int]) -> list[DeadlineServer]:
-        """Return a bound server for each address that the host's name stands for."""
-        host, port = address
+        """Return a bound server for each address that the host's name stands for.
+
+        Raises:
+            ConfigError: there is no such address here, or another has its port.
+        """
+        try:
+            return self._bind(app, *address)
+        except (OSError, ValueError) as error:  # Waitress says ValueError of a name that is none
+            raise ConfigError(
+                "`CSPINE_LISTEN` and `CSPINE_METRICS_LISTEN` must be addresses of this machine on "
+                f"ports that nobody else has. Received: {address[0]}:{address[1]} ({error})"
+            ) from error
+
+    def _bind(self, app: Callable[..., Any], host: str, port: int) -> list[DeadlineServer]:
         adjustments = Adjustments(
             listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             connection_limit=MAX_CONNECTIONS,

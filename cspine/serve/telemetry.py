@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -110,6 +110,23 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return bytes(generate_latest(self.registry))
+
+
+def make_metrics_app(metrics: Metrics) -> Callable[..., list[bytes]]:
+    """Return a WSGI application that answers `/metrics` and nothing else."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        found = environ["PATH_INFO"] == "/metrics"
+        body = metrics.render() if found else b""
+        headers = {
+            "Content-Type": CONTENT_TYPE,
+            "Content-Length": str(len(body)),
+            "X-Content-Type-Options": "nosniff",
+        }
+        start_response("200 OK" if found else "404 Not Found", [*headers.items()])
+        return [body]
+
+    return answer
 
 
 class JsonFormatter(logging.Formatter):

@@ -38,7 +38,7 @@ def begin_run(config: TrainConfig) -> Dataset:
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Refuse an image size, a metric, a batch or a folder of weights that no run could use.
+    """Refuse an image size, a metric, a batch or a folder that no run could use.
 
     Raises:
         ConfigError: names the setting and what was received.
@@ -55,22 +55,20 @@ def check_settings(config: TrainConfig) -> None:
     for metric, _ in config.require:
         if metric not in METRICS:
             raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")
-    if config.weights not in ("imagenet", "none") and not Path(config.weights).is_dir():
+    for name, place in (("out", Path(config.out)), ("cache", Path(config.cache))):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"`{name}` must be a folder. Received: {place} (a file)")
+    if config.weights not in ("imagenet", "none"):
+        _check_weights(config)
+
+
+def _check_weights(config: TrainConfig) -> None:
+    """Refuse a folder of weights that is none, or lacks the file of a candidate."""
+    if not Path(config.weights).is_dir():
         raise ConfigError(
             "`weights` must be `imagenet`, `none` or a folder of Keras's *_notop.h5 files. "
             f"Received: {config.weights} (no such folder)"
         )
-    _check_places(config)
-
-
-def _check_places(config: TrainConfig) -> None:
-    """Refuse folders that cannot be made, and weights that are not there for each candidate."""
-    for name in ("out", "cache"):
-        place = getattr(config, name)
-        if place is not None and Path(place).exists() and not Path(place).is_dir():
-            raise ConfigError(f"`{name}` must be a folder. Received: {place} (a file)")
-    if config.weights in ("imagenet", "none"):
-        return
     files = (ARCHITECTURES[name].weights_file for name in config.seen_architectures())
     missing = [file for file in files if file and not (Path(config.weights) / file).is_file()]
     if missing:
