@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cspine.core.errors import CspineError, DataError
@@ -38,6 +38,17 @@ class _Checked:
     fault: str = ""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a layout or a table tells before any image is read, and what is wrong with it."""
+
+    storage: Storage
+    layout: str
+    records: list[SliceRecord]
+    faults: list[str]
+    studies: Mapping[str, int] = field(default_factory=dict)
+
+
 def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     """Return the data set at `source`: a folder, a ZIP (read without unpacking) or a CSV file.
 
@@ -48,9 +59,9 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
         DataError: no such folder, another layout, an empty class, unreadable files, or one slice
             in two classes. Everything that is wrong is named at once.
     """
-    dataset = scan_dataset(source)
+    dataset, layout_faults = _scan(source)
     # Collected, and told together: who mends a set file by file has to run it once for each.
-    faults = []
+    faults = _shorten(layout_faults)
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
         advice = "`--skip-unreadable` goes on without them"
@@ -62,8 +73,7 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     missing = _find_missing(dataset)
     if missing:
         faults.append(f"no readable image in {' and '.join(missing)}")
-    if faults:
-        raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
+    _refuse(faults)
     for path, reason in sorted(dataset.unreadable.items()):
         log.warning("Left out %s: %s", path, reason)
     return dataset
@@ -75,19 +85,33 @@ def scan_dataset(source: Path) -> Dataset:
     Unreadable files are in `unreadable`, not in `records`.
 
     Raises:
-        DataError: no such folder, or a layout that cannot be told.
+        DataError: no such folder, a layout that cannot be told, or a faulty table.
     """
-    storage, layout, records, studies = _find_records(source)
+    dataset, faults = _scan(source)
+    _refuse(_shorten(faults))
+    return dataset
+
+
+def _refuse(faults: list[str]) -> None:
+    if faults:
+        raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
+
+
+def _scan(source: Path) -> tuple[Dataset, list[str]]:
+    """Return the data set as far as it can be told, and the faults of its layout or table."""
+    found = _find_records(source)
+    storage, layout, records = found.storage, found.layout, found.records
     checked = _check_files(storage, [record.path for record in records])
     kept = [
         _apply_check(record, checked[record.path], layout)
         for record in sorted(records, key=lambda record: record.path)
         if not checked[record.path].fault
     ]
-    faults = {path: check.fault for path, check in checked.items() if check.fault}
-    return Dataset(
-        storage.root, layout, tuple(kept), fingerprint(kept), storage, studies, faults
-    )  # fmt: skip
+    unreadable = {path: check.fault for path, check in checked.items() if check.fault}
+    dataset = Dataset(
+        storage.root, layout, tuple(kept), fingerprint(kept), storage, found.studies, unreadable
+    )
+    return dataset, found.faults
 
 
 def fingerprint(records: Iterable[SliceRecord]) -> str:
@@ -111,24 +135,24 @@ def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
     return [list(pair) for pair in sorted(pairs)]
 
 
-def _find_records(source: Path) -> tuple[Storage, str, list[SliceRecord], Mapping[str, int]]:
+def _find_records(source: Path) -> _Found:
     # The CSV's own folder is the root, so that its paths mean what they say.
     if source.is_file() and source.suffix.lower() == ".csv":
         folder = FolderStorage(source.parent)
-        return folder, "csv", index_table(folder, source.name), {}
+        return _Found(folder, "csv", *index_table(folder, source.name))
     storage = open_storage(source)
     # From the most telling layout to the least: a tree may lie beside a table that describes it.
     table = find_table(storage)
     if table is not None:
         # The phantom's own note beside the table; a user's table has none.
         is_phantom = table.replace("slices.csv", "phantom.json") in storage
-        return storage, "phantom" if is_phantom else "csv", index_table(storage, table), {}
+        layout = "phantom" if is_phantom else "csv"
+        return _Found(storage, layout, *index_table(storage, table))
     prefix = find_rsna(storage)
     if prefix is not None:
         records, studies = index_rsna(storage, prefix)
-        return storage, "rsna", records, studies
-    layout, records = index_tree(storage)
-    return storage, layout, records, {}
+        return _Found(storage, "rsna", records, [], studies)
+    return _Found(storage, *index_tree(storage))
 
 
 def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
@@ -161,11 +185,15 @@ def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceReco
 def _find_missing(dataset: Dataset) -> list[str]:
     """Return the classes without a readable image; in a tree, those of every split's folder."""
     if dataset.layout in _TREES and dataset.records:
-        return find_empty_classes(dataset.records)
+        return find_empty_classes(dataset.records, dataset.storage.folders)
     labels = {record.label for record in dataset.records}
     return [f"class {name}" for label, name in enumerate(CLASS_NAMES) if label not in labels]
 
 
 def _list(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(_shorten(names))
+
+
+def _shorten(names: list[str]) -> list[str]:
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return names[:_SHOWN] + more

@@ -19,6 +19,8 @@ from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+# Pictures that are not read. In a class's folder each is named as unreadable, never passed over.
+OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
 # What people call these folders, beside what Keras and the published set call them.
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation",
@@ -54,23 +56,28 @@ def find_table(storage: Storage) -> str | None:
     return shallow[0] if len(shallow) == 1 else None
 
 
-def index_tree(storage: Storage) -> tuple[str, list[SliceRecord]]:
-    """Return the layout's name (`kaggle`, `tree` or `flat`) and a record of each image of a tree.
+def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
+    """Return a tree's layout (`kaggle`, `tree` or `flat`), a record of each image, and the faults.
+
+    A fault is an image in an unknown place, or two layouts in one: it says what was expected and
+    what was found.
 
     Raises:
-        DataError: another layout; says what was expected and what was found.
+        DataError: no image lies in a class's folder.
     """
-    images = [name for name in storage.names if is_image(name)]
-    found = [_place(name) for name in images]
-    places = [place for place in found if place is not None]
-    stray = [name for name, place in zip(images, found, strict=True) if place is None]
+    known = IMAGE_SUFFIXES + OTHER_SUFFIXES
+    found = {n: _place(n) for n in storage.names if PurePosixPath(n).suffix.lower() in known}
+    places = [place for place in found.values() if place is not None]
+    stray = [name for name, place in found.items() if place is None and is_image(name)]
     has_splits = {place.split is not None for place in places}
-    # One image in an unknown place is refused with the layout: guessing its class would be worse
-    # than asking.
-    if not places or stray or len(has_splits) > 1 or len({p.above for p in places}) > 1:
+    if not places:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
+    # One image in an unknown place is a fault of the layout: guessing its class would be worse
+    # than asking.
+    is_mixed = stray or len(has_splits) > 1 or len({p.above for p in places}) > 1
+    faults = [f"another layout than {EXPECTED}: {describe(storage)}"] if is_mixed else []
     layout = _name_layout(storage, places)
-    return layout, [_record(place, layout) for place in places]
+    return layout, [_record(place, layout) for place in places], faults
 
 
 def describe(storage: Storage) -> str:
@@ -110,9 +117,15 @@ def _name_layout(storage: Storage, places: list[_Place]) -> str:
     return "kaggle" if splits <= {"train", "validation"} and named else "tree"
 
 
-def find_empty_classes(records: Iterable[SliceRecord]) -> list[str]:
-    """Return the class folders of a tree that hold no image of `records`, as `val/normal`."""
+def find_empty_classes(records: Iterable[SliceRecord], folders: Iterable[str]) -> list[str]:
+    """Return the class folders of a tree that hold no image of `records`, as `val/normal`.
+
+    `folders` are all that exist: one of a split may be there, and both its classes empty.
+    """
     seen: dict[PurePosixPath, set[str]] = {}
+    for name in folders:
+        if PurePosixPath(name).name.strip().lower() in CLASS_NAMES:
+            seen.setdefault(PurePosixPath(name).parent, set())
     for record in records:
         folder = PurePosixPath(record.path).parent
         seen.setdefault(folder.parent, set()).add(folder.name.strip().lower())

@@ -47,7 +47,7 @@ def resolve_data(
             dataset,
             f"Data: {default_folder}/, because a known layout lies there. {_say(dataset)}",
         )
-    if argument in (None, "phantom"):
+    if argument is None or argument == "phantom":
         folder = write_phantom_once(build_dir, phantom or PhantomConfig())
         dataset = index_dataset(folder)
         why = (
@@ -59,7 +59,7 @@ def resolve_data(
     if argument == "kaggle":
         dataset = index_dataset(download_kaggle(), skip_unreadable)
         return dataset, f"Data: the published set {KAGGLE_SET}, downloaded. {_say(dataset)}"
-    dataset = index_dataset(Path(str(argument)).expanduser(), skip_unreadable)
+    dataset = index_dataset(Path(argument).expanduser(), skip_unreadable)
     return dataset, f"Data: {argument}, as asked. {_say(dataset)}"
 
 
@@ -106,7 +106,9 @@ def _is_known(folder: Path) -> bool:
         # Names alone: whether the files are sound is asked, and told, when they are used.
         storage = open_storage(folder)
         is_table = find_table(storage) is not None or find_rsna(storage) is not None
-        return is_table or bool(index_tree(storage))
+        if not is_table:
+            index_tree(storage)
+        return True
     except DataError:
         return False
 

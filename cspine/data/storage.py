@@ -20,11 +20,12 @@ MAX_TABLE_BYTES = 256 * 1024 * 1024
 
 
 class Storage:
-    """Files by name below a root. `names` is sorted."""
+    """Files by name below a root. `names` and `folders` (empty ones too) are sorted."""
 
-    def __init__(self, root: Path, names: list[str]) -> None:
+    def __init__(self, root: Path, names: list[str], folders: list[str]) -> None:
         self.root = root
         self.names = sorted(name for name in names if not _is_hidden(name))
+        self.folders = sorted(name for name in folders if not _is_hidden(name))
         self._known = set(self.names)
 
     def __contains__(self, name: str) -> bool:
@@ -43,9 +44,10 @@ class FolderStorage(Storage):
     """A folder, listed once with everything below it."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(
-            root, [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        )
+        paths = list(root.rglob("*"))
+        # A link to nothing is listed as well: it fails when it is read, and is named then.
+        files, folders = [p for p in paths if not p.is_dir()], [p for p in paths if p.is_dir()]
+        super().__init__(root, _relative(files, root), _relative(folders, root))
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """See `Storage.read`. Only listed files are read, so that no name leads out of the root."""
@@ -74,7 +76,11 @@ class ZipStorage(Storage):
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"`{root}` must be a readable ZIP file. Received: {error}") from error
         self._lock = threading.Lock()
-        super().__init__(root, [i.filename for i in self._zip.infolist() if not i.is_dir()])
+        # Some Windows tools write backslashes, which other systems take for part of a name.
+        entries = {i.filename.replace("\\", "/"): i for i in self._zip.infolist()}
+        self._entries = {name: i for name, i in entries.items() if not name.endswith("/")}
+        folders = [name.rstrip("/") for name in entries if name.endswith("/")]
+        super().__init__(root, list(self._entries), folders)
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """See `Storage.read`. The declared size is checked before anything is inflated."""
@@ -83,11 +89,11 @@ class ZipStorage(Storage):
         try:
             # One file handle is behind the archive: two reads at once would mix their positions.
             with self._lock:
-                size = self._zip.getinfo(name).file_size
-                _check_size(name, size, max_bytes)
-                # No more than declared is inflated: without `size` a lie would be found out late.
-                with self._zip.open(name) as member:
-                    return member.read(size)
+                entry = self._entries[name]
+                _check_size(name, entry.file_size, max_bytes)
+                # No more than declared is inflated: without a size a lie would be found out late.
+                with self._zip.open(entry) as member:
+                    return member.read(entry.file_size)
         except _ZIP_ERRORS as error:
             raise DataError(f"`{name}` must be readable. Received: {error}") from error
 
@@ -104,6 +110,10 @@ def open_storage(source: Path) -> Storage:
         return ZipStorage(source)
     found = "a file of another kind" if source.exists() else "no such file or folder"
     raise DataError(f"`data` must be a folder, a ZIP or a CSV file. Received: {source} ({found})")
+
+
+def _relative(paths: list[Path], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -21,31 +20,38 @@ from cspine.data.layouts import SPLIT_NAMES
 from cspine.data.records import SliceRecord
 from cspine.data.storage import MAX_TABLE_BYTES, Storage
 
-_SHOWN = 10
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
-def index_table(storage: Storage, table: str) -> list[SliceRecord]:
-    """Return a record of each row of the CSV `table` in `storage`.
+def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[str]]:
+    """Return a record of each sound row of the CSV `table` in `storage`, and the faulty rows.
+
+    A row is faulty that names no file or one that an earlier row names, or whose cells cannot be
+    read.
 
     Raises:
-        DataError: a column, a file or a class is missing, or a cell cannot be read. All the
-            faulty rows are named at once.
+        DataError: the table cannot be read or lacks a column.
     """
-    rows = _read_rows(storage, table)
     folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
-    records, faults = [], []
+    records: list[SliceRecord] = []
+    rows: list[dict[str, str]] = []
+    faults: list[str] = []
+    line_of: dict[str, int] = {}
     # Line 1 holds the columns' names.
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(_read_rows(storage, table), start=2):
         try:
-            records.append(_read_row(row, folder, storage))
+            record = _read_row(row, folder, storage)
         except (DataError, ValueError) as error:
-            faults.append(f"line {number}: {error}")
-    faults += _check_set(records)
-    if faults:
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise DataError(f"`{table}` must be sound. Received: {'; '.join(faults[:_SHOWN])}{more}")
-    return _with_positions(records, rows)
+            faults.append(f"{table}, line {number}: {error}")
+            continue
+        if line_of.setdefault(record.path, number) != number:
+            faults.append(
+                f"{table}, line {number}: {record.path} stands in line {line_of[record.path]}"
+            )
+            continue
+        records.append(record)
+        rows.append(row)
+    return _with_positions(records, rows), faults
 
 
 def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
@@ -106,19 +112,6 @@ def _read_split(cell: str) -> str | None:
     if cell and cell.lower() not in SPLIT_NAMES:
         raise DataError(f"`split` must be train, validation or test. Received: {cell}")
     return SPLIT_NAMES[cell.lower()] if cell else None
-
-
-def _check_set(records: list[SliceRecord]) -> list[str]:
-    """Return what is wrong with the rows together: a path twice, or a class without a row."""
-    faults = [
-        f"{path} stands in {count} rows"
-        for path, count in Counter(record.path for record in records).items()
-        if count > 1
-    ]
-    labels = {record.label for record in records}
-    if not {0, 1} <= labels:
-        faults.append("each class needs a row")
-    return faults
 
 
 def _with_positions(records: list[SliceRecord], rows: list[dict[str, str]]) -> list[SliceRecord]:

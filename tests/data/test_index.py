@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import picture
 from PIL import Image
 
 from cspine.core.errors import DataError
@@ -108,7 +109,7 @@ def test_an_index_that_is_no_whole_number_is_not_known(make_tree, cell):
 def test_csv_faults_are_named_at_once(make_tree):
     root = make_tree(["a.png"])
     (root / "slices.csv").write_text("path,label\na.png,broken\nb.png,normal\na.png,normal\n")
-    with pytest.raises(DataError, match=r"line 2: .*'broken'; line 3: .*b\.png; each class"):
+    with pytest.raises(DataError, match=r"line 2: .*'broken'; .*line 3: .*b\.png"):
         index_dataset(root)
     (root / "slices.csv").write_text("file,class\n")
     with pytest.raises(DataError, match=r"columns `path` and `label`\. Received: file, class"):
@@ -151,6 +152,42 @@ def test_faults_of_every_kind_are_named_at_once(make_tree):
         index_dataset(root)
     for part in ("1 unreadable (`--skip-unreadable`", "1 slices in both", "image in val/normal"):
         assert part in str(caught.value)
+
+
+def test_a_faulty_table_or_tree_is_told_together_with_its_files(make_tree, tmp_path):
+    root = make_tree(["a.png", "b.png"], tmp_path / "table")
+    (root / "b.png").write_bytes(b"not an image")
+    (root / "slices.csv").write_text("path,label\na.png,fracture\na.png,normal\nb.png,normal\n")
+    with pytest.raises(DataError, match=r"line 3: a\.png stands in line 2; 1 unreadable .*b\.png"):
+        index_dataset(root)
+    tree = make_tree([*FLAT, "stray.png"], tmp_path / "tree")
+    (tree / "normal/c.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"another layout .*1 unreadable .*normal/c\.png"):
+        index_dataset(tree)
+
+
+def test_nothing_in_a_class_is_passed_over(make_tree):
+    root = make_tree(TREE)
+    picture(1).save(root / "train/normal/scan.tif")
+    (root / "train/normal/gone.png").symlink_to(root / "nowhere.png")
+    for name in ("fracture", "normal"):
+        (root / f"val/{name}/val.png").unlink()
+    with pytest.raises(DataError) as caught:
+        index_dataset(root)
+    for part in ("scan.tif (`image` must", "gone.png (", "in val/normal and val/fracture"):
+        assert part in str(caught.value)
+
+
+def test_a_zip_with_backslashes_is_read(make_tree, tmp_path):
+    root = make_tree(FLAT)
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        for name in FLAT:
+            entry = zipfile.ZipInfo("placeholder")
+            # As some Windows tools write it; zipfile itself would turn the slash.
+            entry.filename = name.replace("/", "\\")
+            archive.writestr(entry, (root / name).read_bytes())
+    windows = index_dataset(tmp_path / "windows.zip")
+    assert windows.records == index_dataset(root).records
 
 
 def test_a_slice_in_two_classes_is_named(make_tree, published):
