@@ -12,7 +12,7 @@ RUN ["python3", "-m", "venv", "/opt/cspine/venv"]
 RUN ["/opt/cspine/venv/bin/python", "-m", "pip", "install", "--quiet", "--no-cache-dir", "--require-hashes", "--requirement", "requirements.txt"]
 RUN ["/opt/cspine/venv/bin/python", "-m", "pip", "uninstall", "--quiet", "--yes", "pip"]
 WORKDIR /opt/cspine
-COPY predict_flask.py predict_test.py LICENSE ./
+COPY predict_flask.py predict_test.py healthcheck.py LICENSE ./
 COPY cspine cspine
 COPY models models
 # The engine's own files are made here, so that a read-only container is ready at once.
@@ -28,5 +28,5 @@ COPY --from=build /opt/cspine /opt/cspine
 USER 10001:10001
 EXPOSE 9696
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9696/health/ready', timeout=2)"]
+    CMD ["python", "healthcheck.py"]
 ENTRYPOINT ["python", "predict_flask.py"]

@@ -125,6 +125,9 @@ def main() -> int:
     arguments = parse_arguments()
     right: list[bool] = []
     try:
+        # Before minutes of training: the slices' address must be free.
+        with serve_slice(b"", SLICES):
+            pass
         with serve(train(arguments), pick_port(arguments.port)) as address:
             right = [ask(address, item) for item in demo_slices(SEED)]
             print(f"{sum(right)} of {len(right)} answers are right. The page: {address}/")

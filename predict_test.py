@@ -69,7 +69,11 @@ def make_slice() -> bytes:
 
 @contextmanager
 def serve_slice(png: bytes, listen: str) -> Iterator[str]:
-    """Serve one picture while the block runs, and yield its URL."""
+    """Serve one picture while the block runs, and yield its URL.
+
+    Raises:
+        NoAnswerError: the address is none of this machine's, or another program has it.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -87,7 +91,11 @@ def serve_slice(png: bytes, listen: str) -> Iterator[str]:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    server = Server((host.strip("[]"), int(port)), Handler)
+    try:
+        server = Server((host.strip("[]"), int(port)), Handler)
+    except OSError as error:
+        text = f"the slice needs an address of its own. Received: {listen} ({error.strerror})"
+        raise NoAnswerError(text) from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     # Every address is one to listen on, not one to fetch from.
     shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)

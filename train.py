@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped. `--resume` goes on from the last checkpoint.", file=sys.stderr)
+        print("Stopped.", file=sys.stderr)
         # 128 + SIGINT, as shells say it.
         return 130
 

@@ -1,4 +1,7 @@
-"""The import law: which room may import which. A breach names the file, the import and the rule."""
+"""The import law: which room may import which, and that nothing runs at import.
+
+A breach names the file, the import and the rule.
+"""
 
 import ast
 from pathlib import Path
@@ -17,6 +20,13 @@ FORBIDDEN = {
 }
 HTTP = {"flask", "waitress", "werkzeug", "requests", "urllib3", "http"}
 SOURCES = sorted((ROOT / "cspine").rglob("*.py"))
+SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+ENVIRONMENT = {
+    ("os", "environ"), ("os", "getenv"), ("sys", "argv"), ("logging", "basicConfig"),
+}  # fmt: skip
+DEFINITIONS = (
+    ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign
+)  # fmt: skip
 
 
 def imports_of(tree: ast.AST) -> list[str]:
@@ -48,16 +58,38 @@ def breaches(room: str, names: list[str]) -> list[str]:
 
 
 def environment_uses(tree: ast.AST) -> list[str]:
-    uses = {
-        ("os", "environ"), ("os", "getenv"), ("sys", "argv"), ("logging", "basicConfig"),
-    }  # fmt: skip
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names.append((node.value.id, node.attr))
+        elif isinstance(node, ast.ImportFrom):
+            names += [(node.module, alias.name) for alias in node.names]
     return [
-        f"{node.value.id}.{node.attr}: only entry points read or configure it"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and (node.value.id, node.attr) in uses
+        f"{'.'.join(name)}: only entry points read or configure it"
+        for name in names
+        if name in ENVIRONMENT
     ]
+
+
+def run_at_import(tree: ast.Module) -> list[str]:
+    """What a module does beyond defining: a call, a loop, a block that is no guard."""
+    return [
+        f"line {node.lineno}: nothing runs at import"
+        for node in tree.body
+        if not (isinstance(node, DEFINITIONS) or _is_text(node) or _is_guard(node))
+    ]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_guard(node: ast.stmt) -> bool:
+    """`if TYPE_CHECKING`, `if __name__ == "__main__"`, or imports of what a system may lack."""
+    if isinstance(node, ast.Try):
+        return all(isinstance(one, ast.Import | ast.ImportFrom) for one in node.body)
+    conditions = ("TYPE_CHECKING", "__name__ == '__main__'")
+    return isinstance(node, ast.If) and ast.unparse(node.test) in conditions
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -68,10 +100,19 @@ def test_import_law(path: Path):
     found = breaches(room, imports_of(tree))
     if path.name != "__main__.py":
         found += environment_uses(tree)
+    found += run_at_import(tree)
     assert not found, f"{path.relative_to(ROOT)}: " + "; ".join(found)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_script_imports_tensorflow(path: Path):
+    found = imports_of(ast.parse(path.read_text(encoding="utf-8")))
+    assert not [name for name in found if name.split(".")[0] == "tensorflow"]
 
 
 def test_the_law_sees_a_breach():
     tree = ast.parse("import tensorflow\nfrom cspine.train import run\nimport flask")
     assert len(breaches("predict", imports_of(tree))) == 4
     assert environment_uses(ast.parse("import os\nos.environ['A']"))
+    assert environment_uses(ast.parse("from os import environ, path"))
+    assert len(run_at_import(ast.parse("import os\nos.fork()\nif os:\n    pass"))) == 2

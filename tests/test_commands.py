@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
 
+import demo
 from cspine.__main__ import main
 from predict_test import serve_slice
 
@@ -42,12 +45,59 @@ def test_the_smoke_test_serves_its_slice_where_it_is_told(listen):
         assert requests.get(url, timeout=10).content == b"a picture"
 
 
+def test_a_demo_whose_port_is_taken_ends_before_it_trains(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr(demo, "SLICES", address)
+        monkeypatch.setattr(sys, "argv", ["demo.py"])
+        assert demo.main() == 1
+    assert f"Received: {address} (Address already in use)" in capsys.readouterr().err
+
+
 def has_ipv6_loopback() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (None, 1)])
+def test_the_health_check_asks_where_the_service_listens(status, code, answering):
+    # A proxy that nobody listens at: it must not be asked.
+    environment = os.environ | {"CSPINE_LISTEN": answering(status), "http_proxy": "127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "healthcheck.py"], cwd=ROOT, env=environment, capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+
+
+@pytest.fixture
+def answering():
+    """A function that answers every GET with a status, or not at all (None); gives the address."""
+    servers = []
+
+    def start(status):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                assert self.path == "/health/ready"
+                self.send_response(status)
+                self.end_headers()
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        address = f"127.0.0.1:{server.server_port}"
+        if status is None:
+            server.server_close()
+            return address
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return address.replace("127.0.0.1", "0.0.0.0")
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_port_that_is_taken_is_one_line():

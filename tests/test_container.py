@@ -120,6 +120,11 @@ def start_unprivileged(
         )
 
 
+def inside(config: dict, command: list[str]) -> list[str]:
+    """`command` as the image starts it: in its working directory."""
+    return ["sh", "-c", f"cd {config['WorkingDir']} && exec {' '.join(command)}"]
+
+
 def wait_until_ready(process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -136,8 +141,8 @@ def wait_until_ready(process: subprocess.Popen, log: Path) -> None:
 def service(root_file_system: Path, config: dict, tmp_path_factory):
     environment = dict(setting.split("=", 1) for setting in config["Env"])
     log = tmp_path_factory.mktemp("service") / "log.txt"
-    script = f"cd {config['WorkingDir']} && exec {' '.join(config['Entrypoint'])}"
-    process = start_unprivileged(root_file_system, ["sh", "-c", script], environment, log)
+    process = start_unprivileged(root_file_system, inside(config, config["Entrypoint"]),
+                                 environment, log)  # fmt: skip
     try:
         wait_until_ready(process, log)
         yield process
@@ -149,7 +154,7 @@ def service(root_file_system: Path, config: dict, tmp_path_factory):
 
 def test_the_image_names_its_user_and_its_health_check(config: dict):
     assert config["User"] == "10001:10001"
-    assert "/health/ready" in " ".join(config["Healthcheck"]["Test"])
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "healthcheck.py"]
     assert config["Entrypoint"] == ["python", "predict_flask.py"]
 
 
@@ -169,3 +174,14 @@ def test_it_answers_read_only_and_unprivileged(service: subprocess.Popen):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert service.poll() is None
+
+
+def test_its_health_check_finds_it_ready(
+    service: subprocess.Popen, root_file_system: Path, config: dict, tmp_path: Path
+):
+    environment = dict(setting.split("=", 1) for setting in config["Env"])
+    # A proxy, as many hosts have one, must not be asked for the container's own service.
+    environment["http_proxy"] = "http://127.0.0.1:9"
+    command = inside(config, config["Healthcheck"]["Test"][1:])
+    check = start_unprivileged(root_file_system, command, environment, tmp_path / "log.txt")
+    assert check.wait(30) == 0, (tmp_path / "log.txt").read_text()

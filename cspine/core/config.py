@@ -245,13 +245,19 @@ class TrainConfig:
 
 
 def _check_value(spec: Field[Any], value: Any) -> None:
-    """Raise ConfigError where `value` breaks the field's rules; None and empty pass."""
+    """Raise ConfigError where `value` breaks the field's rules; None and an empty tuple pass."""
     rules = spec.metadata
     # A tuple's rule is each entry's.
     values = value if isinstance(value, tuple) else (value,)
+    if len(set(values)) < len(values):
+        named = " ".join(map(str, values))
+        raise ConfigError(f"`{spec.name}` must name each once. Received: {named}")
     for one in values:
         if one is None:
             continue
+        # An empty path would be the folder one stands in.
+        if one == "" and spec.default != "":
+            raise ConfigError(f"`{spec.name}` must not be empty. Received: ''")
         if "choices" in rules and one not in rules["choices"]:
             known = ", ".join(rules["choices"])
             raise ConfigError(f"`{spec.name}` must be one of {known}. Received: {one!r}")

@@ -242,6 +242,8 @@ def _split_published(records: Records) -> Split:
     leaks = find_leaks(sides)
     slices = [f"{name} stands on {_describe(side)}" for name, side in sides.items() if side]
     note = f"As published: {'; '.join(slices)}; {len(leaks)} groups stand on two sides."
+    if not sides["test"]:
+        note = f"No independent test: none is published, and validation chose. {note}"
     return _make(sides["train"], sides["validation"], sides["test"], None, note, "published")
 
 

@@ -83,6 +83,10 @@ def limits(card: Mapping[str, Any]) -> list[str]:
             f"All figures stand on {patients} patients. An interval over so few is rough, and a "
             "percentile bootstrap makes it too narrow rather than too wide."
         )
+    if get(card, "training.stopped") == "interrupted":
+        judged = get(card, "data.sides.out-of-fold.patients")
+        turns = f"; of the patients, {judged} had been left out in turn" if judged else ""
+        found.append(f"The training was interrupted: the model is the best of that moment{turns}.")
     if get(card, "data.split_note"):
         found.append(f"How the data was split: {get(card, 'data.split_note')}")
     return [*found, *_ALWAYS]
@@ -112,7 +116,7 @@ _ALWAYS = (
     "One slice is judged at a time. A radiologist reads the whole study, in several planes.",
     "Only axial CT of the neck, bone visible, is meant. Anything else should be refused as not in "
     "distribution; that gate is a statistical one and can be passed by chance.",
-    "The share of “uncertain” answers and their coverage hold for images like those of "
+    "The share of “uncertain” answers and the coverage of the sets hold for images like those of "
     "validation. A new scanner, window or population can break both without any warning.",
     "A heat map shows where the evidence was found, not that there is a fracture.",
     "No figure by age, sex, scanner or hospital is given, since the data does not say them.",

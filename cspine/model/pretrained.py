@@ -37,20 +37,31 @@ def load_pretrained(
     Raises:
         ConfigError: the file cannot be had or does not fit; the text says where it belongs.
     """
-    if architecture.weights_file is None or str(weights) == "none":
+    path = find_pretrained(architecture, weights)
+    if path is None:
         return {"origin": "none", "sha256": None}
-    if str(weights) == "imagenet":
+    assign_pretrained(backbone, path)
+    origin = "imagenet" if str(weights) == "imagenet" else Path(weights).resolve().name
+    return {"origin": origin, "sha256": hash_file(path)}
+
+
+def find_pretrained(architecture: Architecture, weights: str | Path) -> Path | None:
+    """The file of a backbone's first weights, downloaded if need be; None: start at random.
+
+    Raises:
+        ConfigError: the file cannot be had; the text says where it belongs.
+    """
+    if architecture.weights_file is None or str(weights) == "none":
+        return None
+    if str(weights) != "imagenet":
+        path = Path(weights) / architecture.weights_file
+    else:
         path = keras_models_folder() / architecture.weights_file
         if not path.is_file():
             _download(architecture)
-        origin = "imagenet"
-    else:
-        path = Path(weights) / architecture.weights_file
-        origin = Path(weights).resolve().name
     # Looked for again after the download, whose failure may have many faces.
     _require_file(path, architecture)
-    assign_pretrained(backbone, path)
-    return {"origin": origin, "sha256": hash_file(path)}
+    return path
 
 
 def _download(architecture: Architecture) -> None:

@@ -16,6 +16,7 @@ from cspine.data.resolve import resolve_data
 from cspine.evaluate.metrics import METRICS
 from cspine.model.architectures import ARCHITECTURES, check_image_size
 from cspine.phantom.config import PhantomConfig
+from cspine.train.checkpoint import list_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ def begin_run(config: TrainConfig) -> Dataset:
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
     logger.info("%s", line)
+    if config.resume and not list_checkpoints(Path(config.out)):
+        logger.warning("No checkpoint lies in %s/run: `--resume` starts anew.", config.out)
     return dataset
 
 

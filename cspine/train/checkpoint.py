@@ -53,6 +53,11 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
     part.replace(path)
 
 
+def list_checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of the last run into the models folder `out`."""
+    return sorted((out / "run").rglob("*.npz"))
+
+
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
     """Read `path`, or return None where there is none or it belongs to another fit.
 

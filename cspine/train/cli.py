@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 
 from cspine.core.config import TrainConfig
 from cspine.core.flags import add_flags, config_from_namespace
 from cspine.train.begin import begin_run
+from cspine.train.checkpoint import list_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +22,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def train(config: TrainConfig) -> int:
-    """Run one training and tell its result; 1 where a required bar was missed, else 0."""
+    """Run one training and tell its result; 1 where a required bar was missed, else 0.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, where there was nothing whole to publish.
+    """
     dataset = begin_run(config)
     # Imported only now: it brings Keras, and neither the other commands nor whoever misspelt a
     # folder should wait for that.
     from cspine.train.run import run_training
 
-    result = run_training(config, dataset)
+    try:
+        result = run_training(config, dataset)
+    except KeyboardInterrupt:
+        if list_checkpoints(Path(config.out)):
+            logger.info("`--resume` goes on from the checkpoints in %s/run.", config.out)
+        raise
     for row in result.rows:
         # The chosen one is marked, since validation AUROC alone may tie.
         mark = "→" if row["chosen"] else " "

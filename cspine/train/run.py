@@ -19,6 +19,8 @@ from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import default_view
+from cspine.model.architectures import ARCHITECTURES
+from cspine.model.pretrained import find_pretrained
 from cspine.train.begin import begin_run
 from cspine.train.controls import run_random_labels
 from cspine.train.finish import RunResult, finish_run
@@ -39,6 +41,9 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
     """
     dataset = begin_run(config) if dataset is None else dataset
     spread_over_devices(config.devices)
+    # All of them before the first fit: the last candidate's lack would be found out hours later.
+    for name in config.seen_architectures():
+        find_pretrained(ARCHITECTURES[name], config.weights)
     dataset, audit = audit_first(dataset)
     task = prepare_task(config, dataset)
     # Every candidate is judged on validation before any sees the test set: the choice must not

@@ -19,8 +19,9 @@ import numpy as np
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError
+from cspine.core.labels import CLASS_NAMES
 from cspine.data.pipeline import Samples, load_samples
-from cspine.data.records import Dataset
+from cspine.data.records import Dataset, SliceRecord
 from cspine.data.split import Fold, Split
 from cspine.decide.image_checks import check_image
 from cspine.model.architectures import find_architecture
@@ -78,7 +79,8 @@ def fit_candidates(task: Task) -> list[Candidate]:
     for number, name in enumerate(names):
         try:
             # An equal part of what is left, so that what one does not use the next ones get.
-            candidate = _fit_candidate(name, task, clock.part(1.0 / (len(names) - number)))
+            part = clock.part(1.0 / (len(names) - number))
+            candidate = _fit_candidate(name, task, part, is_first=not found)
         except KeyboardInterrupt:
             if not found:
                 raise
@@ -97,15 +99,27 @@ def choose_best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda one: one.auroc)
 
 
-def load_side(task: Task, records: Any, image_size: int, with_twins: bool = False) -> Samples:
-    """The samples of some records, in this task's view."""
+def load_side(
+    task: Task, records: Sequence[SliceRecord], image_size: int, with_twins: bool = False
+) -> Samples:
+    """The samples of some records, in this task's view.
+
+    Raises:
+        DataError: a vertebra is found in none of them.
+    """
     cache = Path(task.config.cache)
-    return load_samples(
+    samples = load_samples(
         task.dataset, records, task.view, image_size, cache, with_twins, check_image
     )
+    if records and not len(samples):
+        raise DataError(
+            "`data` must hold images in which a vertebra is found. Received: none among "
+            f"{len(records)}, {records[0].path} the first; `--view slice` takes whole images"
+        )
+    return samples
 
 
-def _fit_candidate(name: str, task: Task, clock: Clock) -> Candidate:
+def _fit_candidate(name: str, task: Task, clock: Clock, is_first: bool) -> Candidate:
     began = time.monotonic()
     size = task.config.image_size or find_architecture(name).image_size
     # Twins are for learning only: nobody is served one.
@@ -118,7 +132,7 @@ def _fit_candidate(name: str, task: Task, clock: Clock) -> Candidate:
         classifier, result = fit_once(name, task.config, train, held_out, clock, folder)
         logits = result.held_out[result.best_epoch - 1]
     else:
-        classifier, result, held_out, logits = _fit_folds(name, task, train, clock)
+        classifier, result, held_out, logits = _fit_folds(name, task, train, clock, is_first)
     seconds = time.monotonic() - began
     return Candidate(
         classifier, train, held_out, logits, result.history, result.best_epoch, result.stopped,
@@ -146,12 +160,6 @@ def fit_once(
     with_map = scratch and train.masks is not None
     # From the crops, not from the settings: both must be the same, and only one is a fact.
     size = train.images.shape[1]
-    for side, samples in (("train", train), ("validation", held_out)):
-        if samples is not None and len(samples) == 0:
-            raise DataError(
-                f"`data` must hold images in which a vertebra is found. Received: none in {side}; "
-                "`--view slice` takes whole images"
-            )
     # A set smaller than a batch is one batch, which the devices must be able to share.
     batch_size = min(config.batch_size, len(train))
     config = replace(config, batch_size=batch_size - batch_size % (config.devices or 1))
@@ -203,41 +211,79 @@ def _transfer_plan(config: TrainConfig, until: Place | None) -> TransferPlan:
 
 
 def _fit_folds(
-    name: str, task: Task, everything: Samples, clock: Clock
+    name: str, task: Task, everything: Samples, clock: Clock, is_first: bool
 ) -> tuple[Classifier, FitResult, Samples, np.ndarray]:
     """Leave out each fold in turn, then refit on all up to the median of the best epochs.
 
     The pooled scores are those of that epoch in every fold (the last, where a fold ended sooner),
     averaged over repeats, so that no fold picks its own best epoch. A fixed schedule is refitted in
-    full.
+    full. Interrupted, the folds that are done are judged, where they hold both classes and the
+    candidate `is_first`: scores of other patients than another candidate's could not choose.
     """
-    folds = task.split.folds or ()
-    results = []
-    for number, fold in enumerate(folds):
-        mine = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
-        # One share more than there are folds: the last is for the refit on everything.
-        part = clock.part(1.0 / (len(folds) + 1 - number))
-        folder = task.run_dir / name / f"fold-{number}"
-        train = take_samples(everything, ~mine)
-        held_out = take_samples(everything, mine & ~everything.is_twin)
-        _, result = fit_once(name, task.config, train, held_out, part, folder)
-        results.append((mine & ~everything.is_twin, result))
-        logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
-        # Scores of half the folds are of half the patients, and cannot choose.
-        if result.stopped == "interrupted":
-            raise KeyboardInterrupt
+    turns = _list_turns(task, everything)
+    results = _fit_each_fold(name, task, everything, turns, clock)
+    is_whole = len(results) == len(turns)
+    if not results or not (is_whole or is_first):
+        raise KeyboardInterrupt
     # The median: one fold's lucky late epoch must not decide for all.
     place = find_median([result.best_place for _, result in results])
     logits, seen = pool_scores(results, len(everything), place)
+    if not is_whole:
+        if len(np.unique(everything.labels[seen])) < len(CLASS_NAMES):
+            raise KeyboardInterrupt
+        logger.info("%s: interrupted; %d of %d folds are judged, and all slices fitted once more. "
+                    "Ctrl-C ends that too.", name, len(results), len(turns))  # fmt: skip
     folder = task.run_dir / name / "all"
     until = None if results[0][1].fixed_schedule else place
     classifier, final = fit_once(
         name, task.config, everything, None, clock.part(1.0), folder, until
     )
+    # The figures are of networks that learned to the end.
+    if final.stopped == "interrupted":
+        raise KeyboardInterrupt
     # The refit has nothing to be judged on; the curves that say something are the folds'.
     history = [entry for _, result in results for entry in result.history]
-    final = replace(final, history=history)
+    final = replace(final, history=history, stopped=final.stopped if is_whole else "interrupted")
     return classifier, final, take_samples(everything, seen), logits[seen]
+
+
+def _list_turns(task: Task, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
+    """Each fold, and which samples it leaves out, bool (N,); none where no vertebra was found."""
+    turns = []
+    for fold in task.split.folds or ():
+        mine = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
+        if mine.any() and not mine.all():
+            turns.append((fold, mine))
+        else:
+            logger.warning("%s is not left out: no vertebra was found on a side", fold_name(fold))
+    return turns
+
+
+def _fit_each_fold(
+    name: str,
+    task: Task,
+    everything: Samples,
+    turns: Sequence[tuple[Fold, np.ndarray]],
+    clock: Clock,
+) -> list[tuple[np.ndarray, FitResult]]:
+    """Which samples each turn judged, bool (N,), and its result; ends early when interrupted."""
+    results: list[tuple[np.ndarray, FitResult]] = []
+    for number, (fold, mine) in enumerate(turns):
+        # One share more than there are folds: the last is for the refit on everything.
+        part = clock.part(1.0 / (len(turns) + 1 - number))
+        folder = task.run_dir / name / f"fold-{number}"
+        train = take_samples(everything, ~mine)
+        held_out = take_samples(everything, mine & ~everything.is_twin)
+        try:
+            _, result = fit_once(name, task.config, train, held_out, part, folder)
+        except KeyboardInterrupt:
+            break
+        # A fold that learned less than the others says nothing of them.
+        if result.stopped == "interrupted":
+            break
+        results.append((mine & ~everything.is_twin, result))
+        logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
+    return results
 
 
 def fold_name(fold: Fold) -> str:

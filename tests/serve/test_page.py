@@ -2,10 +2,13 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from service_fakes import make_png
 
+SCREENSHOT = Path(__file__).parents[2] / "build" / "page.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +43,7 @@ def test_the_page_answers_a_file_and_says_why_a_url_is_refused(page):
     assert page.locator("#word").inner_text().lower() == "fracture"
     assert page.locator("#probability").inner_text() == "0.78"
     assert page.locator("#warnings li").all_inner_texts() == ["a model of the tests"]
+    look_at(page)
     assert page.evaluate("document.getElementById('slice').width") == 64
     page.focus("#opacity")
     page.keyboard.press("Home")
@@ -53,6 +57,18 @@ def test_the_page_answers_a_file_and_says_why_a_url_is_refused(page):
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width == 390
     assert page.failures == []
+
+
+def look_at(page):
+    """Leave a screenshot in `build/page.png` for people; the drawn slice must show in it."""
+    SCREENSHOT.parent.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOT)
+    box = page.locator("#slice").bounding_box()
+    corners = (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
+    with Image.open(SCREENSHOT) as shot:
+        assert shot.size == (390, 844)
+        # Of one shade everywhere, were the slice or its map not drawn.
+        assert len(set(shot.convert("L").crop(corners).getdata())) > 8
 
 
 def test_no_answer_stands_beside_another_slice(page, predictor):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
+from cspine.model import pretrained
 from cspine.model.classifier import build_classifier
+from cspine.train import cli, run
 from cspine.train.begin import begin_run
 from cspine.train.card import make_self_test
 from cspine.train.finish import find_missed
 from cspine.train.quantise import choose_precision
 from cspine.train.result import FitResult
-from cspine.train.run import spread_over_devices
+from cspine.train.run import run_training, spread_over_devices
 from cspine.train.select import pool_scores
 
 FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2}}}
@@ -80,3 +85,33 @@ def test_settings_are_checked_before_any_work(tmp_path):
         spread_over_devices(2)
     with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
         begin_run(TrainConfig(devices=3))
+    with pytest.raises(ConfigError, match="`architectures` must name each once"):
+        TrainConfig(architectures=("cnn", "cnn"))
+    with pytest.raises(ConfigError, match="`data` must not be empty"):
+        TrainConfig(data="")
+
+
+def test_weights_are_asked_for_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr(pretrained, "_download", lambda architecture: None)
+    monkeypatch.setattr(run, "audit_first", lambda dataset: pytest.fail("work before weights"))
+    with pytest.raises(ConfigError, match=r"needs the file xception_weights.*_notop\.h5"):
+        run_training(TrainConfig(architectures=("cnn", "xception")), dataset=object())
+
+
+def test_an_interrupted_run_says_whether_it_can_go_on(tmp_path, monkeypatch, caplog):
+    for name in ("fracture", "normal"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("L", (32, 32), len(name)).save(tmp_path / "set" / name / f"{name}.png")
+    config = TrainConfig(data=str(tmp_path / "set"), out=str(tmp_path / "out"), resume=True)
+
+    def interrupt(*_):
+        (tmp_path / "out/run/cnn").mkdir(parents=True)
+        (tmp_path / "out/run/cnn/fit.npz").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_training", interrupt)
+    with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+        cli.train(config)
+    assert "`--resume` starts anew" in caplog.text
+    assert "`--resume` goes on from the checkpoints" in caplog.text

@@ -48,19 +48,22 @@ def folds(monkeypatch, tmp_path):
     samples = select.replace(samples, groups=np.array([f"p{p}" for p in patients]))
     given = []
 
-    def run(results):
+    def run(results, is_first=True):
         waiting = iter(results)
 
         def fit_once(name, config, train, held_out, clock, folder, until=None):
             given.append((set(train.groups), None if held_out is None else held_out, until))
-            return name, next(waiting)
+            result = next(waiting)
+            if isinstance(result, KeyboardInterrupt):
+                raise result
+            return name, result
 
         monkeypatch.setattr(select, "fit_once", fit_once)
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
         turns = tuple(Fold(f"p{p}", 0, (), (record[p],)) for p in range(5))
         split = SimpleNamespace(folds=turns)
         task = select.Task(TrainConfig(), None, split, "slice", tmp_path)
-        return select._fit_folds("cnn", task, samples, Clock(None))
+        return select._fit_folds("cnn", task, samples, Clock(None), is_first)
 
     return run, given, samples
 
@@ -96,11 +99,29 @@ def test_a_fixed_schedule_is_refitted_in_full(folds):
     assert given[5][2] is None
 
 
-def test_an_interrupted_fold_ends_the_candidate(folds):
+@pytest.mark.parametrize("as_exception", [False, True])
+def test_an_interrupt_judges_the_folds_that_are_done(folds, as_exception):
+    run, given, samples = folds
+    first, second, third, *_ = fold_results(samples, [1] * 5)
+    third = KeyboardInterrupt() if as_exception else select.replace(third, stopped="interrupted")
+    refit = FitResult([{"epoch": 1}], 1, np.empty((0, 0)), "finished")
+    _, final, held_out, logits = run([first, second, third, refit])
+    assert final.stopped == "interrupted"
+    assert set(held_out.groups) == {"p0", "p1"}
+    assert len(logits) == len(held_out)
+    assert given[-1] == ({f"p{p}" for p in range(5)}, None, (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("done", "refit", "is_first"),
+    [(0, "finished", True), (1, "interrupted", True), (1, "finished", False)],
+)
+def test_an_interrupt_that_leaves_nothing_to_judge_ends_the_run(folds, done, refit, is_first):
     run, _, samples = folds
-    first, *_ = fold_results(samples, [1] * 5)
+    results = fold_results(samples, [1] * 5)[:done]
+    last = FitResult([{"epoch": 1}], 1, np.empty((0, 0)), refit)
     with pytest.raises(KeyboardInterrupt):
-        run([select.replace(first, stopped="interrupted")])
+        run([*results, KeyboardInterrupt(), last], is_first)
 
 
 def test_where_transfer_ends_in_each_stage():
