@@ -13,8 +13,9 @@ import logging
 import os
 import tempfile
 import threading
+import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class Engine:
         self._bookkeeping = threading.Lock()
         for _ in range(count):
             request = compiled.create_infer_request()
-            request.set_callback(self._finish, None)
+            request.set_callback(_weak_callback(self), None)
             self._idle.append(request)
         self._warm_up()
 
@@ -180,7 +181,8 @@ class Engine:
                 continue
             self._running[id(request)] = (request, future)
             try:
-                request.start_async({0: pixels}, userdata=(request, future), share_inputs=True)
+                # A number: the request itself as its own user data would never be freed.
+                request.start_async({0: pixels}, userdata=id(request), share_inputs=True)
             except Exception as error:
                 del self._running[id(request)]
                 self._idle.append(request)
@@ -201,10 +203,12 @@ class Engine:
                 self._idle.append(request)
                 future.set_exception(OverloadedError("The inference failed. Try again."))
 
-    def _finish(self, userdata: tuple[ov.InferRequest, Future[EngineOutput]]) -> None:
+    def _finish(self, key: int) -> None:
         """Called by OpenVINO when a request ends: copy out, free the request, tell the future."""
-        request, future = userdata
-        self._running.pop(id(request), None)
+        running = self._running.pop(key, None)
+        if running is None:
+            return  # taken back as failed
+        request, future = running
         try:
             outputs = {
                 name: request.get_tensor(port).data.copy() for name, port in self._names.items()
@@ -231,6 +235,23 @@ class Engine:
             (WARM_UP_ROUNDS * self.streams, self.image_size, self.image_size), np.uint8
         )
         self.infer(blank)
+
+
+def _weak_callback(engine: Engine) -> Callable[[int], None]:
+    """Return the callback of an engine's requests, which does not keep the engine alive.
+
+    OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
+    engine again would stay in memory for ever, with every model that was ever served.
+    """
+    finish = weakref.WeakMethod(engine._finish)
+
+    def call(key: int) -> None:
+        # Whoever waits for an answer holds the engine; where it is gone, nobody waits.
+        alive = finish()
+        if alive is not None:
+            alive(key)
+
+    return call
 
 
 def choose_precision(card: Mapping[str, Any], asked: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -55,6 +56,15 @@ def test_answers_keep_their_order_over_many_threads(engine):
     got = np.concatenate([future.result(timeout=60).logit for future in futures])
     assert np.array_equal(got, np.tile(expected, 10))
     assert engine.queue_depth == 0
+
+
+def test_an_engine_that_nobody_holds_is_freed(files):
+    # A service that reloads for months must not keep every model it has served.
+    engine = Engine.load(files)
+    engine.infer(np.zeros((3, engine.image_size, engine.image_size), np.uint8))
+    held = [weakref.ref(engine), weakref.ref(engine._compiled)]
+    del engine
+    assert [one() for one in held] == [None, None]
 
 
 def test_a_cancelled_image_is_dropped(engine):
@@ -175,10 +185,10 @@ class FragileEngine(Engine):
 
     broken = False
 
-    def _finish(self, userdata):
+    def _finish(self, key):
         if self.broken:
             raise MemoryError
-        super()._finish(userdata)
+        super()._finish(key)
 
 
 def test_a_failed_inference_is_told_and_costs_no_request(files):
