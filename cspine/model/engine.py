@@ -119,7 +119,12 @@ class Engine:
     @classmethod
     def of_mapped(cls, mapped: MappedNetwork, precision: str, streams: int | None) -> Engine:
         """The engine of a mapped network; it keeps the mapping and gives its memory back."""
-        engine = cls(mapped.network, precision, streams)
+        try:
+            engine = cls(mapped.network, precision, streams)
+        # Of a network without these inputs and outputs, or of no fixed size.
+        except (RuntimeError, KeyError, IndexError) as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ArtifactError(f"The network must be one of ours. Received: {reason}") from error
         # OpenVINO holds a pointer into the mapping, and no reference.
         engine._mapped = mapped
         mapped.drop_pages()
@@ -255,10 +260,21 @@ def _weak_callback(engine: Engine) -> Callable[[int], None]:
 
 
 def choose_precision(card: Mapping[str, Any], asked: str) -> str:
-    """Return the precision to run in: the one asked for, or for `auto` what training proved."""
+    """Return the precision to run in: the one asked for, or for `auto` what training proved.
+
+    Raises:
+        ArtifactError: the card names a precision that there is not.
+    """
     if asked != "auto":
         return asked
-    return str(card.get("precision", {}).get("chosen", "f32"))
+    section = card.get("precision", {})
+    chosen = section.get("chosen", "f32") if isinstance(section, Mapping) else None
+    if chosen not in PRECISIONS:
+        raise ArtifactError(
+            f"`precision.chosen` in the card must be {' or '.join(PRECISIONS)}. "
+            f"Received: {str(chosen)[:40]!r}"
+        )
+    return str(chosen)
 
 
 def _compile_options(precision: str, streams: int) -> dict[str, Any]:
@@ -313,9 +329,11 @@ def find_or_build_ir(files: ModelFiles) -> MappedNetwork:
             raise PermissionError
         built = export_ir(files.h5, files.folder)
     except PermissionError:
-        # The temporary folder must outlive the network, whose weights stay mapped from it.
-        built = export_ir(files.h5, Path(tempfile.mkdtemp(prefix="cspine-")))
-    found = map_ir(built, files.h5_sha256)
+        with tempfile.TemporaryDirectory(prefix="cspine-", ignore_cleanup_errors=True) as folder:
+            # What is mapped stays readable after its name is gone; elsewhere the file stays.
+            found = map_ir(export_ir(files.h5, Path(folder)), files.h5_sha256)
+    else:
+        found = map_ir(built, files.h5_sha256)
     if found is None:
         raise ArtifactError(f"{files.h5.name} must give a network of its own. Received: another")
     return found

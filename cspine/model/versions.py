@@ -137,7 +137,11 @@ def _require(folder: Path, name: str, digest: str) -> None:
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
         raise ArtifactError(f"A card may list files inside its folder only. Received: {name!r}")
     path = folder / pure
-    if not path.is_file() or hash_file(path) != digest:
+    try:
+        is_listed = path.is_file() and hash_file(path) == digest
+    except OSError as error:
+        raise ArtifactError(f"`{name}` must be readable. Received: {error.strerror}") from error
+    if not is_listed:
         raise ArtifactError(f"`{name}` must have the SHA-256 that its card gives. Received: not so")
 
 

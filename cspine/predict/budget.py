@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 from cspine.core.errors import OverloadedError
 
+LATE = "The prediction did not end within its deadline. Try again."
+
 
 class UnwantedError(Exception):
     """Nobody waits for the answer any more; there is no one to tell."""
 
 
-def late_error() -> OverloadedError:
-    """Return the error for work that did not end within its budget."""
-    return OverloadedError("The prediction did not end within its deadline. Try again.")
+class LateError(OverloadedError):
+    """The budget ran out before the network was asked: too much work, and no fault of the model."""
+
+    def __init__(self) -> None:
+        super().__init__(LATE)
 
 
 def _always() -> bool:
@@ -53,5 +57,5 @@ class Budget:
             return None
         left = self.deadline_s - time.monotonic()
         if left <= 0:
-            raise late_error()
+            raise LateError
         return left

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from cspine.core.errors import CspineError, ImageError
-from cspine.predict.budget import Budget, late_error
+from cspine.predict.budget import Budget, LateError
 from cspine.predict.prediction import Prediction
 
 MAX_ENTRIES = 4096
@@ -104,4 +104,4 @@ def _join(flight: Future[Prediction], budget: Budget) -> Prediction | None:
     except _NotSharedError:
         return None
     except FutureTimeoutError:
-        raise late_error() from None
+        raise LateError from None

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cspine.core.errors import ArtifactError
+from cspine.core.errors import ArtifactError, OverloadedError
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
@@ -30,7 +30,7 @@ from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine, EngineOutput, choose_precision
 from cspine.model.explain import heatmap
 from cspine.model.self_test import check_self_test
-from cspine.predict.budget import Budget, late_error
+from cspine.predict.budget import LATE, Budget, LateError
 from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
@@ -224,7 +224,7 @@ class Predictor:
         start = time.perf_counter()
         # A timeout, and no queue without end: late work helps nobody.
         if not self._decoders.acquire(timeout=budget.remaining_s()):
-            raise late_error()
+            raise LateError
         try:
             self._observe("queue", time.perf_counter() - start)
             budget.remaining_s()
@@ -259,4 +259,5 @@ def _wait(future: Future[EngineOutput], seconds: float | None) -> EngineOutput:
     except FutureTimeoutError:
         # An image that is still queued is then never computed.
         future.cancel()
-        raise late_error() from None
+        # Not a LateError: a network that has hung is late each time, and must be seen to be.
+        raise OverloadedError(LATE) from None

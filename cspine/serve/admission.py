@@ -68,7 +68,8 @@ class Keys:
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         # As bytes: of text `compare_digest` takes ASCII alone, and raises for the rest.
-        self._keys = [key.encode() for key in keys]
+        # The environment's bytes that are no UTF-8 come as surrogates.
+        self._keys = [key.encode("utf-8", "surrogateescape") for key in keys]
 
     def __bool__(self) -> bool:
         return bool(self._keys)
@@ -78,7 +79,8 @@ class Keys:
         found = None
         # All of them, always: no early end to time.
         for index, key in enumerate(self._keys):
-            if hmac.compare_digest(key, sent.encode()):
+            # As it came over the wire: WSGI reads each byte of a header as a character.
+            if hmac.compare_digest(key, sent.encode("latin-1", "replace")):
                 found = index
         return found
 

@@ -46,7 +46,9 @@ _HEADERS = {
     "Connection": "close",
 }
 _DIALLED = 3  # addresses of one name that are tried
-_RESOLVERS = 16  # names being resolved at once; getaddrinfo cannot be interrupted
+# Names being resolved at once. getaddrinfo cannot be interrupted and may take half a minute: with
+# few threads, some slow names would stop all fetches for as long.
+_RESOLVERS = 256
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -187,11 +189,14 @@ class Fetcher:
             raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
         except (OSError, ValueError):
             addresses = []
-        if not addresses:
+        is_listed = self._allow.names(target)
+        if not addresses and is_listed:
             raise FetchError("The URL's host name must resolve.")
-        if not self._allow.names(target) and not all(is_public(one) for one in addresses):
+        # The same answer for a name that there is not: else one could ask which inner names exist.
+        if not is_listed and not (addresses and all(is_public(one) for one in addresses)):
             raise UrlNotAllowedError(
-                "`url` must lead to a public address, or be named in CSPINE_FETCH_ALLOW."
+                "`url` must name a host that resolves to public addresses alone, or one that is "
+                "listed in CSPINE_FETCH_ALLOW."
             )
         return [str(address) for address in addresses]
 
@@ -216,7 +221,7 @@ class Fetcher:
         response = connection.getresponse()
         try:
             if response.status in _REDIRECTS and "Location" in response.headers:
-                return _Step(location=response.headers["Location"])
+                return _Step(location=_as_text(response.headers["Location"]))
             if response.status != 200:
                 raise FetchError(f"The server must answer 200. Received: {response.status}")
             body = self._read(response)
@@ -250,6 +255,14 @@ def _dial(addresses: list[str], port: int, deadline: _Deadline) -> socket.socket
         return dialled
     deadline.remaining_s()
     raise FetchError("The URL's server could not be reached.")
+
+
+def _as_text(header: str) -> str:
+    """Return a header's text: its bytes come one a character, and are UTF-8 where they can be."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _as_fetch_error(error: Exception) -> FetchError:

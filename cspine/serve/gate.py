@@ -21,13 +21,16 @@ from cspine.core.settings import ServeSettings
 from cspine.serve.admission import Keys, Rate
 from cspine.serve.telemetry import Metrics
 
-logger = logging.getLogger("cspine.access")
+ACCESS_LOG = "cspine.access"
+logger = logging.getLogger(ACCESS_LOG)
 
 # A caller's own id is logged, so it must not be able to break a line or fill the disk.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Answers are data: should a browser be made to show one, it may load and run nothing.
-_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
-_HEADERS = {
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # An answer about a patient has no place in a proxy.
+    "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -66,11 +69,8 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
     @app.after_request
     def leave(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        response.headers.setdefault("Content-Security-Policy", _API_POLICY)
-        # An answer about a patient has no place in a proxy.
-        response.headers.setdefault("Cache-Control", "no-store")
         _allow_origin(response, settings.cors_origins)
         _record(response, metrics)
         return response

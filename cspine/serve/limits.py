@@ -10,8 +10,10 @@ Knows no view.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,11 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error, ServerNotImplemented
 
+from cspine.serve.gate import ACCESS_LOG, HEADERS
 from cspine.serve.parsing import PIECE_BYTES, BoundedParser
 from cspine.serve.workers import LastingDispatcher, return_memory
+
+access = logging.getLogger(ACCESS_LOG)
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
@@ -31,7 +36,9 @@ OVERLOADED = "The service holds as much work as it accepts. Try again in a secon
 BOUNDED_PATH = "/predict"
 # How often freed memory is handed back to the system.
 TRIM_S = 10.0
-RESERVE = 32  # places that idle connections must leave free
+RESERVE = 32  # places that waiting connections must leave free
+# In this order: an honest client sends a header at once, and a body without a pause.
+YIELDING = ("idle", "header", "body")
 
 
 @dataclass(frozen=True)
@@ -64,14 +71,20 @@ class ProblemTask(ErrorTask):
         if isinstance(error, ServerNotImplemented):
             error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
         is_overload = isinstance(error, OverloadError)
+        request_id = uuid.uuid4().hex
         body = json.dumps({
             "type": "about:blank",
             "title": error.reason,
             "status": error.code,
             "detail": OVERLOADED if is_overload else MALFORMED,
+            "request_id": request_id,
         }).encode()  # fmt: skip
         self.status = f"{error.code} {error.reason}"
+        # No view and so no gate is reached: what it would add is added here.
+        self.response_headers += [*HEADERS.items(), ("X-Request-ID", request_id)]
         self.response_headers.append(("Content-Type", "application/problem+json"))
+        access.info("request", extra={"request_id": request_id, "method": "other",
+                                      "route": "unknown", "status": error.code})  # fmt: skip
         if is_overload:
             self.response_headers.append(("Retry-After", "1"))
         # The rest of such a request may still come, and would be read as the next one.
@@ -220,16 +233,18 @@ class DeadlineServer(TcpWSGIServer):
                 channel.will_close = True
 
     def handle_accept(self) -> None:
-        """Take a connection; where places run out the longest idle one yields."""
+        """Take a connection; where places run out, one that only waits yields."""
         # Before Waitress's own limit, at which it takes nobody.
         if len(self.active_channels) >= self.adj.connection_limit - RESERVE:
-            self._close_longest_idle()
+            self._close_longest_waiting()
         super().handle_accept()
 
-    def _close_longest_idle(self) -> None:
+    def _close_longest_waiting(self) -> None:
         now_s = time.monotonic()
         waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
-        idle = [(waited_s, channel) for channel, part, waited_s in waits if part == "idle"]
-        if idle:
-            # At once: the place is for the connection that is accepted next.
-            max(idle, key=lambda pair: pair[0])[1].handle_close()
+        for yielding in YIELDING:
+            found = [(waited_s, channel) for channel, part, waited_s in waits if part == yielding]
+            if found:
+                # At once: the place is for the connection that is accepted next.
+                max(found, key=lambda pair: pair[0])[1].handle_close()
+                return

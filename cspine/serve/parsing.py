@@ -7,7 +7,7 @@ all connections share for seconds. Knows no connection; `limits.py` feeds it.
 
 from __future__ import annotations
 
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.utilities import BadRequest
 
@@ -32,6 +32,26 @@ class BoundedChunks(ChunkedReceiver):
         return taken
 
 
+def _refuse_ambiguous(header_plus: bytes) -> None:
+    """Refuse a header whose body's end or whose host a proxy could read in another way.
+
+    Raises:
+        ParsingError: it has two hosts or, in HTTP/1.1, none, or frames its body in two ways.
+    """
+    start, _, rest = header_plus.partition(b"\r\n")
+    fields: dict[bytes, list[bytes]] = {}
+    for line in get_header_lines(rest):
+        name, _, value = line.partition(b":")
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t").lower())
+    codings, hosts = fields.get(b"transfer-encoding", []), fields.get(b"host", [])
+    # Both, or a coding that an older version does not know: RFC 9112, 6.1, lets a server refuse it.
+    if codings and (codings != [b"chunked"] or b"content-length" in fields):
+        raise ParsingError("The body must be framed in one way")
+    is_1_1 = start.endswith(b"HTTP/1.1")
+    if (codings and not is_1_1) or len(hosts) > 1 or (is_1_1 and not hosts):
+        raise ParsingError("There must be one Host")
+
+
 class BoundedParser(HTTPRequestParser):
     """A request under the bounds of this module."""
 
@@ -47,6 +67,7 @@ class BoundedParser(HTTPRequestParser):
 
     def parse_header(self, header_plus: bytes) -> None:
         """Read the header; where a chunked body follows, receive it under bounds."""
+        _refuse_ambiguous(header_plus)
         try:
             super().parse_header(header_plus)
         except ValueError:  # a bracket that is no address, a length of thousands of digits

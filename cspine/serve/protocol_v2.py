@@ -10,7 +10,7 @@ import math
 import threading
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest, NotFound
+from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
 import cspine
 from cspine.core.errors import ArtifactError, CspineError
@@ -92,6 +92,7 @@ def show_model(version: str | None = None) -> Response:
 def infer(version: str | None = None) -> Response:
     """Answer the images or pixels of one request."""
     _check_version(version)
+    _check_type()
     body, length = request.get_data(cache=False), request.headers.get(HEADER)
     with _READING:
         asked = read_infer_request(body, length, OUTPUTS)
@@ -117,16 +118,36 @@ def load() -> Response:
     service = find_service()
     if not service.settings.api_keys:
         raise NotFound("Routes that change the service need CSPINE_API_KEYS to be set.")
-    body = request.get_data(cache=False)
-    parameters = parse_json_object(body).get("parameters", {}) if body else {}
-    version = parameters.get("version") if isinstance(parameters, dict) else None
-    if version is not None and not isinstance(version, str):
-        raise BadRequest("`version` must be a string of 12 hex digits.")
+    _check_type()
+    version = _read_version(request.get_data(cache=False))
     try:
         predictor = service.models.reload(version)
-    except ArtifactError as error:
-        raise BadRequest(str(error)) from None
+    except ArtifactError:
+        # Its text names folders of this machine.
+        raise BadRequest("There must be such a version, kept whole. The log says more.") from None
     return answer_json({"name": NAME, "version": predictor.version})
+
+
+def _read_version(body: bytes) -> str | None:
+    """Return the version that a load request names; any other word is refused, not ignored."""
+    asked = parse_json_object(body) if body else {}
+    parameters = asked.get("parameters", {})
+    is_known = asked.keys() <= {"parameters"} and isinstance(parameters, dict)
+    version = parameters.get("version") if is_known else None
+    named = is_known and parameters.keys() <= {"version"}
+    if not named or not isinstance(version, str | None):
+        raise BadRequest(
+            'The body must be {"parameters": {"version": "<12 hex digits>"}} or empty.'
+        )
+    return version
+
+
+def _check_type() -> None:
+    """Refuse the types that a browser's form sends; clients of this protocol may send none."""
+    if request.mimetype not in ("", "application/json", "application/octet-stream"):
+        raise UnsupportedMediaType(
+            "`Content-Type` must be application/json or application/octet-stream."
+        )
 
 
 def _check_version(version: str | None) -> None:

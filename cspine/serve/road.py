@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cspine.core.errors import CspineError, ImageError
 from cspine.core.settings import ServeSettings
-from cspine.predict.budget import Budget, UnwantedError
+from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.cache import MAX_ENTRIES, AnswerCache
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
@@ -30,6 +32,27 @@ from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
 
 IsWanted = Callable[[], bool]
+# Of one list: both pictures of 64 images of 1024 × 1024 pixels.
+MAX_PICTURE_BYTES = 128 * 1024 * 1024
+NO_ROOM = "The pictures are left out: those of one list must not be larger in all."
+
+
+class _Pictures:
+    """The pictures that one list may still hold; pixels pack so well that a request's size says
+    nothing of them."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PICTURE_BYTES
+        self._lock = threading.Lock()
+
+    def keep(self, prediction: Prediction) -> Prediction:
+        """Return the prediction with its pictures while there is room for them, else without."""
+        with self._lock:
+            if prediction.held_bytes <= self._left:
+                self._left -= prediction.held_bytes
+                return prediction
+        warnings = (*prediction.warnings, NO_ROOM)
+        return replace(prediction, heatmap=None, grey=None, warnings=warnings)
 
 
 class Road:
@@ -88,10 +111,11 @@ class Road:
         # One predictor for the whole list: a reload in between must not mix two models in it.
         predictor = self._models.current
         budget = Budget.of(self._deadline_s, is_wanted)
+        pictures = _Pictures()
 
         def answer(source: Source) -> Prediction | CspineError:
             try:
-                return self._answer_with(predictor, source, explain, budget)
+                return pictures.keep(self._answer_with(predictor, source, explain, budget))
             except CspineError as error:
                 return error
 
@@ -133,8 +157,8 @@ class Road:
         """Count answers, and what fails through no fault of the caller's."""
         try:
             yield
-        except (ImageError, UnwantedError):
-            raise  # neither says anything of the model
+        except (ImageError, UnwantedError, LateError):
+            raise  # none of them says anything of the model
         except Exception:
             self.failures.add()
             raise

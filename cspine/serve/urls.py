@@ -130,22 +130,38 @@ def follow_redirect(source: Target, location: str) -> Target:
     Raises:
         UrlNotAllowedError: `location` is no URL that may be followed, or leaves https.
     """
-    # As RFC 3986, 5.2, resolves it; dot segments are left for the server.
+    # As RFC 3986, 5.2, resolves it.
     if _ABSOLUTE.match(location):
         url = location
     elif location.startswith("//"):
         url = f"{source.scheme}:{location}"
     elif location.startswith("/"):
-        url = source.origin + location
+        url = source.origin + _remove_dots(location)
     elif location.startswith(("?", "#")):
         url = source.origin + source.resource.partition("?")[0] + location
     else:
         folder = source.resource.partition("?")[0].rpartition("/")[0]
-        url = f"{source.origin}{folder}/{location}"
+        url = source.origin + _remove_dots(f"{folder}/{location}")
     target = parse_url(url)
     if source.scheme == "https" and target.scheme != "https":
         raise UrlNotAllowedError("A redirect must not lead from https to http.")
     return target
+
+
+def _remove_dots(resource: str) -> str:
+    """Return path, query and fragment with `.` and `..` taken out of the path (RFC 3986, 5.2.4)."""
+    path = re.split(r"[?#]", resource, maxsplit=1)[0]
+    kept: list[str] = []
+    *folders, last = path.split("/")
+    for part in folders:
+        # The first is empty, before the root, above which nothing leads.
+        if part == "..":
+            kept = kept[: max(1, len(kept) - 1)]
+        elif part != ".":
+            kept.append(part)
+    if last == "..":
+        kept, last = kept[: max(1, len(kept) - 1)], ""
+    return "/".join([*kept, "" if last == "." else last]) + resource[len(path) :]
 
 
 def is_public(address: Address) -> bool:

@@ -1,18 +1,22 @@
 """The engine: which files it runs, what it refuses, and requests from many threads at once."""
 
 import logging
+import mmap
 import shutil
+import tempfile
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import openvino as ov
 import pytest
 
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
+from cspine.model import export
 from cspine.model.artifact import resolve_version
 from cspine.model.engine import Engine, find_int8
-from cspine.model.export import export_ir, map_ir, read_ir
+from cspine.model.export import MappedNetwork, export_ir, map_ir, read_ir
 from cspine.model.quantise import quantise_ir
 from cspine.model.self_test import check_self_test
 from cspine.model.versions import ModelFiles, hash_file
@@ -136,6 +140,30 @@ def test_an_empty_or_missing_bin_is_no_network(files, tmp_path):
     assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
     (tmp_path / "best.bin").touch()
     assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
+
+
+@pytest.mark.parametrize("shape", [[1, -1, -1, 3], [1, 64, 64, 3]])
+def test_a_network_that_is_none_of_ours_is_named(shape):
+    pixels = ov.opset13.parameter(shape, np.uint8, name="pixels")
+    network = ov.Model([ov.opset13.relu(ov.opset13.convert(pixels, "f32"))], [pixels])
+    with pytest.raises(ArtifactError, match="The network must be one of ours"):
+        Engine.of_mapped(MappedNetwork(network, mmap.mmap(-1, 4096), ""), "f32", 1)
+
+
+def test_an_ir_too_large_to_be_ours_is_not_parsed(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "MAX_XML_BYTES", 100)
+    assert map_ir(files.folder / "best.xml", files.h5_sha256) is None
+
+
+def test_the_ir_of_a_signed_card_leaves_no_file_behind(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    signed = replace(files, signed=True, card={**files.card, "files": {}})
+    built = Engine.load(signed)
+    image = np.zeros((64, 64), np.uint8)
+    np.testing.assert_array_equal(
+        built.infer(image[None]).logit, Engine.load(files).infer(image[None]).logit
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_ir_of_another_model_is_made_anew(files, tmp_path):

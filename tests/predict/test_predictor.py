@@ -122,3 +122,6 @@ def test_auto_takes_what_the_card_proved():
     assert choose_precision({"precision": {"chosen": "int8"}}, "auto") == "int8"
     assert choose_precision({"precision": {"chosen": "int8"}}, "f32") == "f32"
     assert choose_precision({}, "auto") == "f32"
+    for card in ({"precision": {"chosen": "fp64"}}, {"precision": 5}):
+        with pytest.raises(ArtifactError, match=r"`precision\.chosen` in the card"):
+            choose_precision(card, "auto")

@@ -13,6 +13,7 @@ from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core import errors
 from cspine.core.settings import ServeSettings
+from cspine.serve import road
 from cspine.serve.app import create_app
 from cspine.serve.models import ModelHolder
 from cspine.serve.openapi import build_document
@@ -151,6 +152,16 @@ def test_a_list_has_one_deadline(predictor, png):
     assert len(budgets) == 1
     assert response.json["results"][0]["prediction"] == "fracture"
     assert response.json["results"][-1]["error"]["status"] == 503
+
+
+def test_the_pictures_of_a_list_have_a_bound(client, png, monkeypatch):
+    # Room for both pictures of two of these images of 64 × 64 pixels.
+    monkeypatch.setattr(road, "MAX_PICTURE_BYTES", 4 * 64 * 64)
+    asked = client.post("/predict?explain=heatmap,image", data=upload(*[png] * 4))
+    results = asked.json["results"]
+    assert sum("heatmap" in one and "image" in one for one in results) == 2
+    assert sum(road.NO_ROOM in one["warnings"] for one in results) == 2
+    assert all(one["prediction"] == "fracture" for one in results)
 
 
 def test_a_vanished_client_is_not_worked_for(client, predictor, png):

@@ -6,6 +6,7 @@ import pytest
 from service_fakes import make_png, wait_for
 
 from cspine.core.errors import ArtifactError, OverloadedError
+from cspine.predict.budget import LateError
 from cspine.serve import failures
 from cspine.serve import models as models_module
 from cspine.serve.failures import FailureStreak
@@ -55,6 +56,17 @@ def test_a_model_that_fails_is_not_ready_until_it_answers(client, predictor, mon
 def test_an_unreadable_image_says_nothing_of_the_model(client):
     for _ in range(2 * failures.MANY):
         assert client.post("/predict", data=b"x", content_type="image/png").status_code == 415
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_too_much_work_says_nothing_of_the_model(client, predictor, monkeypatch):
+    def come_late(*_):
+        raise LateError
+
+    monkeypatch.setattr(predictor, "_answer", come_late)
+    for number in range(2 * failures.MANY):
+        late = client.post("/predict", data=make_png(number), content_type="image/png")
+        assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
     assert client.get("/health/ready").status_code == 200
 
 

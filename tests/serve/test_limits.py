@@ -102,19 +102,32 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
      (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
      (HEAD + b"Content-Length: -1\r\n\r\n", 400),
      (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400),
+     (HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+     (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+     (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+     (HEAD + b"Host: b\r\n\r\n", 400), (b"GET / HTTP/1.1\r\n\r\n", 400),
      (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
 )  # fmt: skip
 def test_broken_http_is_a_problem_document(runner, sent, status):
     with connect(runner) as connection:
         connection.sendall(sent)
-        answer = read_answer(read_all(connection))
+        raw = read_all(connection)
+    answer = read_answer(raw)
     assert answer[0] == answer[1]["status"] == status
+    # What every other answer has as well.
+    head = raw.partition(b"\r\n\r\n")[0].decode().lower()
+    assert f"x-request-id: {answer[1]['request_id']}" in head
+    assert "x-content-type-options: nosniff" in head
 
 
-def test_idle_connections_yield(runner, monkeypatch):
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"Content-Length: 9\r\n\r\nabc"])
+def test_connections_that_only_wait_yield(runner, sent):
     for server in runner._servers:
         server.adj.connection_limit = limits.RESERVE + 20
-    idle = [connect(runner) for _ in range(60)]
+    idle = []
+    for _ in range(60):
+        idle.append(connect(runner))
+        idle[-1].sendall(sent)
     try:
         url = f"http://127.0.0.1:{runner.port}/health/live"
         assert all(requests.get(url, timeout=5).ok for _ in range(5))

@@ -160,6 +160,11 @@ def test_load_needs_keys_swaps_and_rolls_back():
     body = {"parameters": {"version": "c" * 12}}
     assert client.post(path, headers=headers, json=body).json["version"] == "c" * 12
     assert client.get("/v2/models/cspine").json["versions"] == ["c" * 12]
+    for wrong in ({"version": "d" * 12}, {"parameters": {"Version": "d" * 12}}, {"parameters": 1}):
+        assert client.post(path, headers=headers, json=wrong).status_code == 400
+    assert (
+        client.post(path, headers=headers, data="{}", content_type="text/plain").status_code == 415
+    )
     assert loaded == [None, "c" * 12]
     assert create_app(ServeSettings(), FakePredictor()).test_client().post(path).status_code == 404
 

@@ -25,6 +25,8 @@ from cspine.model.versions import hash_file
 IR_NAME = "best.xml"
 INT8_NAME = "best_int8.xml"
 RT_INFO = "cspine"
+# Ten times the largest of ours. It is parsed before its records can be read.
+MAX_XML_BYTES = 16 * 1024 * 1024
 # It takes seconds; on a machine that swaps, minutes.
 CHILD_TIMEOUT_S = 300
 
@@ -86,6 +88,8 @@ def map_ir(path: Path, h5_sha256: str) -> MappedNetwork | None:
     bin_path = path.with_suffix(".bin")
     # `mmap` refuses an empty file.
     if not (path.is_file() and bin_path.is_file() and bin_path.stat().st_size):
+        return None
+    if path.stat().st_size > MAX_XML_BYTES:
         return None
     with bin_path.open("rb") as file:
         # OpenVINO takes writable memory only; a private mapping is that, and nothing writes to it.
