@@ -64,7 +64,8 @@ class Engine:
     """A compiled network with its pool of requests. Safe to use from any thread.
 
     `precision` is what was asked for and `precision_used` what the CPU really computes in: bf16
-    needs AVX-512 or newer, and OpenVINO runs f32 instead where it is lacking.
+    needs AVX-512 or newer, and OpenVINO runs f32 instead where it is lacking. Of an int8 network
+    some layers run in f32.
     """
 
     def __init__(self, network: ov.Model, precision: str, streams: int | None = None) -> None:
@@ -76,7 +77,9 @@ class Engine:
         compiled = ov.Core().compile_model(network, "CPU", _compile_options(precision, count))
         self.precision = precision
         self.streams = count
-        self.precision_used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        # The hint is of the layers that are not rounded.
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision_used = "int8" if precision == "int8" else hint
         self.image_size = int(network.inputs[0].shape[1])
         self._names = {name: compiled.output(name) for name in _output_names(compiled)}
         self._compiled = compiled

@@ -93,9 +93,8 @@ class Metrics:
         """Say which model is served from now on."""
         # Else the old model would stay at 1 beside the new one.
         self._model.clear()
-        engine = predictor.engine
-        # Where the CPU lacks bf16, f32 answers; an int8 network's other layers always run in f32.
-        precision = "int8" if engine.precision == "int8" else engine.precision_used
+        # What is computed in, and not what was asked for: where the CPU lacks bf16, f32 answers.
+        precision = predictor.engine.precision_used
         self._model.labels(predictor.version, predictor.architecture, precision).set(1)
 
     def count_swap(self, predictor: Predictor) -> None:

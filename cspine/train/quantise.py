@@ -101,7 +101,7 @@ def choose_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
     for name in SPEEDS[:-1]:
         part = parts[name]
         # Where the CPU lacks bf16, f32 was compared with itself: that shows nothing of bf16.
-        if name == "bf16" and part["computed_in"] != "bf16":
+        if part["computed_in"] != name:
             continue
         high = part["auroc_loss"]["high"]
         small = high is not None and high <= MAX_AUROC_LOSS and part["flipped_share"] <= MAX_FLIPS

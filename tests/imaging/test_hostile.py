@@ -1,9 +1,8 @@
 """Every hostile file is an ImageError in words, leaves no trace, and costs bounded memory."""
 
-import resource
-
 import pytest
 from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
+from peak_memory import peak_memory
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
@@ -24,8 +23,7 @@ def test_there_are_enough_and_their_sources_are_good():
 
 
 def test_memory_stays_bounded():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for data in HOSTILE.values():
-        with pytest.raises(ImageError):
+    for name, data in HOSTILE.items():
+        with peak_memory() as peak, pytest.raises(ImageError):
             decode_image(data)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # KiB
+        assert peak.kib < 300 * 1024, name

@@ -33,7 +33,8 @@ def test_missed_bars_are_named():
 
 def parts(high, flips):
     slow = {"images_per_s": 10.0}
-    fast = {"images_per_s": 30.0, "auroc_loss": {"high": high}, "flipped_share": flips}
+    fast = {"images_per_s": 30.0, "auroc_loss": {"high": high}, "flipped_share": flips,
+            "computed_in": "int8"}  # fmt: skip
     return {"f32": slow, "bf16": {**fast, "images_per_s": 9.0, "computed_in": "bf16"}, "int8": fast}
 
 
