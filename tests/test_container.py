@@ -163,6 +163,7 @@ def test_the_image_is_small_and_holds_no_tensorflow(root_file_system: Path):
         path for path in root_file_system.rglob("*") if not path.is_symlink() and path.is_file()
     ]
     megabytes = sum(path.lstat().st_size for path in files) / 1e6
+    print(f"the image with its base: {megabytes:.0f} MB")
     assert megabytes <= 900
     assert not list(root_file_system.glob("opt/cspine/venv/lib/*/site-packages/tensorflow*"))
 
