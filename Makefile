@@ -45,11 +45,12 @@ lock: env
 	content = json.loads(lock.read_text()); content['_meta']['sources'] = []; \
 	lock.write_text(json.dumps(content, indent=4) + '\n')"
 
-# A bill of materials of the serving environment, and its known vulnerabilities.
-audit: env env-serve
+# A bill of materials of what serves, as the lock has it, and its known vulnerabilities.
+audit: env
 	mkdir -p build
-	.venv/bin/cyclonedx-py environment .venv-serve/bin/python --output-file build/sbom.json
-	.venv/bin/pip-audit --path .venv-serve/lib/python3.11/site-packages
+	.venv/bin/pipenv requirements --categories serve --hash | grep -v '^-i ' > build/requirements.txt
+	.venv/bin/cyclonedx-py requirements build/requirements.txt --output-file build/sbom.json
+	.venv/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
