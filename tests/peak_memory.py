@@ -27,9 +27,14 @@ def peak_memory() -> Iterator[Peak]:
         pytest.skip("peaks of memory are read from /proc")
     # proc(5): 5 sets the peak to what is resident now.
     CLEAR.write_text("5")
-    before, peak = _read("VmRSS"), Peak()
+    before, peak = resident_kib(), Peak()
     yield peak
     peak.kib = _read("VmHWM") - before
+
+
+def resident_kib() -> int:
+    """What the process holds now."""
+    return _read("VmRSS")
 
 
 def _read(name: str) -> int:

@@ -136,5 +136,5 @@ def test_a_killed_run_goes_on_and_ctrl_c_keeps_the_best(tree, tmp_path):
     assert f"going on after epoch {len(kept)}" in told
     assert "epoch 1, loss" not in told
     card = json.loads((tmp_path / "models" / "best.json").read_text())
-    assert card["training"]["stopped"] == "interrupted"
+    assert card["training"]["stopped"] == "interrupted" and card["interrupted"]
     assert resolve_version(tmp_path / "models").version == card["version"]

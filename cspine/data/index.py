@@ -59,9 +59,10 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
         DataError: no such folder, another layout, an empty class, unreadable files, or one slice
             in two classes. Everything that is wrong is named at once.
     """
-    dataset, layout_faults = _scan(source)
+    found = _find_records(source)
+    dataset = _read_all(found)
     # Collected, and told together: who mends a set file by file has to run it once for each.
-    faults = _shorten(layout_faults)
+    faults = _shorten(found.faults)
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
         advice = "`--skip-unreadable` goes on without them"
@@ -87,9 +88,10 @@ def scan_dataset(source: Path) -> Dataset:
     Raises:
         DataError: no such folder, a layout that cannot be told, or a faulty table.
     """
-    dataset, faults = _scan(source)
-    _refuse(_shorten(faults))
-    return dataset
+    found = _find_records(source)
+    # Before every file is read.
+    _refuse(_shorten(found.faults))
+    return _read_all(found)
 
 
 def _refuse(faults: list[str]) -> None:
@@ -97,9 +99,8 @@ def _refuse(faults: list[str]) -> None:
         raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
 
 
-def _scan(source: Path) -> tuple[Dataset, list[str]]:
-    """Return the data set as far as it can be told, and the faults of its layout or table."""
-    found = _find_records(source)
+def _read_all(found: _Found) -> Dataset:
+    """Return the data set of the records found, each of its files read once."""
     storage, layout, records = found.storage, found.layout, found.records
     checked = _check_files(storage, [record.path for record in records])
     kept = [
@@ -108,10 +109,9 @@ def _scan(source: Path) -> tuple[Dataset, list[str]]:
         if not checked[record.path].fault
     ]
     unreadable = {path: check.fault for path, check in checked.items() if check.fault}
-    dataset = Dataset(
+    return Dataset(
         storage.root, layout, tuple(kept), fingerprint(kept), storage, found.studies, unreadable
     )
-    return dataset, found.faults
 
 
 def fingerprint(records: Iterable[SliceRecord]) -> str:

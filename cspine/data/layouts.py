@@ -48,6 +48,10 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def _is_other(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in OTHER_SUFFIXES
+
+
 def find_table(storage: Storage) -> str | None:
     """Return the name of the set's `slices.csv`, at the root or in one folder below, or None."""
     tables = [n for n in storage.names if n == "slices.csv" or n.endswith("/slices.csv")]
@@ -65,10 +69,9 @@ def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
     Raises:
         DataError: no image lies in a class's folder.
     """
-    known = IMAGE_SUFFIXES + OTHER_SUFFIXES
-    found = {n: _place(n) for n in storage.names if PurePosixPath(n).suffix.lower() in known}
+    found = {name: _place(name) for name in storage.names if is_image(name)}
     places = [place for place in found.values() if place is not None]
-    stray = [name for name, place in found.items() if place is None and is_image(name)]
+    stray = [name for name, place in found.items() if place is None]
     has_splits = {place.split is not None for place in places}
     if not places:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
@@ -76,7 +79,11 @@ def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
     # than asking.
     is_mixed = stray or len(has_splits) > 1 or len({p.above for p in places}) > 1
     faults = [f"another layout than {EXPECTED}: {describe(storage)}"] if is_mixed else []
+    # From the images that are read alone: a stray drawing must not make it another layout.
     layout = _name_layout(storage, places)
+    homes = {(place.above, place.split, place.class_name) for place in places}
+    others = [_place(name) for name in storage.names if _is_other(name)]
+    places += [one for one in others if one and (one.above, one.split, one.class_name) in homes]
     return layout, [_record(place, layout) for place in places], faults
 
 
@@ -123,18 +130,26 @@ def find_empty_classes(records: Iterable[SliceRecord], folders: Iterable[str]) -
     `folders` are all that exist: one of a split may be there, and both its classes empty.
     """
     seen: dict[PurePosixPath, set[str]] = {}
-    for name in folders:
-        if PurePosixPath(name).name.strip().lower() in CLASS_NAMES:
-            seen.setdefault(PurePosixPath(name).parent, set())
     for record in records:
         folder = PurePosixPath(record.path).parent
         seen.setdefault(folder.parent, set()).add(folder.name.strip().lower())
+    tops = {_top(str(folder / "normal")) for folder in seen}
+    for name in folders:
+        # Beside those that hold images: elsewhere such a name may mean anything.
+        if PurePosixPath(name).name.strip().lower() in CLASS_NAMES and _top(name) in tops:
+            seen.setdefault(PurePosixPath(name).parent, set())
     return [
         str(above / name)
         for above, names in sorted(seen.items())
         for name in CLASS_NAMES
         if name not in names
     ]
+
+
+def _top(class_folder: str) -> str | None:
+    """The folder above splits and classes, of a class's folder."""
+    place = _place(f"{class_folder}/name")
+    return None if place is None else place.above
 
 
 def _record(place: _Place, layout: str) -> SliceRecord:

@@ -106,9 +106,8 @@ def _is_known(folder: Path) -> bool:
         # Names alone: whether the files are sound is asked, and told, when they are used.
         storage = open_storage(folder)
         is_table = find_table(storage) is not None or find_rsna(storage) is not None
-        if not is_table:
-            index_tree(storage)
-        return True
+        # A tree with faults of its layout is something else, whose class folders are a chance.
+        return is_table or not index_tree(storage)[2]
     except DataError:
         return False
 

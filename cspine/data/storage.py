@@ -46,7 +46,8 @@ class FolderStorage(Storage):
     def __init__(self, root: Path) -> None:
         paths = list(root.rglob("*"))
         # A link to nothing is listed as well: it fails when it is read, and is named then.
-        files, folders = [p for p in paths if not p.is_dir()], [p for p in paths if p.is_dir()]
+        files = [p for p in paths if p.is_file() or (p.is_symlink() and not p.exists())]
+        folders = [p for p in paths if p.is_dir()]
         super().__init__(root, _relative(files, root), _relative(folders, root))
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -79,8 +80,10 @@ class ZipStorage(Storage):
         # Some Windows tools write backslashes, which other systems take for part of a name.
         entries = {i.filename.replace("\\", "/"): i for i in self._zip.infolist()}
         self._entries = {name: i for name, i in entries.items() if not name.endswith("/")}
-        folders = [name.rstrip("/") for name in entries if name.endswith("/")]
-        super().__init__(root, list(self._entries), folders)
+        # Many archives list no folder but those of their files.
+        folders = {str(parent) for name in entries for parent in PurePosixPath(name).parents}
+        folders |= {name.rstrip("/") for name in entries if name.endswith("/")}
+        super().__init__(root, list(self._entries), sorted(folders - {"."}))
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """See `Storage.read`. The declared size is checked before anything is inflated."""

@@ -83,10 +83,10 @@ def limits(card: Mapping[str, Any]) -> list[str]:
             f"All figures stand on {patients} patients. An interval over so few is rough, and a "
             "percentile bootstrap makes it too narrow rather than too wide."
         )
-    if get(card, "training.stopped") == "interrupted":
+    if get(card, "interrupted"):
         judged = get(card, "data.sides.out-of-fold.patients")
-        turns = f"; of the patients, {judged} had been left out in turn" if judged else ""
-        found.append(f"The training was interrupted: the model is the best of that moment{turns}.")
+        turns = f" Of the patients, {judged} had been left out in turn." if judged else ""
+        found.append(f"The training was interrupted: it might have found a better model.{turns}")
     if get(card, "data.split_note"):
         found.append(f"How the data was split: {get(card, 'data.split_note')}")
     return [*found, *_ALWAYS]

@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,26 +73,35 @@ class Engine:
         """Compile `network` (u8 pixels (1, S, S, 3) in, named outputs) and warm it.
 
         `streams` is the number of images computed at a time, by default the number of cores.
+
+        Raises:
+            ArtifactError: the network has other inputs or outputs.
         """
-        count = streams or os.cpu_count() or 1
-        compiled = ov.Core().compile_model(network, "CPU", _compile_options(precision, count))
+        # All attributes first: what follows may fail, and `__del__` then finds them.
         self.precision = precision
-        self.streams = count
+        self.streams = streams or os.cpu_count() or 1
+        self._compiled: ov.CompiledModel | None = None
+        self._mapped: MappedNetwork | None = None
+        self._names: dict[str, Any] = {}
+        self._waiting: deque[tuple[np.ndarray, Future[EngineOutput]]] = deque()
+        self._idle: deque[ov.InferRequest] = deque()
+        self._running: dict[int, tuple[ov.InferRequest, Future[EngineOutput]]] = {}
+        self._requests: list[ov.InferRequest] = []
+        # Each deque is safe by itself; taking from both only where neither is empty is not.
+        self._bookkeeping = threading.Lock()
+        _check_network(network)
+        options = _compile_options(precision, self.streams)
+        compiled = ov.Core().compile_model(network, "CPU", options)
         # The hint is of the layers that are not rounded.
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision_used = "int8" if precision == "int8" else hint
         self.image_size = int(network.inputs[0].shape[1])
         self._names = {name: compiled.output(name) for name in _output_names(compiled)}
         self._compiled = compiled
-        self._mapped: MappedNetwork | None = None
-        self._waiting: deque[tuple[np.ndarray, Future[EngineOutput]]] = deque()
-        self._idle: deque[ov.InferRequest] = deque()
-        self._running: dict[int, tuple[ov.InferRequest, Future[EngineOutput]]] = {}
-        # Each deque is safe by itself; taking from both only where neither is empty is not.
-        self._bookkeeping = threading.Lock()
-        for _ in range(count):
+        for _ in range(self.streams):
             request = compiled.create_infer_request()
             request.set_callback(_weak_callback(self), None)
+            self._requests.append(request)
             self._idle.append(request)
         self._warm_up()
 
@@ -122,12 +132,7 @@ class Engine:
     @classmethod
     def of_mapped(cls, mapped: MappedNetwork, precision: str, streams: int | None) -> Engine:
         """The engine of a mapped network; it keeps the mapping and gives its memory back."""
-        try:
-            engine = cls(mapped.network, precision, streams)
-        # Of a network without these inputs and outputs, or of no fixed size.
-        except (RuntimeError, KeyError, IndexError) as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise ArtifactError(f"The network must be one of ours. Received: {reason}") from error
+        engine = cls(mapped.network, precision, streams)
         # OpenVINO holds a pointer into the mapping, and no reference.
         engine._mapped = mapped
         mapped.drop_pages()
@@ -201,12 +206,15 @@ class Engine:
 
         It happens where no memory is left. Without this each one would be lost for good.
         """
-        for key, (request, future) in list(self._running.items()):
+        for key, entry in list(self._running.items()):
+            request, future = entry
             try:
                 request.wait_for(0)
             except RuntimeError as error:
-                if self._running.pop(key, None) is None:
-                    continue  # another thread took it back
+                with self._bookkeeping:
+                    if self._running.get(key) is not entry:
+                        continue  # another thread took it back, and may have started it anew
+                    del self._running[key]
                 logger.error("an inference failed", exc_info=error)
                 self._idle.append(request)
                 future.set_exception(OverloadedError("The inference failed. Try again."))
@@ -237,6 +245,18 @@ class Engine:
             future.set_result(answer)
         self._start_waiting()
 
+    def __del__(self) -> None:
+        """Let another thread wait for what still runs: this may be the last callback's own."""
+        parts: list[Any] = [self._mapped, self._compiled, self._names, *self._requests]
+        # In no other place from here on: the last reference must be the other thread's.
+        self._mapped = self._compiled = None
+        self._names = {}
+        for held in (self._idle, self._running, self._requests):
+            held.clear()
+        # At the interpreter's end no thread starts any more, and nothing runs.
+        with suppress(RuntimeError):
+            threading.Thread(target=_retire, args=(parts,), daemon=True).start()
+
     def _warm_up(self) -> None:
         """Run every request, so that all memory is touched before the engine counts as ready."""
         blank = np.zeros(
@@ -245,16 +265,45 @@ class Engine:
         self.infer(blank)
 
 
+def _retire(parts: list[Any]) -> None:
+    """Drop an engine's parts: each request once it has ended, then the network, then its weights.
+
+    OpenVINO waits for a request that is dropped; in its own callback, it would wait for ever.
+    """
+    while parts:
+        part = parts.pop()
+        if isinstance(part, ov.InferRequest):
+            with suppress(RuntimeError):  # the inference failed, which is an end as well
+                part.wait()
+        del part
+
+
+def _check_network(network: ov.Model) -> None:
+    """Refuse a network that does not take one picture of a fixed size and give our outputs.
+
+    Raises:
+        ArtifactError: names what must hold.
+    """
+    shapes = [port.get_partial_shape() for port in network.inputs]
+    names = {name for port in network.outputs for name in port.get_names()}
+    fits = len(shapes) == 1 and shapes[0].is_static and list(shapes[0].to_shape())[::3] == [1, 3]
+    if not fits or not names >= {"logit", "embedding", "cam"}:
+        raise ArtifactError(
+            "The network must take pixels (1, S, S, 3) and give logit, embedding and cam. "
+            "Received: another"
+        )
+
+
 def _weak_callback(engine: Engine) -> Callable[[int], None]:
     """Return the callback of an engine's requests, which does not keep the engine alive.
 
     OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
-    engine again would stay in memory for ever, with every model that was ever served.
+    engine again would stay in memory for ever, with every model that was ever served. Whoever waits
+    for an answer holds the engine, so a callback that finds none has nobody to tell.
     """
     finish = weakref.WeakMethod(engine._finish)
 
     def call(key: int) -> None:
-        # Whoever waits for an answer holds the engine; where it is gone, nobody waits.
         alive = finish()
         if alive is not None:
             alive(key)

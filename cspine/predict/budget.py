@@ -21,7 +21,8 @@ class UnwantedError(Exception):
 
 
 class LateError(OverloadedError):
-    """The budget ran out before the network was asked: too much work, and no fault of the model."""
+    """The budget ran out while the image waited for its turn: much work, and no sign that the
+    network fails."""
 
     def __init__(self) -> None:
         super().__init__(LATE)

@@ -189,14 +189,11 @@ class Fetcher:
             raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
         except (OSError, ValueError):
             addresses = []
-        is_listed = self._allow.names(target)
-        if not addresses and is_listed:
+        if not addresses:
             raise FetchError("The URL's host name must resolve.")
-        # The same answer for a name that there is not: else one could ask which inner names exist.
-        if not is_listed and not (addresses and all(is_public(one) for one in addresses)):
+        if not self._allow.names(target) and not all(is_public(one) for one in addresses):
             raise UrlNotAllowedError(
-                "`url` must name a host that resolves to public addresses alone, or one that is "
-                "listed in CSPINE_FETCH_ALLOW."
+                "`url` must lead to a public address, or be named in CSPINE_FETCH_ALLOW."
             )
         return [str(address) for address in addresses]
 

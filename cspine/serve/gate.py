@@ -58,8 +58,7 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
     @app.before_request
     def enter() -> Response | None:
         g.started_s = time.perf_counter()
-        sent = request.headers.get("X-Request-ID", "")
-        g.request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        g.request_id = read_request_id(request.headers.get("X-Request-ID", ""))
         view = app.view_functions.get(request.endpoint or "")
         # A preflight carries no key, by the standard of CORS.
         if keys and getattr(view, GUARDED, False) and request.method != "OPTIONS":
@@ -74,6 +73,11 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
         _allow_origin(response, settings.cors_origins)
         _record(response, metrics)
         return response
+
+
+def read_request_id(sent: str) -> str:
+    """Return the caller's own id of its request where it may be logged, else a new one."""
+    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 def guarded(view: _View) -> _View:

@@ -2,8 +2,8 @@
 
 Waitress's own time-out is one of inactivity, which a byte a second keeps alive, and its idle
 connections count against its limit until they stop new ones. Here each request has a deadline for
-its headers, its body and the reading of its answer, on a clock that never jumps, and the longest
-idle connection yields when a place is needed. Waitress's own refusals become problem documents.
+its headers, its body and the reading of its answer, on a clock that never jumps, and a connection
+that only waits yields when a place is needed. Waitress's own refusals become problem documents.
 Knows no view.
 """
 
@@ -13,7 +13,6 @@ import json
 import logging
 import math
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error, ServerNotImplemented
 
-from cspine.serve.gate import ACCESS_LOG, HEADERS
+from cspine.serve.gate import ACCESS_LOG, HEADERS, read_request_id
 from cspine.serve.parsing import PIECE_BYTES, BoundedParser
 from cspine.serve.workers import LastingDispatcher, return_memory
 
@@ -37,8 +36,9 @@ BOUNDED_PATH = "/predict"
 # How often freed memory is handed back to the system.
 TRIM_S = 10.0
 RESERVE = 32  # places that waiting connections must leave free
-# In this order: an honest client sends a header at once, and a body without a pause.
-YIELDING = ("idle", "header", "body")
+# What yields, in this order, and after how many seconds without a byte: an honest client sends its
+# header at once, and its body without a pause.
+YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ProblemTask(ErrorTask):
         if isinstance(error, ServerNotImplemented):
             error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
         is_overload = isinstance(error, OverloadError)
-        request_id = uuid.uuid4().hex
+        request_id = read_request_id(self.request.headers.get("X_REQUEST_ID", ""))
         body = json.dumps({
             "type": "about:blank",
             "title": error.reason,
@@ -80,11 +80,13 @@ class ProblemTask(ErrorTask):
             "request_id": request_id,
         }).encode()  # fmt: skip
         self.status = f"{error.code} {error.reason}"
-        # No view and so no gate is reached: what it would add is added here.
+        # No view and so no gate is reached, which adds these elsewhere.
         self.response_headers += [*HEADERS.items(), ("X-Request-ID", request_id)]
         self.response_headers.append(("Content-Type", "application/problem+json"))
-        access.info("request", extra={"request_id": request_id, "method": "other",
-                                      "route": "unknown", "status": error.code})  # fmt: skip
+        # Of a refused request all may be invented; a full service refuses one that is known.
+        route = ("POST", BOUNDED_PATH) if is_overload else ("other", "unknown")
+        access.info("request", extra={"request_id": request_id, "method": route[0],
+                                      "route": route[1], "status": error.code})  # fmt: skip
         if is_overload:
             self.response_headers.append(("Retry-After", "1"))
         # The rest of such a request may still come, and would be read as the next one.
@@ -104,12 +106,13 @@ class DeadlineChannel(HTTPChannel):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._part: str = "idle"
-        self._part_since_s = time.monotonic()
+        self._part_since_s = self.last_byte_s = time.monotonic()
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
+        self.last_byte_s = time.monotonic()
         if self._part == "idle":
-            self._part_since_s = time.monotonic()  # a request may come and be answered unseen
+            self._part_since_s = self.last_byte_s  # a request may come and be answered unseen
         # In small pieces, unless all is body: Waitress copies what is left for each line and chunk.
         before = self.request
         whole = before is not None and before.takes_whole(len(data))
@@ -240,10 +243,11 @@ class DeadlineServer(TcpWSGIServer):
         super().handle_accept()
 
     def _close_longest_waiting(self) -> None:
+        """Close the connection that has sent nothing for longest, of the first kind that yields."""
         now_s = time.monotonic()
-        waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
-        for yielding in YIELDING:
-            found = [(waited_s, channel) for channel, part, waited_s in waits if part == yielding]
+        silent = [(now_s - one.last_byte_s, one) for one in self.active_channels.values()]
+        for part, least_s in YIELDING.items():
+            found = [pair for pair in silent if pair[1].waits_for() == part and pair[0] >= least_s]
             if found:
                 # At once: the place is for the connection that is accepted next.
                 max(found, key=lambda pair: pair[0])[1].handle_close()

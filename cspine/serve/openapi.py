@@ -177,7 +177,7 @@ def _load_operation() -> Json:
         "requestBody": {
             "content": _json_of({"type": "object", "properties": {"parameters": parameters}})
         },
-        "responses": _answers(_json_of({"type": "object"}), 400, 401, 404, 413, 429),
+        "responses": _answers(_json_of({"type": "object"}), 400, 401, 404, 413, 415, 429),
     }
 
 

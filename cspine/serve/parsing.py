@@ -45,10 +45,11 @@ def _refuse_ambiguous(header_plus: bytes) -> None:
         fields.setdefault(name.lower(), []).append(value.strip(b" \t").lower())
     codings, hosts = fields.get(b"transfer-encoding", []), fields.get(b"host", [])
     # Both, or a coding that an older version does not know: RFC 9112, 6.1, lets a server refuse it.
-    if codings and (codings != [b"chunked"] or b"content-length" in fields):
+    is_1_1 = start.rstrip().endswith(b"HTTP/1.1")
+    is_framed_once = codings == [b"chunked"] and is_1_1 and b"content-length" not in fields
+    if codings and not is_framed_once:
         raise ParsingError("The body must be framed in one way")
-    is_1_1 = start.endswith(b"HTTP/1.1")
-    if (codings and not is_1_1) or len(hosts) > 1 or (is_1_1 and not hosts):
+    if len(hosts) > 1 or (is_1_1 and not hosts):
         raise ParsingError("There must be one Host")
 
 

@@ -34,7 +34,7 @@ from cspine.serve.telemetry import Metrics
 IsWanted = Callable[[], bool]
 # Of one list: both pictures of 64 images of 1024 × 1024 pixels.
 MAX_PICTURE_BYTES = 128 * 1024 * 1024
-NO_ROOM = "The pictures are left out: those of one list must not be larger in all."
+NO_ROOM = "The pictures are left out: those of one list may take 128 MiB. Ask for fewer at once."
 
 
 class _Pictures:

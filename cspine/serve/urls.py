@@ -130,7 +130,7 @@ def follow_redirect(source: Target, location: str) -> Target:
     Raises:
         UrlNotAllowedError: `location` is no URL that may be followed, or leaves https.
     """
-    # As RFC 3986, 5.2, resolves it.
+    # As RFC 3986, 5.2, resolves it; of a whole URL the server may take out the dots itself.
     if _ABSOLUTE.match(location):
         url = location
     elif location.startswith("//"):

@@ -54,7 +54,7 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
 
 
 def list_checkpoints(out: Path) -> list[Path]:
-    """The checkpoints of the last run into the models folder `out`."""
+    """The checkpoints that runs into the models folder `out` have left."""
     return sorted((out / "run").rglob("*.npz"))
 
 

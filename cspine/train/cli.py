@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from pathlib import Path
 
 from cspine.core.config import TrainConfig
@@ -27,6 +28,7 @@ def train(config: TrainConfig) -> int:
     Raises:
         KeyboardInterrupt: after Ctrl-C, where there was nothing whole to publish.
     """
+    began_s = time.time()
     dataset = begin_run(config)
     # Imported only now: it brings Keras, and neither the other commands nor whoever misspelt a
     # folder should wait for that.
@@ -35,7 +37,9 @@ def train(config: TrainConfig) -> int:
     try:
         result = run_training(config, dataset)
     except KeyboardInterrupt:
-        if list_checkpoints(Path(config.out)):
+        # Those of an earlier run are of another's settings, unless this one went on from them.
+        found = list_checkpoints(Path(config.out))
+        if config.resume or any(one.stat().st_mtime >= began_s for one in found):
             logger.info("`--resume` goes on from the checkpoints in %s/run.", config.out)
         raise
     for row in result.rows:

@@ -14,7 +14,7 @@ import numpy as np
 from cspine.data.pipeline import Samples
 from cspine.evaluate.metrics import compute_metrics
 from cspine.train.fit import Clock
-from cspine.train.select import Candidate, Task, fit_once, load_side, take_samples
+from cspine.train.select import Candidate, Task, fit_once, list_turns, load_side, take_samples
 
 # Enough to learn by heart what leaks; more would only cost time.
 EPOCHS = 3
@@ -24,14 +24,16 @@ def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
     """AUROC, with its interval over patients, of a network that learned random labels.
 
     One draw a slice, so copies of a slice share theirs; no masks and no twins, since both tell the
-    truth. With folds, the first fold is the one that is left out.
+    truth. With folds, the first that can be judged is the one that is left out.
     """
     rng = np.random.default_rng(task.config.seed)
     size, name = best.classifier.image_size, best.classifier.name
-    folds = task.split.folds
-    sides = (task.split.train, task.split.validation) if folds is None else (
-        folds[0].train, folds[0].held_out)  # fmt: skip
-    train, held_out = (load_side(task, records, size) for records in sides)
+    train = load_side(task, task.split.train, size)
+    if task.split.folds is None:
+        held_out = load_side(task, task.split.validation, size)
+    else:
+        _, mine = list_turns(task, train)[0]
+        train, held_out = take_samples(train, ~mine), take_samples(train, mine)
     train, held_out = _draw_labels([train, held_out], rng)
     # A checkpoint of an earlier control learned other tosses.
     config = replace(task.config, resume=False)

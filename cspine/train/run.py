@@ -52,7 +52,10 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
     best_candidate = choose_best(candidates)
     judged = [judge_candidate(candidate, task) for candidate in candidates]
     best = next(one for one in judged if one.candidate is best_candidate)
-    extra: dict[str, Any] = {"audit": audit}
+    stopped = any(one.stopped == "interrupted" for one in candidates)
+    # An interrupt is the only thing that leaves a candidate out.
+    interrupted = stopped or len(candidates) < len(config.seen_architectures())
+    extra: dict[str, Any] = {"audit": audit, "interrupted": interrupted}
     if config.controls:
         extra["controls"] = {
             "random_labels": run_random_labels(best_candidate, task),

@@ -52,8 +52,8 @@ class Task:
 class Candidate:
     """One fitted network and how it did where it was not fitted.
 
-    `train` holds twins as well; `held_out` are the validation slices, or with folds all slices,
-    and `logits` (N,) what networks that had not seen them said. `rows` are its leaderboard facts.
+    `train` holds twins as well; `held_out` are the validation slices, or with folds those
+    that were left out in turn, and `logits` (N,) what networks that had not seen them said.
     """
 
     classifier: Classifier
@@ -220,7 +220,7 @@ def _fit_folds(
     full. Interrupted, the folds that are done are judged, where they hold both classes and the
     candidate `is_first`: scores of other patients than another candidate's could not choose.
     """
-    turns = _list_turns(task, everything)
+    turns = list_turns(task, everything)
     results = _fit_each_fold(name, task, everything, turns, clock)
     is_whole = len(results) == len(turns)
     if not results or not (is_whole or is_first):
@@ -247,15 +247,24 @@ def _fit_folds(
     return classifier, final, take_samples(everything, seen), logits[seen]
 
 
-def _list_turns(task: Task, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
-    """Each fold, and which samples it leaves out, bool (N,); none where no vertebra was found."""
+def list_turns(task: Task, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
+    """Each fold that can be judged, and which samples it leaves out, bool (N,).
+
+    Raises:
+        DataError: there is none.
+    """
     turns = []
     for fold in task.split.folds or ():
         mine = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
-        if mine.any() and not mine.all():
+        if (mine & ~everything.is_twin).any() and not mine.all():
             turns.append((fold, mine))
         else:
             logger.warning("%s is not left out: no vertebra was found on a side", fold_name(fold))
+    if not turns:
+        raise DataError(
+            "`data` must hold images in which a vertebra is found, of at least 2 patients. "
+            "Received: fewer; `--view slice` takes whole images"
+        )
     return turns
 
 
@@ -272,9 +281,9 @@ def _fit_each_fold(
         # One share more than there are folds: the last is for the refit on everything.
         part = clock.part(1.0 / (len(turns) + 1 - number))
         folder = task.run_dir / name / f"fold-{number}"
-        train = take_samples(everything, ~mine)
-        held_out = take_samples(everything, mine & ~everything.is_twin)
         try:
+            train = take_samples(everything, ~mine)
+            held_out = take_samples(everything, mine & ~everything.is_twin)
             _, result = fit_once(name, task.config, train, held_out, part, folder)
         except KeyboardInterrupt:
             break

@@ -178,6 +178,28 @@ def test_nothing_in_a_class_is_passed_over(make_tree):
         assert part in str(caught.value)
 
 
+def test_what_lies_beside_the_classes_makes_no_other_set(make_tree, published):
+    root = make_tree(published)
+    (root / "labels/fracture").mkdir(parents=True)
+    (root / "labels/fracture/a.txt").write_text("a")
+    for stray in ("figures/normal/overview.gif", "cervical fracture/train/note.tif"):
+        (root / stray).parent.mkdir(parents=True, exist_ok=True)
+        picture(1).convert("L").save(root / stray)
+    assert index_dataset(root).layout == "kaggle"
+    picture(1).save(root / "cervical fracture/val/normal/note.tif")
+    left = index_dataset(root, skip_unreadable=True)
+    assert left.layout == "kaggle"
+    assert list(left.unreadable) == ["cervical fracture/val/normal/note.tif"]
+
+
+def test_a_zip_names_the_classes_that_it_lacks(make_tree):
+    root = make_tree(TREE)
+    for name in ("fracture", "normal"):
+        (root / f"val/{name}/val.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match="no readable image in val/normal and val/fracture"):
+        index_dataset(zip_tree(root), skip_unreadable=True)
+
+
 def test_a_zip_with_backslashes_is_read(make_tree, tmp_path):
     root = make_tree(FLAT)
     with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:

@@ -30,9 +30,11 @@ def test_nothing_named_takes_the_data_folder_or_the_phantom(tmp_path, make_tree,
     dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
     assert dataset.layout == "kaggle" and "a known layout lies there" in line
     (tmp_path / "empty").mkdir()
-    empty = tmp_path / "empty"
-    dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=empty)
-    assert dataset.layout == "phantom" and "no --data was given" in line
+    make_tree(["plots/a.png", "exp/normal/b.png"], tmp_path / "other")
+    for name in ("empty", "other"):
+        unknown = tmp_path / name
+        dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=unknown)
+        assert dataset.layout == "phantom" and "no --data was given" in line
 
 
 def test_kaggle_is_found_by_kagglehub(monkeypatch, make_tree, published):

@@ -2,7 +2,7 @@
 
 import pytest
 from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
-from peak_memory import peak_memory
+from peak_memory import CLEAR, peak_memory, resident_kib
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
@@ -23,7 +23,9 @@ def test_there_are_enough_and_their_sources_are_good():
 
 
 def test_memory_stays_bounded():
+    before = resident_kib() if CLEAR.exists() else 0
     for name, data in HOSTILE.items():
         with peak_memory() as peak, pytest.raises(ImageError):
             decode_image(data)
         assert peak.kib < 300 * 1024, name
+    assert resident_kib() - before < 100 * 1024

@@ -242,5 +242,5 @@ def test_a_name_that_does_not_resolve_says_so():
     def fail(*_):
         raise socket.gaierror
 
-    with pytest.raises(UrlNotAllowedError, match="resolves to public addresses alone"):
+    with pytest.raises(FetchError, match="must resolve"):
         Fetcher(resolve=fail).fetch("http://nowhere.test/")

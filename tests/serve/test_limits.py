@@ -105,7 +105,7 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
      (HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
      (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
      (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-     (HEAD + b"Host: b\r\n\r\n", 400), (b"GET / HTTP/1.1\r\n\r\n", 400),
+     (HEAD + b"Host: b\r\n\r\n", 400), (b"GET / HTTP/1.1 \r\n\r\n", 400),
      (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
 )  # fmt: skip
 def test_broken_http_is_a_problem_document(runner, sent, status):
@@ -120,8 +120,23 @@ def test_broken_http_is_a_problem_document(runner, sent, status):
     assert "x-content-type-options: nosniff" in head
 
 
+def test_a_body_that_has_just_come_does_not_yield(app, serve_app, predictor, png):
+    runner = serve_app(app)
+    for server in runner._servers:
+        server.adj.connection_limit = limits.RESERVE + 1
+    with connect(runner) as upload:
+        upload.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png) + png[:9])
+        wait_for(lambda: any(one.held_bytes for one in runner._servers))
+        with connect(runner) as other:
+            other.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert other.recv(65536)
+            upload.sendall(png[9:])
+            assert upload.recv(65536).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"Content-Length: 9\r\n\r\nabc"])
-def test_connections_that_only_wait_yield(runner, sent):
+def test_connections_that_only_wait_yield(runner, sent, monkeypatch):
+    monkeypatch.setitem(limits.YIELDING, "body", 0.0)
     for server in runner._servers:
         server.adj.connection_limit = limits.RESERVE + 20
     idle = []

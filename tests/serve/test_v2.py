@@ -162,9 +162,9 @@ def test_load_needs_keys_swaps_and_rolls_back():
     assert client.get("/v2/models/cspine").json["versions"] == ["c" * 12]
     for wrong in ({"version": "d" * 12}, {"parameters": {"Version": "d" * 12}}, {"parameters": 1}):
         assert client.post(path, headers=headers, json=wrong).status_code == 400
-    assert (
-        client.post(path, headers=headers, data="{}", content_type="text/plain").status_code == 415
-    )
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        sent = client.post(path, headers=headers, data="{}", content_type=kind)
+        assert sent.status_code == 415
     assert loaded == [None, "c" * 12]
     assert create_app(ServeSettings(), FakePredictor()).test_client().post(path).status_code == 404
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import draw_samples
 
 from cspine.core.config import TrainConfig
+from cspine.core.errors import DataError
 from cspine.data.split import Fold
 from cspine.model.artifact import resolve_version
 from cspine.phantom.dataset import PhantomConfig, write_grouped
@@ -122,6 +123,17 @@ def test_an_interrupt_that_leaves_nothing_to_judge_ends_the_run(folds, done, ref
     last = FitResult([{"epoch": 1}], 1, np.empty((0, 0)), refit)
     with pytest.raises(KeyboardInterrupt):
         run([*results, KeyboardInterrupt(), last], is_first)
+
+
+def test_a_patient_without_a_vertebra_is_no_turn(samples):
+    turns = tuple(
+        Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1", "gone")
+    )
+    task = SimpleNamespace(split=SimpleNamespace(folds=turns))
+    assert [fold.name for fold, _ in select.list_turns(task, samples)] == ["p0", "p1"]
+    alone = select.replace(samples, groups=np.full(len(samples), "p0"))
+    with pytest.raises(DataError, match="of at least 2 patients"):
+        select.list_turns(task, alone)
 
 
 def test_where_transfer_ends_in_each_stage():
