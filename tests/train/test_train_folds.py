@@ -147,11 +147,11 @@ def test_where_transfer_ends_in_each_stage():
     assert free.head.patience == config.patience
 
 
-def test_four_patients_become_a_version_that_says_it_has_no_test(tmp_path, monkeypatch):
+def test_three_patients_become_a_version_that_says_it_has_no_test(tmp_path, monkeypatch):
     # test_train_cli.py runs it.
     monkeypatch.setattr(finish, "write_int8", lambda *_: None)
     monkeypatch.chdir(tmp_path)
-    data = write_grouped(tmp_path / "set", PhantomConfig(patients=4, slices_per_patient=4))
+    data = write_grouped(tmp_path / "set", PhantomConfig(patients=3, slices_per_patient=4))
     config = TrainConfig(
         data=str(data), architectures=("cnn",), image_size=64, epochs=1, view="slice", resamples=20
     )
@@ -159,8 +159,8 @@ def test_four_patients_become_a_version_that_says_it_has_no_test(tmp_path, monke
     card = json.loads((tmp_path / "models" / "best.json").read_text())
     assert resolve_version(tmp_path / "models").version == result.version
     assert set(card["metrics"]) == {"out-of-fold"}
-    assert card["data"]["split_note"].startswith("No independent test: each of the 4 patients")
-    assert card["data"]["sides"]["out-of-fold"]["slices"] == 16
+    assert card["data"]["split_note"].startswith("No independent test: each of the 3 patients")
+    assert card["data"]["sides"]["out-of-fold"]["slices"] == 12
     assert card["precision"]["chosen"] == "f32"
     assert (tmp_path / "models" / "run" / "cnn" / "all" / "fit.npz").is_file()
     page = (tmp_path / "models" / "report" / "index.html").read_text()
