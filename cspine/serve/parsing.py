@@ -57,6 +57,8 @@ class BoundedParser(HTTPRequestParser):
     """A request under the bounds of this module."""
 
     body_rcv: ChunkedReceiver | FixedStreamReceiver | None
+    # Waitress names it where a client leaves before its answer, and a refused header sets none.
+    path = ""
 
     def received(self, data: bytes) -> int:
         """Take the next bytes of the request; return how many of them are its own."""

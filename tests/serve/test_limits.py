@@ -10,6 +10,7 @@ import pytest
 import requests
 from service_fakes import wait_for
 from waitress.adjustments import Adjustments
+from waitress.channel import ClientDisconnected
 
 from cspine.core.settings import ServeSettings
 from cspine.serve import limits
@@ -118,6 +119,21 @@ def test_broken_http_is_a_problem_document(runner, sent, status):
     head = raw.partition(b"\r\n\r\n")[0].decode().lower()
     assert f"x-request-id: {answer[1]['request_id']}" in head
     assert "x-content-type-options: nosniff" in head
+
+
+def test_a_refused_client_that_leaves_before_its_answer_is_no_fault(runner, monkeypatch, caplog):
+    left = threading.Event()
+
+    def leave(_: object, __: bytes) -> None:
+        left.set()
+        raise ClientDisconnected
+
+    monkeypatch.setattr(limits.DeadlineChannel, "write_soon", leave)
+    with connect(runner) as connection, caplog.at_level("INFO"):
+        connection.sendall(b"NONSENSE\r\n\r\n")
+        assert left.wait(5)
+        wait_for(lambda: any("Client disconnected" in one.message for one in caplog.records))
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
 
 
 def test_a_body_that_has_just_come_does_not_yield(app, serve_app, predictor, png):
