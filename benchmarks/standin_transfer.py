@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from cspine.data.pipeline import Samples, load_samples
+from cspine.data.pipeline import load_samples
 from cspine.data.resolve import resolve_data
+from cspine.data.samples import Samples
 from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.scratch import fit_scratch
-from cspine.train.select import take_samples
 from cspine.train.transfer import TransferPlan, fit_transfer
 
 # Neither the pretext's patients nor those of any other set.
@@ -61,9 +61,7 @@ def load_sides(patients: int, size: int, folder: Path) -> Sides:
     names = np.unique(everything.groups)
     unseen = np.isin(everything.groups, names[round(len(names) * (1 - UNSEEN_SHARE)) :])
     # Twins are to learn from, and not to be scored: no set of real slices has any.
-    return Sides(
-        take_samples(everything, ~unseen), take_samples(everything, unseen & ~everything.is_twin)
-    )
+    return Sides(everything.take(~unseen), everything.take(unseen & ~everything.is_twin))
 
 
 def compare_weights(name: str, sides: Sides, folder: Path) -> dict[str, Any]:

@@ -28,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import describe_machine
 from cspine.core.config import TrainConfig
-from cspine.data.pipeline import Samples, load_samples
+from cspine.data.pipeline import load_samples
 from cspine.data.resolve import resolve_data
+from cspine.data.samples import Samples
 from cspine.data.split import split_dataset
 from cspine.model.classifier import build_classifier
 from cspine.phantom.dataset import PhantomConfig
 from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.scratch import STAGES, Stage, fit_scratch
-from cspine.train.select import take_samples
 
 SIZE = 192
 WHOLE = (Stage(6, 1.0, 1.0, 0.002),)
@@ -70,7 +70,7 @@ def choose_training(train: Samples, share: float, twins: bool, masks: bool) -> S
     groups = np.unique(train.groups)
     wanted = groups[: max(1, round(share * len(groups)))]
     chosen = np.isin(train.groups, wanted) & (twins | ~train.is_twin)
-    samples = take_samples(train, chosen)
+    samples = train.take(chosen)
     return samples if masks else replace(samples, masks=None)
 
 

@@ -26,6 +26,7 @@ from cspine.core.labels import FRACTURE, NORMAL
 from cspine.core.progress import progress
 from cspine.data.masks import MASK_STRIDE, pool_mask, read_mask
 from cspine.data.records import Dataset, SliceRecord
+from cspine.data.samples import Samples
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import crop_mask, preprocess
 
@@ -36,41 +37,6 @@ _FORMAT = "samples-2"
 
 # (grey uint8 (H, W), is_colour) → why serving would refuse the picture, None where it would not.
 PictureCheck = Callable[[np.ndarray, bool], str | None]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Network-ready slices.
-
-    Fields:
-        images: uint8 (N, S, S), memory-mapped from the cache.
-        labels: int64 (N,), `labels.NORMAL` or `labels.FRACTURE`.
-        masks: uint8 (N, S // 8, S // 8), 1 where any pixel of the cell is fractured; None unless
-            every fracture among the records has a mask or box.
-        groups, slice_ids: str (N,), patient and slice.
-        widths_mm: float64 (N,), NaN where not known or no fracture.
-        is_twin: bool (N,), a fractured slice's copy without the fracture; label NORMAL.
-        left_out: how many records hold no vertebra to crop.
-        image_ok: bool (N,), whether the whole picture passed the check that serving makes of it;
-            all true where no check was asked for.
-        records: the record of each image (of a twin: the fractured one's).
-        key: the cache entry's content hash.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray | None
-    groups: np.ndarray
-    slice_ids: np.ndarray
-    widths_mm: np.ndarray
-    is_twin: np.ndarray
-    left_out: int
-    image_ok: np.ndarray
-    records: tuple[SliceRecord, ...] = ()
-    key: str = ""
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,24 @@
 
 Each image is one request of batch 1; requests run on as many streams as there are cores, which on a
 CPU beats batches. A finished request's callback takes the next image at once, so no thread waits
-and no lock is held around inference. Files that do not belong to the `.h5` are never run.
+and no lock is held around inference.
 
 It takes crops and gives raw outputs; what a logit means is `decide`'s to say.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
-import tempfile
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,14 @@ import openvino as ov
 
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.imaging.channels import as_network_input
-from cspine.model.export import INT8_NAME, IR_NAME, MappedNetwork, export_ir, map_ir
+from cspine.model.export import MappedNetwork
+from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
 from cspine.model.versions import ModelFiles
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("f32", "bf16", "int8")
 WARM_UP_ROUNDS = 2
+RETIRE_S = 5.0  # for an inference that still runs as the process ends
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class EngineOutput:
         )
 
 
+class _Answer(Future[EngineOutput]):
+    """A future that keeps its engine until it ends: with its engine gone, it would not end."""
+
+    engine: Engine | None
+
+
 class Engine:
     """A compiled network with its pool of requests. Safe to use from any thread.
 
@@ -77,18 +84,22 @@ class Engine:
         Raises:
             ArtifactError: the network has other inputs or outputs.
         """
-        # All attributes first: what follows may fail, and `__del__` then finds them.
         self.precision = precision
         self.streams = streams or os.cpu_count() or 1
-        self._compiled: ov.CompiledModel | None = None
-        self._mapped: MappedNetwork | None = None
+        self._network: list[Any] = []  # the compiled network, below it the weights it points into
         self._names: dict[str, Any] = {}
-        self._waiting: deque[tuple[np.ndarray, Future[EngineOutput]]] = deque()
+        self._waiting: deque[tuple[np.ndarray, _Answer]] = deque()
         self._idle: deque[ov.InferRequest] = deque()
-        self._running: dict[int, tuple[ov.InferRequest, Future[EngineOutput]]] = {}
+        self._running: dict[int, tuple[ov.InferRequest, _Answer]] = {}
         self._requests: list[ov.InferRequest] = []
         # Each deque is safe by itself; taking from both only where neither is empty is not.
         self._bookkeeping = threading.Lock()
+        self._callbacks: list[weakref.ref[Callable[[int], None]]] = []
+        # Not `__del__`, which at the interpreter's end comes when threads can do nothing any more.
+        weakref.finalize(
+            self, _retire_elsewhere, self._requests, self._callbacks, self._network,
+            (self._waiting, self._idle, self._running, self._names),
+        )  # fmt: skip
         _check_network(network)
         options = _compile_options(precision, self.streams)
         compiled = ov.Core().compile_model(network, "CPU", options)
@@ -96,11 +107,13 @@ class Engine:
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision_used = "int8" if precision == "int8" else hint
         self.image_size = int(network.inputs[0].shape[1])
-        self._names = {name: compiled.output(name) for name in _output_names(compiled)}
-        self._compiled = compiled
+        self._network.append(compiled)
+        self._names.update({name: compiled.output(name) for name in _output_names(compiled)})
         for _ in range(self.streams):
             request = compiled.create_infer_request()
-            request.set_callback(_weak_callback(self), None)
+            callback = _weak_callback(self)
+            self._callbacks.append(weakref.ref(callback))
+            request.set_callback(callback, None)
             self._requests.append(request)
             self._idle.append(request)
         self._warm_up()
@@ -134,7 +147,7 @@ class Engine:
         """The engine of a mapped network; it keeps the mapping and gives its memory back."""
         engine = cls(mapped.network, precision, streams)
         # OpenVINO holds a pointer into the mapping, and no reference.
-        engine._mapped = mapped
+        engine._network.insert(0, mapped)
         mapped.drop_pages()
         return engine
 
@@ -149,7 +162,8 @@ class Engine:
         """
         pixels = self._as_pixels(image)
         self._recover_failed()
-        future: Future[EngineOutput] = Future()
+        future = _Answer()
+        future.engine = self
         self._waiting.append((pixels, future))
         self._start_waiting()
         return future
@@ -243,19 +257,8 @@ class Engine:
             self._idle.append(request)
             self._start_waiting()
             future.set_result(answer)
+        future.engine = None
         self._start_waiting()
-
-    def __del__(self) -> None:
-        """Let another thread wait for what still runs: this may be the last callback's own."""
-        parts: list[Any] = [self._mapped, self._compiled, self._names, *self._requests]
-        # In no other place from here on: the last reference must be the other thread's.
-        self._mapped = self._compiled = None
-        self._names = {}
-        for held in (self._idle, self._running, self._requests):
-            held.clear()
-        # At the interpreter's end no thread starts any more, and nothing runs.
-        with suppress(RuntimeError):
-            threading.Thread(target=_retire, args=(parts,), daemon=True).start()
 
     def _warm_up(self) -> None:
         """Run every request, so that all memory is touched before the engine counts as ready."""
@@ -265,17 +268,47 @@ class Engine:
         self.infer(blank)
 
 
-def _retire(parts: list[Any]) -> None:
+def _retire(
+    requests: list[ov.InferRequest],
+    callbacks: list[weakref.ref[Callable[[int], None]]],
+    network: list[Any],
+    holders: Iterable[Any],
+) -> None:
     """Drop an engine's parts: each request once it has ended, then the network, then its weights.
 
-    OpenVINO waits for a request that is dropped; in its own callback, it would wait for ever.
+    OpenVINO waits for a request that is dropped: in its own callback, for ever. And it drops a
+    network with Python's lock held, waiting for its threads: for ever, where one of them needs that
+    lock to let go of a callback. So all references end here, and the network's after the callbacks.
     """
-    while parts:
-        part = parts.pop()
-        if isinstance(part, ov.InferRequest):
-            with suppress(RuntimeError):  # the inference failed, which is an end as well
-                part.wait()
-        del part
+    for held in holders:
+        held.clear()  # so that nothing new begins
+    for request in requests:
+        with suppress(RuntimeError):  # the inference failed, which is an end as well
+            request.wait()
+        del request
+    for held in (*holders, requests):
+        held.clear()
+    while any(callback() is not None for callback in callbacks):
+        time.sleep(0.01)
+    while network:
+        network.pop()
+
+
+def _retire_elsewhere(*parts: Any) -> None:
+    """Retire an engine's parts on a thread that the interpreter waits for at its end, for a while.
+
+    Ended amid OpenVINO's code, a thread would take the process with it.
+    """
+
+    def retire() -> None:
+        _retire(*parts)
+        atexit.unregister(thread.join)
+
+    thread = threading.Thread(target=retire, daemon=True)
+    atexit.register(thread.join, RETIRE_S)
+    thread.start()
+    if not threading.main_thread().is_alive():
+        thread.join(RETIRE_S)  # it ends already, and looks at no new entry
 
 
 def _check_network(network: ov.Model) -> None:
@@ -290,7 +323,7 @@ def _check_network(network: ov.Model) -> None:
     if not fits or not names >= {"logit", "embedding", "cam"}:
         raise ArtifactError(
             "The network must take pixels (1, S, S, 3) and give logit, embedding and cam. "
-            "Received: another"
+            f"Received: {', '.join(map(str, shapes))}, giving {', '.join(sorted(names)) or 'none'}"
         )
 
 
@@ -299,7 +332,7 @@ def _weak_callback(engine: Engine) -> Callable[[int], None]:
 
     OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
     engine again would stay in memory for ever, with every model that was ever served. Whoever waits
-    for an answer holds the engine, so a callback that finds none has nobody to tell.
+    for an answer holds the engine by it, so a callback that finds none has nobody to tell.
     """
     finish = weakref.WeakMethod(engine._finish)
 
@@ -309,24 +342,6 @@ def _weak_callback(engine: Engine) -> Callable[[int], None]:
             alive(key)
 
     return call
-
-
-def choose_precision(card: Mapping[str, Any], asked: str) -> str:
-    """Return the precision to run in: the one asked for, or for `auto` what training proved.
-
-    Raises:
-        ArtifactError: the card names a precision that there is not.
-    """
-    if asked != "auto":
-        return asked
-    section = card.get("precision", {})
-    chosen = section.get("chosen", "f32") if isinstance(section, Mapping) else None
-    if chosen not in PRECISIONS:
-        raise ArtifactError(
-            f"`precision.chosen` in the card must be {' or '.join(PRECISIONS)}. "
-            f"Received: {str(chosen)[:40]!r}"
-        )
-    return str(chosen)
 
 
 def _compile_options(precision: str, streams: int) -> dict[str, Any]:
@@ -341,51 +356,3 @@ def _compile_options(precision: str, streams: int) -> dict[str, Any]:
 
 def _output_names(compiled: ov.CompiledModel) -> list[str]:
     return [port.get_any_name() for port in compiled.outputs]
-
-
-def find_int8(files: ModelFiles) -> MappedNetwork | None:
-    """The int8 network of these files, or None unless it is of this `.h5` and as the card lists."""
-    return _find_listed(files, INT8_NAME)
-
-
-def _find_listed(files: ModelFiles, name: str) -> MappedNetwork | None:
-    """The network of that name, or None unless the card lists its files and the `.h5` is its own.
-
-    The `.xml` is compared before it is parsed; the `.bin` by the hash of what was mapped.
-    """
-    path = files.folder / name
-    mapped = map_ir(path, files.h5_sha256) if files.matches_card(path) else None
-    if mapped is None or files.listed_hash(path.with_suffix(".bin").name) != mapped.weights_sha256:
-        return None
-    return mapped
-
-
-def find_or_build_ir(files: ModelFiles) -> MappedNetwork:
-    """The f32 network of these files, from `best.xml` or made from the `.h5` now.
-
-    Made beside the `.h5`, or in a temporary folder where that cannot be written. Where the card is
-    signed, an IR that the card does not list is not trusted and is made anew.
-
-    Raises:
-        ArtifactError: the `.h5` cannot be turned into a network.
-    """
-    if files.signed:
-        found = _find_listed(files, IR_NAME)
-    else:
-        found = map_ir(files.folder / IR_NAME, files.h5_sha256)
-    if found is not None:
-        return found
-    logger.info("making %s from %s", IR_NAME, files.h5.name)
-    try:
-        if files.signed:
-            raise PermissionError
-        built = export_ir(files.h5, files.folder)
-    except PermissionError:
-        with tempfile.TemporaryDirectory(prefix="cspine-", ignore_cleanup_errors=True) as folder:
-            # What is mapped stays readable after its name is gone; elsewhere the file stays.
-            found = map_ir(export_ir(files.h5, Path(folder)), files.h5_sha256)
-    else:
-        found = map_ir(built, files.h5_sha256)
-    if found is None:
-        raise ArtifactError(f"{files.h5.name} must give a network of its own. Received: another")
-    return found

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cspine.core.errors import ConfigError
 from cspine.core.settings import ServeSettings
 from cspine.model.card import CARD_NAME
-from cspine.model.engine import Engine, choose_precision
+from cspine.model.engine import Engine
+from cspine.model.networks import choose_precision
 from cspine.model.versions import ModelFiles, resolve_version
 
 

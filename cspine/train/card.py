@@ -22,8 +22,8 @@ from cspine.imaging.preprocess import encode_png
 from cspine.model.card import SCHEMA_VERSION
 from cspine.model.classifier import Classifier
 from cspine.model.versions import VERSION_LENGTH, hash_file
+from cspine.train.candidate import Task
 from cspine.train.judge import Judged
-from cspine.train.select import Task
 from cspine.train.sources import as_pixels
 
 # Those whose version may change a weight, a pixel or a number.

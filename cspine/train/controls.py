@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.evaluate.metrics import compute_metrics
+from cspine.train.candidate import Candidate, Task, fit_once, load_side
 from cspine.train.fit import Clock
-from cspine.train.select import Candidate, Task, fit_once, list_turns, load_side, take_samples
+from cspine.train.folds import list_turns
 
 # Enough to learn by heart what leaks; more would only cost time.
 EPOCHS = 3
@@ -33,7 +34,7 @@ def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
         held_out = load_side(task, task.split.validation, size)
     else:
         _, mine = list_turns(task, train)[0]
-        train, held_out = take_samples(train, ~mine), take_samples(train, mine)
+        train, held_out = train.take(~mine), train.take(mine)
     train, held_out = _draw_labels([train, held_out], rng)
     # A checkpoint of an earlier control learned other tosses.
     config = replace(task.config, resume=False)
@@ -55,6 +56,6 @@ def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples
     drawn = []
     for side in sides:
         labels = tosses[np.searchsorted(names, side.slice_ids)]
-        clean = take_samples(side, ~side.is_twin)
+        clean = side.take(~side.is_twin)
         drawn.append(replace(clean, labels=labels[~side.is_twin], masks=None))
     return drawn

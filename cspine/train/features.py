@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from cspine.core.progress import progress
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.train.augment import augment
 from cspine.train.sources import as_pixels, pair_units
 

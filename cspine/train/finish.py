@@ -26,10 +26,10 @@ from cspine.model.engine import EngineOutput
 from cspine.model.explain import heatmap
 from cspine.model.export import export_ir
 from cspine.model.versions import H5_NAME
+from cspine.train.candidate import Task
 from cspine.train.card import build_card, card_note, list_files
 from cspine.train.judge import Judged, detail_figures
 from cspine.train.quantise import compare_precisions, write_int8
-from cspine.train.select import Task
 from cspine.train.sources import as_pixels
 
 logger = logging.getLogger(__name__)

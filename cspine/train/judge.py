@@ -15,7 +15,7 @@ import numpy as np
 from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError
 from cspine.core.progress import progress
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.decide.calibration import fit_calibration
 from cspine.decide.conformal import fit_conformal
 from cspine.decide.distance import fit_distance
@@ -25,7 +25,7 @@ from cspine.decide.threshold import choose_threshold
 from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics, compute_patient_metrics
 from cspine.model.classifier import Classifier
-from cspine.train.select import Candidate, Task, load_side, take_samples
+from cspine.train.candidate import Candidate, Task, load_side
 from cspine.train.sources import as_pixels
 
 BATCH = 64
@@ -70,7 +70,7 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
     """Fit the decision parts of one candidate on held-out slices and score it on every split."""
     config = task.config
     # Without twins: nobody is served one, and figures on them would flatter.
-    train = take_samples(candidate.train, ~candidate.train.is_twin)
+    train = candidate.train.take(~candidate.train.is_twin)
     samples = {"train": train}
     if task.split.folds is None:
         size = candidate.classifier.image_size

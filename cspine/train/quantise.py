@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import paired_bootstrap_difference
 from cspine.model.engine import Engine, EngineOutput

@@ -22,10 +22,11 @@ from cspine.imaging.preprocess import default_view
 from cspine.model.architectures import ARCHITECTURES
 from cspine.model.pretrained import find_pretrained
 from cspine.train.begin import begin_run
+from cspine.train.candidate import Task
 from cspine.train.controls import run_random_labels
 from cspine.train.finish import RunResult, finish_run
 from cspine.train.judge import judge_candidate
-from cspine.train.select import Task, choose_best, fit_candidates
+from cspine.train.select import choose_best, fit_candidates
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cspine.data.masks import MASK_STRIDE
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.model.classifier import Classifier, build_classifier
 from cspine.train.augment import augment
 from cspine.train.fit import Clock, Fit, FitPlan, score_source

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cspine.core.labels import FRACTURE
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.imaging.preprocess import as_network_input
 from cspine.train.augment import augment
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 from cspine.model.architectures import find_architecture
 from cspine.model.classifier import Classifier
 from cspine.train.features import cache_features

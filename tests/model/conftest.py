@@ -1,13 +1,17 @@
-"""Small networks of all four architectures, saved once for the session."""
+"""Small networks of all four architectures and the files of one, saved once for the session."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cspine.model.artifact import save_weights
+from cspine.model.artifact import resolve_version, save_weights
 from cspine.model.classifier import Classifier, build_classifier
+from cspine.model.export import export_ir
+from cspine.model.quantise import quantise_ir
+from cspine.model.versions import ModelFiles, hash_file
 
 SIZES = {"cnn": 64, "resnet50v2": 64, "inceptionv3": 75, "xception": 71}
 DECISION = {"calibration": {"method": "platt", "scale": 1.0, "offset": 0.0}}
@@ -48,3 +52,22 @@ def saved(tmp_path_factory):
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def files(saved, tmp_path_factory) -> ModelFiles:
+    folder = tmp_path_factory.mktemp("engine")
+    shutil.copy(saved("cnn").path, folder / "best.h5")
+    export_ir(folder / "best.h5", folder)
+    return resolve_version(folder)
+
+
+@pytest.fixture
+def int8_files(files, tmp_path) -> ModelFiles:
+    for path in files.folder.glob("best.*"):
+        shutil.copy(path, tmp_path / path.name)
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
+    quantise_ir(tmp_path, files.h5_sha256, images)
+    listed = {path.name: hash_file(path) for path in tmp_path.glob("best*")}
+    card = {**files.card, "files": listed}
+    return ModelFiles(tmp_path, tmp_path / "best.h5", files.h5_sha256, files.version, card)

@@ -1,50 +1,26 @@
-"""The engine: which files it runs, what it refuses, and requests from many threads at once."""
+"""The engine: what it refuses, what it frees, and requests from many threads at once."""
 
-import logging
 import mmap
-import shutil
-import tempfile
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import openvino as ov
 import pytest
 
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
-from cspine.model import export
-from cspine.model.artifact import resolve_version
-from cspine.model.engine import Engine, find_int8
-from cspine.model.export import MappedNetwork, export_ir, map_ir, read_ir
-from cspine.model.quantise import quantise_ir
+from cspine.model.engine import Engine
+from cspine.model.export import MappedNetwork
 from cspine.model.self_test import check_self_test
-from cspine.model.versions import ModelFiles, hash_file
-
-
-@pytest.fixture(scope="module")
-def files(saved, tmp_path_factory) -> ModelFiles:
-    folder = tmp_path_factory.mktemp("engine")
-    shutil.copy(saved("cnn").path, folder / "best.h5")
-    export_ir(folder / "best.h5", folder)
-    return resolve_version(folder)
 
 
 @pytest.fixture(scope="module")
 def engine(files) -> Engine:
     return Engine.load(files, streams=2)
-
-
-def with_int8(files, folder) -> ModelFiles:
-    for path in files.folder.glob("best.*"):
-        shutil.copy(path, folder / path.name)
-    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
-    quantise_ir(folder, files.h5_sha256, images)
-    listed = {path.name: hash_file(path) for path in folder.glob("best*")}
-    card = {**files.card, "files": listed}
-    return ModelFiles(folder, folder / "best.h5", files.h5_sha256, files.version, card)
 
 
 def test_grey_is_three_equal_channels(engine, saved):
@@ -68,7 +44,7 @@ def test_an_engine_that_nobody_holds_is_freed(files):
     # A service that reloads for months must not keep every model it has served.
     engine = Engine.load(files)
     engine.infer(np.zeros((3, engine.image_size, engine.image_size), np.uint8))
-    held = [weakref.ref(engine), weakref.ref(engine._compiled)]
+    held = [weakref.ref(engine), weakref.ref(engine._network[-1])]
     # The last image may still run: its request ends first, on a thread of its own.
     engine.submit(np.zeros((engine.image_size, engine.image_size), np.uint8))
     del engine
@@ -93,6 +69,31 @@ def test_an_engine_may_be_dropped_in_its_own_callback(files):
     while retired() is not None:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_an_answer_that_is_waited_for_comes_after_its_engine_was_dropped(files):
+    engine = Engine.load(files, streams=1)
+    futures = [engine.submit(np.zeros((64, 64), np.uint8)) for _ in range(20)]
+    del engine
+    assert all(future.result(timeout=60).logit.shape == (1,) for future in futures)
+
+
+def test_a_process_that_drops_an_engine_as_it_ends_ends_well(files):
+    code = f"""
+from pathlib import Path
+import numpy as np
+from cspine.model.engine import Engine
+from cspine.model.versions import resolve_version
+for _ in range(2):
+    engine = Engine.load(resolve_version(Path({str(files.folder)!r})))
+    for _ in range(8):
+        engine.submit(np.zeros((64, 64), np.uint8))
+    del engine
+kept = Engine.load(resolve_version(Path({str(files.folder)!r})))
+kept.submit(np.zeros((64, 64), np.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_cancelled_image_is_dropped(engine):
@@ -125,45 +126,13 @@ def test_bf16_says_what_it_computes_in(files, engine, saved):
     assert np.allclose(rounded.infer(images).logit, engine.infer(images).logit, atol=0.2)
 
 
-def test_int8_runs_where_it_belongs(files, engine, tmp_path, caplog):
-    whole = with_int8(files, tmp_path)
+def test_int8_runs_where_it_belongs(int8_files, engine, caplog):
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
-    quantised = Engine.load(whole, "int8")
+    quantised = Engine.load(int8_files, "int8")
     assert quantised.precision == "int8" and not caplog.records
     pair = [one.infer(images).embedding.ravel() for one in (quantised, engine)]
     # Rounded to eight bits, and still the same network.
     assert np.corrcoef(*pair)[0, 1] > 0.95
-
-
-def test_int8_of_another_model_is_ignored_with_one_warning(files, tmp_path, caplog):
-    whole = with_int8(files, tmp_path)
-    other = ModelFiles(whole.folder, whole.h5, "0" * 64, whole.version, {"files": {}})
-    with caplog.at_level(logging.WARNING):
-        network = Engine.load(ModelFiles(**{**vars(other), "h5_sha256": files.h5_sha256}), "int8")
-    assert network.precision == "f32"
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-
-def test_int8_weights_the_card_does_not_list_are_ignored(files, tmp_path):
-    whole = with_int8(files, tmp_path)
-    assert find_int8(whole) is not None
-    for name in ("best_int8.bin", "best_int8.xml"):
-        listed = {**whole.card["files"], name: "0" * 64}
-        assert find_int8(replace(whole, card={**whole.card, "files": listed})) is None
-
-
-def test_memory_that_was_given_back_is_read_again(files):
-    mapped = map_ir(files.folder / "best.xml", files.h5_sha256)
-    before = bytes(mapped.weights)
-    mapped.drop_pages()
-    assert bytes(mapped.weights) == before
-
-
-def test_an_empty_or_missing_bin_is_no_network(files, tmp_path):
-    shutil.copy(files.folder / "best.xml", tmp_path)
-    assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
-    (tmp_path / "best.bin").touch()
-    assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
 
 
 @pytest.mark.parametrize("shape", [[1, -1, -1, 3], [1, 64, 64, 3]])
@@ -172,38 +141,6 @@ def test_a_network_that_is_none_of_ours_is_named(shape):
     network = ov.Model([ov.opset13.relu(ov.opset13.convert(pixels, "f32"))], [pixels])
     with pytest.raises(ArtifactError, match=r"pixels \(1, S, S, 3\) and give logit"):
         Engine.of_mapped(MappedNetwork(network, mmap.mmap(-1, 4096), ""), "f32", 1)
-
-
-def test_an_ir_too_large_to_be_ours_is_not_parsed(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "MAX_XML_BYTES", 100)
-    assert map_ir(files.folder / "best.xml", files.h5_sha256) is None
-
-
-def test_the_ir_of_a_signed_card_leaves_no_file_behind(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    signed = replace(files, signed=True, card={**files.card, "files": {}})
-    built = Engine.load(signed)
-    image = np.zeros((64, 64), np.uint8)
-    np.testing.assert_array_equal(
-        built.infer(image[None]).logit, Engine.load(files).infer(image[None]).logit
-    )
-    assert not list(tmp_path.iterdir())
-
-
-def test_ir_of_another_model_is_made_anew(files, tmp_path):
-    for path in files.folder.glob("best.*"):
-        shutil.copy(path, tmp_path / path.name)
-    # Zeros of the right length: only the hash can tell.
-    (tmp_path / "best.bin").write_bytes(bytes((tmp_path / "best.bin").stat().st_size))
-    assert read_ir(tmp_path / "best.xml", files.h5_sha256) is None
-    Engine.load(resolve_version(tmp_path))
-    assert read_ir(tmp_path / "best.xml", files.h5_sha256) is not None
-
-
-def test_the_childs_reason_reaches_the_caller(tmp_path):
-    (tmp_path / "best.h5").write_bytes(b"no model")
-    with pytest.raises(ArtifactError, match=r"must be HDF5"):
-        export_ir(tmp_path / "best.h5", tmp_path)
 
 
 def test_self_test_tells_the_right_network_from_a_wrong_one(engine):

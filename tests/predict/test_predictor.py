@@ -11,7 +11,7 @@ from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, Ov
 from cspine.imaging.decode import DecodedImage, Limits
 from cspine.model.versions import resolve_version
 from cspine.predict.budget import Budget
-from cspine.predict.predictor import Predictor, choose_precision
+from cspine.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +116,3 @@ def test_stages_are_observed(tiny_models, neck_png):
 def test_a_folder_without_a_model_says_so(tmp_path):
     with pytest.raises(ArtifactError, match=r"best\.h5"):
         Predictor.load(tmp_path)
-
-
-def test_auto_takes_what_the_card_proved():
-    assert choose_precision({"precision": {"chosen": "int8"}}, "auto") == "int8"
-    assert choose_precision({"precision": {"chosen": "int8"}}, "f32") == "f32"
-    assert choose_precision({}, "auto") == "f32"
-    for card in ({"precision": {"chosen": "fp64"}}, {"precision": 5}):
-        with pytest.raises(ArtifactError, match=r"`precision\.chosen` in the card"):
-            choose_precision(card, "auto")

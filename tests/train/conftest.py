@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cspine.data.pipeline import Samples
+from cspine.data.samples import Samples
 
 
 def draw_samples(count: int = 24, size: int = 32, seed: int = 0) -> Samples:

@@ -16,10 +16,10 @@ from cspine.train import cli, run
 from cspine.train.begin import begin_run
 from cspine.train.card import make_self_test
 from cspine.train.finish import find_missed
+from cspine.train.folds import pool_scores
 from cspine.train.quantise import choose_precision
 from cspine.train.result import FitResult
 from cspine.train.run import run_training, spread_over_devices
-from cspine.train.select import pool_scores
 
 FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2}}}
 

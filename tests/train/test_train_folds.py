@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,9 @@ from cspine.core.errors import DataError
 from cspine.data.split import Fold
 from cspine.model.artifact import resolve_version
 from cspine.phantom.dataset import PhantomConfig, write_grouped
-from cspine.train import finish, select
+from cspine.train import finish
+from cspine.train import folds as train_folds
+from cspine.train.candidate import Task, _transfer_plan
 from cspine.train.fit import Clock
 from cspine.train.result import FitResult, join_results
 from cspine.train.run import run_training
@@ -35,18 +38,18 @@ def test_places_compare_fits_whose_first_stages_differ_in_length():
     assert short.logits_at((1, 2)) == 6
     assert short.logits_at((0, 3)) == 1  # its head ended sooner
     assert result_of([3, 5, 4]).best_place == (0, 2)
-    assert select.find_median([(1, 3), (0, 9), (1, 1), (0, 2)]) == (0, 9)
+    assert train_folds.find_median([(1, 3), (0, 9), (1, 1), (0, 2)]) == (0, 9)
 
 
 @pytest.fixture
 def folds(monkeypatch, tmp_path):
-    """A function that runs `_fit_folds` with fits that give set results; and what they were given.
+    """A function that runs `fit_folds` with fits that give set results; and what they were given.
 
     Five patients of four slices, each left out once; the logit of a slice is its patient's number.
     """
     samples = draw_samples(count=20)
     patients = np.arange(len(samples)) // 4 % 5
-    samples = select.replace(samples, groups=np.array([f"p{p}" for p in patients]))
+    samples = replace(samples, groups=np.array([f"p{p}" for p in patients]))
     given = []
 
     def run(results, is_first=True):
@@ -59,12 +62,12 @@ def folds(monkeypatch, tmp_path):
                 raise result
             return name, result
 
-        monkeypatch.setattr(select, "fit_once", fit_once)
+        monkeypatch.setattr(train_folds, "fit_once", fit_once)
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
         turns = tuple(Fold(f"p{p}", 0, (), (record[p],)) for p in range(5))
         split = SimpleNamespace(folds=turns)
-        task = select.Task(TrainConfig(), None, split, "slice", tmp_path)
-        return select._fit_folds("cnn", task, samples, Clock(None), is_first)
+        task = Task(TrainConfig(), None, split, "slice", tmp_path)
+        return train_folds.fit_folds("cnn", task, samples, Clock(None), is_first)
 
     return run, given, samples
 
@@ -95,7 +98,7 @@ def test_scores_are_pooled_at_one_epoch_and_the_refit_ends_there(folds):
 
 def test_a_fixed_schedule_is_refitted_in_full(folds):
     run, given, samples = folds
-    results = [select.replace(r, fixed_schedule=True) for r in fold_results(samples, [1] * 5)]
+    results = [replace(r, fixed_schedule=True) for r in fold_results(samples, [1] * 5)]
     run([*results, FitResult([{"epoch": 3}], 3, np.empty((0, 0)), "finished")])
     assert given[5][2] is None
 
@@ -104,7 +107,7 @@ def test_a_fixed_schedule_is_refitted_in_full(folds):
 def test_an_interrupt_judges_the_folds_that_are_done(folds, as_exception):
     run, given, samples = folds
     first, second, third, *_ = fold_results(samples, [1] * 5)
-    third = KeyboardInterrupt() if as_exception else select.replace(third, stopped="interrupted")
+    third = KeyboardInterrupt() if as_exception else replace(third, stopped="interrupted")
     refit = FitResult([{"epoch": 1}], 1, np.empty((0, 0)), "finished")
     _, final, held_out, logits = run([first, second, third, refit])
     assert final.stopped == "interrupted"
@@ -130,19 +133,19 @@ def test_a_patient_without_a_vertebra_is_no_turn(samples):
         Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1", "gone")
     )
     task = SimpleNamespace(split=SimpleNamespace(folds=turns))
-    assert [fold.name for fold, _ in select.list_turns(task, samples)] == ["p0", "p1"]
-    alone = select.replace(samples, groups=np.full(len(samples), "p0"))
+    assert [fold.name for fold, _ in train_folds.list_turns(task, samples)] == ["p0", "p1"]
+    alone = replace(samples, groups=np.full(len(samples), "p0"))
     with pytest.raises(DataError, match="of at least 2 patients"):
-        select.list_turns(task, alone)
+        train_folds.list_turns(task, alone)
 
 
 def test_where_transfer_ends_in_each_stage():
     config = TrainConfig(epochs=8)
-    head, tuned = (select._transfer_plan(config, until) for until in ((0, 3), (1, 4)))
+    head, tuned = (_transfer_plan(config, until) for until in ((0, 3), (1, 4)))
     assert (head.head.epochs, head.tune.epochs) == (3, 0)
     assert (tuned.head.epochs, tuned.tune.epochs) == (8, 4)
     assert tuned.head.patience is tuned.tune.patience is None
-    free = select._transfer_plan(config, None)
+    free = _transfer_plan(config, None)
     assert (free.head.epochs, free.tune.epochs) == (8, config.tune_epochs)
     assert free.head.patience == config.patience
 
