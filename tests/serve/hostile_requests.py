@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from hostile_urls import AMBIGUOUS, NOT_PUBLIC, NOT_PUBLIC_V6, OTHER_SCHEMES, spellings
 from service_fakes import make_png
 from waitress.adjustments import Adjustments
-from waitress.parser import HTTPRequestParser
 
 from cspine.serve.limits import MAX_HEADER_BYTES
+from cspine.serve.parsing import BoundedParser
 
 LIMIT_S = 5.0
 INFER = b"/v2/models/cspine/infer"
@@ -200,15 +200,15 @@ class Requests:
         return b"\r\n".join((line, b"Host: a", b"Connection: close", *headers)) + b"\r\n\r\n"
 
 
-def read_first(data: bytes) -> HTTPRequestParser:
+def read_first(data: bytes) -> BoundedParser:
     """The first request in `data`, as far as it goes, by the parser that the service uses."""
-    parser = HTTPRequestParser(_ADJUSTMENTS)
+    parser = BoundedParser(_ADJUSTMENTS)
     while data:
         taken = parser.received(data)
         if parser.completed and not parser.empty:
             break
         if parser.completed:
-            parser = HTTPRequestParser(_ADJUSTMENTS)
+            parser = BoundedParser(_ADJUSTMENTS)
         data = data[taken:]
     return parser
 
