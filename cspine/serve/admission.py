@@ -114,3 +114,10 @@ class Rate:
             # A refused request takes nothing, so asking too often does not lengthen the wait.
             self._buckets[caller] = (tokens - 1.0 if enough else tokens, now)
             return 0.0 if enough else (1.0 - tokens) / self._per_s
+
+    def charge(self, caller: int, tokens: int) -> None:
+        """Take more tokens of a caller who was let in; those that lack are waited for next time."""
+        with self._lock:
+            if caller in self._buckets:  # else nothing is counted
+                left, counted = self._buckets[caller]
+                self._buckets[caller] = (left - tokens, counted)

@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from flask import Flask, Response, g, request
@@ -86,6 +87,12 @@ def guarded(view: _View) -> _View:
     return view
 
 
+def charge_images(count: int) -> None:
+    """Count the images of a request on its key's rate: the first was counted at the gate."""
+    if "charge" in g:
+        g.charge(count - 1)
+
+
 def _check_key(keys: Keys, rate: Rate) -> None:
     """Let the request through, or raise what says why not."""
     # The scheme's case does not matter (RFC 9110, 11.1).
@@ -104,6 +111,7 @@ def _check_key(keys: Keys, rate: Rate) -> None:
     if wait_s > 0:
         # In whole seconds (RFC 9110, 10.2.3), rounded up so as not to come too soon.
         raise TooManyRequests("The key's rate is used up.", retry_after=math.ceil(wait_s))
+    g.charge = partial(rate.charge, caller)
 
 
 def _allow_origin(response: Response, origins: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from cspine.core.errors import CspineError
 from cspine.predict.prediction import Prediction
 from cspine.serve.answers import answer_json
-from cspine.serve.gate import guarded
+from cspine.serve.gate import charge_images, guarded
 from cspine.serve.inputs import Question, read_question
 from cspine.serve.problems import describe_error, status_of
 from cspine.serve.service import find_service, watch_client
@@ -27,6 +27,7 @@ def predict() -> Response:
     if not question.is_batch:
         prediction = road.answer(question.sources[0], bool(question.explain), is_wanted)
         return answer_json(_describe(prediction, question))
+    charge_images(len(question.sources))
     results = road.answer_all(question.sources, bool(question.explain), is_wanted)
     return answer_json({"results": [_describe_item(result, question) for result in results]})
 

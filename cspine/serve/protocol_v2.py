@@ -16,7 +16,7 @@ import cspine
 from cspine.core.errors import ArtifactError, CspineError
 from cspine.predict.prediction import Prediction
 from cspine.serve.answers import answer_json
-from cspine.serve.gate import guarded
+from cspine.serve.gate import charge_images, guarded
 from cspine.serve.inputs import Upload, parse_json_object
 from cspine.serve.service import find_service, watch_client
 from cspine.serve.v2_tensors import (
@@ -159,8 +159,10 @@ def _check_version(version: str | None) -> None:
 def _predict(asked: InferRequest) -> list[Prediction]:
     road, is_wanted = find_service().road, watch_client()
     if asked.pixels is not None:
+        charge_images(len(asked.pixels))
         return road.answer_pixels(asked.pixels, is_wanted)
     sources = tuple(Upload(data) for data in asked.images or ())
+    charge_images(len(sources))
     results = road.answer_all(sources, False, is_wanted)
     return [_raise_or_return(result) for result in results]
 

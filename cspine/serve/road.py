@@ -31,6 +31,7 @@ from cspine.serve.inputs import Link, Source
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
 
+LINK_THREADS = 16
 IsWanted = Callable[[], bool]
 # Of one list: both pictures of 64 images of 1024 × 1024 pixels.
 MAX_PICTURE_BYTES = 128 * 1024 * 1024
@@ -81,8 +82,9 @@ class Road:
         self.admission = admission
         self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
-        # Twice the cores: one half may wait for fetches while the other computes.
         self._batches = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="batch")
+        # Threads of their own, for slow servers must hold no list of uploads; each may hold a body.
+        self._links = ThreadPoolExecutor(LINK_THREADS, thread_name_prefix="links")
 
     def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
         """Return the prediction for one image.
@@ -119,8 +121,9 @@ class Road:
             except CspineError as error:
                 return error
 
+        has_links = any(isinstance(source, Link) for source in sources)
         with self.admission.place():
-            return list(self._batches.map(answer, sources))
+            return list((self._links if has_links else self._batches).map(answer, sources))
 
     def answer_pixels(self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted) -> list[Prediction]:
         """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer`."""

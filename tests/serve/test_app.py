@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from cspine.core import errors
 from cspine.core.settings import ServeSettings
 from cspine.serve import road
 from cspine.serve.app import create_app
+from cspine.serve.fetch import Fetcher
 from cspine.serve.models import ModelHolder
 from cspine.serve.openapi import build_document
 from cspine.serve.problems import status_of
@@ -69,6 +71,25 @@ def test_several_images_are_answered_item_by_item(client, png):
 def test_several_urls_are_answered_item_by_item(client):
     response = client.post("/predict", json={"urls": ["http://127.0.0.1/", "ftp://x"]})
     assert [item["error"]["status"] for item in response.json["results"]] == [403, 403]
+
+
+def test_slow_servers_hold_no_list_of_uploads(app, client, png, monkeypatch):
+    slow = threading.Event()
+
+    def wait(*_: object) -> bytes:
+        slow.wait(30)
+        return png
+
+    monkeypatch.setattr(Fetcher, "fetch", wait)
+    with ThreadPoolExecutor() as pool:
+        ask = {"urls": ["http://a.example/"] * 64}
+        fetched = pool.submit(lambda: app.test_client().post("/predict", json=ask))
+        wait_for(lambda: app.extensions["cspine"].road.admission.taken == 1)
+        answers = client.post("/predict", data=upload(png, png)).json["results"]
+        assert not fetched.done()
+        slow.set()
+    assert [one["prediction"] for one in answers] == ["fracture"] * 2
+    assert [one["prediction"] for one in fetched.result().json["results"]] == ["fracture"] * 64
 
 
 PROBLEMS = [

@@ -1,5 +1,7 @@
 """API keys, the rate of each, and CORS."""
 
+import io
+
 import pytest
 
 from cspine.core.errors import OverloadedError
@@ -42,12 +44,28 @@ def test_a_key_has_its_own_rate(predictor, png):
     assert post(app, png, **{"X-API-Key": "b"}).status_code == 200
 
 
+def test_each_image_of_a_list_counts(predictor, png):
+    app = create_app(ServeSettings(api_keys=("a",), rate_per_key=0.1), predictor)
+    client, key = app.test_client(), {"X-API-Key": "a"}
+    data = {"file": [(io.BytesIO(png), f"{number}.png") for number in range(8)]}
+    assert client.post("/predict", data=data, headers=key).status_code == 200
+    refused = client.post("/predict", data=png, content_type="image/png", headers=key)
+    assert refused.status_code == 429
+    # Ten seconds for each of the eight, but for what has passed.
+    assert 70 < int(refused.headers["Retry-After"]) <= 80
+
+
 def test_a_bucket_fills_with_time():
     now = [0.0]
     rate = Rate(2.0, lambda: now[0])
     assert [rate.take(0) for _ in range(3)] == [0.0, 0.0, 0.5]
     now[0] = 0.5
     assert rate.take(0) == 0.0
+    rate.charge(0, 3)
+    assert rate.take(0) == 2.0
+    free = Rate(None)
+    free.charge(0, 99)
+    assert free.take(0) == 0.0
 
 
 def test_keys_are_found_by_their_whole_text():
