@@ -4,7 +4,7 @@
 
 `atheris` (where importable) is guided by coverage of `cspine.imaging`; `mutator` changes valid and
 hostile files at random, most often in their headers. Every input must give an answer or an
-ImageError; the exit code is 1 where one does not. It knows only `decode_image`.
+ImageError within 5 s; the exit code is 1 where one does not. It knows only `decode_image`.
 """
 
 from __future__ import annotations

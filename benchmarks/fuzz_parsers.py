@@ -11,10 +11,12 @@ where one is not, or takes over 5 s.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -22,6 +24,20 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.fuzzing import fuzz, make_parser  # noqa: E402
 from benchmarks.machine import describe_machine  # noqa: E402
 from benchmarks.parser_targets import MODELS, list_targets  # noqa: E402
+
+
+def try_in_child(target: str, folder: Path) -> dict[str, Any]:
+    """The report of a process that fuzzes one parser; without one, how the process ended."""
+    done = subprocess.run(
+        [sys.executable, *sys.argv, "--target", target],
+        env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        report = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return {"failures": 1, "exit_code": done.returncode, "said": done.stderr[-2000:]}
+    # Of all children the same.
+    return {key: value for key, value in report.items() if key not in ("machine", "engine")}
 
 
 def main() -> int:
@@ -36,14 +52,7 @@ def main() -> int:
             if given.target == target.name:
                 fuzz(target, given.engine, wanted, given.seed)
             if given.target is None:
-                child = subprocess.run(
-                    [sys.executable, *sys.argv, "--target", target.name],
-                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
-                )  # fmt: skip
-                # A child that dies before its report has none: a crash, which is a failure.
-                whole = json.loads(child.stdout) if child.stdout else {"failures": 1}
-                results[target.name] = {key: value for key, value in whole.items()
-                                        if key not in ("machine", "python", "engine")}  # fmt: skip
+                results[target.name] = try_in_child(target.name, Path(name))
     failures = sum(one["failures"] for one in results.values())
     print(json.dumps({
         "machine": machine, "engine": given.engine, "failures": failures,

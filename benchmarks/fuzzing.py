@@ -11,7 +11,6 @@ import argparse
 import collections
 import json
 import os
-import platform
 import random
 import sys
 import tempfile
@@ -70,6 +69,8 @@ class Trial:
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
     resident: list[float] = field(default_factory=list)
+    # What atheris starts from, and what made it stop.
+    folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     def try_one(self, data: bytes) -> None:
         """Parse one input; after the last, print the report and end the process."""
@@ -98,7 +99,6 @@ class Trial:
         """Print the report as JSON and end: 1 where an input failed, else 0."""
         report = {
             "machine": describe_machine(),
-            "python": platform.python_version(),
             "engine": self.engine,
             "inputs": self.count,
             "outcomes": dict(self.outcomes.most_common()),
@@ -109,6 +109,7 @@ class Trial:
             **self.target.facts(),
         }
         print(json.dumps(report, indent=2), flush=True)
+        self.folder.cleanup()
         # Out of libFuzzer's loop there is no other way.
         os._exit(1 if self.failures else 0)
 
@@ -119,13 +120,14 @@ def fuzz(target: Target, engine: str, wanted: int, seed: int) -> NoReturn:
     while engine == "mutator":
         trial.try_one(target.draw(chance))
     seeds = target.seeds or tuple(target.draw(chance) for _ in range(SEEDS))
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, data in enumerate(seeds):
-            (Path(corpus) / str(number)).write_bytes(data)
-        longest = 2 * max(map(len, seeds))
-        options = [f"-seed={seed}", f"-max_len={longest}", "-timeout=30", "-verbosity=0"]
-        atheris.Setup([sys.argv[0], *options, corpus], trial.try_one)
-        atheris.Fuzz()
+    for number, data in enumerate(seeds):
+        (Path(trial.folder.name) / str(number)).write_bytes(data)
+    options = [
+        f"-seed={seed}", f"-max_len={2 * max(map(len, seeds))}", "-timeout=30", "-verbosity=0",
+        f"-artifact_prefix={tempfile.gettempdir()}/",
+    ]  # fmt: skip
+    atheris.Setup([sys.argv[0], *options, trial.folder.name], trial.try_one)
+    atheris.Fuzz()
     raise RuntimeError("atheris came back")
 
 

@@ -19,7 +19,7 @@ from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
-# Pictures that are not read. In a class's folder each is named as unreadable, never passed over.
+# Pictures that are not read. Beside a class's images each is named as unreadable.
 OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
 # What people call these folders, beside what Keras and the published set call them.
 SPLIT_NAMES = {

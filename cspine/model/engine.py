@@ -9,18 +9,14 @@ It takes crops and gives raw outputs; what a logit means is `decide`'s to say.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
-import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -29,12 +25,12 @@ from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.imaging.channels import as_network_input
 from cspine.model.export import MappedNetwork
 from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
+from cspine.model.retire import Parts, retire_with
 from cspine.model.versions import ModelFiles
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_ROUNDS = 2
-RETIRE_S = 5.0  # for an inference that still runs as the process ends
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,13 @@ class EngineOutput:
 class _Answer(Future[EngineOutput]):
     """A future that keeps its engine until it ends: with its engine gone, it would not end."""
 
-    engine: Engine | None
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine: Engine | None = engine
+        self.add_done_callback(lambda _: self._let_go())
+
+    def _let_go(self) -> None:
+        self._engine = None
 
 
 class Engine:
@@ -76,45 +78,46 @@ class Engine:
     some layers run in f32.
     """
 
-    def __init__(self, network: ov.Model, precision: str, streams: int | None = None) -> None:
+    def __init__(
+        self,
+        network: ov.Model,
+        precision: str,
+        streams: int | None = None,
+        weights: MappedNetwork | None = None,
+    ) -> None:
         """Compile `network` (u8 pixels (1, S, S, 3) in, named outputs) and warm it.
 
-        `streams` is the number of images computed at a time, by default the number of cores.
+        `streams` is the number of images computed at a time, by default the number of cores;
+        `weights` is what the network points into without a reference of its own.
 
         Raises:
-            ArtifactError: the network has other inputs or outputs.
+            ArtifactError: the network has other inputs or outputs, or OpenVINO does not compile it.
         """
         self.precision = precision
         self.streams = streams or os.cpu_count() or 1
-        self._network: list[Any] = []  # the compiled network, below it the weights it points into
-        self._names: dict[str, Any] = {}
         self._waiting: deque[tuple[np.ndarray, _Answer]] = deque()
         self._idle: deque[ov.InferRequest] = deque()
         self._running: dict[int, tuple[ov.InferRequest, _Answer]] = {}
-        self._requests: list[ov.InferRequest] = []
-        # Each deque is safe by itself; taking from both only where neither is empty is not.
+        # Over pairing and starting, never over an inference.
         self._bookkeeping = threading.Lock()
-        self._callbacks: list[weakref.ref[Callable[[int], None]]] = []
-        # Not `__del__`, which at the interpreter's end comes when threads can do nothing any more.
-        weakref.finalize(
-            self, _retire_elsewhere, self._requests, self._callbacks, self._network,
-            (self._waiting, self._idle, self._running, self._names),
-        )  # fmt: skip
+        self._parts = Parts()
+        retire_with(self, self._parts)
+        self._parts.network.append(weights)
         _check_network(network)
-        options = _compile_options(precision, self.streams)
-        compiled = ov.Core().compile_model(network, "CPU", options)
+        compiled = _compile(network, precision, self.streams)
+        self._parts.network.append(compiled)
         # The hint is of the layers that are not rounded.
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision_used = "int8" if precision == "int8" else hint
         self.image_size = int(network.inputs[0].shape[1])
-        self._network.append(compiled)
-        self._names.update({name: compiled.output(name) for name in _output_names(compiled)})
+        self._parts.outputs.update(
+            {name: port for port in compiled.outputs for name in port.get_names()}
+        )
         for _ in range(self.streams):
-            request = compiled.create_infer_request()
-            callback = _weak_callback(self)
-            self._callbacks.append(weakref.ref(callback))
+            request, callback = compiled.create_infer_request(), _weak_callback(self)
             request.set_callback(callback, None)
-            self._requests.append(request)
+            self._parts.callbacks.append(weakref.ref(callback))
+            self._parts.requests.append(request)
             self._idle.append(request)
         self._warm_up()
 
@@ -145,9 +148,7 @@ class Engine:
     @classmethod
     def of_mapped(cls, mapped: MappedNetwork, precision: str, streams: int | None) -> Engine:
         """The engine of a mapped network; it keeps the mapping and gives its memory back."""
-        engine = cls(mapped.network, precision, streams)
-        # OpenVINO holds a pointer into the mapping, and no reference.
-        engine._network.insert(0, mapped)
+        engine = cls(mapped.network, precision, streams, mapped)
         mapped.drop_pages()
         return engine
 
@@ -162,8 +163,7 @@ class Engine:
         """
         pixels = self._as_pixels(image)
         self._recover_failed()
-        future = _Answer()
-        future.engine = self
+        future = _Answer(self)
         self._waiting.append((pixels, future))
         self._start_waiting()
         return future
@@ -197,41 +197,52 @@ class Engine:
         return np.ascontiguousarray(image)[np.newaxis]
 
     def _start_waiting(self) -> None:
-        """Pair waiting images with idle requests; the lock covers the pairing only."""
+        """Start waiting images on idle requests, until there are no more of either."""
         while True:
             with self._bookkeeping:
-                if not (self._waiting and self._idle):
+                if self._parts.is_over.is_set() or not (self._waiting and self._idle):
                     return
                 (pixels, future), request = self._waiting.popleft(), self._idle.popleft()
-            if not future.set_running_or_notify_cancel():
-                self._idle.append(request)
-                continue
-            self._running[id(request)] = (request, future)
-            try:
-                # A number: the request itself as its own user data would never be freed.
-                request.start_async({0: pixels}, userdata=id(request), share_inputs=True)
-            except Exception as error:
-                del self._running[id(request)]
-                self._idle.append(request)
+                error = self._start(request, pixels, future)
+            # Without the lock: who waits may submit the next image at once.
+            if error is not None:
                 future.set_exception(error)
+
+    def _start(
+        self, request: ov.InferRequest, pixels: np.ndarray, future: _Answer
+    ) -> Exception | None:
+        """Start one inference; return why it did not start, None too where nobody wants it."""
+        if not future.set_running_or_notify_cancel():
+            self._idle.append(request)
+            return None
+        self._running[id(request)] = (request, future)
+        try:
+            # A number: the request itself as its own user data would never be freed.
+            request.start_async({0: pixels}, userdata=id(request), share_inputs=True)
+        except Exception as error:
+            self._running.pop(id(request), None)
+            self._idle.append(request)
+            return error
+        return None
 
     def _recover_failed(self) -> None:
         """Take back requests whose inference failed: OpenVINO never calls back for those.
 
         It happens where no memory is left. Without this each one would be lost for good.
         """
-        for key, entry in list(self._running.items()):
-            request, future = entry
-            try:
-                request.wait_for(0)
-            except RuntimeError as error:
-                with self._bookkeeping:
-                    if self._running.get(key) is not entry:
-                        continue  # another thread took it back, and may have started it anew
-                    del self._running[key]
-                logger.error("an inference failed", exc_info=error)
-                self._idle.append(request)
-                future.set_exception(OverloadedError("The inference failed. Try again."))
+        failed: list[tuple[_Answer, RuntimeError]] = []
+        with self._bookkeeping:
+            # Under the lock none is between its entry and its start, and tells of an old failure.
+            for key, (request, future) in list(self._running.items()):
+                try:
+                    request.wait_for(0)
+                except RuntimeError as error:
+                    if self._running.pop(key, None):
+                        self._idle.append(request)
+                        failed.append((future, error))
+        for future, reason in failed:
+            logger.error("an inference failed", exc_info=reason)
+            future.set_exception(OverloadedError("The inference failed. Try again."))
 
     def _finish(self, key: int) -> None:
         """Called by OpenVINO when a request ends: copy out, free the request, tell the future."""
@@ -241,7 +252,8 @@ class Engine:
         request, future = running
         try:
             outputs = {
-                name: request.get_tensor(port).data.copy() for name, port in self._names.items()
+                name: request.get_tensor(port).data.copy()
+                for name, port in self._parts.outputs.items()
             }
             answer = EngineOutput(
                 outputs["logit"].reshape(1),
@@ -257,7 +269,6 @@ class Engine:
             self._idle.append(request)
             self._start_waiting()
             future.set_result(answer)
-        future.engine = None
         self._start_waiting()
 
     def _warm_up(self) -> None:
@@ -268,49 +279,6 @@ class Engine:
         self.infer(blank)
 
 
-def _retire(
-    requests: list[ov.InferRequest],
-    callbacks: list[weakref.ref[Callable[[int], None]]],
-    network: list[Any],
-    holders: Iterable[Any],
-) -> None:
-    """Drop an engine's parts: each request once it has ended, then the network, then its weights.
-
-    OpenVINO waits for a request that is dropped: in its own callback, for ever. And it drops a
-    network with Python's lock held, waiting for its threads: for ever, where one of them needs that
-    lock to let go of a callback. So all references end here, and the network's after the callbacks.
-    """
-    for held in holders:
-        held.clear()  # so that nothing new begins
-    for request in requests:
-        with suppress(RuntimeError):  # the inference failed, which is an end as well
-            request.wait()
-        del request
-    for held in (*holders, requests):
-        held.clear()
-    while any(callback() is not None for callback in callbacks):
-        time.sleep(0.01)
-    while network:
-        network.pop()
-
-
-def _retire_elsewhere(*parts: Any) -> None:
-    """Retire an engine's parts on a thread that the interpreter waits for at its end, for a while.
-
-    Ended amid OpenVINO's code, a thread would take the process with it.
-    """
-
-    def retire() -> None:
-        _retire(*parts)
-        atexit.unregister(thread.join)
-
-    thread = threading.Thread(target=retire, daemon=True)
-    atexit.register(thread.join, RETIRE_S)
-    thread.start()
-    if not threading.main_thread().is_alive():
-        thread.join(RETIRE_S)  # it ends already, and looks at no new entry
-
-
 def _check_network(network: ov.Model) -> None:
     """Refuse a network that does not take one picture of a fixed size and give our outputs.
 
@@ -319,8 +287,9 @@ def _check_network(network: ov.Model) -> None:
     """
     shapes = [port.get_partial_shape() for port in network.inputs]
     names = {name for port in network.outputs for name in port.get_names()}
-    fits = len(shapes) == 1 and shapes[0].is_static and list(shapes[0].to_shape())[::3] == [1, 3]
-    if not fits or not names >= {"logit", "embedding", "cam"}:
+    sides = list(shapes[0].to_shape()) if len(shapes) == 1 and shapes[0].is_static else []
+    is_picture = len(sides) == 4 and sides == [1, sides[1], sides[1], 3]
+    if not is_picture or not names >= {"logit", "embedding", "cam"}:
         raise ArtifactError(
             "The network must take pixels (1, S, S, 3) and give logit, embedding and cam. "
             f"Received: {', '.join(map(str, shapes))}, giving {', '.join(sorted(names)) or 'none'}"
@@ -344,15 +313,18 @@ def _weak_callback(engine: Engine) -> Callable[[int], None]:
     return call
 
 
-def _compile_options(precision: str, streams: int) -> dict[str, Any]:
-    return {
+def _compile(network: ov.Model, precision: str, streams: int) -> ov.CompiledModel:
+    options = {
         # Streams of one image each: on a CPU more images a second than batches give.
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": str(streams),
         # Said in every case: left out, OpenVINO takes bf16 by itself where the CPU has it.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
-
-
-def _output_names(compiled: ov.CompiledModel) -> list[str]:
-    return [port.get_any_name() for port in compiled.outputs]
+    try:
+        return ov.Core().compile_model(network, "CPU", options)
+    except RuntimeError as error:
+        raise ArtifactError(
+            "The network must be one that OpenVINO compiles, with the memory there is. "
+            f"Received: {str(error).splitlines()[0][:200]}"
+        ) from error

@@ -88,7 +88,10 @@ def guarded(view: _View) -> _View:
 
 
 def charge_images(count: int) -> None:
-    """Count the images of a request on its key's rate: the first was counted at the gate."""
+    """Count a request's images on its key's rate, but the first, which was counted at the gate.
+
+    After they were let in: of a full service's refusal nothing is charged.
+    """
     if "charge" in g:
         g.charge(count - 1)
 

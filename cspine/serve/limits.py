@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ TRIM_S = 10.0
 RESERVE = 32  # places that waiting connections must leave free
 # What yields, in this order, and after how many seconds without a byte: an honest client sends its
 # header at once, and its body without a pause.
+# A body this slow is late in any case.
+DRIP_BYTES_S, DRIP_AFTER_S = 1024.0, 5.0
 YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0}
 
 
@@ -83,8 +86,9 @@ class ProblemTask(ErrorTask):
         # No view and so no gate is reached, which adds these elsewhere.
         self.response_headers += [*HEADERS.items(), ("X-Request-ID", request_id)]
         self.response_headers.append(("Content-Type", "application/problem+json"))
-        # Of a refused request all may be invented; a full service refuses one that is known.
-        route = ("POST", BOUNDED_PATH) if is_overload else ("other", "unknown")
+        # Of a refused request all may be invented: only what is known is named.
+        known = (getattr(self.request, "command", ""), self.request.path) == ("POST", BOUNDED_PATH)
+        route = ("POST", BOUNDED_PATH) if known else ("other", "unknown")
         access.info("request", extra={"request_id": request_id, "method": route[0],
                                       "route": route[1], "status": error.code})  # fmt: skip
         if is_overload:
@@ -107,6 +111,20 @@ class DeadlineChannel(HTTPChannel):
         super().__init__(*arguments, **options)
         self._part: str = "idle"
         self._part_since_s = self.last_byte_s = time.monotonic()
+
+    def handle_read(self) -> None:
+        """Read what came, if anything did.
+
+        A connection that yields may leave an event behind, which then meets the next one under the
+        same number; Waitress would take its empty socket for a broken one.
+        """
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # Waitress meets it again, and ends the connection
+        super().handle_read()
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
@@ -164,6 +182,10 @@ class DeadlineChannel(HTTPChannel):
         if self.request is None:
             return "idle"
         return "body" if self.request.headers_finished else "header"
+
+    def silent_s(self, now_s: float) -> float:
+        """Return for how many seconds nothing came, nor was anything else waited for."""
+        return now_s - max(self.last_byte_s, self._part_since_s)
 
     def waiting_s(self, now_s: float) -> tuple[str, float]:
         """Return what the connection waits for and since how many seconds."""
@@ -243,12 +265,24 @@ class DeadlineServer(TcpWSGIServer):
         super().handle_accept()
 
     def _close_longest_waiting(self) -> None:
-        """Close the connection that has sent nothing for longest, of the first kind that yields."""
+        """Close the connection that has sent nothing for longest, of the first kind that yields.
+
+        Where none does, a body that only drips: a byte now and then holds no place.
+        """
         now_s = time.monotonic()
-        silent = [(now_s - one.last_byte_s, one) for one in self.active_channels.values()]
+        silent = [(one.silent_s(now_s), one) for one in self.active_channels.values()]
         for part, least_s in YIELDING.items():
             found = [pair for pair in silent if pair[1].waits_for() == part and pair[0] >= least_s]
             if found:
                 # At once: the place is for the connection that is accepted next.
                 max(found, key=lambda pair: pair[0])[1].handle_close()
                 return
+        waits = [(one, *one.waiting_s(now_s)) for _, one in silent]
+        rates = [
+            (one.held_bytes / waited_s, one)
+            for one, part, waited_s in waits
+            if part == "body" and waited_s > DRIP_AFTER_S
+        ]
+        rate, slowest = min(rates, key=lambda pair: pair[0], default=(math.inf, None))
+        if slowest is not None and rate < DRIP_BYTES_S:
+            slowest.handle_close()

@@ -45,7 +45,7 @@ def _refuse_ambiguous(header_plus: bytes) -> None:
         fields.setdefault(name.lower(), []).append(value.strip(b" \t").lower())
     codings, hosts = fields.get(b"transfer-encoding", []), fields.get(b"host", [])
     # Both, or a coding that an older version does not know: RFC 9112, 6.1, lets a server refuse it.
-    is_1_1 = start.rstrip().endswith(b"HTTP/1.1")
+    is_1_1 = start.rstrip().endswith(b" HTTP/1.1")
     is_framed_once = codings == [b"chunked"] and is_1_1 and b"content-length" not in fields
     if codings and not is_framed_once:
         raise ParsingError("The body must be framed in one way")

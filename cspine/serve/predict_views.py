@@ -27,8 +27,8 @@ def predict() -> Response:
     if not question.is_batch:
         prediction = road.answer(question.sources[0], bool(question.explain), is_wanted)
         return answer_json(_describe(prediction, question))
-    charge_images(len(question.sources))
     results = road.answer_all(question.sources, bool(question.explain), is_wanted)
+    charge_images(len(results))
     return answer_json({"results": [_describe_item(result, question) for result in results]})
 
 

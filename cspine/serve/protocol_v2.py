@@ -159,11 +159,12 @@ def _check_version(version: str | None) -> None:
 def _predict(asked: InferRequest) -> list[Prediction]:
     road, is_wanted = find_service().road, watch_client()
     if asked.pixels is not None:
-        charge_images(len(asked.pixels))
-        return road.answer_pixels(asked.pixels, is_wanted)
+        predictions = road.answer_pixels(asked.pixels, is_wanted)
+        charge_images(len(predictions))
+        return predictions
     sources = tuple(Upload(data) for data in asked.images or ())
-    charge_images(len(sources))
     results = road.answer_all(sources, False, is_wanted)
+    charge_images(len(results))
     return [_raise_or_return(result) for result in results]
 
 

@@ -37,6 +37,13 @@ def test_nothing_named_takes_the_data_folder_or_the_phantom(tmp_path, make_tree,
         assert dataset.layout == "phantom" and "no --data was given" in line
 
 
+def test_a_data_folder_with_a_fault_is_told_and_not_passed_over(tmp_path, make_tree):
+    names = ["train/fracture/a.png", "train/normal/b.png", "overview.png"]
+    folder = make_tree(names, tmp_path / "data")
+    with pytest.raises(DataError, match=r"with \. \(1 images\)"):
+        resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
+
+
 def test_kaggle_is_found_by_kagglehub(monkeypatch, make_tree, published):
     asked = []
     root = make_tree(published)

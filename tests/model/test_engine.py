@@ -44,7 +44,7 @@ def test_an_engine_that_nobody_holds_is_freed(files):
     # A service that reloads for months must not keep every model it has served.
     engine = Engine.load(files)
     engine.infer(np.zeros((3, engine.image_size, engine.image_size), np.uint8))
-    held = [weakref.ref(engine), weakref.ref(engine._network[-1])]
+    held = [weakref.ref(engine), weakref.ref(engine._parts.network[-1])]
     # The last image may still run: its request ends first, on a thread of its own.
     engine.submit(np.zeros((engine.image_size, engine.image_size), np.uint8))
     del engine
@@ -57,7 +57,7 @@ def test_an_engine_that_nobody_holds_is_freed(files):
 def test_an_engine_may_be_dropped_in_its_own_callback(files):
     engines, ended = [Engine.load(files, streams=1)], threading.Event()
     image = np.zeros((engines[0].image_size, engines[0].image_size), np.uint8)
-    retired = weakref.ref(engines[0]._requests[0])
+    retired = weakref.ref(engines[0]._parts.requests[0])
 
     def drop(_):
         engines.clear()

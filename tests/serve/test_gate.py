@@ -55,6 +55,16 @@ def test_each_image_of_a_list_counts(predictor, png):
     assert 70 < int(refused.headers["Retry-After"]) <= 80
 
 
+def test_a_list_that_a_full_service_refuses_costs_one(predictor, png):
+    settings = ServeSettings(api_keys=("a",), rate_per_key=2.0, max_queue=1)
+    app = create_app(settings, predictor)
+    data = {"file": [(io.BytesIO(png), f"{number}.png") for number in range(8)]}
+    with app.extensions["cspine"].road.admission.place():
+        refused = app.test_client().post("/predict", data=data, headers={"X-API-Key": "a"})
+    assert refused.status_code == 503
+    assert post(app, png, **{"X-API-Key": "a"}).status_code == 200
+
+
 def test_a_bucket_fills_with_time():
     now = [0.0]
     rate = Rate(2.0, lambda: now[0])

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import socket
 import threading
 import time
@@ -106,6 +107,7 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
      (HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
      (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
      (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+     (b"POST /aHTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
      (HEAD + b"Host: b\r\n\r\n", 400), (b"GET / HTTP/1.1 \r\n\r\n", 400),
      (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
 )  # fmt: skip
@@ -151,8 +153,11 @@ def test_a_body_that_has_just_come_does_not_yield(app, serve_app, predictor, png
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"Content-Length: 9\r\n\r\nabc"])
-def test_connections_that_only_wait_yield(runner, sent, monkeypatch):
-    monkeypatch.setitem(limits.YIELDING, "body", 0.0)
+@pytest.mark.parametrize("how", ["silent", "dripping"])
+def test_connections_that_only_wait_yield(runner, sent, how, monkeypatch):
+    monkeypatch.setitem(limits.YIELDING, "body", 0.0 if how == "silent" else math.inf)
+    monkeypatch.setattr(limits, "DRIP_BYTES_S", math.inf)
+    monkeypatch.setattr(limits, "DRIP_AFTER_S", 0.0)
     for server in runner._servers:
         server.adj.connection_limit = limits.RESERVE + 20
     idle = []

@@ -1,0 +1,98 @@
+"""Where engines end: one thread that drops their parts, in an order in which nothing locks up.
+
+OpenVINO waits for a request that is dropped: in its own callback, for ever. It drops a network with
+Python's lock held and waits for its threads: for ever, where one of them needs that lock to let go
+of a callback. And one of its threads that meets the interpreter's end takes the process with it. So
+whoever drops an engine only puts its parts into a queue, which is safe even in a finaliser.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+import openvino as ov
+
+END_S = 5.0  # for inferences that still run as the process ends
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What an engine has of OpenVINO's. Until `drop`, all of it is held here as well.
+
+    `network` is the compiled network, below it the weights that it points into; `is_over` is set
+    when no request may start any more.
+    """
+
+    requests: list[ov.InferRequest] = field(default_factory=list)
+    callbacks: list[weakref.ref[Callable[[int], None]]] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    network: list[Any] = field(default_factory=list)
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    def drop(self) -> None:
+        """Drop each request once it has ended, then the network, then its weights."""
+        for request in self.requests:
+            with suppress(RuntimeError):  # the inference failed, which is an end as well
+                request.wait()
+            del request
+        self.requests.clear()
+        self.outputs.clear()
+        while any(callback() is not None for callback in self.callbacks):
+            time.sleep(0.01)
+        while self.network:
+            self.network.pop()
+
+    def wait(self, until_s: float) -> None:
+        """Start nothing more, and wait for what runs until that time of `time.monotonic`."""
+        self.is_over.set()
+        for request in self.requests:
+            with suppress(RuntimeError):
+                request.wait_for(max(0, round(1000 * (until_s - time.monotonic()))))
+
+
+class _Retirement:
+    """The thread and its queue."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Parts | None] = SimpleQueue()
+        self._alive: weakref.WeakSet[Parts] = weakref.WeakSet()
+        self._thread = threading.Thread(target=self._work, name="retire", daemon=True)
+        self._thread.start()
+        atexit.register(self._end)
+
+    def expect(self, engine: object, parts: Parts) -> None:
+        """Retire the parts when the engine ends, and wait for them when the process does."""
+        self._alive.add(parts)
+        # Not at exit, where others may still use it: `_end` waits for what runs, and drops nothing.
+        weakref.finalize(engine, self._queue.put, parts).atexit = False
+
+    def _work(self) -> None:
+        while (parts := self._queue.get()) is not None:
+            parts.drop()
+            del parts
+
+    def _end(self) -> None:
+        until_s = time.monotonic() + END_S
+        for parts in list(self._alive):
+            parts.wait(until_s)
+        self._queue.put(None)
+        self._thread.join(max(0.0, until_s - time.monotonic()))
+
+
+@cache
+def _retirement() -> _Retirement:
+    return _Retirement()
+
+
+def retire_with(engine: object, parts: Parts) -> None:
+    """Have `parts` dropped in their order, on a thread of its own, once nobody holds `engine`."""
+    _retirement().expect(engine, parts)
