@@ -12,6 +12,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -69,8 +70,7 @@ class Trial:
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
     resident: list[float] = field(default_factory=list)
-    # What atheris starts from, and what made it stop.
-    folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
+    corpus: Path | None = None  # what atheris starts from
 
     def try_one(self, data: bytes) -> None:
         """Parse one input; after the last, print the report and end the process."""
@@ -109,7 +109,8 @@ class Trial:
             **self.target.facts(),
         }
         print(json.dumps(report, indent=2), flush=True)
-        self.folder.cleanup()
+        if self.corpus is not None:
+            shutil.rmtree(self.corpus)
         # Out of libFuzzer's loop there is no other way.
         os._exit(1 if self.failures else 0)
 
@@ -120,13 +121,14 @@ def fuzz(target: Target, engine: str, wanted: int, seed: int) -> NoReturn:
     while engine == "mutator":
         trial.try_one(target.draw(chance))
     seeds = target.seeds or tuple(target.draw(chance) for _ in range(SEEDS))
+    trial.corpus = Path(tempfile.mkdtemp())
     for number, data in enumerate(seeds):
-        (Path(trial.folder.name) / str(number)).write_bytes(data)
+        (trial.corpus / str(number)).write_bytes(data)
     options = [
         f"-seed={seed}", f"-max_len={2 * max(map(len, seeds))}", "-timeout=30", "-verbosity=0",
         f"-artifact_prefix={tempfile.gettempdir()}/",
     ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *options, trial.folder.name], trial.try_one)
+    atheris.Setup([sys.argv[0], *options, str(trial.corpus)], trial.try_one)
     atheris.Fuzz()
     raise RuntimeError("atheris came back")
 
