@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="default: %(default)s")
     parser.add_argument("--once", action="store_true", help="end after the answers")
     parser.add_argument("--port", type=int, default=9696, help="default: %(default)s")
-    parser.add_argument("--patients", type=int, default=260, help="synthetic patients")
+    parser.add_argument("--patients", type=int, default=210, help="synthetic patients")
     # Epochs, not a time limit: a busy machine then takes longer, and learns the same.
     parser.add_argument("--epochs", type=int, default=4, help="of training; default: %(default)s")
     return parser.parse_args()
