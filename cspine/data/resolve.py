@@ -105,11 +105,12 @@ def _is_known(folder: Path) -> bool:
     try:
         # Names alone: whether the files are sound is asked, and told, when they are used.
         storage = open_storage(folder)
-        is_table = find_table(storage) is not None or find_rsna(storage) is not None
+        if find_table(storage) is not None or find_rsna(storage) is not None:
+            return True
         _, records, faults = index_tree(storage)
         # With faults and one class it is something else, whose class folder is a chance; with
         # both it is a set, whose faults are told, not passed over for another set.
-        return is_table or not faults or len({record.label for record in records}) > 1
+        return not faults or len({record.label for record in records}) > 1
     except DataError:
         return False
 

@@ -10,7 +10,7 @@ import pytest
 
 from cspine.core.errors import DataError
 from cspine.data.resolve import KAGGLE_SET, resolve_data
-from cspine.phantom.dataset import PhantomConfig
+from cspine.phantom.dataset import PhantomConfig, write_grouped
 
 SMALL = PhantomConfig(patients=2, slices_per_patient=2, seed=7)
 
@@ -42,6 +42,12 @@ def test_a_data_folder_with_a_fault_is_told_and_not_passed_over(tmp_path, make_t
     folder = make_tree(names, tmp_path / "data")
     with pytest.raises(DataError, match=r"with \. \(1 images\)"):
         resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
+
+
+def test_a_table_without_class_folders_is_a_known_layout(tmp_path):
+    write_grouped(tmp_path / "data", SMALL)
+    dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=tmp_path / "data")
+    assert "a known layout lies there" in line and dataset.root == tmp_path / "data"
 
 
 def test_kaggle_is_found_by_kagglehub(monkeypatch, make_tree, published):
