@@ -39,9 +39,9 @@ TRIM_S = 10.0
 RESERVE = 32  # places that waiting connections must leave free
 # What yields, in this order, and after how many seconds without a byte: an honest client sends its
 # header at once, and its body without a pause.
+YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0}
 # A body this slow is late in any case.
 DRIP_BYTES_S, DRIP_AFTER_S = 1024.0, 5.0
-YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0}
 
 
 @dataclass(frozen=True)
