@@ -7,11 +7,15 @@ goes through skin and muscle as well.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from cspine.phantom.bone import DrawnBone
+from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import MIMICS, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, Point, Window, box_about, coverage, polyline
+from cspine.phantom.shapes import Plane, Point, Window, box_about, coverage, polyline
 from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre
 
 MIMIC_SHARE = 0.75  # of the slices of either class
@@ -19,15 +23,42 @@ _RIM_HU = 850.0
 _CANAL_HU = 10.0  # fat and blood
 
 
-def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Vertebra) -> str:
-    """Paint this slice's hard negative, if it has one, and return its name or the empty string.
+@dataclass(frozen=True)
+class Mimic:
+    """A slice's hard negative.
 
-    Works on `bone.spot`, a view of the ideal picture `hu`, except for motion, which moves `hu`.
+    Attributes:
+        name: what it is; empty for none.
+        row, shift_px: of a motion step: from this row down all stands that far to the right.
     """
+
+    name: str = ""
+    row: int = 0
+    shift_px: int = 0
+
+    def move(self, picture: npt.NDArray[np.float32 | np.bool_]) -> None:
+        """Make the motion, if there is one, on a whole picture or mask (512, 512), in place.
+
+        It comes last, when a fracture has broken the bone where it stood. Muscle and skin step as
+        well: that is how a reader tells motion from a fracture.
+        """
+        if not self.shift_px:
+            return
+        # Blended over three rows.
+        above = self.row - 2
+        rows = np.arange(above, len(picture), dtype=np.float32)[:, None]
+        share = np.clip((rows - self.row) / 3 + np.float32(0.5), 0, 1)
+        still = picture[above:].astype(np.float32)
+        moved = still + (np.roll(still, self.shift_px, axis=1) - still) * share
+        picture[above:] = moved if picture.dtype != np.bool_ else moved >= 0.5
+
+
+def draw_mimic(bone: DrawnBone, patient: Patient, place: Place, v: Vertebra) -> Mimic:
+    """Paint this slice's hard negative, if it has one, on `bone.spot`, and return what it is."""
     rng = stream(MIMICS, *patient.key, place.index)
     # The same share in both classes, or the mimics themselves would tell.
     if rng.uniform() > MIMIC_SHARE:
-        return ""
+        return Mimic()
     names = ["nutrient canal", "motion step"]
     # C1 has no body, and so neither its vein nor its growth seams.
     if v.level:
@@ -36,11 +67,10 @@ def draw_mimic(hu: Array, bone: DrawnBone, patient: Patient, place: Place, v: Ve
         names += ["basivertebral vein"] * 2 if 0.3 < place.t < 0.8 else ["nutrient canal"]
     name = str(rng.choice(names))
     if name == "motion step":
-        _step(hu, rng, patient)
-    else:
-        for points, width in _PATHS[name](v, rng):
-            _draw_canal(bone, points, width, name == "synchondrosis")
-    return name
+        return Mimic(name, *_draw_motion(rng, patient))
+    for points, width in _PATHS[name](v, rng):
+        _draw_canal(bone, points, width, name == "synchondrosis")
+    return Mimic(name)
 
 
 def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:
@@ -130,10 +160,8 @@ _PATHS = {
 }
 
 
-def _step(hu: Array, rng: Rng, patient: Patient) -> None:
-    """The patient moved: all below one row is shifted sideways, blended over a few rows."""
-    row = int(np.clip((patient.middle[1] + rng.uniform(-0.04, 0.08)) * hu.shape[0], 8, 500))
+def _draw_motion(rng: Rng, patient: Patient) -> tuple[int, int]:
+    """The row from which the picture is shifted, and by how many pixels, negative to the left."""
+    row = int(np.clip((patient.middle[1] + rng.uniform(-0.04, 0.08)) * SIDE_PX, 8, 500))
     shift = int(rng.choice([-1, 1]) * max(1, round(rng.uniform(0.5, 1.8) / patient.spacing_mm)))
-    blend = np.clip((np.arange(hu.shape[0]) - row) / 3 + 0.5, 0, 1).astype(np.float32)[:, None]
-    # Muscle and skin step as well: that is how a reader tells motion from a fracture.
-    hu[row - 2 :] += (np.roll(hu[row - 2 :], shift, axis=1) - hu[row - 2 :]) * blend[row - 2 :]
+    return row, shift

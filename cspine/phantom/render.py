@@ -128,17 +128,20 @@ def _draw_ideal(
     canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, place))
     is_swollen = draw_organs(canvas, patient, place)
     bone = draw_bone(canvas, patient, place, vertebra)
-    mimic = draw_mimic(canvas.hu, bone, patient, place, vertebra)
+    mimic = draw_mimic(bone, patient, place, vertebra)
     known: dict[str, Any] = {
         "patient_id": f"patient{patient.key[-1]:04d}", "slice_index": place.index,
         "level": place.level_name, "z_mm": place.z_mm, "spacing_mm": round(patient.spacing_mm, 4),
-        "thickness_mm": patient.thickness_mm, "is_swollen": is_swollen, "hard_negative": mimic,
+        "thickness_mm": patient.thickness_mm, "is_swollen": is_swollen, "hard_negative": mimic.name,
     }  # fmt: skip
-    # Nothing is drawn after this on a normal slice, and only the break on a fractured one.
+    # Only a fractured slice has more to draw: the break, on a copy of its twin.
     if not is_fractured:
+        mimic.move(canvas.hu)
         return canvas.hu, Truth(NORMAL, **known), canvas.hu, None
     window = canvas.window(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
     broken, fracture = break_bone(canvas.hu, bone, window, patient, place, vertebra, config)
+    for moved in (canvas.hu, broken, fracture.mask):
+        mimic.move(moved)
     truth = Truth(
         FRACTURE, **known, fracture_type=fracture.kind, width_mm=fracture.width_mm,
         displacement_mm=fracture.displacement_mm, visible_area_mm2=fracture.visible_area_mm2,
