@@ -31,7 +31,7 @@ from cspine.serve.inputs import Link, Source
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
 
-LINK_THREADS = 16
+LINK_THREADS = 8
 IsWanted = Callable[[], bool]
 # Of one list: both pictures of 64 images of 1024 × 1024 pixels.
 MAX_PICTURE_BYTES = 128 * 1024 * 1024
