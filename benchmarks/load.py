@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Job:
     is closed: each of `clients` asks again when it is answered. Else it is open: `rate` requests a
     second are due, at even or (`poisson`) random instants, whether or not the service keeps up,
     and latency counts from the instant due. The first `warm_s` seconds are not counted. With
-    `answers` each answer's picture, model version and probability is told.
+    `answers` each answer's picture, model version and probability is told, and when some failed.
     """
 
     port: int
@@ -53,7 +54,7 @@ class _Tally:
     """What the threads write down, in seconds since the beginning; appending is atomic."""
 
     done: list[tuple[float, float]] = field(default_factory=list)  # asked (or due), answered
-    failures: list[str] = field(default_factory=list)
+    failures: list[tuple[str, float]] = field(default_factory=list)  # what, and when
     answers: list[tuple[int, str, float]] = field(default_factory=list)
 
 
@@ -119,7 +120,7 @@ class Client:
             try:
                 self._ask(connection, turn, asked_s)
             except OSError as error:
-                self._tally.failures.append(type(error).__name__)
+                self._tally.failures.append((type(error).__name__, self._now()))
                 connection.close()
                 connection = connect(self._job.port)
         connection.close()
@@ -136,7 +137,7 @@ class Client:
         connection.sendall(b"".join((head.encode(), before, number, after)))
         status, body = read_answer(connection)
         if status != 200:
-            self._tally.failures.append(str(status))
+            self._tally.failures.append((str(status), self._now()))
             return
         self._tally.done.append((asked_s, self._now()))
         if self._job.answers:
@@ -168,9 +169,15 @@ def _summarise(job: Job, tally: _Tally, took_s: float, cpu_s: float) -> dict[str
         "client_cpu_s_per_request": round(cpu_s / sent, 5),
         "client_cpu_s_per_s": round(cpu_s / took_s, 4),
         "sent": sent,
-        "failures": {name: tally.failures.count(name) for name in set(tally.failures)},
-        **({"answers": tally.answers} if job.answers else {}),
+        "failures": Counter(name for name, _ in tally.failures),
+        **(_tell_each(tally) if job.answers else {}),
     }
+
+
+def _tell_each(tally: _Tally) -> dict[str, Any]:
+    """Every answer, and how many failed in which second: in one bad moment, or steadily."""
+    failed = Counter(int(at_s) for _, at_s in tally.failures)
+    return {"answers": tally.answers, "failures_by_second": failed}
 
 
 def _percentile_ms(latencies_s: list[float], share: float) -> float | None:

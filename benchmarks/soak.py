@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -127,9 +129,11 @@ def soak(
     seconds = 60 * options.minutes
     exchanger = Exchanger(models, stagings, service)
     exchanger.start()
+    stolen_s = psutil.cpu_times().steal
     figures = run_client(
         Job(service.port, parts, "image/png", CONNECTIONS, seconds, rate=rate, answers=True)
     )
+    stolen_s = psutil.cpu_times().steal - stolen_s
     exchanger.stop()
     swapped = service.count_swaps()
     service.end()
@@ -139,6 +143,8 @@ def soak(
     return {
         "maximum_per_s": reference["requests_per_s"], "asked_per_s": round(rate, 2),
         "published": exchanger.published, "swapped": swapped,
+        # Of a virtual machine: what its host gave to others.
+        "stolen_cpu_s": round(stolen_s, 1),
         "load": figures, "answers": mixed, "memory": memory,
         "bars": [
             {"what": "failed requests", "seen": failed, "bar": 0, "met": failed == 0},
