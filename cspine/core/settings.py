@@ -32,8 +32,15 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
-    """Return the entries of a comma-separated list, blanks left out."""
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    """Return the entries of a comma-separated list, blanks left out.
+
+    Raises:
+        ValueError: there is none: of keys, that would open the service to everybody.
+    """
+    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    if not entries:
+        raise ValueError("a list")
+    return entries
 
 
 def _parse_switch(text: str) -> bool:
@@ -79,6 +86,8 @@ def _seconds(default: float, low: float, high: float, text: str) -> Any:
 
 
 _ADDRESS = "host:port"
+# Pillow's own bound (`Image.MAX_IMAGE_PIXELS`).
+_PILLOW_PX = 89_478_485
 _LIST = "a comma-separated list"
 _SWITCH = "on or off"
 
@@ -95,7 +104,7 @@ class ServeSettings:
     streams: int | None = _count(None, 1, 256, "parallel inferences; by default the engine's own")
     max_queue: int = _count(32, 1, 4096, "predictions accepted at once; beyond it, 503")
     max_bytes: int = _count(32 * 1024 * 1024, 1024, 2**31, "bytes of one image")
-    max_pixels: int = _count(40_000_000, 1024, 10**9, "pixels of one image")
+    max_pixels: int = _count(40_000_000, 1024, _PILLOW_PX, "pixels of one image")
     fetch: bool = _setting(True, _SWITCH, _parse_switch, "whether image URLs are fetched")
     fetch_timeout_s: float = _seconds(5.0, 0.1, 60, "for one whole fetch, redirects included")
     fetch_allow: tuple[str, ...] = _setting(

@@ -49,6 +49,8 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
     limits.check_pixels(container.height, container.width)
     _check_bomb(container)
     grey, is_colour, warnings = _decode(container, kind)
+    if kind == "jpeg":
+        _check_end(grey)
     return DecodedImage(
         _turn_upright(grey, container.orientation), kind, is_colour, warnings=warnings
     )
@@ -77,6 +79,16 @@ def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str
         raise ImageError(
             f"The {kind.upper()} file must be whole and valid. Received: damaged or truncated data"
         ) from None
+
+
+def _check_end(grey: GreyArray) -> None:
+    """Raise where a JPEG's coded data ended before its picture did.
+
+    libjpeg says nothing and leaves what is missing at middle grey (`decode_mcu` in jdhuff.c).
+    """
+    last_blocks = grey[(len(grey) - 1) // 8 * 8 :]
+    if (last_blocks == 128).all():
+        raise ImageError("The JPEG file must be whole. Received: one whose lowest rows are missing")
 
 
 def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
@@ -109,11 +121,10 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
 
 def is_coloured(image: Image.Image) -> bool:
     """Return whether the channels of a Pillow image really differ, from a regular sample of it."""
-    step = max(1, min(image.size) // _SAMPLED_PX)
+    # Each side by a step of its own: a long thin picture has as many pixels as a large square one.
+    width, height = (side // max(1, side // _SAMPLED_PX) for side in image.size)
     # Nearest, since an average of neighbours would wash out thin coloured lines.
-    sampled = image.resize(
-        (image.width // step, image.height // step), Image.Resampling.NEAREST
-    ).convert("RGBA")
+    sampled = image.resize((width, height), Image.Resampling.NEAREST).convert("RGBA")
     # int32: in uint8 the product with alpha below would wrap round.
     red, green, blue, alpha = np.moveaxis(np.asarray(sampled).astype(np.int32), 2, 0)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)

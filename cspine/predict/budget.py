@@ -44,6 +44,12 @@ class Budget:
         """Return the budget that ends `seconds` from now."""
         return cls(time.monotonic() + seconds, is_wanted)
 
+    def left_s(self, grace_s: float) -> float | None:
+        """Return the seconds left and `grace_s` more, at least 0; None for no end."""
+        if math.isinf(self.deadline_s):
+            return None
+        return max(0.0, self.deadline_s + grace_s - time.monotonic())
+
     def remaining_s(self) -> float | None:
         """Return the seconds left, None for no end.
 

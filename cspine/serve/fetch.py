@@ -33,7 +33,7 @@ from cspine.core.errors import (
     ImageTooLargeError,
     UrlNotAllowedError,
 )
-from cspine.serve.urls import AllowList, Target, follow_redirect, is_public, parse_url
+from cspine.serve.urls import AllowList, Target, follow_redirect, parse_url
 
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -46,6 +46,8 @@ _HEADERS = {
     "Connection": "close",
 }
 _DIALLED = 3  # addresses of one name that are tried
+# Of one address: else the first, where nothing answers, would use up the whole deadline.
+_CONNECT_S = 1.5
 # Names being resolved at once. getaddrinfo cannot be interrupted and may take half a minute: with
 # few threads, some slow names would stop all fetches for as long.
 _RESOLVERS = 256
@@ -191,7 +193,7 @@ class Fetcher:
             addresses = []
         if not addresses:
             raise FetchError("The URL's host name must resolve.")
-        if not self._allow.names(target) and not all(is_public(one) for one in addresses):
+        if not all(self._allow.opens(target, address) for address in addresses):
             raise UrlNotAllowedError(
                 "`url` must lead to a public address, or be named in CSPINE_FETCH_ALLOW."
             )
@@ -243,8 +245,9 @@ class Fetcher:
 def _dial(addresses: list[str], port: int, deadline: _Deadline) -> socket.socket:
     """Return a connection to the first of the checked addresses that answers."""
     for address in addresses[:_DIALLED]:
+        timeout_s = min(_CONNECT_S, deadline.remaining_s())
         try:
-            dialled = socket.create_connection((address, port), timeout=deadline.remaining_s())
+            dialled = socket.create_connection((address, port), timeout=timeout_s)
         except OSError:
             continue
         # As urllib3 does with the connections that it dials itself.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
 import cspine
-from cspine.core.errors import ArtifactError, CspineError
+from cspine.core.errors import ArtifactError, CspineError, OverloadedError
 from cspine.predict.prediction import Prediction
 from cspine.serve.answers import answer_json
 from cspine.serve.gate import charge_images, guarded
@@ -35,6 +37,7 @@ _MODEL = f"/models/{NAME}"
 _VERSION = f"{_MODEL}/versions/<version>"
 # Numbers in JSON take ten times their text in memory, and Python reads one text at a time anyway.
 _READING = threading.Lock()
+_READING_WAIT_S = 1.0
 
 
 @blueprint.get("")
@@ -94,7 +97,7 @@ def infer(version: str | None = None) -> Response:
     _check_version(version)
     _check_type()
     body, length = request.get_data(cache=False), request.headers.get(HEADER)
-    with _READING:
+    with _reading():
         asked = read_infer_request(body, length, OUTPUTS)
     predictions = _predict(asked)
     # One predictor answered them all, see `road.py`.
@@ -108,6 +111,17 @@ def infer(version: str | None = None) -> Response:
         response.headers[HEADER] = str(header_length)
         response.content_type = "application/octet-stream"
     return response
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Read one request's text at a time; who waits for long is one too many."""
+    if not _READING.acquire(timeout=_READING_WAIT_S):
+        raise OverloadedError("Other requests are being read. Try again, or send binary data.")
+    try:
+        yield
+    finally:
+        _READING.release()
 
 
 # The path is that of Triton's model repository extension.

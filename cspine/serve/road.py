@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -29,6 +28,7 @@ from cspine.serve.failures import FailureStreak
 from cspine.serve.fetch import Fetcher
 from cspine.serve.inputs import Link, Source
 from cspine.serve.models import ModelHolder
+from cspine.serve.pool import Pool
 from cspine.serve.telemetry import Metrics
 
 LINK_THREADS = 8
@@ -82,9 +82,9 @@ class Road:
         self.admission = admission
         self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
-        self._batches = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="batch")
+        self._batches = Pool(2 * (os.cpu_count() or 1), "batch")
         # Threads of their own, for slow servers must hold no list of uploads; each may hold a body.
-        self._links = ThreadPoolExecutor(LINK_THREADS, thread_name_prefix="links")
+        self._links = Pool(LINK_THREADS, "links")
 
     def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
         """Return the prediction for one image.
@@ -107,7 +107,7 @@ class Road:
         slow URLs would hold all places for minutes.
 
         Raises:
-            OverloadedError: no place is free.
+            OverloadedError: no place is free, or threads that should answer have died.
         """
 
         # One predictor for the whole list: a reload in between must not mix two models in it.
@@ -123,7 +123,7 @@ class Road:
 
         has_links = any(isinstance(source, Link) for source in sources)
         with self.admission.place():
-            return list((self._links if has_links else self._batches).map(answer, sources))
+            return (self._links if has_links else self._batches).map(answer, sources, budget)
 
     def answer_pixels(self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted) -> list[Prediction]:
         """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer`."""
@@ -136,7 +136,7 @@ class Road:
                 return self._count(predictor.predict_pixels(one, False, budget), start)
 
         with self.admission.place():
-            return list(self._batches.map(answer, pixels))
+            return self._batches.map(answer, pixels, budget)
 
     def _answer_with(
         self, predictor: Predictor, source: Source, explain: bool, budget: Budget

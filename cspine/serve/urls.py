@@ -50,6 +50,11 @@ _REFUSED_NETWORKS = tuple(
         "2002::/16",  # 6to4
     )
 )  # fmt: skip
+# Beside 169.254.0.0/16 and fe80::/10; two lie in ranges that people use inside.
+_METADATA_NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in ("168.63.129.16/32", "192.0.0.192/32", "100.100.100.200/32", "fd00:ec2::254/128")
+)
 _GLOBAL_UNICAST_V6 = ipaddress.ip_network("2000::/3")
 
 
@@ -173,6 +178,13 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
+def is_link_local(address: Address) -> bool:
+    """Return whether `address` is of this link alone, or one where a cloud keeps its metadata."""
+    # Mapped to IPv6 it is dialled as IPv4.
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return inner.is_link_local or any(inner in network for network in _METADATA_NETWORKS)
+
+
 @dataclass(frozen=True)
 class AllowList:
     """The `host[:port]` entries that may be fetched although their address is not public."""
@@ -191,6 +203,18 @@ class AllowList:
             return True
         # An IPv6 host may be listed with its brackets or without.
         return target.port in PUBLIC_PORTS and bool({host, target.host} & self.entries)
+
+    def opens(self, target: Target, address: Address) -> bool:
+        """Return whether `address`, to which the target's host resolved, may be dialled.
+
+        A listed name may lead inside, but not to a cloud's metadata service, which gives away the
+        machine's own keys: whoever answers for the name would have them. Its address may be
+        listed.
+        """
+        if is_public(address):
+            return True
+        is_literal = str(address) == target.host
+        return self.names(target) and (is_literal or not is_link_local(address))
 
     def check_port(self, target: Target) -> None:
         """Raise `UrlNotAllowedError` where neither the list nor custom opens the target's port."""

@@ -39,6 +39,8 @@ def test_each_value_is_cast():
         ("CSPINE_FETCH", "yes", "on or off"),
         ("CSPINE_DEADLINE_S", "nan", "a number of seconds from 0.1 to 300"),
         ("CSPINE_RATE_PER_KEY", "-1", "a number above 0"),
+        ("CSPINE_API_KEYS", " , ", "a comma-separated list"),
+        ("CSPINE_MAX_PIXELS", "1000000000", "a whole number from 1024 to 89478485"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str, rule: str):

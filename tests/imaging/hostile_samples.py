@@ -220,6 +220,15 @@ def codec_files() -> dict[str, bytes]:
     }
 
 
+def jpeg_cut_in_half() -> bytes:
+    """A JPEG of noise whose second half is gone, with an end marker where it was cut."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG")
+    data = buffer.getvalue()
+    return data[: len(data) // 2] + b"\xff\xd9"
+
+
 def big_endian_eight_bits() -> bytes:
     data = make_ct(BitsAllocated=8, BitsStored=8, HighBit=7)
     data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
@@ -229,5 +238,8 @@ def big_endian_eight_bits() -> bytes:
 
 
 HOSTILE = (
-    raster_files() | dicom_files() | codec_files() | {"big-endian 8 bits": big_endian_eight_bits()}
+    raster_files()
+    | dicom_files()
+    | codec_files()
+    | {"big-endian 8 bits": big_endian_eight_bits(), "JPEG cut in half": jpeg_cut_in_half()}
 )

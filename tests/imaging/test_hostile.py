@@ -1,8 +1,11 @@
 """Every hostile file is an ImageError in words, leaves no trace, and costs bounded memory."""
 
+import io
+
 import pytest
 from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
 from peak_memory import CLEAR, peak_memory, resident_kib
+from PIL import Image
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
@@ -29,3 +32,12 @@ def test_memory_stays_bounded():
             decode_image(data)
         assert peak.kib < 300 * 1024, name
     assert resident_kib() - before < 100 * 1024
+
+
+def test_a_long_thin_picture_costs_no_more_than_its_pixels():
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 100_000), (90, 80, 90)).save(buffer, "PNG")
+    with peak_memory() as peak:
+        assert not decode_image(buffer.getvalue()).is_colour
+    # 60 MB of pixels and 20 of grey ones, held twice at most.
+    assert peak.kib < 200 * 1024

@@ -244,3 +244,18 @@ def test_a_name_that_does_not_resolve_says_so():
 
     with pytest.raises(FetchError, match="must resolve"):
         Fetcher(resolve=fail).fetch("http://nowhere.test/")
+
+
+def test_an_address_where_nothing_answers_leaves_time_for_the_next(monkeypatch):
+    waits = []
+
+    def dial(address, timeout):
+        waits.append((address[0], timeout))
+        raise TimeoutError
+
+    monkeypatch.setattr(fetch_module.socket, "create_connection", dial)
+    addresses = ["2606:2800:21f::1", "93.184.215.14"]
+    with pytest.raises(FetchError, match="could not be reached"):
+        Fetcher(resolve=lambda *_: addresses, timeout_s=5.0).fetch("http://example.org/a.png")
+    assert [address for address, _ in waits] == addresses
+    assert all(timeout <= 1.5 for _, timeout in waits)

@@ -76,3 +76,22 @@ def test_whatever_is_sent_the_parser_answers_or_refuses(text: str):
     except UrlNotAllowedError:
         return
     assert parse_url(target.origin + target.resource) == target
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "opens"),
+    [
+        ("http://inner.local/a", "10.0.0.7", True),
+        ("http://inner.local/a", "fd00::7", True),
+        ("http://inner.local/a", "169.254.169.254", False),
+        ("http://inner.local/a", "::ffff:169.254.169.254", False),
+        ("http://inner.local/a", "fe80::1", False),
+        ("http://inner.local/a", "fd00:ec2::254", False),
+        ("http://inner.local/a", "168.63.129.16", False),
+        ("http://other.local/a", "10.0.0.7", False),
+        ("http://169.254.169.254/a", "169.254.169.254", True),
+    ],
+)
+def test_a_listed_name_leads_inside_but_to_no_metadata(url: str, address: str, opens: bool):
+    allow = AllowList.of(("inner.local", "169.254.169.254"))
+    assert allow.opens(parse_url(url), ipaddress.ip_address(address)) == opens

@@ -17,6 +17,7 @@ from werkzeug.exceptions import BadRequest
 
 from cspine.core.errors import ImageError
 from cspine.core.settings import ServeSettings
+from cspine.serve import protocol_v2
 from cspine.serve.app import create_app
 from cspine.serve.models import ModelHolder
 from cspine.serve.protocol_v2 import OUTPUTS
@@ -171,3 +172,16 @@ def test_load_needs_keys_swaps_and_rolls_back():
 
 def test_a_png_is_what_it_seems():
     assert np.asarray(Image.open(io.BytesIO(make_png(200, 64)))).shape == (64, 64)
+
+
+def test_who_waits_long_for_the_reader_is_told_to_come_again(client, monkeypatch):
+    monkeypatch.setattr(protocol_v2, "_READING_WAIT_S", 0.05)
+    with protocol_v2._READING:
+        response = client.post(URL, json={"inputs": []})
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert client.post(URL, json={"inputs": []}).status_code == 400
+
+
+def test_too_many_numbers_in_text_are_refused(client):
+    body = b'{"inputs": [' + b"1," * 2_000_001 + b"1]}"
+    assert client.post(URL, data=body, content_type="application/json").status_code == 400

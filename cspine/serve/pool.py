@@ -1,0 +1,61 @@
+"""Threads that do the items of a list at once, and are replaced where they no longer answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TypeVar
+
+from cspine.predict.budget import Budget, LateError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# An item sees the budget's end itself, but not in the middle of decoding.
+_GRACE_S = 5.0
+
+
+class Pool:
+    """A bounded number of threads, shared by the lists of all requests.
+
+    Args:
+        threads: how many items are done at once.
+        name: what the threads are called.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads, self._name = threads, name
+        self._lock = threading.Lock()
+        self._executor = self._start()
+
+    def map(
+        self, work: Callable[[Item], Result], items: Iterable[Item], budget: Budget
+    ) -> list[Result]:
+        """Return what `work` makes of each item, in order.
+
+        Raises:
+            LateError: some item was not done soon after the budget's end.
+        """
+        executor = self._executor
+        futures = [executor.submit(work, item) for item in items]
+        try:
+            return [future.result(budget.left_s(_GRACE_S)) for future in futures]
+        except FutureTimeoutError:
+            # Threads may have died in their wait, which an executor does not notice: a list
+            # would wait for them for ever, and keep its place.
+            self._replace(executor)
+            raise LateError from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _start(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
+
+    def _replace(self, stuck: ThreadPoolExecutor) -> None:
+        """Let new threads do what comes next; of several who ask, the first is heard."""
+        with self._lock:
+            if self._executor is stuck:
+                self._executor = self._start()
+        stuck.shutdown(wait=False)
