@@ -9,8 +9,6 @@ Knows no view.
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import socket
 import time
@@ -20,28 +18,23 @@ from typing import Any
 
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask
-from waitress.utilities import BadRequest, Error, ServerNotImplemented
 
-from cspine.serve.gate import ACCESS_LOG, HEADERS, read_request_id
 from cspine.serve.parsing import PIECE_BYTES, BoundedParser
+from cspine.serve.refusals import (
+    BOUNDED_PATH,
+    OVERLOADED,
+    CrowdedError,
+    OverloadError,
+    ProblemTask,
+)
 from cspine.serve.workers import LastingDispatcher, return_memory
-
-access = logging.getLogger(ACCESS_LOG)
+from cspine.serve.yielding import find_yielding
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
-MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
-OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
-BOUNDED_PATH = "/predict"
 # How often freed memory is handed back to the system.
 TRIM_S = 10.0
 RESERVE = 32  # places that waiting connections must leave free
-# What yields, in this order, and after how many seconds without a byte: an honest client sends its
-# header at once, and its body without a pause.
-YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0}
-# A body this slow is late in any case.
-DRIP_BYTES_S, DRIP_AFTER_S = 1024.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -52,52 +45,6 @@ class Deadlines:
     body_s: float = 60.0
     answer_s: float = 60.0
     idle_s: float = 60.0
-
-
-class OverloadError(Error):
-    """Every place is taken: said before the request costs a thread's time in the application."""
-
-    code = 503
-    reason = "Service Unavailable"
-
-
-class CrowdedError(OverloadError):
-    """All bodies together are too many: said before the rest of this one is read."""
-
-
-class ProblemTask(ErrorTask):
-    """A request that Waitress refuses: answered as a problem document."""
-
-    def execute(self) -> None:
-        """Write the answer, and end the connection unless its request was whole."""
-        error = self.request.error
-        if isinstance(error, ServerNotImplemented):
-            error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
-        is_overload = isinstance(error, OverloadError)
-        request_id = read_request_id(self.request.headers.get("X_REQUEST_ID", ""))
-        body = json.dumps({
-            "type": "about:blank",
-            "title": error.reason,
-            "status": error.code,
-            "detail": OVERLOADED if is_overload else MALFORMED,
-            "request_id": request_id,
-        }).encode()  # fmt: skip
-        self.status = f"{error.code} {error.reason}"
-        # No view and so no gate is reached, which adds these elsewhere.
-        self.response_headers += [*HEADERS.items(), ("X-Request-ID", request_id)]
-        self.response_headers.append(("Content-Type", "application/problem+json"))
-        # Of a refused request all may be invented: only what is known is named.
-        known = (getattr(self.request, "command", ""), self.request.path) == ("POST", BOUNDED_PATH)
-        route = ("POST", BOUNDED_PATH) if known else ("other", "unknown")
-        access.info("request", extra={"request_id": request_id, "method": route[0],
-                                      "route": route[1], "status": error.code})  # fmt: skip
-        if is_overload:
-            self.response_headers.append(("Retry-After", "1"))
-        # The rest of such a request may still come, and would be read as the next one.
-        if not is_overload or isinstance(error, CrowdedError):
-            self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
 
 
 class DeadlineChannel(HTTPChannel):
@@ -265,24 +212,8 @@ class DeadlineServer(TcpWSGIServer):
         super().handle_accept()
 
     def _close_longest_waiting(self) -> None:
-        """Close the connection that has sent nothing for longest, of the first kind that yields.
-
-        Where none does, a body that only drips: a byte now and then holds no place.
-        """
-        now_s = time.monotonic()
-        silent = [(one.silent_s(now_s), one) for one in self.active_channels.values()]
-        for part, least_s in YIELDING.items():
-            found = [pair for pair in silent if pair[1].waits_for() == part and pair[0] >= least_s]
-            if found:
-                # At once: the place is for the connection that is accepted next.
-                max(found, key=lambda pair: pair[0])[1].handle_close()
-                return
-        waits = [(one, *one.waiting_s(now_s)) for _, one in silent]
-        rates = [
-            (one.held_bytes / waited_s, one)
-            for one, part, waited_s in waits
-            if part == "body" and waited_s > DRIP_AFTER_S
-        ]
-        rate, slowest = min(rates, key=lambda pair: pair[0], default=(math.inf, None))
-        if slowest is not None and rate < DRIP_BYTES_S:
-            slowest.handle_close()
+        """Close the connection that yields first, if one does."""
+        waiting = find_yielding(self.active_channels.values(), time.monotonic())
+        if waiting is not None:
+            # At once: the place is for the connection that is accepted next.
+            waiting.handle_close()
