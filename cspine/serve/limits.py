@@ -13,6 +13,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,15 @@ class DeadlineChannel(HTTPChannel):
         except OSError:
             pass  # Waitress meets it again, and ends the connection
         super().handle_read()
+
+    def handle_expt(self) -> None:
+        """Close the connection: HTTP has no urgent bytes, and the loop would wake for it for ever.
+
+        As above the event may be another's, so that the byte must be there.
+        """
+        with suppress(OSError):
+            self.socket.recv(1, socket.MSG_OOB | socket.MSG_PEEK)
+            self.handle_close()
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
