@@ -35,6 +35,7 @@ MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
 # How often freed memory is handed back to the system.
 TRIM_S = 10.0
+COMPLAINT_S = 1.0  # between two warnings of a listener
 RESERVE = 32  # places that waiting connections must leave free
 
 
@@ -162,7 +163,7 @@ class DeadlineServer(TcpWSGIServer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._next_look_s = self._next_trim_s = 0.0
+        self._next_look_s = self._next_trim_s = self._next_complaint_s = 0.0
         self.is_full: Callable[[], bool] = lambda: False
         self.on_overload: Callable[[], None] = lambda: None
 
@@ -227,3 +228,14 @@ class DeadlineServer(TcpWSGIServer):
         if waiting is not None:
             # At once: the place is for the connection that is accepted next.
             waiting.handle_close()
+
+    def handle_error(self) -> None:
+        """Go on listening, whatever went wrong: Waitress would close the listener for good."""
+        self._complain("a connection could not be taken", exc_info=True)
+
+    def _complain(self, text: str, **options: Any) -> None:
+        """Log a warning, one a second: what goes wrong here may do so at each turn of the loop."""
+        now_s = time.monotonic()
+        if now_s >= self._next_complaint_s:
+            self._next_complaint_s = now_s + COMPLAINT_S
+            self.logger.warning(text, **options)
