@@ -110,6 +110,15 @@ class DeadlineChannel(HTTPChannel):
         else:
             super().send_continue()
 
+    def service(self) -> None:
+        """Answer one request; where not even a refusal could be made, end the connection."""
+        try:
+            super().service()
+        except BaseException:
+            # Waitress logs it, and would leave the client waiting. The loop closes.
+            self.will_close = True
+            raise
+
     @property
     def held_bytes(self) -> int:
         """Return the bytes of bodies that are on their way or being worked on."""

@@ -34,3 +34,12 @@ def test_an_error_while_a_connection_is_taken_does_not_end_the_listener(runner, 
         connection.sendall(GET)
         assert connection.recv(99).startswith(b"HTTP/1.1 200")
     assert not errors
+
+
+def test_a_thread_that_ends_within_a_request_ends_its_connection(app, serve_app):
+    app.add_url_rule("/exit", view_func=lambda: fail([SystemExit()]))
+    runner = serve_app(app)
+    with connect(runner) as connection:
+        connection.sendall(GET.replace(b"/health/live", b"/exit"))
+        assert read_all(connection) == b""
+    assert not runner._servers[0].is_busy
