@@ -160,6 +160,20 @@ class DeadlineChannel(HTTPChannel):
         return self._part, now_s - self._part_since_s
 
 
+class Sockets(dict[int, Any]):
+    """All sockets of one loop: several listeners share its places and its memory."""
+
+    @property
+    def channels(self) -> list[DeadlineChannel]:
+        """Return the connections of all listeners."""
+        return [one for one in self.copy().values() if isinstance(one, DeadlineChannel)]
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of all bodies that are on their way or being worked on."""
+        return sum(channel.held_bytes for channel in self.channels)
+
+
 class DeadlineServer(TcpWSGIServer):
     """A listener whose channels meet their deadlines."""
 
@@ -169,6 +183,7 @@ class DeadlineServer(TcpWSGIServer):
     max_held_bytes = 512 * 1024 * 1024
     next_channel_cleanup = math.inf  # Waitress looks at the wall clock: set back, it looks no more
     task_dispatcher: LastingDispatcher
+    _map: Sockets
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -186,8 +201,8 @@ class DeadlineServer(TcpWSGIServer):
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of all bodies that are on their way or being worked on."""
-        return sum(channel.held_bytes for channel in self.active_channels.values())
+        """Return the bytes of all bodies, those of other listeners' connections among them."""
+        return self._map.held_bytes
 
     @property
     def is_busy(self) -> bool:
@@ -227,13 +242,13 @@ class DeadlineServer(TcpWSGIServer):
     def handle_accept(self) -> None:
         """Take a connection; where places run out, one that only waits yields."""
         # Before Waitress's own limit, at which it takes nobody.
-        if len(self.active_channels) >= self.adj.connection_limit - RESERVE:
+        if len(self._map.channels) >= self.adj.connection_limit - RESERVE:
             self._close_longest_waiting()
         super().handle_accept()
 
     def _close_longest_waiting(self) -> None:
         """Close the connection that yields first, if one does."""
-        waiting = find_yielding(self.active_channels.values(), time.monotonic())
+        waiting = find_yielding(self._map.channels, time.monotonic())
         if waiting is not None:
             # At once: the place is for the connection that is accepted next.
             waiting.handle_close()

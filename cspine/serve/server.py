@@ -20,7 +20,7 @@ from waitress.adjustments import Adjustments
 
 from cspine.core.errors import ConfigError
 from cspine.serve.app import max_body_bytes
-from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
+from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer, Sockets
 from cspine.serve.service import EXTENSION, Service
 from cspine.serve.telemetry import make_metrics_app
 from cspine.serve.workers import LastingDispatcher, bound_memory
@@ -55,7 +55,7 @@ class Runner:
         # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         # One map for all listeners, so that one loop serves them.
-        self._map: dict[int, Any] = {}
+        self._map = Sockets()
         self._body_bytes = max_body_bytes(settings)
         self._servers = self._listen(app, settings.listen)
         for server in self._servers:

@@ -1,10 +1,16 @@
 """Clients that send what none should, or too much at once, and what the loop survives."""
 
 import socket
+from contextlib import ExitStack
 
 import pytest
-from service_fakes import connect, read_all
+import requests
+from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
+
+from cspine.core.settings import ServeSettings
+from cspine.serve import limits
+from cspine.serve.app import create_app
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -43,3 +49,27 @@ def test_a_thread_that_ends_within_a_request_ends_its_connection(app, serve_app)
         connection.sendall(GET.replace(b"/health/live", b"/exit"))
         assert read_all(connection) == b""
     assert not runner._servers[0].is_busy
+
+
+@pytest.fixture
+def two_listeners(predictor, serve_app):
+    settings = ServeSettings(listen=("127.0.0.1", 0), metrics_listen=("127.0.0.1", 0))
+    return serve_app(create_app(settings, predictor))
+
+
+def test_connections_yield_whichever_listener_they_came_by(two_listeners):
+    for server in two_listeners._servers:
+        server.adj.connection_limit = limits.RESERVE + 45
+    ports = [int(server.effective_port) for server in two_listeners._servers]
+    with ExitStack() as stack:
+        for port in ports * 50:
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        for port in ports:
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code in (200, 404)
+
+
+def test_bodies_count_whichever_listener_they_came_by(two_listeners):
+    main, metrics = two_listeners._servers
+    with socket.create_connection(("127.0.0.1", int(metrics.effective_port))) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+        wait_for(lambda: main.held_bytes == 3)
