@@ -29,7 +29,7 @@ from cspine.serve.refusals import (
     ProblemTask,
 )
 from cspine.serve.workers import LastingDispatcher, return_memory
-from cspine.serve.yielding import find_yielding
+from cspine.serve.yielding import find_silent, find_yielding
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_CONNECTIONS = 512
@@ -99,7 +99,7 @@ class DeadlineChannel(HTTPChannel):
         if self.request is not None and self.request is not before:
             # From its first byte on, not from the next look at the clocks.
             self._enter("header")
-        if self.request is not None and self.server.held_bytes > self.server.max_held_bytes:
+        if self.server.is_overfull(len(data)) and self.request is not None:
             self._refuse()
         return taken
 
@@ -163,6 +163,9 @@ class DeadlineChannel(HTTPChannel):
 class Sockets(dict[int, Any]):
     """All sockets of one loop: several listeners share its places and its memory."""
 
+    # Counted anew only where it passes the cap: a walk for each byte of a drip would be slow.
+    held_at_most = 0
+
     @property
     def channels(self) -> list[DeadlineChannel]:
         """Return the connections of all listeners."""
@@ -203,6 +206,22 @@ class DeadlineServer(TcpWSGIServer):
     def held_bytes(self) -> int:
         """Return the bytes of all bodies, those of other listeners' connections among them."""
         return self._map.held_bytes
+
+    def is_overfull(self, count: int) -> bool:
+        """Take note of `count` bytes; say whether all bodies are too many without the silent ones.
+
+        A body that has paused ends before one that comes is refused.
+        """
+        self._map.held_at_most += count
+        if self._map.held_at_most <= self.max_held_bytes:
+            return False
+        while (held_bytes := self.held_bytes) > self.max_held_bytes:
+            silent = find_silent(self._map.channels, "body", time.monotonic())
+            if silent is None:
+                break
+            silent.handle_close()
+        self._map.held_at_most = held_bytes
+        return held_bytes > self.max_held_bytes
 
     @property
     def is_busy(self) -> bool:

@@ -1,6 +1,7 @@
 """Clients that send what none should, or too much at once, and what the loop survives."""
 
 import socket
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -9,9 +10,10 @@ from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
 
 from cspine.core.settings import ServeSettings
-from cspine.serve import limits
+from cspine.serve import limits, yielding
 from cspine.serve.app import create_app
 
+POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -73,3 +75,16 @@ def test_bodies_count_whichever_listener_they_came_by(two_listeners):
     with socket.create_connection(("127.0.0.1", int(metrics.effective_port))) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
         wait_for(lambda: main.held_bytes == 3)
+
+
+def test_where_bodies_are_too_many_the_silent_one_ends(runner, png, monkeypatch):
+    monkeypatch.setattr(limits.DeadlineServer, "max_held_bytes", 2 * len(png))
+    monkeypatch.setitem(yielding.YIELDING, "body", 0.2)
+    with connect(runner) as silent:
+        silent.sendall(POST % 9999 + bytes(2 * len(png)))
+        wait_for(lambda: runner._servers[0].held_bytes)
+        time.sleep(0.3)
+        with connect(runner) as other:
+            other.sendall(POST % len(png) + png)
+            assert other.recv(99).startswith(b"HTTP/1.1 200")
+        assert read_all(silent) == b""
