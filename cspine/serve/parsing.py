@@ -2,7 +2,7 @@
 
 Waitress copies what is left of a read for each empty line, chunk and request, and keeps a chunk's
 size line and the trailer whatever their length: some hundred kilobytes of either stop the loop that
-all connections share for seconds. Knows no connection; `limits.py` feeds it.
+all connections share for seconds. Knows no connection; `channel.py` feeds it.
 """
 
 from __future__ import annotations

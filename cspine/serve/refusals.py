@@ -1,6 +1,6 @@
 """Waitress's own refusals, answered as problem documents like those of the views.
 
-Knows no view and no connection; `limits.py` raises them.
+Knows no view and no connection; `channel.py` and `limits.py` make them.
 """
 
 from __future__ import annotations
