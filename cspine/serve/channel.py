@@ -11,23 +11,31 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 
-from cspine.serve.parsing import PIECE_BYTES, BoundedParser
+from cspine.serve.parsing import PIECE_BYTES, BoundedParser, DroppingParser
 from cspine.serve.refusals import OVERLOADED, CrowdedError, ProblemTask
+
+# Requests that may wait for their turn on one connection. One read may hold ten thousand.
+MAX_QUEUED = 8
 
 
 class DeadlineChannel(HTTPChannel):
     """One connection that knows since when it waits for what."""
 
     error_task_class = ProblemTask
-    parser_class = BoundedParser
     request: Any  # what is being received: a BoundedParser, or None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._part: str = "idle"
         self._part_since_s = self.last_byte_s = time.monotonic()
+
+    def parser_class(self, adjustments: Adjustments) -> BoundedParser:
+        """Return a parser for the next request; where too many wait, one that drops what comes."""
+        few = len(self.requests) < MAX_QUEUED
+        return BoundedParser(adjustments) if few else DroppingParser(adjustments)
 
     def handle_read(self) -> None:
         """Read what came, if anything did.
@@ -64,6 +72,8 @@ class DeadlineChannel(HTTPChannel):
         taken = True
         for start in range(0, len(data), step):
             taken = bool(super().received(data[start : start + step])) and taken
+            if isinstance(self.request, DroppingParser):
+                return taken
         if self.request is not None and self.request is not before:
             # From its first byte on, not from the next look at the clocks.
             self._enter("header")
@@ -80,6 +90,8 @@ class DeadlineChannel(HTTPChannel):
 
     def service(self) -> None:
         """Answer one request; where not even a refusal could be made, end the connection."""
+        if len(self.requests) == 1 and isinstance(self.request, DroppingParser):
+            self.requests[0].headers["CONNECTION"] = "close"  # what followed it is dropped
         try:
             super().service()
         except BaseException:

@@ -83,3 +83,11 @@ class BoundedParser(HTTPRequestParser):
         """Return whether the next `count` bytes all lie within a body of known length."""
         body = self.body_rcv
         return isinstance(body, FixedStreamReceiver) and body.remain >= count
+
+
+class DroppingParser(BoundedParser):
+    """What comes behind the last request that a connection may send: dropped, and never whole."""
+
+    def received(self, data: bytes) -> int:
+        """Take all bytes and keep none."""
+        return len(data)

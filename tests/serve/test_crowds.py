@@ -10,7 +10,7 @@ from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
 
 from cspine.core.settings import ServeSettings
-from cspine.serve import limits, yielding
+from cspine.serve import channel, limits, yielding
 from cspine.serve.app import create_app
 
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -88,3 +88,11 @@ def test_where_bodies_are_too_many_the_silent_one_ends(runner, png, monkeypatch)
             other.sendall(POST % len(png) + png)
             assert other.recv(99).startswith(b"HTTP/1.1 200")
         assert read_all(silent) == b""
+
+
+def test_of_requests_sent_at_once_the_first_few_are_answered(runner):
+    with connect(runner) as connection:
+        connection.sendall(GET * 1000)
+        answers = read_all(connection).split(b"HTTP/1.1 200 OK")[1:]
+    assert len(answers) == channel.MAX_QUEUED
+    assert [b"Connection: close" in one for one in answers] == [False] * 7 + [True]
