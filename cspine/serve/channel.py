@@ -30,7 +30,7 @@ class DeadlineChannel(HTTPChannel):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._part: str = "idle"
-        self._part_since_s = self.last_byte_s = time.monotonic()
+        self._part_since_s = self.last_byte_s = self.queued_s = time.monotonic()
 
     def parser_class(self, adjustments: Adjustments) -> BoundedParser:
         """Return a parser for the next request; where too many wait, one that drops what comes."""
@@ -88,6 +88,18 @@ class DeadlineChannel(HTTPChannel):
         else:
             super().send_continue()
 
+    def write_soon(self, data: Any) -> int:
+        """Take a part of the answer; its way out begins now, unless an earlier part still waits."""
+        if not self.total_outbufs_len:
+            self.last_byte_s = time.monotonic()
+        return int(super().write_soon(data))
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        sent = bool(super()._flush_some(do_close=do_close))
+        if sent:
+            self.last_byte_s = time.monotonic()
+        return sent
+
     def service(self) -> None:
         """Answer one request; where not even a refusal could be made, end the connection."""
         if len(self.requests) == 1 and isinstance(self.request, DroppingParser):
@@ -131,10 +143,12 @@ class DeadlineChannel(HTTPChannel):
         return "body" if self.request.headers_finished else "header"
 
     def silent_s(self, now_s: float) -> float:
-        """Return for how many seconds nothing came, nor was anything else waited for."""
+        """Return for how many seconds nothing came or went, nor was anything else waited for."""
         return now_s - max(self.last_byte_s, self._part_since_s)
 
     def waiting_s(self, now_s: float) -> tuple[str, float]:
         """Return what the connection waits for and since how many seconds."""
         self._enter(self.waits_for())
-        return self._part, now_s - self._part_since_s
+        # Of several requests each has its own time.
+        since_s = max(self._part_since_s, self.queued_s if self._part == "work" else 0.0)
+        return self._part, now_s - since_s

@@ -35,6 +35,7 @@ class Deadlines:
 
     header_s: float = 10.0
     body_s: float = 60.0
+    work_s: float = 40.0  # from a request's place in the queue to the first byte of its answer
     answer_s: float = 60.0
     idle_s: float = 60.0
 
@@ -75,6 +76,7 @@ class DeadlineServer(TcpWSGIServer):
 
     def add_task(self, task: DeadlineChannel) -> None:
         """Hand a whole request to a thread; where every place is taken, with its answer made."""
+        task.queued_s = time.monotonic()
         request = task.requests[0]
         if request.error is None and request.path == BOUNDED_PATH and self.is_full():
             request.error = OverloadError(OVERLOADED)
@@ -125,15 +127,15 @@ class DeadlineServer(TcpWSGIServer):
     def _close_late(self, now_s: float) -> None:
         """Close every connection that is past its deadline."""
         waits = [(channel, *channel.waiting_s(now_s)) for channel in self.active_channels.values()]
-        # None for `work`: a prediction has a deadline of its own.
         limits = {
             "idle": self.deadlines.idle_s,
             "header": self.deadlines.header_s,
             "body": self.deadlines.body_s,
+            "work": self.deadlines.work_s,
             "answer": self.deadlines.answer_s,
         }
         for channel, part, waited_s in waits:
-            if waited_s > limits.get(part, float("inf")):
+            if waited_s > limits[part]:
                 # As Waitress closes its idle ones: the loop does it, on its next turn.
                 channel.will_close = True
 

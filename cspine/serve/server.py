@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from flask import Flask
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 # How long a stopping service still tells that it is stopping.
 STOP_NOTICE_S = 1.0
 STOP_LIMIT_S = 30.0
+# A prediction has a deadline of its own. What takes this much longer will not end: it hangs.
+WORK_MARGIN_S = 30.0
 # For health, metrics, the page and refusals, while every place is taken.
 SPARE_THREADS = 8
 # Waitress's 8 KiB would mean thousands of turns of the loop for one large image.
@@ -59,6 +62,7 @@ class Runner:
         self._body_bytes = max_body_bytes(settings)
         self._servers = self._listen(app, settings.listen)
         for server in self._servers:
+            server.deadlines = replace(server.deadlines, work_s=settings.deadline_s + WORK_MARGIN_S)
             server.is_full = lambda: self._service.road.admission.is_full
             server.on_overload = self._service.metrics.count_overload
         if settings.metrics_listen is not None:

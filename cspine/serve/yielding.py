@@ -9,8 +9,8 @@ from collections.abc import Collection
 from typing import Protocol, TypeVar
 
 # What yields, in this order, and after how many seconds without a byte: an honest client sends its
-# header at once, and its body without a pause.
-YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0}
+# header at once, its body without a pause, and reads its answer as it comes.
+YIELDING = {"idle": 0.0, "header": 0.0, "body": 2.0, "answer": 2.0}
 # A body this slow is late in any case.
 DRIP_BYTES_S, DRIP_AFTER_S = 1024.0, 5.0
 

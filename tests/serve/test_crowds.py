@@ -1,6 +1,7 @@
 """Clients that send what none should, or too much at once, and what the loop survives."""
 
 import socket
+import threading
 import time
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
 
 from cspine.core.settings import ServeSettings
-from cspine.serve import channel, limits, yielding
+from cspine.serve import channel, limits, server, yielding
 from cspine.serve.app import create_app
 
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -60,9 +61,9 @@ def two_listeners(predictor, serve_app):
 
 
 def test_connections_yield_whichever_listener_they_came_by(two_listeners):
-    for server in two_listeners._servers:
-        server.adj.connection_limit = limits.RESERVE + 45
-    ports = [int(server.effective_port) for server in two_listeners._servers]
+    for listener in two_listeners._servers:
+        listener.adj.connection_limit = limits.RESERVE + 45
+    ports = [int(one.effective_port) for one in two_listeners._servers]
     with ExitStack() as stack:
         for port in ports * 50:
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
@@ -96,3 +97,32 @@ def test_of_requests_sent_at_once_the_first_few_are_answered(runner):
         answers = read_all(connection).split(b"HTTP/1.1 200 OK")[1:]
     assert len(answers) == channel.MAX_QUEUED
     assert [b"Connection: close" in one for one in answers] == [False] * 7 + [True]
+
+
+def test_work_that_hangs_ends_its_connection(serve_app, predictor, monkeypatch):
+    monkeypatch.setattr(server, "WORK_MARGIN_S", 0.3)
+    app = create_app(ServeSettings(listen=("127.0.0.1", 0), deadline_s=0.1), predictor)
+    ending = threading.Event()
+    app.add_url_rule("/hang", view_func=lambda: {"ended": ending.wait(60)})
+    with connect(serve_app(app)) as connection:
+        connection.sendall(GET.replace(b"/health/live", b"/hang"))
+        try:
+            assert read_all(connection) == b""
+        finally:
+            ending.set()
+
+
+def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
+    monkeypatch.setattr(yielding, "YIELDING", dict.fromkeys(yielding.YIELDING, 0.2))
+    app.add_url_rule("/large", view_func=lambda: bytes(2**24))
+    runner = serve_app(app)
+    listener = runner._servers[0]
+    listener.adj.connection_limit = limits.RESERVE + 1
+    with connect(runner) as unread:
+        unread.sendall(GET.replace(b"/health/live", b"/large"))
+        wait_for(lambda: [one.waits_for() for one in listener._map.channels] == ["answer"])
+        time.sleep(0.5)
+        with connect(runner) as other:
+            other.sendall(GET)
+            assert other.recv(99).startswith(b"HTTP/1.1 200")
+        assert len(read_all(unread)) < 2**24
