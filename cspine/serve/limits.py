@@ -8,6 +8,7 @@ that only waits yields when a place is needed. Knows no view.
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ MAX_CONNECTIONS = 512
 # How often freed memory is handed back to the system.
 TRIM_S = 10.0
 COMPLAINT_S = 1.0  # between two warnings of a listener
+# What the system says where it has no place for another connection, and how long to leave it then.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+PAUSE_S = 0.1
 RESERVE = 32  # places that waiting connections must leave free
 
 
@@ -70,7 +74,7 @@ class DeadlineServer(TcpWSGIServer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._next_look_s = self._next_trim_s = self._next_complaint_s = 0.0
+        self._next_look_s = self._next_trim_s = self._next_complaint_s = self._next_accept_s = 0.0
         self.is_full: Callable[[], bool] = lambda: False
         self.on_overload: Callable[[], None] = lambda: None
 
@@ -122,7 +126,7 @@ class DeadlineServer(TcpWSGIServer):
         if now_s >= self._next_trim_s:
             self._next_trim_s = now_s + TRIM_S
             return_memory()
-        return bool(super().readable())
+        return now_s >= self._next_accept_s and bool(super().readable())
 
     def _close_late(self, now_s: float) -> None:
         """Close every connection that is past its deadline."""
@@ -146,20 +150,35 @@ class DeadlineServer(TcpWSGIServer):
             self._close_longest_waiting()
         super().handle_accept()
 
-    def _close_longest_waiting(self) -> None:
-        """Close the connection that yields first, if one does."""
+    def accept(self) -> tuple[Any, Any] | None:
+        """Take a connection from the system; where it gives no more, one that only waits yields."""
+        try:
+            taken: tuple[Any, Any] | None = super().accept()
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self._complain("no connection can be taken: %s", error.strerror)
+            # The client is still there, and the loop would be back at once.
+            if not self._close_longest_waiting():
+                self._next_accept_s = time.monotonic() + PAUSE_S
+            return None
+        return taken
+
+    def _close_longest_waiting(self) -> bool:
+        """Close the connection that yields first; return whether one does."""
         waiting = find_yielding(self._map.channels, time.monotonic())
         if waiting is not None:
             # At once: the place is for the connection that is accepted next.
             waiting.handle_close()
+        return waiting is not None
 
     def handle_error(self) -> None:
         """Go on listening, whatever went wrong: Waitress would close the listener for good."""
         self._complain("a connection could not be taken", exc_info=True)
 
-    def _complain(self, text: str, **options: Any) -> None:
+    def _complain(self, text: str, *arguments: Any, **options: Any) -> None:
         """Log a warning, one a second: what goes wrong here may do so at each turn of the loop."""
         now_s = time.monotonic()
         if now_s >= self._next_complaint_s:
             self._next_complaint_s = now_s + COMPLAINT_S
-            self.logger.warning(text, **options)
+            self.logger.warning(text, *arguments, **options)

@@ -24,7 +24,7 @@ from cspine.serve.app import max_body_bytes
 from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer, Sockets
 from cspine.serve.service import EXTENSION, Service
 from cspine.serve.telemetry import make_metrics_app
-from cspine.serve.workers import LastingDispatcher, bound_memory
+from cspine.serve.workers import LastingDispatcher, bound_memory, raise_file_limit
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Runner:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
         bound_memory()
+        raise_file_limit()
         # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         # One map for all listeners, so that one loop serves them.

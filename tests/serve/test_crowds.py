@@ -1,5 +1,6 @@
 """Clients that send what none should, or too much at once, and what the loop survives."""
 
+import errno
 import socket
 import threading
 import time
@@ -126,3 +127,48 @@ def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
             other.sendall(GET)
             assert other.recv(99).startswith(b"HTTP/1.1 200")
         assert len(read_all(unread)) < 2**24
+
+
+def test_where_files_run_out_a_waiting_connection_yields(runner, monkeypatch, caplog):
+    listener, accept = runner._servers[0], wasyncore.dispatcher.accept
+    with connect(runner) as idle:
+        wait_for(lambda: listener.active_channels)
+        errors = [OSError(errno.EMFILE, "Too many open files")]
+        monkeypatch.setattr(
+            wasyncore.dispatcher, "accept",
+            lambda one: fail(list(errors)) if one.active_channels else accept(one),
+        )  # fmt: skip
+        with connect(runner) as other:
+            other.sendall(GET)
+            assert other.recv(99).startswith(b"HTTP/1.1 200")
+        assert read_all(idle) == b""
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_where_files_run_out_and_nobody_yields_the_loop_rests(runner, monkeypatch, caplog):
+    accept, calls, ended = wasyncore.dispatcher.accept, [], threading.Event()
+
+    def refuse(listener):
+        calls.append(OSError(errno.ENFILE, "Too many open files in system"))
+        return accept(listener) if ended.is_set() else fail(calls[-1:])
+
+    monkeypatch.setattr(wasyncore.dispatcher, "accept", refuse)
+    with connect(runner) as connection:
+        wait_for(lambda: calls)
+        time.sleep(0.5)
+        assert len(calls) < 9
+        assert len(caplog.records) == 1
+        ended.set()
+        connection.sendall(GET)
+        assert connection.recv(99).startswith(b"HTTP/1.1 200")
+
+
+def test_the_service_may_open_as_many_files_as_it_needs(app, serve_app):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        serve_app(app)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(4096, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
