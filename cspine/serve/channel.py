@@ -73,7 +73,7 @@ class DeadlineChannel(HTTPChannel):
         for start in range(0, len(data), step):
             taken = bool(super().received(data[start : start + step])) and taken
             if isinstance(self.request, DroppingParser):
-                return taken
+                break
         if self.request is not None and self.request is not before:
             # From its first byte on, not from the next look at the clocks.
             self._enter("header")
