@@ -2,7 +2,7 @@
 
 Waitress copies what is left of a read for each empty line, chunk and request, and keeps a chunk's
 size line and the trailer whatever their length: some hundred kilobytes of either stop the loop that
-all connections share for seconds. Knows no connection; `limits.py` feeds it.
+all connections share for seconds. Knows no connection; `channel.py` feeds it.
 """
 
 from __future__ import annotations
@@ -83,3 +83,11 @@ class BoundedParser(HTTPRequestParser):
         """Return whether the next `count` bytes all lie within a body of known length."""
         body = self.body_rcv
         return isinstance(body, FixedStreamReceiver) and body.remain >= count
+
+
+class DroppingParser(BoundedParser):
+    """What comes behind the last request that a connection may send: dropped, and never whole."""
+
+    def received(self, data: bytes) -> int:
+        """Take all bytes and keep none."""
+        return len(data)

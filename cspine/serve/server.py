@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from flask import Flask
@@ -20,16 +21,18 @@ from waitress.adjustments import Adjustments
 
 from cspine.core.errors import ConfigError
 from cspine.serve.app import max_body_bytes
-from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer
+from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer, Sockets
 from cspine.serve.service import EXTENSION, Service
 from cspine.serve.telemetry import make_metrics_app
-from cspine.serve.workers import LastingDispatcher, bound_memory
+from cspine.serve.workers import LastingDispatcher, bound_memory, raise_file_limit
 
 logger = logging.getLogger(__name__)
 
 # How long a stopping service still tells that it is stopping.
 STOP_NOTICE_S = 1.0
 STOP_LIMIT_S = 30.0
+# A prediction has a deadline of its own. What takes this much longer will not end: it hangs.
+WORK_MARGIN_S = 30.0
 # For health, metrics, the page and refusals, while every place is taken.
 SPARE_THREADS = 8
 # Waitress's 8 KiB would mean thousands of turns of the loop for one large image.
@@ -52,13 +55,15 @@ class Runner:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
         bound_memory()
+        raise_file_limit()
         # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
         # One map for all listeners, so that one loop serves them.
-        self._map: dict[int, Any] = {}
+        self._map = Sockets()
         self._body_bytes = max_body_bytes(settings)
         self._servers = self._listen(app, settings.listen)
         for server in self._servers:
+            server.deadlines = replace(server.deadlines, work_s=settings.deadline_s + WORK_MARGIN_S)
             server.is_full = lambda: self._service.road.admission.is_full
             server.on_overload = self._service.metrics.count_overload
         if settings.metrics_listen is not None:

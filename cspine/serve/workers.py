@@ -1,4 +1,4 @@
-"""Waitress's threads, each replaced should it ever die, and the memory they may hoard.
+"""Waitress's threads, each replaced should it ever die, their memory and the files they may open.
 
 Knows no request.
 """
@@ -15,6 +15,8 @@ from waitress.task import ThreadedTaskDispatcher
 
 logger = logging.getLogger(__name__)
 
+# For connections, fetches, codec children and models; a shell often allows 256 or 1024.
+FILES = 4096
 _MIB = 1024 * 1024
 # Of glibc's malloc.h. It gives each of many threads an arena of its own, and each keeps what its
 # largest request needed: resident memory rose for thousands of requests, by a third and more. And
@@ -37,6 +39,17 @@ def return_memory() -> None:
     """Have glibc's malloc return what it holds and nobody uses; elsewhere, do nothing."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def raise_file_limit() -> None:
+    """Let the process open enough files, as far as the system lets it; elsewhere, do nothing."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has neither module nor limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        enough = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < enough:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 class LastingDispatcher(ThreadedTaskDispatcher):

@@ -1,6 +1,7 @@
-"""Stand-ins that the tests of serving share: a predictor without a model, pictures, a wait."""
+"""What the tests of serving share: a predictor without a model, pictures, a client, a wait."""
 
 import io
+import socket
 import threading
 import time
 
@@ -60,3 +61,18 @@ def wait_for(condition, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition did not come to hold"
         time.sleep(0.01)
+
+
+def connect(runner) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", runner.port), timeout=10)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the service ends the connection."""
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        return received
+    return received

@@ -9,12 +9,12 @@ import time
 
 import pytest
 import requests
-from service_fakes import wait_for
+from service_fakes import connect, read_all, wait_for
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
 
 from cspine.core.settings import ServeSettings
-from cspine.serve import limits
+from cspine.serve import limits, refusals, yielding
 from cspine.serve.app import create_app
 from cspine.serve.parsing import BoundedParser
 
@@ -30,21 +30,6 @@ def short_deadlines(monkeypatch):
 @pytest.fixture
 def runner(app, serve_app):
     return serve_app(app)
-
-
-def connect(runner) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", runner.port), timeout=10)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Everything until the service ends the connection."""
-    received = b""
-    try:
-        while part := connection.recv(65536):
-            received += part
-    except ConnectionResetError:
-        return received
-    return received
 
 
 def read_answer(raw: bytes) -> tuple[int, dict]:
@@ -155,9 +140,9 @@ def test_a_body_that_has_just_come_does_not_yield(app, serve_app, predictor, png
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"Content-Length: 9\r\n\r\nabc"])
 @pytest.mark.parametrize("how", ["silent", "dripping"])
 def test_connections_that_only_wait_yield(runner, sent, how, monkeypatch):
-    monkeypatch.setitem(limits.YIELDING, "body", 0.0 if how == "silent" else math.inf)
-    monkeypatch.setattr(limits, "DRIP_BYTES_S", math.inf)
-    monkeypatch.setattr(limits, "DRIP_AFTER_S", 0.0)
+    monkeypatch.setitem(yielding.YIELDING, "body", 0.0 if how == "silent" else math.inf)
+    monkeypatch.setattr(yielding, "DRIP_BYTES_S", math.inf)
+    monkeypatch.setattr(yielding, "DRIP_AFTER_S", 0.0)
     for server in runner._servers:
         server.adj.connection_limit = limits.RESERVE + 20
     idle = []
@@ -303,7 +288,7 @@ def test_a_chunked_body_that_is_mostly_framing_is_refused(runner, sent):
     with connect(runner) as connection:
         connection.sendall(CHUNKED + sent)
         status, problem = read_answer(read_all(connection))
-    assert (status, problem["detail"]) == (400, limits.MALFORMED)
+    assert (status, problem["detail"]) == (400, refusals.MALFORMED)
 
 
 def test_small_chunks_are_a_body_where_content_prevails():

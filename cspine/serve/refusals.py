@@ -1,0 +1,66 @@
+"""Waitress's own refusals, answered as problem documents like those of the views.
+
+Knows no view and no connection; `channel.py` and `limits.py` make them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from waitress.task import ErrorTask
+from waitress.utilities import BadRequest, Error, ServerNotImplemented
+
+from cspine.serve.gate import ACCESS_LOG, HEADERS, read_request_id
+
+access = logging.getLogger(ACCESS_LOG)
+
+MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
+OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
+BOUNDED_PATH = "/predict"
+
+
+class OverloadError(Error):
+    """Every place is taken: said before the request costs a thread's time in the application."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class CrowdedError(OverloadError):
+    """All bodies together are too many: said before the rest of this one is read."""
+
+
+class ProblemTask(ErrorTask):
+    """A request that Waitress refuses: answered as a problem document."""
+
+    def execute(self) -> None:
+        """Write the answer, and end the connection unless its request was whole."""
+        error = self.request.error
+        if isinstance(error, ServerNotImplemented):
+            error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
+        is_overload = isinstance(error, OverloadError)
+        request_id = read_request_id(self.request.headers.get("X_REQUEST_ID", ""))
+        body = json.dumps({
+            "type": "about:blank",
+            "title": error.reason,
+            "status": error.code,
+            "detail": OVERLOADED if is_overload else MALFORMED,
+            "request_id": request_id,
+        }).encode()  # fmt: skip
+        self.status = f"{error.code} {error.reason}"
+        # No view and so no gate is reached, which adds these elsewhere.
+        self.response_headers += [*HEADERS.items(), ("X-Request-ID", request_id)]
+        self.response_headers.append(("Content-Type", "application/problem+json"))
+        # Of a refused request all may be invented: only what is known is named.
+        known = (getattr(self.request, "command", ""), self.request.path) == ("POST", BOUNDED_PATH)
+        route = ("POST", BOUNDED_PATH) if known else ("other", "unknown")
+        access.info("request", extra={"request_id": request_id, "method": route[0],
+                                      "route": route[1], "status": error.code})  # fmt: skip
+        if is_overload:
+            self.response_headers.append(("Retry-After", "1"))
+        # The rest of such a request may still come, and would be read as the next one.
+        if not is_overload or isinstance(error, CrowdedError):
+            self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
