@@ -26,6 +26,8 @@ VERSIONS_FOLDER = "versions"
 VERSION_LENGTH = 12
 # The one that serves, the one before, and one that was rolled back from.
 KEPT_VERSIONS = 3
+# The largest network here has under 100 MB of weights. A sparse file claims a TiB at no cost.
+MAX_FILE_BYTES = 512 * 2**20
 # Few pieces: after each one a thread must win Python's lock back from whatever is being imported.
 _HASHED_AT_ONCE = 8 * 1024 * 1024
 
@@ -58,7 +60,17 @@ class ModelFiles:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """SHA-256 of a model's file, in hex.
+
+    Raises:
+        ArtifactError: the file is larger than any of ours, and not read.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ArtifactError(
+            f"`{path.name}` must be at most {MAX_FILE_BYTES} bytes. Received: {size}"
+        )
     digest, buffer = hashlib.sha256(), bytearray(_HASHED_AT_ONCE)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
@@ -99,7 +111,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
     if not version or version != card["version"]:
         raise ArtifactError(
             f"`version` must be the first 12 digits of the SHA-256 of {H5_NAME}, `{version}`. "
-            f"Received: {card['version']!r}"
+            f"Received: {card['version'][:40]!r}"
         )
     # The card last: its arrival is what readers wait for.
     names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
@@ -135,7 +147,9 @@ def _require(folder: Path, name: str, digest: str) -> None:
     # A card that names `../../etc/passwd` must not have it hashed, and so confirmed.
     # On Windows backslashes and colons lead out as well.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
-        raise ArtifactError(f"A card may list files inside its folder only. Received: {name!r}")
+        raise ArtifactError(
+            f"A card may list files inside its folder only. Received: {name[:40]!r}"
+        )
     path = folder / pure
     try:
         is_listed = path.is_file() and hash_file(path) == digest
@@ -168,7 +182,7 @@ def resolve_version(
         ArtifactError: nothing that can be served is there; the text says why for each place.
     """
     if version is not None and not _is_version(version):
-        raise ArtifactError(f"A version is 12 hex digits. Received: {version!r}")
+        raise ArtifactError(f"A version is 12 hex digits. Received: {version[:40]!r}")
     reasons = []
     for folder in _places(models_dir, version):
         try:

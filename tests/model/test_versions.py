@@ -1,10 +1,12 @@
 """Publishing and resolving: the last version whose hashes match is the one that is served."""
 
+import hashlib
 import os
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_card import CARD
+from test_card import CARD, refuse
 
 from cspine.core.errors import ArtifactError
 from cspine.model.card import write_card
@@ -79,6 +81,17 @@ def test_a_broken_card_is_passed_over(tmp_path, models):
     assert resolve_version(models).version == old
 
 
+def test_an_unreadable_card_is_passed_over(tmp_path, models, monkeypatch):
+    old = publish(tmp_path, models, "a")
+    opened = Path.open
+
+    def open_others(path, *args, **how):
+        return (refuse if path == models / "best.json" else opened)(path, *args, **how)
+
+    monkeypatch.setattr(Path, "open", open_others)
+    assert resolve_version(models).version == old
+
+
 def test_a_model_without_versions_is_served_beside_its_card(tmp_path, models):
     publish(tmp_path, models, "a")
     assert resolve_version(tmp_path / "run-a").folder == tmp_path / "run-a"
@@ -119,6 +132,19 @@ def test_with_a_key_only_signed_versions_are_served(tmp_path, models):
     # An unsigned card, as anybody could put there.
     (models / "best.json.sig").unlink(missing_ok=True)
     assert resolve_version(models, public_key=public).version == signed
+
+
+@pytest.mark.parametrize("has_card", [True, False])
+def test_a_giant_h5_is_refused_unread(has_card, tmp_path, models, monkeypatch):
+    publish(tmp_path, models, "a")
+    run = tmp_path / "run-a"
+    with (run / "best.h5").open("r+b") as file:
+        file.truncate(2**40)
+    if not has_card:
+        (run / "best.json").unlink()
+    monkeypatch.setattr(hashlib, "sha256", None)
+    with pytest.raises(ArtifactError, match=r"`best\.h5` must be at most \d+ bytes"):
+        resolve_version(run)
 
 
 def test_a_bare_h5_is_described_by_itself(saved, tmp_path):
