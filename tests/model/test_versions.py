@@ -1,7 +1,9 @@
 """Publishing and resolving: the last version whose hashes match is the one that is served."""
 
+import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,7 @@ def test_the_published_version_is_served(tmp_path, models):
     files = resolve_version(models)
     assert files.version == version == hash_file(models / "best.h5")[:12]
     assert files.h5.read_text() == "a"
-    assert files.matches_card(files.folder / "best.xml")
+    assert files.listed_hash("best.xml") == hash_file(files.folder / "best.xml")
 
 
 def test_three_versions_are_kept(tmp_path, models):
@@ -59,6 +61,23 @@ def test_publishing_again_is_no_new_version(tmp_path, models):
     version = publish(tmp_path, models, "a")
     assert publish_version(tmp_path / "run-a", models) == version
     assert list_versions(models) == [version]
+
+
+@pytest.mark.parametrize("good", [0, 1, 4])
+def test_a_full_disk_leaves_the_old_version_and_no_parts(good, tmp_path, models, monkeypatch):
+    old = publish(tmp_path, models, "a")
+    copyfile, left = shutil.copyfile, iter(range(good))
+
+    def write_half(source, target):
+        if next(left, None) is None:
+            Path(target).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        publish(tmp_path, models, "b")
+    assert not list(models.rglob("*.part")) and resolve_version(models).version == old
 
 
 def test_a_half_written_model_leaves_the_old_one(tmp_path, models):
