@@ -15,7 +15,8 @@ WORKDIR /opt/cspine
 COPY predict_flask.py predict_test.py healthcheck.py LICENSE ./
 COPY cspine cspine
 COPY models models
-# The engine's own files are made here, so that a read-only container is ready at once.
+# The engine's own files are made here, so that a read-only container is ready at once. They are used
+# only where the card lists them, by their hashes; else this says so, and a start needs a /tmp.
 RUN ["/opt/cspine/venv/bin/python", "-m", "cspine.model.export", "models"]
 
 FROM ${BASE}

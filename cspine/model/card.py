@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,8 @@ CARD_NAME = "best.json"
 SIGNATURE_NAME = "best.json.sig"
 # A card with an audit and intervals has some tens of kilobytes.
 MAX_CARD_BYTES = 8 * 2**20
+# 64 bytes in base64 are 88 characters, and a newline.
+MAX_SIGNATURE_BYTES = 256
 VIEWS = ("slice", "vertebra")
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "schema_version": int,
@@ -75,15 +78,38 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
     for name, holds in rules.items():
         if not holds:
             raise ArtifactError(
-                f"`{name}` of {what} must be one that cspine knows. Received: {facts.get(name)!r}"
+                f"`{name}` of {what} must be one that cspine knows. "
+                f"Received: {_show(facts.get(name))}"
             )
     size = facts.get("image_size")
     least = ARCHITECTURES[facts["architecture"]].min_size
     # `True` is an int, and would be one pixel.
     if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= 1024:
         raise ArtifactError(
-            f"`image_size` of {what} must be from {least} to 1024. Received: {size!r}"
+            f"`image_size` of {what} must be from {least} to 1024. Received: {_show(size)}"
         )
+
+
+def _show(value: object) -> str:
+    """A value as an error may quote it: whole, it could fill the log with the card's 8 MiB."""
+    return reprlib.repr(value)[:40]
+
+
+def _read_at_most(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a file, whatever its size says.
+
+    Raises:
+        ArtifactError: the file is missing or cannot be read.
+    """
+    try:
+        if not path.is_file():
+            raise ArtifactError(
+                f"A model folder must have {path.name}. Received: none in {path.parent.name}"
+            )
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise ArtifactError(f"{path.name} must be readable. Received: {error.strerror}") from error
 
 
 def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
@@ -92,29 +118,27 @@ def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
     `public_key` is a raw Ed25519 public key, 32 bytes.
 
     Raises:
-        ArtifactError: the card is missing, too large, no JSON, of another schema, or, with a key,
-            not signed by it.
+        ArtifactError: the card is missing, unreadable, too large, no JSON, of another schema, or,
+            with a key, not signed by it.
     """
-    path = folder / CARD_NAME
-    if not path.is_file():
-        raise ArtifactError(
-            f"A model folder must hold {CARD_NAME}. Received: none in {folder.name}"
-        )
-    if path.stat().st_size > MAX_CARD_BYTES:
+    text = _read_at_most(folder / CARD_NAME, MAX_CARD_BYTES + 1)
+    if len(text) > MAX_CARD_BYTES:
         raise ArtifactError(f"{CARD_NAME} must be at most {MAX_CARD_BYTES} bytes. Received: more")
-    text = path.read_bytes()
     if public_key is not None:
         # Before parsing: what is not signed is not read.
         _verify(text, folder / SIGNATURE_NAME, public_key)
     card = parse_json(text, CARD_NAME)
     for name, kind in _REQUIRED.items():
         if not isinstance(card.get(name), kind):
-            raise ArtifactError(f"`{name}` must be in {CARD_NAME}. Received: {card.get(name)!r}")
+            raise ArtifactError(
+                f"`{name}` must be in {CARD_NAME}. Received: {_show(card.get(name))}"
+            )
     check_facts(card, CARD_NAME)
-    if card.get("class_names", [*CLASS_NAMES]) != [*CLASS_NAMES]:
-        raise ArtifactError(f"`class_names` must be {CLASS_NAMES}. Received: {card['class_names']}")
-    if not isinstance(card.get("precision", {}), dict):
-        raise ArtifactError(f"`precision` must be an object. Received: {card['precision']!r}")
+    names, precision = card.get("class_names", [*CLASS_NAMES]), card.get("precision", {})
+    if names != [*CLASS_NAMES]:
+        raise ArtifactError(f"`class_names` must be {CLASS_NAMES}. Received: {_show(names)}")
+    if not isinstance(precision, dict):
+        raise ArtifactError(f"`precision` must be an object. Received: {_show(precision)}")
     return card
 
 
@@ -155,11 +179,10 @@ def write_signature(folder: Path, text: bytes, private_key: Ed25519PrivateKey) -
 
 def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:
     """Raise ArtifactError unless the card's bytes are signed by `public_key` (RFC 8032)."""
-    if not signature_path.is_file():
-        raise ArtifactError(f"A signed card must have {SIGNATURE_NAME}. Received: none")
+    encoded = _read_at_most(signature_path, MAX_SIGNATURE_BYTES)
     try:
-        # 64 bytes are 88 characters. Not validated, so that the newline at the end may stay.
-        signature = base64.b64decode(signature_path.read_bytes()[:256], validate=False)
+        # Not validated, so that the newline at the end may stay.
+        signature = base64.b64decode(encoded, validate=False)
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
     except (InvalidSignature, ValueError, binascii.Error) as error:
         raise ArtifactError(

@@ -125,9 +125,9 @@ class Engine:
     def load(cls, files: ModelFiles, precision: str = "f32", streams: int | None = None) -> Engine:
         """The engine for one version's files, warmed: its first answer is as fast as the rest.
 
-        f32 and bf16 run from `best.xml`, made from the `.h5` first where it is absent or of
-        another `.h5`. int8 runs from `best_int8.xml` only where it belongs to this `.h5` and the
-        card lists its hash; else it is ignored with one warning and f32 runs.
+        f32 and bf16 run from `best.xml` where the card lists it with its hash, else from what is
+        made of the `.h5` now. int8 runs from `best_int8.xml` only where it belongs to this `.h5`
+        and the card lists its hash; else it is ignored with one warning and f32 runs.
 
         Raises:
             ConfigError: `precision` is none of f32, bf16, int8.

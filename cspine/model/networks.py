@@ -1,6 +1,8 @@
 """Which network file of a version runs: f32 or int8, as listed or made from the `.h5` now.
 
-A file that does not belong to the `.h5` is never run. It compiles nothing; `engine.py` does.
+OpenVINO parses a file only where the card lists it, by its hash: what it says of itself anybody can
+write. All else is made from the `.h5`, which is checked in full. It compiles nothing; `engine.py`
+does.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import openvino as ov
+
 from cspine.core.errors import ArtifactError
+from cspine.model.card import CARD_NAME
 from cspine.model.export import INT8_NAME, IR_NAME, MappedNetwork, export_ir, map_ir
-from cspine.model.versions import ModelFiles
+from cspine.model.versions import ModelFiles, copy_files, hash_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,43 +49,80 @@ def find_int8(files: ModelFiles) -> MappedNetwork | None:
 
 
 def _find_listed(files: ModelFiles, name: str) -> MappedNetwork | None:
-    """The network of that name, or None unless the card lists its files and the `.h5` is its own.
-
-    The `.xml` is compared before it is parsed; the `.bin` by the hash of what was mapped.
-    """
+    """The network of that name, or None unless card and hashes agree on both its files."""
     path = files.folder / name
-    mapped = map_ir(path, files.h5_sha256) if files.matches_card(path) else None
-    if mapped is None or files.listed_hash(path.with_suffix(".bin").name) != mapped.weights_sha256:
+    xml, weights = _pair(path)
+    return _map_own(files, path, (files.listed_hash(xml), files.listed_hash(weights)))
+
+
+def _pair(path: Path) -> tuple[str, str]:
+    """The names of an IR's two files."""
+    return path.name, path.with_suffix(".bin").name
+
+
+def _map_own(
+    files: ModelFiles, path: Path, listed: tuple[str | None, str | None] | None = None
+) -> MappedNetwork | None:
+    """The network in `path`, or None unless it is of this `.h5` and takes the card's pictures."""
+    mapped = map_ir(path, files.h5_sha256, listed)
+    if mapped is None or not _takes(mapped.network, files.card["image_size"]):
         return None
     return mapped
 
 
-def find_or_build_ir(files: ModelFiles) -> MappedNetwork:
-    """The f32 network of these files, from `best.xml` or made from the `.h5` now.
+def _takes(network: ov.Model, side: int) -> bool:
+    """Whether its one input is a picture in bytes, (1, side, side, 3).
 
-    Made beside the `.h5`, or in a temporary folder where that cannot be written. Where the card is
-    signed, an IR that the card does not list is not trusted and is made anew.
+    Asked before it is compiled: a warm-up of 12,000 x 12,000 pixels takes gigabytes.
+    """
+    if len(network.inputs) != 1:
+        return False
+    only = network.input(0)
+    is_picture = only.get_partial_shape() == ov.PartialShape([1, side, side, 3])
+    return bool(is_picture and only.get_element_type() == ov.Type.u8)
+
+
+def find_or_build_ir(files: ModelFiles) -> MappedNetwork:
+    """The f32 network of these files: `best.xml` as the card lists it, else made from the `.h5`.
 
     Raises:
-        ArtifactError: the `.h5` cannot be turned into a network.
+        ArtifactError: the `.h5` cannot be turned into a network, or there is no folder to do it in.
     """
-    if files.signed:
-        found = _find_listed(files, IR_NAME)
-    else:
-        found = map_ir(files.folder / IR_NAME, files.h5_sha256)
-    if found is not None:
-        return found
+    return _find_listed(files, IR_NAME) or _build_ir(files)
+
+
+def _build_ir(files: ModelFiles) -> MappedNetwork:
+    """The network made now, in a temporary folder that is gone at the end."""
     logger.info("making %s from %s", IR_NAME, files.h5.name)
     try:
-        if files.signed:
-            raise PermissionError
-        built = export_ir(files.h5, files.folder)
-    except PermissionError:
         with tempfile.TemporaryDirectory(prefix="cspine-", ignore_cleanup_errors=True) as folder:
+            built = export_ir(files.h5, Path(folder))
+            _keep_listed(files, built)
             # What is mapped stays readable after its name is gone; elsewhere the file stays.
-            found = map_ir(export_ir(files.h5, Path(folder)), files.h5_sha256)
-    else:
-        found = map_ir(built, files.h5_sha256)
+            found = _find_listed(files, IR_NAME) or _map_own(files, built)
+    except OSError as error:
+        raise ArtifactError(
+            f"{IR_NAME} must be made in a temporary folder that can be written: set TMPDIR to one, "
+            f"or publish a card that lists {IR_NAME}. Received: {error.strerror or error}"
+        ) from error
     if found is None:
-        raise ArtifactError(f"{files.h5.name} must give a network of its own. Received: another")
+        raise ArtifactError(
+            f"{files.h5.name} must give a network of its own, and `image_size` in {CARD_NAME} must "
+            f"be that network's. Received: another, or {files.card['image_size']}"
+        )
     return found
+
+
+def _keep_listed(files: ModelFiles, built: Path) -> None:
+    """Put an IR that was made now beside its `.h5`, if it is the very one that the card lists.
+
+    Any other would have to be made again all the same: only the card can tell it from a forgery.
+    """
+    names = _pair(built)
+    if any(hash_file(built.with_name(one)) != files.listed_hash(one) for one in names):
+        return
+    try:
+        # The `.bin` first: a reader between the two finds a mismatch, and makes its own.
+        copy_files(built.parent, files.folder, [*reversed(names)])
+    except OSError as error:
+        logger.info("%s cannot be kept for the next start: %s", IR_NAME, error)

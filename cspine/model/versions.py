@@ -26,6 +26,8 @@ VERSIONS_FOLDER = "versions"
 VERSION_LENGTH = 12
 # The one that serves, the one before, and one that was rolled back from.
 KEPT_VERSIONS = 3
+# The largest network here has under 100 MB of weights. A sparse file claims a TiB at no cost.
+MAX_FILE_BYTES = 512 * 2**20
 # Few pieces: after each one a thread must win Python's lock back from whatever is being imported.
 _HASHED_AT_ONCE = 8 * 1024 * 1024
 
@@ -35,8 +37,8 @@ class ModelFiles:
     """One version whose `.h5` has the hash that its card gives.
 
     `folder` holds the files; `h5` is the path of `best.h5` and `h5_sha256` its hash in hex;
-    `version` the first 12 digits of that; `signed` is whether the card's signature was verified,
-    in which case only files that the card lists are trusted.
+    `version` the first 12 digits of that; `signed` is whether the card's signature was verified.
+    Other files in `folder` are its own only where the card lists them with their hash.
     """
 
     folder: Path
@@ -51,14 +53,19 @@ class ModelFiles:
         value = self.card.get("files", {}).get(name)
         return value if isinstance(value, str) else None
 
-    def matches_card(self, path: Path) -> bool:
-        """Whether `path` is listed in the card and has the listed hash."""
-        listed = self.listed_hash(path.name)
-        return listed is not None and path.is_file() and hash_file(path) == listed
-
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """SHA-256 of a model's file, in hex.
+
+    Raises:
+        ArtifactError: the file is larger than any of ours, and not read.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ArtifactError(
+            f"`{path.name}` must be at most {MAX_FILE_BYTES} bytes. Received: {size}"
+        )
     digest, buffer = hashlib.sha256(), bytearray(_HASHED_AT_ONCE)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
@@ -99,22 +106,30 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
     if not version or version != card["version"]:
         raise ArtifactError(
             f"`version` must be the first 12 digits of the SHA-256 of {H5_NAME}, `{version}`. "
-            f"Received: {card['version']!r}"
+            f"Received: {card['version'][:40]!r}"
         )
     # The card last: its arrival is what readers wait for.
     names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
-    target = models_dir / VERSIONS_FOLDER / version
-    # Copied beside and renamed whole, so that a version is there entirely or not at all.
-    part = target.with_name(f".{version}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    _copy_files(run_dir, part, [*names, CARD_NAME])
-    # The same `.h5` published again: a rename onto a folder that holds files fails.
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    _copy_files(run_dir, models_dir, [*names, CARD_NAME])
+    _keep_version(run_dir, models_dir / VERSIONS_FOLDER / version, [*names, CARD_NAME])
+    copy_files(run_dir, models_dir, [*names, CARD_NAME])
     for old in list_versions(models_dir)[KEPT_VERSIONS:]:
         shutil.rmtree(models_dir / VERSIONS_FOLDER / old)
     return version
+
+
+def _keep_version(run_dir: Path, target: Path, names: list[str]) -> None:
+    """Copy a run's files beside `target` and rename them whole: it is there entirely or not."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        copy_files(run_dir, part, names)
+        # The same `.h5` published again: a rename onto a folder that holds files fails.
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    except OSError:
+        # A full disk must not stay full of half a version.
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def check_listed(folder: Path) -> dict[str, Any]:
@@ -135,7 +150,9 @@ def _require(folder: Path, name: str, digest: str) -> None:
     # A card that names `../../etc/passwd` must not have it hashed, and so confirmed.
     # On Windows backslashes and colons lead out as well.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
-        raise ArtifactError(f"A card may list files inside its folder only. Received: {name!r}")
+        raise ArtifactError(
+            f"A card may list files inside its folder only. Received: {name[:40]!r}"
+        )
     path = folder / pure
     try:
         is_listed = path.is_file() and hash_file(path) == digest
@@ -145,14 +162,22 @@ def _require(folder: Path, name: str, digest: str) -> None:
         raise ArtifactError(f"`{name}` must have the SHA-256 that its card gives. Received: not so")
 
 
-def _copy_files(source: Path, target: Path, names: list[str]) -> None:
-    """Copy files one by one, each written beside and renamed, in the order given."""
+def copy_files(source: Path, target: Path, names: list[str]) -> None:
+    """Copy files one by one, each written beside and renamed, in the order given.
+
+    Raises:
+        OSError: a file could not be written; nothing half written stays.
+    """
     for name in names:
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
-        shutil.copyfile(source / name, part)
-        part.replace(path)
+        try:
+            shutil.copyfile(source / name, part)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def resolve_version(
@@ -168,7 +193,7 @@ def resolve_version(
         ArtifactError: nothing that can be served is there; the text says why for each place.
     """
     if version is not None and not _is_version(version):
-        raise ArtifactError(f"A version is 12 hex digits. Received: {version!r}")
+        raise ArtifactError(f"A version is 12 hex digits. Received: {version[:40]!r}")
     reasons = []
     for folder in _places(models_dir, version):
         try:

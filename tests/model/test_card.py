@@ -1,9 +1,12 @@
 """Cards: what is written comes back; what is not a card is named; a signature is verified."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from peak_memory import peak_memory
 
 from cspine.core.errors import ArtifactError
 from cspine.model.card import load_card, write_card
@@ -50,6 +53,26 @@ def test_what_is_no_json_object_is_named(text, tmp_path):
         load_card(tmp_path)
 
 
+def test_a_long_value_is_cut_in_the_error(tmp_path):
+    for name in ("architecture", "view", "image_size", "class_names", "files", "precision"):
+        write_card(tmp_path, CARD | {name: ["x" * 10_000]})
+        with pytest.raises(ArtifactError, match=f"`{name}`") as caught:
+            load_card(tmp_path)
+        assert len(str(caught.value)) < 200
+
+
+def test_a_card_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    write_card(tmp_path, CARD)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ArtifactError, match=r"best\.json must be readable.*Permission denied"):
+        load_card(tmp_path)
+
+
+def refuse(*_, **__):
+    # What root would not meet in a file that nobody may read.
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_infinity_is_never_written(tmp_path):
     with pytest.raises(ArtifactError, match="JSON values only"):
         write_card(tmp_path, CARD | {"loss": float("inf")})
@@ -74,6 +97,16 @@ def test_another_key_or_no_signature_is_refused(tmp_path):
     write_card(tmp_path, CARD, Ed25519PrivateKey.generate())
     with pytest.raises(ArtifactError, match="signed by the key"):
         load_card(tmp_path, other)
+
+
+def test_a_giant_signature_is_not_read_whole(tmp_path):
+    key = Ed25519PrivateKey.generate()
+    write_card(tmp_path, CARD, key)
+    with (tmp_path / "best.json.sig").open("r+b") as file:
+        file.truncate(2**28)
+    with peak_memory() as peak:
+        load_card(tmp_path, key.public_key().public_bytes_raw())
+    assert peak.kib < 2**16
 
 
 def test_the_text_is_stable(tmp_path):

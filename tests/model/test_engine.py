@@ -164,9 +164,11 @@ def test_self_test_tells_the_right_network_from_a_wrong_one(engine):
     huge = huge[:29] + struct.pack(">I", zlib.crc32(huge[12:29])) + huge[33:]
     bomb, cut = ({**test, "inputs": [base64.b64encode(one).decode()]} for one in (huge, png[:40]))
     few = {**test, "expected": [0.0]}
-    for broken in (wrong, few, {**test, "inputs": ["!"]}, {"inputs": []}, bomb, cut, [5]):
-        with pytest.raises(ArtifactError, match=r"self.test"):
+    long = {**test, "tolerance": "x" * 10_000}
+    for broken in (wrong, few, {**test, "inputs": ["!"]}, {"inputs": []}, bomb, cut, [5], long):
+        with pytest.raises(ArtifactError, match=r"self.test") as caught:
             check_self_test(engine, {"self_test": broken})
+        assert len(str(caught.value)) < 400
 
 
 class FragileEngine(Engine):

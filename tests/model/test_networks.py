@@ -2,8 +2,11 @@
 
 import logging
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +14,12 @@ import pytest
 from cspine.core.errors import ArtifactError
 from cspine.model import export
 from cspine.model.artifact import resolve_version
+from cspine.model.card import write_card
 from cspine.model.engine import Engine
 from cspine.model.export import export_ir, map_ir, read_ir
 from cspine.model.networks import choose_precision, find_int8
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_auto_takes_what_the_card_proved():
@@ -27,7 +33,7 @@ def test_auto_takes_what_the_card_proved():
 
 def test_int8_of_another_model_is_ignored_with_one_warning(int8_files, caplog):
     with caplog.at_level(logging.WARNING):
-        network = Engine.load(replace(int8_files, card={"files": {}}), "int8")
+        network = Engine.load(replace(int8_files, card={**int8_files.card, "files": {}}), "int8")
     assert network.precision == "f32"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -69,17 +75,32 @@ def test_the_ir_of_a_signed_card_leaves_no_file_behind(files, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_ir_of_another_model_is_made_anew(files, tmp_path):
+def test_a_lone_h5_is_served_and_nothing_is_written_beside_it(files, tmp_path):
+    shutil.copy(files.h5, tmp_path)
+    Engine.load(resolve_version(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["best.h5"]
+
+
+def test_an_ir_of_other_weights_is_none_of_this_model(files, tmp_path):
     for path in files.folder.glob("best.*"):
         shutil.copy(path, tmp_path / path.name)
     # Zeros of the right length: only the hash can tell.
     (tmp_path / "best.bin").write_bytes(bytes((tmp_path / "best.bin").stat().st_size))
     assert read_ir(tmp_path / "best.xml", files.h5_sha256) is None
-    Engine.load(resolve_version(tmp_path))
-    assert read_ir(tmp_path / "best.xml", files.h5_sha256) is not None
+    assert map_ir(tmp_path / "best.xml", files.h5_sha256) is None
 
 
 def test_the_childs_reason_reaches_the_caller(tmp_path):
     (tmp_path / "best.h5").write_bytes(b"no model")
     with pytest.raises(ArtifactError, match=r"must be HDF5"):
         export_ir(tmp_path / "best.h5", tmp_path)
+
+
+def test_an_export_that_no_card_lists_is_named(files, tmp_path):
+    command = [sys.executable, "-m", "cspine.model.export", str(tmp_path)]
+    for card in (None, files.card):
+        shutil.copy(files.h5, tmp_path)
+        if card:
+            write_card(tmp_path, card)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert ("does not list this best.xml" in done.stderr) == (card is None)

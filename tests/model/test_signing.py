@@ -73,6 +73,10 @@ def test_the_command_reads_what_openssl_writes(tmp_path, models):
     assert resolve_version(models, public_key=public).signed
 
 
+def test_the_image_gets_the_signature_too():
+    assert "!models/best.json.sig" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize("options", [("-algorithm", "ed448"), ("-algorithm", "ed25519", "-aes256",
                                      "-pass", "pass:word"), None])  # fmt: skip
 def test_another_key_is_refused_in_words(options, tmp_path):

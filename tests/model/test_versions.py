@@ -1,10 +1,14 @@
 """Publishing and resolving: the last version whose hashes match is the one that is served."""
 
+import errno
+import hashlib
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_card import CARD
+from test_card import CARD, refuse
 
 from cspine.core.errors import ArtifactError
 from cspine.model.card import write_card
@@ -35,7 +39,7 @@ def test_the_published_version_is_served(tmp_path, models):
     files = resolve_version(models)
     assert files.version == version == hash_file(models / "best.h5")[:12]
     assert files.h5.read_text() == "a"
-    assert files.matches_card(files.folder / "best.xml")
+    assert files.listed_hash("best.xml") == hash_file(files.folder / "best.xml")
 
 
 def test_three_versions_are_kept(tmp_path, models):
@@ -59,6 +63,23 @@ def test_publishing_again_is_no_new_version(tmp_path, models):
     assert list_versions(models) == [version]
 
 
+@pytest.mark.parametrize("good", [0, 1, 4])
+def test_a_full_disk_leaves_the_old_version_and_no_parts(good, tmp_path, models, monkeypatch):
+    old = publish(tmp_path, models, "a")
+    copyfile, left = shutil.copyfile, iter(range(good))
+
+    def write_half(source, target):
+        if next(left, None) is None:
+            Path(target).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        publish(tmp_path, models, "b")
+    assert not list(models.rglob("*.part")) and resolve_version(models).version == old
+
+
 def test_a_half_written_model_leaves_the_old_one(tmp_path, models):
     old = publish(tmp_path, models, "a")
     # What a crash between two renames leaves behind.
@@ -76,6 +97,17 @@ def test_a_damaged_version_is_passed_over(tmp_path, models):
 def test_a_broken_card_is_passed_over(tmp_path, models):
     old = publish(tmp_path, models, "a")
     (models / "best.json").write_text("{")
+    assert resolve_version(models).version == old
+
+
+def test_an_unreadable_card_is_passed_over(tmp_path, models, monkeypatch):
+    old = publish(tmp_path, models, "a")
+    opened = Path.open
+
+    def open_others(path, *args, **how):
+        return (refuse if path == models / "best.json" else opened)(path, *args, **how)
+
+    monkeypatch.setattr(Path, "open", open_others)
     assert resolve_version(models).version == old
 
 
@@ -119,6 +151,19 @@ def test_with_a_key_only_signed_versions_are_served(tmp_path, models):
     # An unsigned card, as anybody could put there.
     (models / "best.json.sig").unlink(missing_ok=True)
     assert resolve_version(models, public_key=public).version == signed
+
+
+@pytest.mark.parametrize("has_card", [True, False])
+def test_a_giant_h5_is_refused_unread(has_card, tmp_path, models, monkeypatch):
+    publish(tmp_path, models, "a")
+    run = tmp_path / "run-a"
+    with (run / "best.h5").open("r+b") as file:
+        file.truncate(2**40)
+    if not has_card:
+        (run / "best.json").unlink()
+    monkeypatch.setattr(hashlib, "sha256", None)
+    with pytest.raises(ArtifactError, match=r"`best\.h5` must be at most \d+ bytes"):
+        resolve_version(run)
 
 
 def test_a_bare_h5_is_described_by_itself(saved, tmp_path):

@@ -2,7 +2,8 @@
 
 The child keeps Keras, and whatever backend trained the model, out of the serving process. An IR
 carries the SHA-256 of the `.h5` it was made from and of its own `.bin`; one that does not match is
-no IR of that model. `convert.py` is the child's half and imports Keras; this half does not.
+no IR of that model. One that does may still be anybody's; only a card's hashes tell. `convert.py`
+is the child's half and imports Keras; this half does not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import openvino as ov
 
 from cspine.core.errors import ArtifactError
 from cspine.core.processes import bare_environment
-from cspine.model.versions import hash_file
+from cspine.model.versions import MAX_FILE_BYTES, hash_file
 
 IR_NAME = "best.xml"
 INT8_NAME = "best_int8.xml"
@@ -47,7 +48,8 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
         child = subprocess.run(
             [*command, str(out_dir.resolve())],
             cwd=root,
-            env=bare_environment(),
+            # Keras's own export goes through a temporary folder.
+            env=bare_environment() | {"TMPDIR": str(out_dir.resolve())},
             capture_output=True,
             text=True,
             timeout=CHILD_TIMEOUT_S,
@@ -83,26 +85,50 @@ class MappedNetwork:
             self.weights.madvise(mmap.MADV_DONTNEED)
 
 
-def map_ir(path: Path, h5_sha256: str) -> MappedNetwork | None:
-    """The network in `path` over its mapped `.bin`, or None unless it is as `read_ir` asks."""
-    bin_path = path.with_suffix(".bin")
-    # `mmap` refuses an empty file.
-    if not (path.is_file() and bin_path.is_file() and bin_path.stat().st_size):
+def map_ir(
+    path: Path, h5_sha256: str, listed: tuple[str | None, str | None] | None = None
+) -> MappedNetwork | None:
+    """The network in `path` over its mapped `.bin`, or None unless it is as `read_ir` asks.
+
+    With `listed`, the SHA-256 of `.xml` and `.bin`, others are not parsed: a few kilobytes of XML
+    can make OpenVINO take any time and memory.
+    """
+    try:
+        parts = _read_parts(path)
+    # ValueError: the `.bin` was emptied meanwhile.
+    except (OSError, ValueError):
+        parts = None
+    if parts is None:
         return None
-    if path.stat().st_size > MAX_XML_BYTES:
+    text, weights = parts
+    # Of what is parsed and mapped: the files may have been replaced since.
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
+    if listed is not None and listed != (hashlib.sha256(text).hexdigest(), weights_sha256):
+        return None
+    tensor = ov.Tensor(np.frombuffer(weights, np.uint8), shared_memory=True)
+    try:
+        network = ov.Core().read_model(text, tensor)
+    except RuntimeError:
+        return None
+    whole = _read_records(network) == (h5_sha256, weights_sha256)
+    return MappedNetwork(network, weights, weights_sha256) if whole else None
+
+
+def _read_parts(path: Path) -> tuple[bytes, mmap.mmap] | None:
+    """The `.xml` and the mapped `.bin`; None where one is missing, or of no size of ours."""
+    bin_path = path.with_suffix(".bin")
+    if not (path.is_file() and bin_path.is_file()):
+        return None
+    # `mmap` refuses an empty file, and a sparse one may claim more than there is memory for.
+    if not 0 < bin_path.stat().st_size <= MAX_FILE_BYTES:
+        return None
+    with path.open("rb") as file:
+        text = file.read(MAX_XML_BYTES + 1)
+    if len(text) > MAX_XML_BYTES:
         return None
     with bin_path.open("rb") as file:
         # OpenVINO takes writable memory only; a private mapping is that, and nothing writes to it.
-        weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    tensor = ov.Tensor(np.frombuffer(weights, np.uint8), shared_memory=True)
-    try:
-        network = ov.Core().read_model(path.read_bytes(), tensor)
-    except RuntimeError:
-        return None
-    # Of what is mapped: the file may have been replaced since.
-    weights_sha256 = hashlib.sha256(weights).hexdigest()
-    whole = _read_records(network) == (h5_sha256, weights_sha256)
-    return MappedNetwork(network, weights, weights_sha256) if whole else None
+        return text, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def read_ir(path: Path, h5_sha256: str) -> ov.Model | None:
@@ -136,11 +162,16 @@ def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:
     part = path.with_name(f".{path.stem}.part.xml")
     part_weights = part.with_suffix(".bin")
     network.set_rt_info(h5_sha256, [RT_INFO, RECORDS[0]])
-    ov.serialize(network, part, part_weights)
-    # Only now known: the hash is of the `.bin` that the first pass wrote; the second writes the
-    # same.
-    network.set_rt_info(hash_file(part_weights), [RT_INFO, RECORDS[1]])
-    ov.serialize(network, part, part_weights)
-    # The `.bin` first: a reader between the two renames finds a mismatch, and makes its own.
-    part_weights.replace(path.with_suffix(".bin"))
-    part.replace(path)
+    try:
+        ov.serialize(network, part, part_weights)
+        # Only now known: the hash is of the `.bin` that the first pass wrote; the second writes
+        # the same.
+        network.set_rt_info(hash_file(part_weights), [RT_INFO, RECORDS[1]])
+        ov.serialize(network, part, part_weights)
+        # The `.bin` first: a reader between the two renames finds a mismatch, and makes its own.
+        part_weights.replace(path.with_suffix(".bin"))
+        part.replace(path)
+    finally:
+        # Where a disk is full, half a network must not stay on it.
+        part.unlink(missing_ok=True)
+        part_weights.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """`python -m cspine.model.export H5 [OUT]`, or a model folder for its `best.h5`: write the IR.
 
-An entry point: it chooses Keras's OpenVINO backend before Keras is imported, and exits 0 or 2.
+An entry point: it chooses Keras's OpenVINO backend before Keras is imported, and exits 0 or 2. In a
+model folder it says whether the IR is the one that the card lists: another is never served.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ def _leave_out_what_is_not_needed() -> None:
     sys.modules["scipy.signal"] = types.ModuleType("scipy.signal")
 
 
+def _is_listed(made: Path) -> bool:
+    """Whether the IR is as the card of its folder lists it."""
+    from cspine.model.versions import hash_file, resolve_version
+
+    files = resolve_version(made.parent)
+    both = (made, made.with_suffix(".bin"))
+    return all(files.listed_hash(one.name) == hash_file(one) for one in both)
+
+
 def main() -> int:
     """Convert what the command line names; one line on stderr where that fails."""
     parser = argparse.ArgumentParser(prog="python -m cspine.model.export", description=__doc__)
@@ -38,7 +48,12 @@ def main() -> int:
     from cspine.model.export.convert import convert_h5
 
     try:
-        convert_h5(h5, given.out or h5.parent)
+        made = convert_h5(h5, given.out or h5.parent)
+        if given.h5.is_dir() and given.out is None and not _is_listed(made):
+            sys.stderr.write(
+                f"The card does not list this {made.name}: each start makes one of its own, in a "
+                "temporary folder that it must be able to write.\n"
+            )
     except CspineError as error:
         sys.stderr.write(f"{error}\n")
         return 2
