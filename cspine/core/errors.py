@@ -18,6 +18,18 @@ holds a traceback, a fetched body or an internal address. A command-line user se
 stderr and exit code 2; `serve/statuses.py` maps each class to an HTTP status.
 """
 
+from __future__ import annotations
+
+import reprlib
+
+_shorten = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = 40
+
+
+def quote(value: object) -> str:
+    """Return a value as an error may quote it, in 40 characters: whole, it could fill the log."""
+    return _shorten.repr(value)[:40]
+
 
 class CspineError(Exception):
     """Any error that is the caller's to mend; everything else is a defect of cspine."""

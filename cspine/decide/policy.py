@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cspine.core.errors import ArtifactError
+from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
@@ -141,7 +141,7 @@ def read_decision(card: Mapping[str, Any]) -> Mapping[str, Any]:
 def _part(decision: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = decision.get(name)
     if not isinstance(part, Mapping):
-        shown = repr(part)[:40]
+        shown = quote(part)
         raise ArtifactError(f"The model card must hold an object `{name}`. Received: {shown}")
     return part
 
@@ -150,7 +150,7 @@ def _number(part: Mapping[str, Any], name: str, low: float, high: float) -> floa
     value = part.get(name)
     # `True` is an int in Python, and NaN fails the comparison.
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        shown = repr(value)[:40]
+        shown = quote(value)
         raise ArtifactError(f"`{name}` must be a number from {low} to {high}. Received: {shown}")
     return float(value)
 
@@ -159,7 +159,7 @@ def _word(part: Mapping[str, Any], name: str) -> str:
     value = part.get(name)
     # The word ends up in pages and messages, so it stays short.
     if not isinstance(value, str) or len(value) > 40:
-        raise ArtifactError(f"`{name}` must be a word. Received: {repr(value)[:40]}")
+        raise ArtifactError(f"`{name}` must be a word. Received: {quote(value)}")
     return value
 
 
@@ -203,7 +203,7 @@ def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InD
     scaling = part.get("scaling", "none")
     if not isinstance(scaling, str) or scaling not in NEEDED:
         raise ArtifactError(
-            f"`scaling` must be one of {', '.join(NEEDED)}. Received: {repr(scaling)[:40]}"
+            f"`scaling` must be one of {', '.join(NEEDED)}. Received: {quote(scaling)}"
         )
     missing = [name for name in NEEDED[scaling] if name not in arrays]
     if missing:

@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import os
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cspine.core.errors import ArtifactError
+from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import CLASS_NAMES
 from cspine.model.architectures import ARCHITECTURES
 
@@ -79,20 +78,15 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         if not holds:
             raise ArtifactError(
                 f"`{name}` of {what} must be one that cspine knows. "
-                f"Received: {_show(facts.get(name))}"
+                f"Received: {quote(facts.get(name))}"
             )
     size = facts.get("image_size")
     least = ARCHITECTURES[facts["architecture"]].min_size
     # `True` is an int, and would be one pixel.
     if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= 1024:
         raise ArtifactError(
-            f"`image_size` of {what} must be from {least} to 1024. Received: {_show(size)}"
+            f"`image_size` of {what} must be from {least} to 1024. Received: {quote(size)}"
         )
-
-
-def _show(value: object) -> str:
-    """A value as an error may quote it: whole, it could fill the log with the card's 8 MiB."""
-    return reprlib.repr(value)[:40]
 
 
 def _read_at_most(path: Path, most: int) -> bytes:
@@ -131,14 +125,14 @@ def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
     for name, kind in _REQUIRED.items():
         if not isinstance(card.get(name), kind):
             raise ArtifactError(
-                f"`{name}` must be in {CARD_NAME}. Received: {_show(card.get(name))}"
+                f"`{name}` must be in {CARD_NAME}. Received: {quote(card.get(name))}"
             )
     check_facts(card, CARD_NAME)
     names, precision = card.get("class_names", [*CLASS_NAMES]), card.get("precision", {})
     if names != [*CLASS_NAMES]:
-        raise ArtifactError(f"`class_names` must be {CLASS_NAMES}. Received: {_show(names)}")
+        raise ArtifactError(f"`class_names` must be {CLASS_NAMES}. Received: {quote(names)}")
     if not isinstance(precision, dict):
-        raise ArtifactError(f"`precision` must be an object. Received: {_show(precision)}")
+        raise ArtifactError(f"`precision` must be an object. Received: {quote(precision)}")
     return card
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cspine.core.errors import ArtifactError
+from cspine.core.errors import ArtifactError, quote
 from cspine.model.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
     if not version or version != card["version"]:
         raise ArtifactError(
             f"`version` must be the first 12 digits of the SHA-256 of {H5_NAME}, `{version}`. "
-            f"Received: {card['version'][:40]!r}"
+            f"Received: {quote(card['version'])}"
         )
     # The card last: its arrival is what readers wait for.
     names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
@@ -151,7 +151,7 @@ def _require(folder: Path, name: str, digest: str) -> None:
     # On Windows backslashes and colons lead out as well.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
         raise ArtifactError(
-            f"A card may list files inside its folder only. Received: {name[:40]!r}"
+            f"A card may list files inside its folder only. Received: {quote(name)}"
         )
     path = folder / pure
     try:
@@ -193,7 +193,7 @@ def resolve_version(
         ArtifactError: nothing that can be served is there; the text says why for each place.
     """
     if version is not None and not _is_version(version):
-        raise ArtifactError(f"A version is 12 hex digits. Received: {version[:40]!r}")
+        raise ArtifactError(f"A version is 12 hex digits. Received: {quote(version)}")
     reasons = []
     for folder in _places(models_dir, version):
         try:

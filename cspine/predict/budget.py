@@ -44,7 +44,7 @@ class Budget:
         """Return the budget that ends `seconds` from now."""
         return cls(time.monotonic() + seconds, is_wanted)
 
-    def left_s(self, grace_s: float) -> float | None:
+    def left_s(self, grace_s: float = 0.0) -> float | None:
         """Return the seconds left and `grace_s` more, at least 0; None for no end."""
         if math.isinf(self.deadline_s):
             return None
@@ -60,9 +60,7 @@ class Budget:
         # First whether anybody waits: an overload told to nobody would only spoil the counts.
         if not self.is_wanted():
             raise UnwantedError
-        if math.isinf(self.deadline_s):
-            return None
-        left = self.deadline_s - time.monotonic()
-        if left <= 0:
+        left = self.left_s()
+        if left == 0:
             raise LateError
         return left
