@@ -10,10 +10,12 @@ from pathlib import Path
 
 import openvino as ov
 from keras import tree
+from openvino.passes import ConstantFolding, Manager
 
 from cspine.model.artifact import hash_file, load_classifier
 from cspine.model.classifier import Classifier
 from cspine.model.export import write_ir
+from cspine.model.export.layout import lay_out_in_planes
 
 
 def convert_h5(h5_path: Path, out_dir: Path) -> Path:
@@ -38,12 +40,18 @@ def trace_network(classifier: Classifier) -> ov.Model:
     side = classifier.image_size
     # A fixed shape: the compiler lays memory out once, and no request can ask for another.
     network.reshape([1, side, side, 3])
-    outputs = dict(classifier.serving.output)
-    # Keras flattens a dictionary by its sorted keys, so the outputs come in that order.
-    for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
-        port.tensor.set_names({name})
     # Building it also folds the transposes of the weights, which would cost memory at each start.
     prepared = ov.preprocess.PrePostProcessor(network)
     # Bytes in: a quarter of the memory that floats would take on the way.
     prepared.input().tensor().set_element_type(ov.Type.u8)
-    return prepared.build()
+    network = prepared.build()
+    lay_out_in_planes(network)
+    # Shapes are known now: what is made of them alone is a constant.
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(network)
+    outputs = dict(classifier.serving.output)
+    # Keras flattens a dictionary by its sorted keys, so the outputs come in that order.
+    for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
+        port.tensor.set_names({name})
+    return network

@@ -1,0 +1,154 @@
+"""Compute in planes: take nearly all transposes out of a network that was traced from Keras.
+
+Keras lays pictures out as (N, H, W, C), OpenVINO's convolutions as (N, C, H, W), so a trace turns
+each tensor before and after every convolution, pooling and normalisation; in int8 that is half of
+the time. Here a picture is turned once, as bytes, and what follows is computed in planes until an
+operation needs the other layout. No number changes, only where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+Order = tuple[int, ...]
+# A computed tensor, and its order: axis i of the traced tensor is axis order[i] of the computed.
+Lying = tuple[ov.Output, Order]
+
+_TO_PLANES, _AS_TRACED = (0, 3, 1, 2), (0, 1, 2, 3)
+_CHANNELS = 1
+
+
+def lay_out_in_planes(network: ov.Model) -> None:
+    """Change `network`, in place, so that it computes in planes (N, C, H, W).
+
+    Inputs and outputs keep their shapes; outputs lose their names. An operation without a rule
+    here gets its input as it was traced: slower, never wrong.
+    """
+    _drop_empty_converts(network)
+    lies: dict[ov.Output, Lying] = {}
+    nodes = network.get_ordered_ops()
+    for port in network.inputs:
+        if len(port.get_partial_shape()) == len(_TO_PLANES):
+            picture = port.get_node().output(0)
+            lies[picture] = (_turn(picture, _TO_PLANES), _inverse(_TO_PLANES))
+    for node in nodes:
+        _rewire(node, lies)
+    network.validate_nodes_and_infer_types()
+
+
+def _drop_empty_converts(network: ov.Model) -> None:
+    """Take out conversions of a type to itself; they hide constants."""
+    for node in network.get_ops():
+        if node.get_type_name() == "Convert":
+            source = node.input_value(0)
+            if source.get_element_type() == node.get_output_element_type(0):
+                node.output(0).replace(source)
+
+
+def _rewire(node: ov.Node, lies: dict[ov.Output, Lying]) -> None:
+    """Let `node` read what is computed: by its rule, else turned back to what was traced."""
+    if node.get_type_name() == "Transpose":
+        tensor, order = lies.get(node.input_value(0), (node.input_value(0), _AS_TRACED))
+        turn = _constant(node, 1)
+        if turn is not None and len(turn) == len(order):
+            lies[node.output(0)] = (tensor, tuple(order[axis] for axis in turn))
+            return
+    found = {at: lies[value] for at, value in enumerate(node.input_values()) if value in lies}
+    if not found:
+        return
+    rule = _RULES.get(node.get_type_name())
+    result = rule(node, found) if rule else None
+    if result is not None:
+        lies[node.output(0)] = result
+        return
+    for at, (tensor, order) in found.items():
+        node.input(at).replace_source_output(_turn(tensor, order))
+    node.validate_and_infer_types()
+
+
+def _one_by_one(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+    """Each number by itself: where it lies does not count."""
+    tensor, order = found[0]
+    return _read(node, {0: tensor}, order)
+
+
+def _pair(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+    """Two tensors that lie alike, or one and a constant, which is turned to lie like it."""
+    orders = {order for _, order in found.values()}
+    if len(orders) != 1:
+        return None
+    (order,) = orders
+    sources = {at: tensor for at, (tensor, _) in found.items()}
+    for at in {0, 1} - found.keys():
+        constant = _constant(node, at)
+        if constant is None:
+            return None
+        if constant.size > 1:
+            full = constant.reshape((1,) * (len(order) - constant.ndim) + constant.shape)
+            sources[at] = ops.constant(full.transpose(_inverse(order))).output(0)
+    return _read(node, sources, order)
+
+
+def _pad(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+    """Its begins and ends follow their axes."""
+    tensor, order = found[0]
+    begins, ends = _constant(node, 1), _constant(node, 2)
+    if begins is None or ends is None:
+        return None
+    turned = [ops.constant(one[list(_inverse(order))]).output(0) for one in (begins, ends)]
+    return _read(node, {0: tensor, 1: turned[0], 2: turned[1]}, order)
+
+
+def _normalise(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+    """By channel, which OpenVINO wants as axis 1; the trace may have swapped height and width."""
+    tensor, order = found[0]
+    return _read(node, {0: tensor}, order) if order[_CHANNELS] == _CHANNELS else None
+
+
+def _join(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+    """Tensors that lie alike, along an axis that follows."""
+    orders = {order for _, order in found.values()}
+    if len(orders) != 1 or len(found) != len(node.inputs()):
+        return None
+    (order,) = orders
+    axis = order[node.get_attributes()["axis"]]
+    joined = ops.concat([found[at][0] for at in range(len(found))], axis)
+    return joined.output(0), order
+
+
+_Rule = Callable[[ov.Node, dict[int, Lying]], Lying | None]
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(("Convert", "Relu", "Sigmoid"), _one_by_one),
+    **dict.fromkeys(("Add", "Multiply"), _pair),
+    "Pad": _pad,
+    "BatchNormInference": _normalise,
+    "Concat": _join,
+}
+
+
+def _read(node: ov.Node, sources: dict[int, ov.Output], order: Order) -> Lying:
+    """Let `node` read `sources` by input; its output then lies in `order`."""
+    for at, source in sources.items():
+        node.input(at).replace_source_output(source)
+    node.validate_and_infer_types()
+    return node.output(0), order
+
+
+def _constant(node: ov.Node, at: int) -> np.ndarray | None:
+    source = node.input_value(at).get_node()
+    return np.asarray(source.get_data()) if source.get_type_name() == "Constant" else None
+
+
+def _turn(tensor: ov.Output, order: Order) -> ov.Output:
+    """`tensor` with `order[i]` as its axis i; itself where it lies so already."""
+    if order == _AS_TRACED:
+        return tensor
+    return ops.transpose(tensor, np.array(order, np.int64)).output(0)
+
+
+def _inverse(order: Order) -> Order:
+    return tuple(order.index(axis) for axis in range(len(order)))
