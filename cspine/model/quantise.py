@@ -19,8 +19,7 @@ from cspine.core.errors import ArtifactError
 from cspine.imaging.channels import as_network_input
 from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
 
-# OpenVINO lays convolutions out as (N, C, H, W), Keras what follows them as (N, H, W, C).
-_CHANNEL_AXIS = {"Convolution": 1, "Add": 3}
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 def quantise_ir(folder: Path, h5_sha256: str, images: np.ndarray) -> Path:
@@ -42,6 +41,7 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
     """An int8 version of `network`, its ranges taken from `images`, uint8 (N, S, S)."""
     import nncf  # heavy, and needed by no other step
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     # It reports every step as if it were news to whoever trains.
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -56,24 +56,36 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pixels),
             ignored_scope=nncf.IgnoredScope(names=_exact_nodes(network)),
-            advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE,
+                # NNCF's own choice, the mean over images of each one's largest, cuts off the
+                # strongest answers: those that a fracture gives.
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            ),
         )
 
 
 def _exact_nodes(network: ov.Model) -> list[str]:
-    """Names of what stays in f32: the head's product, and the map with its bias.
+    """Names of what stays in f32: the map's convolution, and all that no other one comes after.
 
-    They cost nothing, and what they give is the answer itself (or, in the `cnn`, goes through an
-    exponential), so their rounding is the one that would show. A map in bytes could not be padded
-    with -10 either.
+    It costs next to nothing, and its values are the answer itself, or lie too far apart for 256
+    steps: weights of a softmax over all places, sums for the embedding that the gate measures.
     """
-    return [
-        node.get_friendly_name()
-        for node in network.get_ops()
-        if node.get_type_name() == "MatMul" or _gives_one_map(node)
-    ]
+    exact: list[str] = []
+    feeds: set[str] = set()  # names of what a quantised convolution comes after
+    for node in reversed(network.get_ordered_ops()):
+        name, readers = node.get_friendly_name(), _readers(node)
+        if any(one.get_friendly_name() in feeds or _is_quantised(one) for one in readers):
+            feeds.add(name)
+        elif not _is_quantised(node) and node.get_type_name() not in ("Constant", "Result"):
+            exact.append(name)
+    return exact
 
 
-def _gives_one_map(node: ov.Node) -> bool:
-    kind, shape = node.get_type_name(), node.get_output_partial_shape(0)
-    return kind in _CHANNEL_AXIS and len(shape) == 4 and bool(shape[_CHANNEL_AXIS[kind]] == 1)
+def _readers(node: ov.Node) -> list[ov.Node]:
+    return [port.get_node() for output in node.outputs() for port in output.get_target_inputs()]
+
+
+def _is_quantised(node: ov.Node) -> bool:
+    """Whether `node` is a convolution, and not that of the map, which gives one channel."""
+    return node.get_type_name() in _CONVOLUTIONS and node.get_output_partial_shape(0)[1] != 1

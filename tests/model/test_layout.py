@@ -113,6 +113,6 @@ def test_a_chain_is_turned_once_and_back_at_its_end():
 def test_exported_networks_turn_the_picture_and_its_last_maps(name, saved, tmp_path):
     network = ov.Core().read_model(export_ir(saved(name).path, tmp_path))
     turned = [node for node in network.get_ordered_ops() if node.get_type_name() == "Transpose"]
-    assert turned[0].input_value(0).get_node().get_type_name() == "Parameter"
+    assert turned[0].get_output_shape(0) == ov.Shape([1, 3, *network.inputs[0].shape[1:3]])
     # The others turn the small maps that the answer and its explanation are made of.
-    assert len(turned) <= 8
+    assert len(turned) <= 5

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openvino as ov
 from keras import tree
-from openvino.passes import ConstantFolding, Manager
+from openvino._offline_transformations import apply_moc_transformations
 
 from cspine.model.artifact import hash_file, load_classifier
 from cspine.model.classifier import Classifier
@@ -46,10 +46,8 @@ def trace_network(classifier: Classifier) -> ov.Model:
     prepared.input().tensor().set_element_type(ov.Type.u8)
     network = prepared.build()
     lay_out_in_planes(network)
-    # Shapes are known now: what is made of them alone is a constant.
-    folding = Manager()
-    folding.register_pass(ConstantFolding())
-    folding.run_passes(network)
+    # Once here and not at every start: norms become part of their convolutions, padding too.
+    apply_moc_transformations(network, cf=True)
     outputs = dict(classifier.serving.output)
     # Keras flattens a dictionary by its sorted keys, so the outputs come in that order.
     for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
