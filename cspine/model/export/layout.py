@@ -29,8 +29,9 @@ def lay_out_in_planes(network: ov.Model) -> None:
     here gets its input as it was traced: slower, never wrong.
     """
     _drop_empty_converts(network)
-    lies: dict[ov.Output, Lying] = {}
+    # Before the turned pictures are among them.
     nodes = network.get_ordered_ops()
+    lies: dict[ov.Output, Lying] = {}
     for port in network.inputs:
         if len(port.get_partial_shape()) == len(_TO_PLANES):
             picture = port.get_node().output(0)
@@ -78,10 +79,9 @@ def _one_by_one(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
 
 def _pair(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
     """Two tensors that lie alike, or one and a constant, which is turned to lie like it."""
-    orders = {order for _, order in found.values()}
-    if len(orders) != 1:
+    order = _shared_order(found)
+    if order is None:
         return None
-    (order,) = orders
     sources = {at: tensor for at, (tensor, _) in found.items()}
     for at in {0, 1} - found.keys():
         constant = _constant(node, at)
@@ -111,10 +111,9 @@ def _normalise(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
 
 def _join(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
     """Tensors that lie alike, along an axis that follows."""
-    orders = {order for _, order in found.values()}
-    if len(orders) != 1 or len(found) != len(node.inputs()):
+    order = _shared_order(found)
+    if order is None or len(found) != len(node.inputs()):
         return None
-    (order,) = orders
     axis = order[node.get_attributes()["axis"]]
     joined = ops.concat([found[at][0] for at in range(len(found))], axis)
     return joined.output(0), order
@@ -136,6 +135,12 @@ def _read(node: ov.Node, sources: dict[int, ov.Output], order: Order) -> Lying:
         node.input(at).replace_source_output(source)
     node.validate_and_infer_types()
     return node.output(0), order
+
+
+def _shared_order(found: dict[int, Lying]) -> Order | None:
+    """The order in which all of `found` lie, None where they differ."""
+    orders = {order for _, order in found.values()}
+    return orders.pop() if len(orders) == 1 else None
 
 
 def _constant(node: ov.Node, at: int) -> np.ndarray | None:
