@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from cspine.core.blocks import block_means
+
 SMALL_SIDE_PX = 64
 MIN_SIDE_PX = 64
 MAX_ASPECT = 1.8
@@ -107,12 +109,7 @@ def measure(grey: np.ndarray) -> Appearance:
 
 def _shrink(grey: np.ndarray) -> np.ndarray:
     """Return float32 block means, about SMALL_SIDE_PX along the shorter side."""
-    block = max(1, min(grey.shape) // SMALL_SIDE_PX)
-    rows, columns = grey.shape[0] // block, grey.shape[1] // block
-    within = grey[: rows * block, : columns * block]
-    sums = within.reshape(rows, block, columns * block).sum(axis=1, dtype=np.uint32)
-    means = sums.reshape(rows, columns, block).sum(axis=2) / (block * block)
-    return np.asarray(means, np.float32)
+    return block_means(grey, max(1, min(grey.shape) // SMALL_SIDE_PX))
 
 
 @lru_cache(maxsize=8)

@@ -75,13 +75,23 @@ def find_vertebra(grey: npt.NDArray[np.uint8]) -> Box | None:
 
 def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool_]:
     """Which cells, bool (h, w), belong to the vertebra whose middle is (row, column)."""
-    rows, columns = np.ogrid[: bone.shape[0], : bone.shape[1]]
-    away = np.hypot(rows - row, columns - column) / max(bone.shape)
-    near = (bone > 0.5) & (away < _REACH)
+    longer = max(bone.shape)
+    # Looked at in a window: nothing farther away belongs, and labelling costs by the cell.
+    window = tuple(
+        slice(
+            max(0, int(middle - _REACH * longer) - 1), min(side, int(middle + _REACH * longer) + 2)
+        )
+        for middle, side in zip((row, column), bone.shape, strict=True)
+    )
+    rows, columns = np.ogrid[window]
+    away = np.hypot(rows - row, columns - column) / longer
+    near = (bone[window] > 0.5) & (away < _REACH)
     # Grown by a cell first: a fracture or a facet joint must not cut a vertebra's arch off it.
-    pieces, _ = ndimage.label(ndimage.binary_dilation(near, np.ones((3, 3))))
-    kept = np.unique(pieces[near & (away < _TOUCH)])
-    belongs: npt.NDArray[np.bool_] = near & np.isin(pieces, kept)
+    pieces, count = ndimage.label(ndimage.binary_dilation(near, np.ones((3, 3))))
+    is_kept = np.zeros(count + 1, np.bool_)
+    is_kept[pieces[near & (away < _TOUCH)]] = True
+    belongs = np.zeros(bone.shape, np.bool_)
+    belongs[window] = near & is_kept[pieces]
     return belongs
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cspine.core.blocks import block_means
+
 WORKING_SIDE_PX = 128  # the vertebra is 28 to 50 cells wide there, noise is averaged away
 _AIR = 12  # grey levels below are air or outside the field of view in every window
 _SATURATED = 250  # grey levels above are saturated bone or a white surround
@@ -19,11 +21,7 @@ Map = npt.NDArray[np.float32]
 def reduce_slice(grey: npt.NDArray[np.uint8]) -> tuple[Map, int]:
     """Average uint8 (H, W) over square cells: float32 (h, w) of about 128 a side, and the step."""
     step = max(1, round(max(grey.shape) / WORKING_SIDE_PX))
-    height, width = (side // step for side in grey.shape)
-    rows = grey[: height * step, : width * step].reshape(height, step, width * step)
-    # Rows first: adding whole rows is many times faster than a mean over both axes at once.
-    cells = rows.sum(axis=1, dtype=np.uint32).reshape(height, width, step)
-    return cells.sum(axis=2).astype(np.float32) / np.float32(step * step), step
+    return block_means(grey, step), step
 
 
 def blank_surround(small: Map) -> Map:

@@ -1,8 +1,9 @@
 """The engine: OpenVINO on the CPU, asynchronous requests over streams, no Keras.
 
 Each image is one request of batch 1; requests run on as many streams as there are cores, which on a
-CPU beats batches. A finished request's callback takes the next image at once, so no thread waits
-and no lock is held around inference.
+CPU beats batches. An image that comes alone has all cores: nobody else wants them, and its answer
+comes in about the cores' share of the time. A finished request's callback takes the next image at
+once, so no thread waits and no lock is held around inference.
 
 It takes crops and gives raw outputs; what a logit means is `decide`'s to say.
 """
@@ -12,50 +13,29 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
 
-from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
+from cspine.core.errors import ConfigError, OverloadedError
 from cspine.imaging.channels import as_network_input
+from cspine.model.compiled import check_network, compile_network, computed_in
 from cspine.model.export import MappedNetwork
 from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
+from cspine.model.outputs import EngineOutput
 from cspine.model.retire import Parts, retire_with
 from cspine.model.versions import ModelFiles
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_ROUNDS = 2
-
-
-@dataclass(frozen=True)
-class EngineOutput:
-    """Raw outputs of N images, float32.
-
-    `logit` (N,), `embedding` (N, D), `cam` (N, h, w) in logits with mean `logit`, `fracture_map`
-    (N, S//8, S//8) in 0…1, or None where the network has no map head.
-    """
-
-    logit: np.ndarray
-    embedding: np.ndarray
-    cam: np.ndarray
-    fracture_map: np.ndarray | None
-
-    @classmethod
-    def join(cls, outputs: list[EngineOutput]) -> EngineOutput:
-        """One output of the images of several, in order (at least one)."""
-        maps = [one.fracture_map for one in outputs]
-        return cls(
-            np.concatenate([one.logit for one in outputs]),
-            np.concatenate([one.embedding for one in outputs]),
-            np.concatenate([one.cam for one in outputs]),
-            None if maps[0] is None else np.concatenate([m for m in maps if m is not None]),
-        )
+# A small network is done before more threads could help, and they would cost its rate.
+ALONE_FROM_S = 0.005
 
 
 class _Answer(Future[EngineOutput]):
@@ -96,30 +76,28 @@ class Engine:
         self.precision = precision
         self.streams = streams or os.cpu_count() or 1
         self._waiting: deque[tuple[np.ndarray, _Answer]] = deque()
-        self._idle: deque[ov.InferRequest] = deque()
+        self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
+        self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
+        self._of_alone: frozenset[int] = frozenset()
         self._running: dict[int, tuple[ov.InferRequest, _Answer]] = {}
         # Over pairing and starting, never over an inference.
         self._bookkeeping = threading.Lock()
         self._parts = Parts()
         retire_with(self, self._parts)
         self._parts.network.append(weights)
-        _check_network(network)
-        compiled = _compile(network, precision, self.streams)
-        self._parts.network.append(compiled)
-        # The hint is of the layers that are not rounded.
-        hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        self.precision_used = "int8" if precision == "int8" else hint
+        check_network(network)
+        compiled = compile_network(network, precision, self.streams)
+        self.precision_used = computed_in(compiled, precision)
         self.image_size = int(network.inputs[0].shape[1])
-        self._parts.outputs.update(
-            {name: port for port in compiled.outputs for name in port.get_names()}
-        )
+        self._outputs = sorted(name for port in network.outputs for name in port.get_names())
         for _ in range(self.streams):
-            request, callback = compiled.create_infer_request(), _weak_callback(self)
-            request.set_callback(callback, None)
-            self._parts.callbacks.append(weakref.ref(callback))
-            self._parts.requests.append(request)
-            self._idle.append(request)
+            self._idle.append(self._add_request(compiled))
         self._warm_up()
+        # One stream has all cores by itself.
+        if self.streams > 1 and self._time_image() > ALONE_FROM_S:
+            self._alone.append(self._add_request(compile_network(network, precision, 1)))
+            self._of_alone = frozenset(map(id, self._alone))
+            self._warm_up()
 
     @classmethod
     def load(cls, files: ModelFiles, precision: str = "f32", streams: int | None = None) -> Engine:
@@ -184,6 +162,15 @@ class Engine:
         """Number of images that wait for a stream."""
         return len(self._waiting)
 
+    def _add_request(self, compiled: ov.CompiledModel) -> ov.InferRequest:
+        """A new request of a compiled network; both are retired with the engine."""
+        request, callback = compiled.create_infer_request(), _weak_callback(self)
+        request.set_callback(callback, None)
+        self._parts.network.append(compiled)
+        self._parts.callbacks.append(weakref.ref(callback))
+        self._parts.requests.append(request)
+        return request
+
     def _as_pixels(self, image: np.ndarray) -> np.ndarray:
         """uint8 (1, S, S, 3), contiguous."""
         side = self.image_size
@@ -200,20 +187,30 @@ class Engine:
         """Start waiting images on idle requests, until there are no more of either."""
         while True:
             with self._bookkeeping:
-                if self._parts.is_over.is_set() or not (self._waiting and self._idle):
+                request = None if self._parts.is_over.is_set() else self._take_idle()
+                if request is None:
                     return
-                (pixels, future), request = self._waiting.popleft(), self._idle.popleft()
+                pixels, future = self._waiting.popleft()
                 error = self._start(request, pixels, future)
             # Without the lock: who waits may submit the next image at once.
             if error is not None:
                 future.set_exception(error)
+
+    def _take_idle(self) -> ov.InferRequest | None:
+        """An idle request for the image that waits longest; None where either is lacking."""
+        if len(self._waiting) == 1 and not self._running and self._alone:
+            return self._alone.popleft()
+        return self._idle.popleft() if self._waiting and self._idle else None
+
+    def _put_back(self, request: ov.InferRequest) -> None:
+        (self._alone if id(request) in self._of_alone else self._idle).append(request)
 
     def _start(
         self, request: ov.InferRequest, pixels: np.ndarray, future: _Answer
     ) -> Exception | None:
         """Start one inference; return why it did not start, None too where nobody wants it."""
         if not future.set_running_or_notify_cancel():
-            self._idle.append(request)
+            self._put_back(request)
             return None
         self._running[id(request)] = (request, future)
         try:
@@ -221,7 +218,7 @@ class Engine:
             request.start_async({0: pixels}, userdata=id(request), share_inputs=True)
         except Exception as error:
             self._running.pop(id(request), None)
-            self._idle.append(request)
+            self._put_back(request)
             return error
         return None
 
@@ -238,7 +235,7 @@ class Engine:
                     request.wait_for(0)
                 except RuntimeError as error:
                     if self._running.pop(key, None):
-                        self._idle.append(request)
+                        self._put_back(request)
                         failed.append((future, error))
         for future, reason in failed:
             logger.error("an inference failed", exc_info=reason)
@@ -251,10 +248,7 @@ class Engine:
             return  # taken back as failed
         request, future = running
         try:
-            outputs = {
-                name: request.get_tensor(port).data.copy()
-                for name, port in self._parts.outputs.items()
-            }
+            outputs = {name: request.get_tensor(name).data.copy() for name in self._outputs}
             answer = EngineOutput(
                 outputs["logit"].reshape(1),
                 outputs["embedding"],
@@ -263,37 +257,28 @@ class Engine:
             )
         # Whatever it is, a network without these outputs included: somebody waits for the future.
         except Exception as error:
-            self._idle.append(request)
+            self._put_back(request)
             future.set_exception(error)
         else:
-            self._idle.append(request)
+            self._put_back(request)
             self._start_waiting()
             future.set_result(answer)
         self._start_waiting()
 
     def _warm_up(self) -> None:
         """Run every request, so that all memory is touched before the engine counts as ready."""
-        blank = np.zeros(
-            (WARM_UP_ROUNDS * self.streams, self.image_size, self.image_size), np.uint8
-        )
-        self.infer(blank)
+        # The last one comes when the others are done, and so alone.
+        self.infer(self._blanks(WARM_UP_ROUNDS * self.streams))
+        self.infer(self._blanks(1))
 
+    def _time_image(self) -> float:
+        """Seconds that one image takes on one stream."""
+        began = time.perf_counter()
+        self.infer(self._blanks(1))
+        return time.perf_counter() - began
 
-def _check_network(network: ov.Model) -> None:
-    """Refuse a network that does not take one picture of a fixed size and give our outputs.
-
-    Raises:
-        ArtifactError: names what must hold.
-    """
-    shapes = [port.get_partial_shape() for port in network.inputs]
-    names = {name for port in network.outputs for name in port.get_names()}
-    sides = list(shapes[0].to_shape()) if len(shapes) == 1 and shapes[0].is_static else []
-    is_picture = len(sides) == 4 and sides == [1, sides[1], sides[1], 3]
-    if not is_picture or not names >= {"logit", "embedding", "cam"}:
-        raise ArtifactError(
-            "The network must take pixels (1, S, S, 3) and give logit, embedding and cam. "
-            f"Received: {', '.join(map(str, shapes))}, giving {', '.join(sorted(names)) or 'none'}"
-        )
+    def _blanks(self, count: int) -> np.ndarray:
+        return np.zeros((count, self.image_size, self.image_size), np.uint8)
 
 
 def _weak_callback(engine: Engine) -> Callable[[int], None]:
@@ -311,20 +296,3 @@ def _weak_callback(engine: Engine) -> Callable[[int], None]:
             alive(key)
 
     return call
-
-
-def _compile(network: ov.Model, precision: str, streams: int) -> ov.CompiledModel:
-    options = {
-        # Streams of one image each: on a CPU more images a second than batches give.
-        "PERFORMANCE_HINT": "THROUGHPUT",
-        "NUM_STREAMS": str(streams),
-        # Said in every case: left out, OpenVINO takes bf16 by itself where the CPU has it.
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-    }
-    try:
-        return ov.Core().compile_model(network, "CPU", options)
-    except RuntimeError as error:
-        raise ArtifactError(
-            "The network must be one that OpenVINO compiles, with the memory there is. "
-            f"Received: {str(error).splitlines()[0][:200]}"
-        ) from error

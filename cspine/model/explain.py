@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cspine.imaging.localise import Box
-from cspine.model.engine import EngineOutput
+from cspine.model.outputs import EngineOutput
 
 
 def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) -> np.ndarray:

@@ -28,13 +28,12 @@ END_S = 5.0  # for inferences that still run as the process ends
 class Parts:
     """What an engine has of OpenVINO's. Until `drop`, all of it is held here as well.
 
-    `network` is the compiled network, below it the weights that it points into; `is_over` is set
+    `network` is what is compiled, below it the weights that it points into; `is_over` is set
     when no request may start any more.
     """
 
     requests: list[ov.InferRequest] = field(default_factory=list)
     callbacks: list[weakref.ref[Callable[[int], None]]] = field(default_factory=list)
-    outputs: dict[str, Any] = field(default_factory=dict)
     network: list[Any] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -45,7 +44,6 @@ class Parts:
                 request.wait()
             del request
         self.requests.clear()
-        self.outputs.clear()
         while any(callback() is not None for callback in self.callbacks):
             time.sleep(0.01)
         while self.network:

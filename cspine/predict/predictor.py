@@ -27,9 +27,10 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
 from cspine.imaging.preprocess import Crop, preprocess
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
-from cspine.model.engine import Engine, EngineOutput
+from cspine.model.engine import Engine
 from cspine.model.explain import heatmap
 from cspine.model.networks import choose_precision
+from cspine.model.outputs import EngineOutput
 from cspine.model.self_test import check_self_test
 from cspine.predict.budget import LATE, Budget, LateError
 from cspine.predict.prediction import Prediction

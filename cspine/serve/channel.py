@@ -7,6 +7,7 @@ Knows no view.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -31,6 +32,8 @@ class DeadlineChannel(HTTPChannel):
         super().__init__(*arguments, **options)
         self._part: str = "idle"
         self._part_since_s = self.last_byte_s = self.queued_s = time.monotonic()
+        self._receiver: int | None = None  # the loop's thread, while it takes bytes
+        self._must_refuse = False
 
     def parser_class(self, adjustments: Adjustments) -> BoundedParser:
         """Return a parser for the next request; where too many wait, one that drops what comes."""
@@ -61,6 +64,25 @@ class DeadlineChannel(HTTPChannel):
             self.handle_close()
 
     def received(self, data: bytes) -> bool:
+        """Take bytes from the client, and refuse what must be as soon as it is known."""
+        self._receiver = threading.get_ident()
+        try:
+            return self._take(data)
+        finally:
+            self._receiver = None
+            # Waitress's lock is free again, so this thread may answer.
+            if self._must_refuse:
+                self._must_refuse = False
+                self.service()
+
+    def refuse_at_once(self) -> bool:
+        """Have the loop refuse the first request; return False where another thread asks for it."""
+        if self._receiver != threading.get_ident():
+            return False
+        self._must_refuse = True
+        return True
+
+    def _take(self, data: bytes) -> bool:
         """Take bytes from the client; refuse a body where all bodies together are too many."""
         self.last_byte_s = time.monotonic()
         if self._part == "idle":

@@ -79,13 +79,15 @@ class DeadlineServer(TcpWSGIServer):
         self.on_overload: Callable[[], None] = lambda: None
 
     def add_task(self, task: DeadlineChannel) -> None:
-        """Hand a whole request to a thread; where every place is taken, with its answer made."""
+        """Hand a whole request to a thread; where every place is taken, have it refused."""
         task.queued_s = time.monotonic()
         request = task.requests[0]
         if request.error is None and request.path == BOUNDED_PATH and self.is_full():
             request.error = OverloadError(OVERLOADED)
             self.on_overload()
-        super().add_task(task)
+        # By the loop itself: a refusal takes less than the way to a thread and back, and many come.
+        if not (isinstance(request.error, OverloadError) and task.refuse_at_once()):
+            super().add_task(task)
 
     @property
     def held_bytes(self) -> int:

@@ -22,9 +22,9 @@ from cspine.evaluate.report import write_report
 from cspine.imaging.localise import Box
 from cspine.model.artifact import publish_version, save_weights, write_card
 from cspine.model.classifier import Classifier
-from cspine.model.engine import EngineOutput
 from cspine.model.explain import heatmap
 from cspine.model.export import export_ir
+from cspine.model.outputs import EngineOutput
 from cspine.model.versions import H5_NAME
 from cspine.train.candidate import Task
 from cspine.train.card import build_card, card_note, list_files

@@ -16,8 +16,9 @@ import openvino as ov
 from cspine.data.samples import Samples
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import paired_bootstrap_difference
-from cspine.model.engine import Engine, EngineOutput
+from cspine.model.engine import Engine
 from cspine.model.export import INT8_NAME, IR_NAME, read_ir
+from cspine.model.outputs import EngineOutput
 from cspine.model.quantise import quantise_ir
 
 # NNCF's own default; more only take longer.

@@ -194,3 +194,24 @@ def test_a_failed_inference_is_told_and_costs_no_request(files):
     assert engine.submit(image).result(timeout=60).logit.shape == (1,)
     with pytest.raises(OverloadedError, match="failed"):
         failed[0].result(timeout=0)
+
+
+def test_one_image_at_a_time_has_all_cores_and_the_same_answer(files, monkeypatch):
+    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
+    wide = Engine.load(files, streams=2)
+    images = np.random.default_rng(3).integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    started = []
+    take = wide._take_idle
+    monkeypatch.setattr(wide, "_take_idle", lambda: started.append(take()) or started[-1])
+    one_by_one = [wide.infer(image[None]).logit[0] for image in images]
+    used = {id(request) for request in started if request is not None}
+    assert used == wide._of_alone
+    assert np.allclose(wide.infer(images).logit, one_by_one, rtol=0, atol=1e-4)
+    # Of a crowd all but the first one share the streams.
+    assert {id(request) for request in started if request is not None} > used
+
+
+def test_a_small_network_is_compiled_once(files, monkeypatch):
+    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 1e9)
+    engine = Engine.load(files, streams=2)
+    assert len(engine._parts.requests) == 2

@@ -205,6 +205,28 @@ def test_a_full_service_refuses_before_the_application_and_keeps_the_connection(
     assert predictor.calls == 1
 
 
+def test_a_refusal_takes_no_thread_and_several_on_one_connection_keep_their_order(
+    app, serve_app, png, monkeypatch
+):
+    runner = serve_app(app)
+    admission = app.extensions["cspine"].road.admission
+    head = "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: {}\r\n"
+    ask = [f"{head.format(len(png))}X-Request-ID: n{n}\r\n".encode() for n in range(3)]
+    ask[2] += b"Connection: close\r\n"
+    handed: list[object] = []
+    with admission.place(), admission.place(), admission.place(), admission.place():
+        with monkeypatch.context() as patch, connect(runner) as client:
+            patch.setattr(runner._dispatcher, "add_task", handed.append)
+            client.sendall(ask[2] + b"\r\n" + png)
+            assert read_answer(read_all(client))[0] == 503
+        with connect(runner) as client:
+            client.sendall(b"".join(one + b"\r\n" + png for one in ask))
+            answers = read_all(client)
+    assert not handed
+    assert answers.count(b"HTTP/1.1 503 ") == 3
+    assert answers.index(b"ID: n0") < answers.index(b"ID: n1") < answers.index(b"ID: n2")
+
+
 def can_connect(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()

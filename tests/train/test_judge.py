@@ -11,7 +11,7 @@ from cspine.decide.conformal import Conformal
 from cspine.decide.distance import fit_distance
 from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import Threshold
-from cspine.model.engine import EngineOutput
+from cspine.model.outputs import EngineOutput
 from cspine.train.judge import Outputs, _score_split
 from cspine.train.quantise import _compare
 
