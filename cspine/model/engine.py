@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
@@ -28,12 +27,11 @@ from cspine.model.compiled import check_network, compile_network, computed_in
 from cspine.model.export import MappedNetwork
 from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
 from cspine.model.outputs import EngineOutput
-from cspine.model.retire import Parts, retire_with
+from cspine.model.retire import Parts, retire_with, weak_callback
 from cspine.model.versions import ModelFiles
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_ROUNDS = 2
 # A small network is done before more threads could help, and they would cost its rate.
 ALONE_FROM_S = 0.005
 
@@ -92,12 +90,8 @@ class Engine:
         self._outputs = sorted(name for port in network.outputs for name in port.get_names())
         for _ in range(self.streams):
             self._idle.append(self._add_request(compiled))
-        self._warm_up()
-        # One stream has all cores by itself.
-        if self.streams > 1 and self._time_image() > ALONE_FROM_S:
-            self._alone.append(self._add_request(compile_network(network, precision, 1)))
-            self._of_alone = frozenset(map(id, self._alone))
-            self._warm_up()
+        self._network = network
+        self._image_s = self._warm_up()
 
     @classmethod
     def load(cls, files: ModelFiles, precision: str = "f32", streams: int | None = None) -> Engine:
@@ -157,6 +151,26 @@ class Engine:
         futures = [self.submit(image) for image in images]
         return EngineOutput.join([future.result() for future in futures])
 
+    def use_all_cores(self) -> None:
+        """Let an image that comes alone have all cores, from the end of this call on.
+
+        For this the network is compiled once more, and an engine is ready sooner without. Nothing
+        is done where one stream has all cores anyway, or where the network is small. Call it once.
+
+        Raises:
+            ArtifactError: OpenVINO does not compile it, for want of memory.
+        """
+        if self.streams == 1 or self._image_s < ALONE_FROM_S:
+            return
+        compiled = compile_network(self._network, self.precision, 1)
+        request = self._add_request(compiled)
+        blank = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
+        # Warmed here: nobody waits for it, so its callback finds nothing to do.
+        request.start_async({0: blank}, userdata=id(request))
+        request.wait()
+        self._of_alone = frozenset((id(request),))
+        self._alone.append(request)
+
     @property
     def queue_depth(self) -> int:
         """Number of images that wait for a stream."""
@@ -164,7 +178,7 @@ class Engine:
 
     def _add_request(self, compiled: ov.CompiledModel) -> ov.InferRequest:
         """A new request of a compiled network; both are retired with the engine."""
-        request, callback = compiled.create_infer_request(), _weak_callback(self)
+        request, callback = compiled.create_infer_request(), weak_callback(self._finish)
         request.set_callback(callback, None)
         self._parts.network.append(compiled)
         self._parts.callbacks.append(weakref.ref(callback))
@@ -265,34 +279,13 @@ class Engine:
             future.set_result(answer)
         self._start_waiting()
 
-    def _warm_up(self) -> None:
-        """Run every request, so that all memory is touched before the engine counts as ready."""
-        # The last one comes when the others are done, and so alone.
-        self.infer(self._blanks(WARM_UP_ROUNDS * self.streams))
-        self.infer(self._blanks(1))
+    def _warm_up(self) -> float:
+        """Run every request, so that all memory is touched before the engine counts as ready.
 
-    def _time_image(self) -> float:
-        """Seconds that one image takes on one stream."""
+        Returns the seconds that an image takes on one stream.
+        """
+        blanks = np.zeros((self.streams, self.image_size, self.image_size), np.uint8)
+        self.infer(blanks)
         began = time.perf_counter()
-        self.infer(self._blanks(1))
+        self.infer(blanks)
         return time.perf_counter() - began
-
-    def _blanks(self, count: int) -> np.ndarray:
-        return np.zeros((count, self.image_size, self.image_size), np.uint8)
-
-
-def _weak_callback(engine: Engine) -> Callable[[int], None]:
-    """Return the callback of an engine's requests, which does not keep the engine alive.
-
-    OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
-    engine again would stay in memory for ever, with every model that was ever served. Whoever waits
-    for an answer holds the engine by it, so a callback that finds none has nobody to tell.
-    """
-    finish = weakref.WeakMethod(engine._finish)
-
-    def call(key: int) -> None:
-        alive = finish()
-        if alive is not None:
-            alive(key)
-
-    return call

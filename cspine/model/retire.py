@@ -94,3 +94,20 @@ def _retirement() -> _Retirement:
 def retire_with(engine: object, parts: Parts) -> None:
     """Have `parts` dropped in their order, on a thread of its own, once nobody holds `engine`."""
     _retirement().expect(engine, parts)
+
+
+def weak_callback(method: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a callback for an engine's requests that calls `method` and keeps no engine alive.
+
+    OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
+    engine again would stay in memory for ever, with every model that was ever served. Whoever waits
+    for an answer holds the engine by it, so a callback that finds none has nobody to tell.
+    """
+    finish = weakref.WeakMethod(method)
+
+    def call(key: int) -> None:
+        alive = finish()
+        if alive is not None:
+            alive(key)
+
+    return call

@@ -7,6 +7,7 @@ knows one model; which one is served, and when that changes, is the business of 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -36,6 +37,7 @@ from cspine.predict.budget import LATE, Budget, LateError
 from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
+logger = logging.getLogger(__name__)
 
 # Frozen, as NO_END is, so they may stand as defaults.
 LIMITS = Limits()
@@ -136,6 +138,16 @@ class Predictor:
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         check_self_test(engine, files.card)
         return cls(engine, policy, files.card, limits, observe)
+
+    def hasten(self) -> None:
+        """Have an image that comes alone answered sooner, from the end of this call on.
+
+        Takes about as long as the load, and is best done once the model serves. Call it once.
+        """
+        try:
+            self.engine.use_all_cores()
+        except (ArtifactError, RuntimeError, MemoryError) as error:  # it serves on as it is
+            logger.warning("an image that comes alone has one core: %s", error)
 
     def predict(
         self,

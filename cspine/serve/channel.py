@@ -73,7 +73,8 @@ class DeadlineChannel(HTTPChannel):
             # Waitress's lock is free again, so this thread may answer.
             if self._must_refuse:
                 self._must_refuse = False
-                self.service()
+                with self.server.awake():
+                    self.service()
 
     def refuse_at_once(self) -> bool:
         """Have the loop refuse the first request; return False where another thread asks for it."""

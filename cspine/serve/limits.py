@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +77,7 @@ class DeadlineServer(TcpWSGIServer):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._next_look_s = self._next_trim_s = self._next_complaint_s = self._next_accept_s = 0.0
+        self._awake_thread: int | None = None
         self.is_full: Callable[[], bool] = lambda: False
         self.on_overload: Callable[[], None] = lambda: None
 
@@ -88,6 +91,20 @@ class DeadlineServer(TcpWSGIServer):
         # By the loop itself: a refusal takes less than the way to a thread and back, and many come.
         if not (isinstance(request.error, OverloadError) and task.refuse_at_once()):
             super().add_task(task)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Within, the loop's own thread does not wake the loop, which would cost it a turn."""
+        self._awake_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._awake_thread = None
+
+    def pull_trigger(self) -> None:
+        """Wake the loop, unless it asks for it itself."""
+        if threading.get_ident() != self._awake_thread:
+            super().pull_trigger()
 
     @property
     def held_bytes(self) -> int:

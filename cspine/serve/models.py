@@ -72,16 +72,19 @@ class ModelHolder:
             # One assignment: a request reads either the old predictor or the new one, whole.
             old, self.current = self.current, predictor
             self.on_swap(predictor)
+        predictor.hasten()
         logger.info("model %s serves in place of %s", predictor.version, old.version)
         return predictor
 
     def watch(self, is_ending: threading.Event) -> threading.Thread:
-        """Start a thread that reloads whenever the stamp changes, until `is_ending` is set."""
+        """Start a thread that hastens the model, which serves by now, and reloads it whenever the
+        stamp changes, until `is_ending` is set."""
         thread = threading.Thread(target=self._watch, args=(is_ending,), name="watch", daemon=True)
         thread.start()
         return thread
 
     def _watch(self, is_ending: threading.Event) -> None:
+        self.current.hasten()
         again_s = math.inf
         while not is_ending.wait(WATCH_S):
             stamp = self._stamp()

@@ -63,4 +63,6 @@ class ProblemTask(ErrorTask):
         if not is_overload or isinstance(error, CrowdedError):
             self.set_close_on_finish()
         self.content_length = len(body)
-        self.write(body)
+        # In one piece: Waitress sends each by itself.
+        self.channel.write_soon(self.build_response_header() + body)
+        self.wrote_header = True

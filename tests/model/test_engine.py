@@ -199,6 +199,7 @@ def test_a_failed_inference_is_told_and_costs_no_request(files):
 def test_one_image_at_a_time_has_all_cores_and_the_same_answer(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
     wide = Engine.load(files, streams=2)
+    wide.use_all_cores()
     images = np.random.default_rng(3).integers(0, 256, (6, 64, 64), dtype=np.uint8)
     started = []
     take = wide._take_idle
@@ -214,4 +215,5 @@ def test_one_image_at_a_time_has_all_cores_and_the_same_answer(files, monkeypatc
 def test_a_small_network_is_compiled_once(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 1e9)
     engine = Engine.load(files, streams=2)
+    engine.use_all_cores()
     assert len(engine._parts.requests) == 2

@@ -30,6 +30,9 @@ class FakePredictor:
         self.hold.set()
         self.calls = 0
 
+    def hasten(self) -> None:
+        """Nothing is compiled here."""
+
     def predict(self, data: bytes, explain: bool = False, budget: Budget = Budget()) -> Prediction:  # noqa: B008
         return self._answer(decode_image(data), explain, budget)
 
