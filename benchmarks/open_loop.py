@@ -37,7 +37,7 @@ from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0
-# 128 are more than the service accepts at once (32), or it would refuse nothing.
+# 128 are more than the service accepts at once (64), or it would refuse nothing.
 REFERENCE_CLIENTS, STEADY_CONNECTIONS, OVERLOAD_CONNECTIONS = 8, 32, 128
 P99_TO_P50, GOODPUT_SHARE = 2.5, 0.9
 

@@ -35,7 +35,8 @@ from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 # Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
 RELOAD_EVERY_S = 10.0
-REFERENCE_CLIENTS, REFERENCE_S, CONNECTIONS = 8, 10.0, 64
+# More connections than places, or nothing could be refused.
+REFERENCE_CLIENTS, REFERENCE_S, CONNECTIONS = 8, 10.0, 128
 LOAD_SHARE, MEMORY_SHARE = 0.8, 0.05
 # Before that allocator and caches still grow to their size.
 SETTLED_S = 300.0
@@ -124,7 +125,8 @@ def soak(
     parts = upload_parts([path.read_bytes() for path in paths])
     service = start_ours(models, "f32", max_queue=str(options.max_queue))
     # The most it can do, measured first: 80 % of a guess would be idling or overload.
-    reference = run_client(Job(service.port, parts, "image/png", REFERENCE_CLIENTS, REFERENCE_S))
+    reference = run_client(Job(service.port, parts, "image/png", # More connections than places, or nothing could be refused.
+REFERENCE_CLIENTS, REFERENCE_S))
     rate = LOAD_SHARE * reference["requests_per_s"]
     seconds = 60 * options.minutes
     exchanger = Exchanger(models, stagings, service)
@@ -161,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="cnn", choices=ARCHITECTURE_NAMES)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--max-queue", type=int, default=32, help="CSPINE_MAX_QUEUE (32)")
+    parser.add_argument("--max-queue", type=int, default=64, help="CSPINE_MAX_QUEUE (64)")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
     report: dict[str, Any] = {

@@ -102,7 +102,7 @@ class ServeSettings:
         "auto", "one of " + ", ".join(PRECISIONS), _one_of(*PRECISIONS), "numbers inference uses"
     )
     streams: int | None = _count(None, 1, 256, "parallel inferences; by default the engine's own")
-    max_queue: int = _count(32, 1, 4096, "predictions accepted at once; beyond it, 503")
+    max_queue: int = _count(64, 1, 4096, "predictions accepted at once; beyond it, 503")
     max_bytes: int = _count(32 * 1024 * 1024, 1024, 2**31, "bytes of one image")
     max_pixels: int = _count(40_000_000, 1024, _PILLOW_PX, "pixels of one image")
     fetch: bool = _setting(True, _SWITCH, _parse_switch, "whether image URLs are fetched")

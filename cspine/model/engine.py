@@ -73,7 +73,7 @@ class Engine:
         """
         self.precision = precision
         self.streams = streams or os.cpu_count() or 1
-        self._waiting: deque[tuple[np.ndarray, _Answer]] = deque()
+        self._waiting: deque[tuple[np.ndarray, _Answer, bool]] = deque()
         self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
         self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
         self._of_alone: frozenset[int] = frozenset()
@@ -124,8 +124,10 @@ class Engine:
         mapped.drop_pages()
         return engine
 
-    def submit(self, image: np.ndarray) -> Future[EngineOutput]:
+    def submit(self, image: np.ndarray, alone: bool = False) -> Future[EngineOutput]:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
+
+        `alone` says that nobody else wants the cores; see `use_all_cores`.
 
         A future that is cancelled before its image is started is dropped without work. Callbacks
         of the future run on an engine thread and must be short.
@@ -136,7 +138,7 @@ class Engine:
         pixels = self._as_pixels(image)
         self._recover_failed()
         future = _Answer(self)
-        self._waiting.append((pixels, future))
+        self._waiting.append((pixels, future, alone))
         self._start_waiting()
         return future
 
@@ -152,7 +154,7 @@ class Engine:
         return EngineOutput.join([future.result() for future in futures])
 
     def use_all_cores(self) -> None:
-        """Let an image that comes alone have all cores, from the end of this call on.
+        """Let an image that is submitted as `alone` have all cores, from the end of this call on.
 
         For this the network is compiled once more, and an engine is ready sooner without. Nothing
         is done where one stream has all cores anyway, or where the network is small. Call it once.
@@ -204,7 +206,7 @@ class Engine:
                 request = None if self._parts.is_over.is_set() else self._take_idle()
                 if request is None:
                     return
-                pixels, future = self._waiting.popleft()
+                pixels, future, _ = self._waiting.popleft()
                 error = self._start(request, pixels, future)
             # Without the lock: who waits may submit the next image at once.
             if error is not None:
@@ -212,9 +214,11 @@ class Engine:
 
     def _take_idle(self) -> ov.InferRequest | None:
         """An idle request for the image that waits longest; None where either is lacking."""
-        if len(self._waiting) == 1 and not self._running and self._alone:
-            return self._alone.popleft()
-        return self._idle.popleft() if self._waiting and self._idle else None
+        if not self._waiting:
+            return None
+        is_alone = self._waiting[0][2] and not self._running
+        idle = self._alone if is_alone and self._alone else self._idle
+        return idle.popleft() if idle else None
 
     def _put_back(self, request: ov.InferRequest) -> None:
         (self._alone if id(request) in self._of_alone else self._idle).append(request)

@@ -82,6 +82,7 @@ class Predictor:
         self._view, self._image_size = str(card["view"]), int(card["image_size"])
         self._notes = (str(card["note"]),) if card.get("note") else ()
         self._observe = observe
+        self._counting, self._in_work = threading.Lock(), 0
         # Bounded: a release too many would be a defect, and is raised as one.
         self._decoders = threading.BoundedSemaphore(os.cpu_count() or 1)
 
@@ -176,13 +177,26 @@ class Predictor:
     def _answer(
         self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
     ) -> Prediction:
+        with self._counting:
+            self._in_work += 1
+        try:
+            return self._answer_counted(decode, explain, budget)
+        finally:
+            with self._counting:
+                self._in_work -= 1
+
+    def _answer_counted(
+        self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
+    ) -> Prediction:
         # Decoding is the CPU's work alone: more of it at once than there are cores would only make
         # every image later. Those who wait for a slot wait without holding a decoded image.
         with self._decoder_slot(budget):
             image, crop = self._timed("decode", lambda: self._prepare(decode()))
         # Asked again: decoding may have used the budget up.
         left_s = budget.remaining_s()
-        future = None if crop is None else self.engine.submit(crop.image)
+        # Others that are still being decoded want the cores as well.
+        alone = self._in_work == 1
+        future = None if crop is None else self.engine.submit(crop.image, alone)
         # While the engine works on its own threads, this one looks whether the picture is a neck.
         reason = check_image(image.grey, image.is_colour)
         refusal = None if reason is None else NO_NECK.format(reason)

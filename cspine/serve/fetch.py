@@ -13,11 +13,10 @@ import ipaddress
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from http.client import HTTPResponse as PlainResponse
@@ -33,6 +32,7 @@ from cspine.core.errors import (
     ImageTooLargeError,
     UrlNotAllowedError,
 )
+from cspine.serve.deadline import Deadline
 from cspine.serve.urls import AllowList, Target, follow_redirect, parse_url
 
 MAX_REDIRECTS = 3
@@ -63,43 +63,6 @@ def resolve_name(host: str, port: int) -> list[str]:
     """
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-
-class _Deadline:
-    """The end of one fetch: what is left of it, and the connections it will close."""
-
-    def __init__(self, seconds: float) -> None:
-        self.at_s = time.monotonic() + seconds
-
-    def remaining_s(self) -> float:
-        """Return the seconds left; raise FetchTimeoutError where none are."""
-        left = self.at_s - time.monotonic()
-        if left <= 0:
-            raise FetchTimeoutError("The image was not fetched within its deadline.")
-        return left
-
-    @contextmanager
-    def guard(self, connection: socket.socket) -> Iterator[None]:
-        """Shut the connection down when the deadline passes, whoever reads from it then."""
-        # A duplicate outlives the wrapping in TLS; shutting it down ends both, in both directions.
-        duplicate = connection.dup()
-        timer = threading.Timer(self.remaining_s(), _shut_down, [duplicate])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            # Else it might shut down another's socket, once this one's number is given anew.
-            timer.join()
-            duplicate.close()
-
-
-def _shut_down(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # the peer was faster
 
 
 @dataclass(frozen=True)
@@ -153,7 +116,7 @@ class Fetcher:
             raise UrlNotAllowedError(
                 "Fetching URLs is switched off (CSPINE_FETCH=off). Upload the image instead."
             )
-        deadline = _Deadline(min(self._timeout_s, timeout_s or self._timeout_s))
+        deadline = Deadline(min(self._timeout_s, timeout_s or self._timeout_s))
         target = parse_url(url)
         # Every hop is parsed, resolved and checked as the first one was.
         for _ in range(MAX_REDIRECTS + 1):
@@ -163,7 +126,7 @@ class Fetcher:
             target = follow_redirect(target, step.location)
         raise FetchError(f"The URL must redirect at most {MAX_REDIRECTS} times.")
 
-    def _visit(self, target: Target, deadline: _Deadline) -> _Step:
+    def _visit(self, target: Target, deadline: Deadline) -> _Step:
         """Ask one URL, with every failure of the network as a FetchError."""
         self._allow.check_port(target)
         addresses = self._checked_addresses(target, deadline)
@@ -180,7 +143,7 @@ class Fetcher:
             finally:
                 connection.close()
 
-    def _checked_addresses(self, target: Target, deadline: _Deadline) -> list[str]:
+    def _checked_addresses(self, target: Target, deadline: Deadline) -> list[str]:
         """Resolve once, and let through only a name whose every address is public, or listed."""
         try:
             asked = self._resolvers.submit(self._resolve, target.host, target.port)
@@ -200,7 +163,7 @@ class Fetcher:
         return [str(address) for address in addresses]
 
     def _wrap(
-        self, dialled: socket.socket, target: Target, deadline: _Deadline
+        self, dialled: socket.socket, target: Target, deadline: Deadline
     ) -> _PinnedHTTP | _PinnedHTTPS:
         """Return urllib3's connection over the dialled socket; nothing is sent yet."""
         left_s = deadline.remaining_s()
@@ -242,7 +205,7 @@ class Fetcher:
         return bytes(body)
 
 
-def _dial(addresses: list[str], port: int, deadline: _Deadline) -> socket.socket:
+def _dial(addresses: list[str], port: int, deadline: Deadline) -> socket.socket:
     """Return a connection to the first of the checked addresses that answers."""
     for address in addresses[:_DIALLED]:
         timeout_s = min(_CONNECT_S, deadline.remaining_s())

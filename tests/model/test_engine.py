@@ -196,20 +196,19 @@ def test_a_failed_inference_is_told_and_costs_no_request(files):
         failed[0].result(timeout=0)
 
 
-def test_one_image_at_a_time_has_all_cores_and_the_same_answer(files, monkeypatch):
+def test_an_image_that_is_alone_has_all_cores_and_the_same_answer(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
-    wide = Engine.load(files, streams=2)
-    wide.use_all_cores()
+    engine = Engine.load(files, streams=2)
+    engine.use_all_cores()
     images = np.random.default_rng(3).integers(0, 256, (6, 64, 64), dtype=np.uint8)
     started = []
-    take = wide._take_idle
-    monkeypatch.setattr(wide, "_take_idle", lambda: started.append(take()) or started[-1])
-    one_by_one = [wide.infer(image[None]).logit[0] for image in images]
-    used = {id(request) for request in started if request is not None}
-    assert used == wide._of_alone
-    assert np.allclose(wide.infer(images).logit, one_by_one, rtol=0, atol=1e-4)
-    # Of a crowd all but the first one share the streams.
-    assert {id(request) for request in started if request is not None} > used
+    take = engine._take_idle
+    monkeypatch.setattr(engine, "_take_idle", lambda: started.append(take()) or started[-1])
+    alone = [engine.submit(image, alone=True).result(timeout=60).logit[0] for image in images]
+    assert {id(request) for request in started if request is not None} == engine._of_alone
+    started.clear()
+    assert np.allclose(engine.infer(images).logit, alone, rtol=0, atol=1e-4)
+    assert not {id(request) for request in started if request is not None} & engine._of_alone
 
 
 def test_a_small_network_is_compiled_once(files, monkeypatch):

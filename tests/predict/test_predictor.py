@@ -106,6 +106,21 @@ def test_many_threads_get_their_own_answers(predictor):
     assert [together[i] for i in range(16)] == pytest.approx(alone * 4, abs=1e-6)
 
 
+def test_an_image_is_alone_where_no_other_is_in_work(predictor, neck_png, monkeypatch):
+    submit, seen = predictor.engine.submit, []
+
+    def submit_and_ask(image, alone):
+        seen.append(alone)
+        if len(seen) == 1:
+            predictor.predict(neck_png)  # while the first one waits
+        return submit(image, alone)
+
+    monkeypatch.setattr(predictor.engine, "submit", submit_and_ask)
+    predictor.predict(neck_png)
+    predictor.predict(neck_png)
+    assert seen == [True, False, True]
+
+
 def test_stages_are_observed(tiny_models, neck_png):
     seen = []
     observed = Predictor.load(tiny_models, "f32", 1, observe=lambda stage, s: seen.append(stage))
