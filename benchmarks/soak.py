@@ -125,8 +125,7 @@ def soak(
     parts = upload_parts([path.read_bytes() for path in paths])
     service = start_ours(models, "f32", max_queue=str(options.max_queue))
     # The most it can do, measured first: 80 % of a guess would be idling or overload.
-    reference = run_client(Job(service.port, parts, "image/png", # More connections than places, or nothing could be refused.
-REFERENCE_CLIENTS, REFERENCE_S))
+    reference = run_client(Job(service.port, parts, "image/png", REFERENCE_CLIENTS, REFERENCE_S))
     rate = LOAD_SHARE * reference["requests_per_s"]
     seconds = 60 * options.minutes
     exchanger = Exchanger(models, stagings, service)
