@@ -14,6 +14,8 @@ def block_means(grey: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.float3
     Rows and columns that fill no block are left out.
     """
     height, width = (length // side for length in grey.shape)
+    if height * width == 0:
+        return np.zeros((height, width), np.float32)
     within = grey[: height * side, : width * side]
     # Whole rows in as few bits as hold their sum: many times faster than a sum over short axes.
     dtype = np.uint16 if side <= _MOST_ROWS else np.uint32

@@ -21,12 +21,12 @@ from concurrent.futures import Future
 import numpy as np
 import openvino as ov
 
-from cspine.core.errors import ConfigError, OverloadedError
+from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.imaging.channels import as_network_input
 from cspine.model.compiled import check_network, compile_network, computed_in
 from cspine.model.export import MappedNetwork
 from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
-from cspine.model.outputs import EngineOutput
+from cspine.model.outputs import Answer, EngineOutput
 from cspine.model.retire import Parts, retire_with, weak_callback
 from cspine.model.versions import ModelFiles
 
@@ -34,18 +34,6 @@ logger = logging.getLogger(__name__)
 
 # A small network is done before more threads could help, and they would cost its rate.
 ALONE_FROM_S = 0.005
-
-
-class _Answer(Future[EngineOutput]):
-    """A future that keeps its engine until it ends: with its engine gone, it would not end."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self._engine: Engine | None = engine
-        self.add_done_callback(lambda _: self._let_go())
-
-    def _let_go(self) -> None:
-        self._engine = None
 
 
 class Engine:
@@ -73,11 +61,11 @@ class Engine:
         """
         self.precision = precision
         self.streams = streams or os.cpu_count() or 1
-        self._waiting: deque[tuple[np.ndarray, _Answer, bool]] = deque()
+        self._waiting: deque[tuple[np.ndarray, Answer, bool]] = deque()
         self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
         self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
         self._of_alone: frozenset[int] = frozenset()
-        self._running: dict[int, tuple[ov.InferRequest, _Answer]] = {}
+        self._running: dict[int, tuple[ov.InferRequest, Answer]] = {}
         # Over pairing and starting, never over an inference.
         self._bookkeeping = threading.Lock()
         self._parts = Parts()
@@ -90,7 +78,7 @@ class Engine:
         self._outputs = sorted(name for port in network.outputs for name in port.get_names())
         for _ in range(self.streams):
             self._idle.append(self._add_request(compiled))
-        self._network = network
+        self._network, self._mapped = network, weights
         self._image_s = self._warm_up()
 
     @classmethod
@@ -137,7 +125,7 @@ class Engine:
         """
         pixels = self._as_pixels(image)
         self._recover_failed()
-        future = _Answer(self)
+        future = Answer(self)
         self._waiting.append((pixels, future, alone))
         self._start_waiting()
         return future
@@ -157,19 +145,31 @@ class Engine:
         """Let an image that is submitted as `alone` have all cores, from the end of this call on.
 
         For this the network is compiled once more, and an engine is ready sooner without. Nothing
-        is done where one stream has all cores anyway, or where the network is small. Call it once.
+        is done where one stream has all cores anyway, or where the network is small. Not for two
+        threads at once.
 
         Raises:
-            ArtifactError: OpenVINO does not compile it, for want of memory.
+            ArtifactError: OpenVINO does not compile it, for want of memory, or the files of the
+                network have changed under it.
         """
-        if self.streams == 1 or self._image_s < ALONE_FROM_S:
+        if self.streams == 1 or self._of_alone or self._image_s < ALONE_FROM_S:
             return
-        compiled = compile_network(self._network, self.precision, 1)
+        pixels = self._as_pixels(np.full((self.image_size,) * 2, 128, np.uint8))
+        expected = self.submit(pixels[0]).result()
+        try:
+            compiled = compile_network(self._network, self.precision, 1)
+        finally:
+            if self._mapped is not None:
+                self._mapped.drop_pages()
         request = self._add_request(compiled)
-        blank = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
-        # Warmed here: nobody waits for it, so its callback finds nothing to do.
-        request.start_async({0: blank}, userdata=id(request))
+        if self._parts.is_over.is_set():
+            return  # the process ends
+        # Nobody waits for it, so its callback finds nothing to do.
+        request.start_async({0: pixels}, userdata=id(request))
         request.wait()
+        # The weights were read from the file again, after their hash was compared.
+        if not np.allclose(request.get_tensor("cam").data, expected.cam, rtol=1e-2, atol=1e-2):
+            raise ArtifactError("`best.bin` must stay as it is while it is served. It has changed")
         self._of_alone = frozenset((id(request),))
         self._alone.append(request)
 
@@ -224,7 +224,7 @@ class Engine:
         (self._alone if id(request) in self._of_alone else self._idle).append(request)
 
     def _start(
-        self, request: ov.InferRequest, pixels: np.ndarray, future: _Answer
+        self, request: ov.InferRequest, pixels: np.ndarray, future: Answer
     ) -> Exception | None:
         """Start one inference; return why it did not start, None too where nobody wants it."""
         if not future.set_running_or_notify_cancel():
@@ -245,7 +245,7 @@ class Engine:
 
         It happens where no memory is left. Without this each one would be lost for good.
         """
-        failed: list[tuple[_Answer, RuntimeError]] = []
+        failed: list[tuple[Answer, RuntimeError]] = []
         with self._bookkeeping:
             # Under the lock none is between its entry and its start, and tells of an old failure.
             for key, (request, future) in list(self._running.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,3 +31,15 @@ class EngineOutput:
             np.concatenate([one.cam for one in outputs]),
             None if maps[0] is None else np.concatenate([m for m in maps if m is not None]),
         )
+
+
+class Answer(Future[EngineOutput]):
+    """A future that keeps its engine until it ends: with its engine gone, it would not end."""
+
+    def __init__(self, engine: object) -> None:
+        super().__init__()
+        self._engine: object | None = engine
+        self.add_done_callback(lambda _: self._let_go())
+
+    def _let_go(self) -> None:
+        self._engine = None

@@ -143,11 +143,11 @@ class Predictor:
     def hasten(self) -> None:
         """Have an image that comes alone answered sooner, from the end of this call on.
 
-        Takes about as long as the load, and is best done once the model serves. Call it once.
+        Takes about as long as the load, and is best done once the model serves.
         """
         try:
             self.engine.use_all_cores()
-        except (ArtifactError, RuntimeError, MemoryError) as error:  # it serves on as it is
+        except Exception as error:  # whatever it is, the model serves on as it is
             logger.warning("an image that comes alone has one core: %s", error)
 
     def predict(

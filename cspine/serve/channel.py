@@ -77,8 +77,10 @@ class DeadlineChannel(HTTPChannel):
                     self.service()
 
     def refuse_at_once(self) -> bool:
-        """Have the loop refuse the first request; return False where another thread asks for it."""
-        if self._receiver != threading.get_ident():
+        """Have the loop refuse the first request; return False where a thread must."""
+        # Nor while an answer still waits to be read: of a large one this thread would wait for the
+        # end, and it alone could send it. No other writes here while no request is in work.
+        if self._receiver != threading.get_ident() or self.total_outbufs_len:
             return False
         self._must_refuse = True
         return True

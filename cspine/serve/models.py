@@ -51,6 +51,7 @@ class ModelHolder:
         self._seen = seen
         # Two loads at once would need three models' memory.
         self._swapping = threading.Lock()
+        self._is_ending = threading.Event()  # until `watch` is told another
         self.on_swap: Callable[[Predictor], None] = lambda _: None
         self.on_refusal: Callable[[], None] = lambda: None
 
@@ -70,21 +71,28 @@ class ModelHolder:
                 self.on_refusal()
                 raise
             # One assignment: a request reads either the old predictor or the new one, whole.
-            old, self.current = self.current, predictor
+            version_before, self.current = self.current.version, predictor
             self.on_swap(predictor)
-        predictor.hasten()
-        logger.info("model %s serves in place of %s", predictor.version, old.version)
+            logger.info("model %s serves in place of %s", predictor.version, version_before)
+            self._hasten()
         return predictor
+
+    def _hasten(self) -> None:
+        """Hasten the current model, unless the process is about to end."""
+        if not self._is_ending.is_set():
+            self.current.hasten()
 
     def watch(self, is_ending: threading.Event) -> threading.Thread:
         """Start a thread that hastens the model, which serves by now, and reloads it whenever the
         stamp changes, until `is_ending` is set."""
+        self._is_ending = is_ending
         thread = threading.Thread(target=self._watch, args=(is_ending,), name="watch", daemon=True)
         thread.start()
         return thread
 
     def _watch(self, is_ending: threading.Event) -> None:
-        self.current.hasten()
+        with self._swapping:
+            self._hasten()
         again_s = math.inf
         while not is_ending.wait(WATCH_S):
             stamp = self._stamp()

@@ -129,8 +129,8 @@ class Runner:
             server.close()
         self._dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._map)
-        self._ending.set()
-        watcher.join(timeout=1)
+        # What compiles as the interpreter ends would take the process with it.
+        watcher.join(STOP_LIMIT_S)
         logger.info("stopped")
 
     def stop(self) -> None:
@@ -139,6 +139,7 @@ class Runner:
             self._service.is_stopping = True
             self._service.road.admission.close()
             self._stopping_since_s = time.monotonic()
+            self._ending.set()
             # Wakes the loop; it may have woken by itself, seen the end and closed the trigger.
             with suppress(OSError):
                 self._servers[0].pull_trigger()

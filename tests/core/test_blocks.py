@@ -23,3 +23,7 @@ def test_block_means_are_the_means_of_blocks(height, width, side, seed):
 def test_a_large_white_block_does_not_overflow(side):
     white = np.full((side, 2 * side), 255, np.uint8)
     assert block_means(white, side) == pytest.approx(np.full((1, 2), 255.0), rel=1e-6)
+
+
+def test_a_picture_without_a_whole_block_costs_nothing():
+    assert block_means(np.zeros((40_000_000, 1), np.uint8), 312_500).shape == (128, 0)

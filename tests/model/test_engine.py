@@ -211,6 +211,27 @@ def test_an_image_that_is_alone_has_all_cores_and_the_same_answer(files, monkeyp
     assert not {id(request) for request in started if request is not None} & engine._of_alone
 
 
+def test_weights_that_changed_on_the_disk_get_no_request(int8_files, monkeypatch):
+    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
+    engine = Engine.load(int8_files, streams=2)
+    weights = np.fromfile(path := int8_files.folder / "best.bin", np.float32)
+    weights[(np.abs(weights) > 1e-3) & (np.abs(weights) < 1)] *= 0.5
+    with path.open("r+b") as file:  # in place, as `cp` writes
+        file.write(weights.tobytes())
+    with pytest.raises(ArtifactError, match="changed"):
+        engine.use_all_cores()
+    assert engine.submit(np.zeros((64, 64), np.uint8), alone=True).result(timeout=60)
+    assert not engine._of_alone
+
+
+def test_all_cores_are_asked_for_once(files, monkeypatch):
+    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
+    engine = Engine.load(files, streams=2)
+    engine.use_all_cores()
+    engine.use_all_cores()
+    assert len(engine._parts.requests) == 3
+
+
 def test_a_small_network_is_compiled_once(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 1e9)
     engine = Engine.load(files, streams=2)

@@ -10,6 +10,7 @@ import time
 import pytest
 import requests
 from service_fakes import connect, read_all, wait_for
+from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
 
@@ -17,6 +18,7 @@ from cspine.core.settings import ServeSettings
 from cspine.serve import limits, refusals, yielding
 from cspine.serve.app import create_app
 from cspine.serve.parsing import BoundedParser
+from cspine.serve.workers import LastingDispatcher
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 
@@ -226,6 +228,44 @@ def test_a_refusal_takes_no_thread_and_several_on_one_connection_keep_their_orde
     assert answers.count(b"HTTP/1.1 503 ") == 3
     places = [answers.index(b'"n%d"' % n) for n in range(3)]
     assert places == sorted(places)
+
+
+def test_a_refusal_behind_an_unread_answer_does_not_stop_the_loop():
+    # More than Waitress lets wait to be read: who writes then waits, and the loop must not.
+    large, is_going, sockets = b"x" * (40 * 1024**2), threading.Event(), limits.Sockets()
+
+    def answer(_environ, start_response):
+        is_going.wait(10)
+        start_response("200 OK", [("Content-Length", str(len(large)))])
+        return [large]
+
+    options = Adjustments(
+        listen="127.0.0.1:0", outbuf_overflow=1024**3, recv_bytes=65536, asyncore_use_poll=True,
+        channel_request_lookahead=1,
+    )  # fmt: skip
+    dispatcher = LastingDispatcher(2)
+    server = limits.DeadlineServer(
+        answer, sockets, dispatcher=dispatcher, adj=options, sockinfo=options.listen[0]
+    )
+    ask = HEAD + b"Content-Length: 1\r\n\r\nx"
+    with socket.create_connection(("127.0.0.1", int(server.effective_port))) as client:
+        client.sendall(ask)
+        while not (sockets.channels and sockets.channels[0].requests):
+            wasyncore.loop(timeout=0.1, use_poll=True, map=sockets, count=1)
+        [channel] = sockets.channels
+        assert channel.readable()  # so the loop waits for the next request
+        server.is_full = lambda: True
+        client.sendall(ask)
+        is_going.set()
+        wait_for(lambda: not channel.requests and channel.total_outbufs_len > 16 * 1024**2)
+        turn = threading.Thread(target=channel.handle_read, daemon=True)
+        turn.start()
+        turn.join(timeout=10)
+        assert not turn.is_alive()
+    channel.handle_close()
+    dispatcher.shutdown(timeout=5)
+    server.close()
+    wasyncore.close_all(sockets)
 
 
 def can_connect(port: int) -> bool:
