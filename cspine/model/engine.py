@@ -73,6 +73,7 @@ class Engine:
         self._parts.network.append(weights)
         check_network(network)
         compiled = compile_network(network, precision, self.streams)
+        self._parts.network.append(compiled)
         self.precision_used = computed_in(compiled, precision)
         self.image_size = int(network.inputs[0].shape[1])
         self._outputs = sorted(name for port in network.outputs for name in port.get_names())
@@ -161,6 +162,7 @@ class Engine:
         finally:
             if self._mapped is not None:
                 self._mapped.drop_pages()
+        self._parts.network.append(compiled)
         request = self._add_request(compiled)
         if self._parts.is_over.is_set():
             return  # the process ends
@@ -179,10 +181,9 @@ class Engine:
         return len(self._waiting)
 
     def _add_request(self, compiled: ov.CompiledModel) -> ov.InferRequest:
-        """A new request of a compiled network; both are retired with the engine."""
+        """A new request of a compiled network, retired with the engine."""
         request, callback = compiled.create_infer_request(), weak_callback(self._finish)
         request.set_callback(callback, None)
-        self._parts.network.append(compiled)
         self._parts.callbacks.append(weakref.ref(callback))
         self._parts.requests.append(request)
         return request

@@ -86,15 +86,15 @@ class ModelHolder:
         """Start a thread that hastens the model, which serves by now, and reloads it whenever the
         stamp changes, until `is_ending` is set."""
         self._is_ending = is_ending
-        thread = threading.Thread(target=self._watch, args=(is_ending,), name="watch", daemon=True)
+        thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         thread.start()
         return thread
 
-    def _watch(self, is_ending: threading.Event) -> None:
+    def _watch(self) -> None:
         with self._swapping:
             self._hasten()
         again_s = math.inf
-        while not is_ending.wait(WATCH_S):
+        while not self._is_ending.wait(WATCH_S):
             stamp = self._stamp()
             if stamp is None or (stamp == self._seen and time.monotonic() < again_s):
                 # Nothing new, or the folder is away for a while: the old model serves on.
