@@ -1,17 +1,18 @@
 """The published recipe beside ours, on the same patients and slices in one run, as JSON.
 
     python benchmarks/published.py [--patients 150] [--seed 1] [--unseen 300] [--unseen-seed 1005]
-        [--model DIR …] [--time-limit 20m] [--seeds 0] [--copies 20] [--cache DIR] [--rival-only]
+        [--model DIR …] [--time-limit 20m] [--seeds 0] [--copies 20] [--claim-patients N]
+        [--cache DIR] [--rival-only]
     python benchmarks/published.py --data DIR [--time-limit 5m] [--seeds 0]
 
 On phantoms the rival reads the 224² published-layout export with its copies, ours, in its default
 view, the grouped 512² export of the same seed. Ours is trained here, or `--model` names folders
 trained on that very set (their cards are checked); unseen patients are those of a further seed.
-`claimed` is the rival's accuracy at 0.5 on a random tenth of the files held out, as one would split
-files; `unseen` its accuracy on new patients, one variant a slice. Errors are 1 − balanced accuracy,
-fractures ≥ 1 mm against all normal slices, abstention off, at a threshold that each chose on its
-own validation: the rule of our card (a sensitivity of 95 %) and Youden's. A slice in which ours
-finds no vertebra counts as its error. Intervals are by bootstrap over patients.
+`claimed` is the rival's accuracy at 0.5 on a random tenth of the files held out, as files are split
+(all, or N patients' with every copy); `unseen` its accuracy on new patients. Errors are 1 − balanced
+accuracy, fractures ≥ 1 mm against all normal slices, abstention off, at a threshold that each chose
+on its own validation, by the card's rule and, where its report is there, by the other. Where ours
+finds no vertebra it counts as its error. Intervals are by bootstrap over patients.
 
 `--data DIR` holds original slices under the published names, in `fracture/` and `normal/`; copies
 of our own making are added, both read that tree, and each series is left out in turn.
@@ -53,6 +54,7 @@ from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle  #
 from cspine.phantom.published import make_variants  # noqa: E402
 
 RESAMPLES = 1000
+COPIES = 20  # of each slice in the published set
 Called = dict[str, np.ndarray]  # rule of the threshold → bool (N,), on the fracture's side
 
 
@@ -87,9 +89,11 @@ def answer_ours(
     found = policy.calibration.apply(Engine.load(files, "f32").infer(crops.images).logit)
     probabilities = np.full(len(whole), np.nan)
     probabilities[crops.indices] = found
-    validation = read_split(model, "validation")
-    called = call(probabilities, (validation.probabilities, validation.labels))
-    called |= {"sensitivity": policy.threshold.apply(probabilities)}
+    called = {}
+    if (model / "report" / INPUTS_FILE).is_file():  # a shipped folder has no report
+        validation = read_split(model, "validation")
+        called = call(probabilities, (validation.probabilities, validation.labels))
+    called[policy.threshold.method] = policy.threshold.apply(probabilities)
     missing = np.isnan(probabilities)
     for rule, values in called.items():
         called[rule] = np.where(missing, whole.labels == 0, values)
@@ -138,9 +142,9 @@ def describe_rival(rival: Rival, probabilities: np.ndarray, truth: Truth) -> dic
 
 
 def compare_errors(rivals: list[Called], ours: list[Called], truth: Truth) -> dict[str, Any]:
-    """By rule: mean errors over seeds, and ours over the rival's, with intervals."""
+    """By rule that all know: mean errors over seeds, and ours over the rival's, with intervals."""
     found = {}
-    for rule in METHODS:
+    for rule in (rule for rule in METHODS if all(rule in one for one in ours)):
 
         def mean(models: list[Called], weights: np.ndarray, rule: str = rule) -> np.ndarray:
             return np.mean([error_of(one[rule], truth, weights) for one in models], axis=0)
@@ -161,11 +165,14 @@ def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     config = PhantomConfig(
         patients=arguments.patients, seed=arguments.seed, variants=arguments.copies > 0
     )
-    files = read_files(write_kaggle(folder / "published", config))
-    files = files.take(choose_copies(files, arguments.copies))
+    files = read_published(folder / "published", config, arguments.copies)
     unseen = PhantomConfig(patients=arguments.unseen, seed=arguments.unseen_seed)
     whole = load_crops(unseen, "published", SIDE_PX, arguments.cache)
-    claimed = claim(files, arguments.seeds[0], arguments.epochs)
+    claimed_on = files
+    if arguments.claim_patients:
+        few = PhantomConfig(patients=arguments.claim_patients, seed=arguments.seed, variants=True)
+        claimed_on = read_published(folder / "claim", few)
+    claimed = claim(claimed_on, arguments.seeds[0], arguments.epochs)
     rivals, rival_calls = [], []
     for seed in arguments.seeds:
         rival = fit_rival(files, seed, arguments.epochs)
@@ -197,14 +204,9 @@ def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def choose_copies(files: Files, copies: int) -> np.ndarray:
-    """bool (N,): each slice's original and the first `copies` of its copies."""
-    _, slices = np.unique(files.slices, return_inverse=True)
-    order = np.lexsort((files.names, slices))  # the original's name is the shortest, so the first
-    places = np.empty(len(order), np.int64)
-    starts = np.searchsorted(slices[order], np.arange(slices.max() + 1))
-    places[order] = np.arange(len(order)) - starts[slices[order]]
-    return places <= copies
+def read_published(folder: Path, config: PhantomConfig, copies: int = COPIES) -> Files:
+    """Write the published-layout export and read it back, each slice with so many copies."""
+    return read_files(write_kaggle(folder, config)).keep_copies(copies)
 
 
 def add_copies(source: Path, out: Path, seed: int) -> Path:
@@ -284,7 +286,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs="+", default=[])
     parser.add_argument("--time-limit", default="20m", help="of our training, where it is done")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--copies", type=int, default=20, help="of each slice's 20 copies")
+    parser.add_argument("--copies", type=int, default=COPIES, help="of each slice's 20 copies")
+    parser.add_argument("--claim-patients", type=int, help="patients of the claim; default: all")
     parser.add_argument("--epochs", type=int, default=20, help="of the rival; published: 20")
     parser.add_argument("--cache", type=Path, help="where rendered slices are kept")
     parser.add_argument("--rival-only", action="store_true")

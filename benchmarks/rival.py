@@ -42,6 +42,16 @@ class Files:
         """The files where the mask or the indices `chosen` say so."""
         return Files(*(values[chosen] for values in vars(self).values()))
 
+    def keep_copies(self, copies: int) -> Files:
+        """Each slice's original and the first `copies` of its copies."""
+        _, slices = np.unique(self.slices, return_inverse=True)
+        # The original's name is the shortest, so the first.
+        order = np.lexsort((self.names, slices))
+        places = np.empty(len(order), np.int64)
+        starts = np.searchsorted(slices[order], np.arange(slices.max() + 1))
+        places[order] = np.arange(len(order)) - starts[slices[order]]
+        return self.take(places <= copies)
+
 
 def read_files(folder: Path) -> Files:
     """Every file of a tree whose folders are named by class, as the published loader reads them."""
