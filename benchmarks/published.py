@@ -8,11 +8,10 @@
 On phantoms the rival reads the 224² published-layout export with its copies, ours, in its default
 view, the grouped 512² export of the same seed. Ours is trained here, or `--model` names folders
 trained on that very set (their cards are checked); unseen patients are those of a further seed.
-`claimed` is the rival's accuracy at 0.5 on a random tenth of the files held out, as files are split
-(all, or N patients' with every copy); `unseen` its accuracy on new patients. Errors are 1 − balanced
-accuracy, fractures ≥ 1 mm against all normal slices, abstention off, at a threshold that each chose
-on its own validation, by the card's rule and, where its report is there, by the other. Where ours
-finds no vertebra it counts as its error. Intervals are by bootstrap over patients.
+`claimed` is the rival's accuracy at 0.5 on a random tenth of the files (or N patients' with their
+copies), `unseen` that on new patients. Errors are 1 − balanced accuracy, fractures ≥ 1 mm against
+all normal slices, abstention off, at a threshold chosen on validation by the card's rule and, where
+the report is there, the other. Where ours finds no vertebra it errs.
 
 `--data DIR` holds original slices under the published names, in `fracture/` and `normal/`; copies
 of our own making are added, both read that tree, and each series is left out in turn.
@@ -94,10 +93,8 @@ def answer_ours(
         validation = read_split(model, "validation")
         called = call(probabilities, (validation.probabilities, validation.labels))
     called[policy.threshold.method] = policy.threshold.apply(probabilities)
-    missing = np.isnan(probabilities)
-    for rule, values in called.items():
-        called[rule] = np.where(missing, whole.labels == 0, values)
-    return probabilities, called
+    wrong, missing = whole.labels == 0, np.isnan(probabilities)
+    return probabilities, {rule: np.where(missing, wrong, it) for rule, it in called.items()}
 
 
 def check_models(models: list[Path], arguments: argparse.Namespace) -> None:
@@ -142,7 +139,7 @@ def describe_rival(rival: Rival, probabilities: np.ndarray, truth: Truth) -> dic
 
 
 def compare_errors(rivals: list[Called], ours: list[Called], truth: Truth) -> dict[str, Any]:
-    """By rule that all know: mean errors over seeds, and ours over the rival's, with intervals."""
+    """By rule that all know: mean errors over seeds, ours over the rival's, with intervals."""
     found = {}
     for rule in (rule for rule in METHODS if all(rule in one for one in ours)):
 
@@ -229,8 +226,7 @@ def run_real(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Both on a folder of real slices, each series left out in turn."""
     tree = add_copies(arguments.data, folder / "tree", arguments.seed)
     files = read_files(tree)
-    seed = arguments.seeds[0]
-    claimed = claim(files, seed, arguments.epochs)
+    claimed = claim(files, seed := arguments.seeds[0], arguments.epochs)
     said, called = np.full(len(files.labels), np.nan), {}
     for series in np.unique(files.groups):
         mine = files.groups == series
