@@ -45,7 +45,7 @@ def audit_dataset(
     report = _summarise(str(dataset.root), dataset.layout, records, sets, volumes, exact)
     # Once more: pixels may have made one slice of two.
     rows = _choose_representatives(records, sets)
-    kinds, odd = describe_kinds(records, looks)
+    kinds, odd = describe_kinds(records)
     return replace(
         report,
         unreadable=dict(sorted(dataset.unreadable.items())),

@@ -109,9 +109,10 @@ class AuditReport:
         return [
             f"Audit: {self.files} files are {self.slices} distinct slices ({balance}) of "
             f"{self.volumes} volumes; only the volumes are independent.",
-            f"Faults: {len(self.split_leaks)} slices and {self.volume_leaks} volumes on two sides "
-            f"of the published split, {len(self.label_conflicts)} slices in both classes, "
-            f"{len(self.unreadable)} unreadable files.",
+            f"Faults: {_count(len(self.split_leaks), 'slice')} and "
+            f"{_count(self.volume_leaks, 'volume')} on two sides of the published split, "
+            f"{_count(len(self.label_conflicts), 'slice')} in both classes, "
+            f"{_count(len(self.unreadable), 'unreadable file')}.",
             self._shortcut_line(),
         ]
 
@@ -159,6 +160,10 @@ def _shortcut(score: Shortcut | None) -> dict[str, Any] | None:
         "high": score.high,
         "is_confound": score.is_confound,
     }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _name_groups(title: str, groups: Sequence[tuple[str, ...]]) -> list[str]:

@@ -21,6 +21,7 @@ from cspine.data.rsna import find_rsna, index_rsna
 from cspine.data.storage import FolderStorage, Storage, open_storage
 from cspine.data.table import index_table
 from cspine.imaging.decode import decode_image
+from cspine.imaging.decoded import DecodedImage
 
 log = logging.getLogger(__name__)
 READERS = 2  # threads; decoding releases the interpreter's lock
@@ -30,9 +31,10 @@ _TREES = ("kaggle", "tree", "flat")
 
 @dataclass(frozen=True)
 class _Checked:
-    """What reading one file told: its hash, its DICOM groups where it has them, or a fault."""
+    """What reading one file told: its hash, kind and DICOM groups, or a fault."""
 
     sha256: str
+    kind: str = ""
     patient_id: str | None = None
     series_uid: str | None = None
     fault: str = ""
@@ -168,12 +170,18 @@ def _check_file(storage: Storage, path: str) -> _Checked:
         decoded = decode_image(data)
     except CspineError as error:
         return _Checked("", fault=str(error))
-    return _Checked(hashlib.sha256(data).hexdigest(), decoded.patient_id, decoded.series_uid)
+    digest = hashlib.sha256(data).hexdigest()
+    return _Checked(digest, _kind(decoded), decoded.patient_id, decoded.series_uid)
+
+
+def _kind(decoded: DecodedImage) -> str:
+    height, width = decoded.grey.shape
+    return f"{decoded.kind} {width}×{height} {'colour' if decoded.is_colour else 'grey'}"
 
 
 def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceRecord:
-    """Return the record with its hash and, in a tree of DICOM files, the groups they name."""
-    record = replace(record, sha256=check.sha256)
+    """Return the record with its hash, kind and, in a tree of DICOM files, the named groups."""
+    record = replace(record, sha256=check.sha256, kind=check.kind)
     # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
     if layout in _TREES and (check.patient_id or check.series_uid):
         # Where no patient is named, the series is the coarsest group that is known.

@@ -1,4 +1,4 @@
-"""One look at each slice: its kind, the features of the shortcut scores, and its signature.
+"""One look at each slice: the features of the shortcut scores, and its signature.
 
 Knows nothing of which files are copies of which.
 """
@@ -30,11 +30,10 @@ _ODD_SHARE = 0.05
 class Look:
     """What the audit keeps of one picture.
 
-    `kind` says format, size and mode in words; `side` is the smaller side in pixels; `features`
-    are the shortcut features by name, float64 vectors; `signature` is for finding copies.
+    `side` is the smaller side in pixels; `features` are the shortcut features by name, float64
+    vectors; `signature` is for finding copies.
     """
 
-    kind: str
     side: int
     features: Mapping[str, np.ndarray]
     signature: Signature | None
@@ -52,15 +51,13 @@ def look_at(
         height, width = decoded.grey.shape
         thumbnail = resize(decoded.grey, _THUMBNAIL)
         histogram = np.bincount(decoded.grey.ravel() // (256 // _BINS), minlength=_BINS)
-        colour = "colour" if decoded.is_colour else "grey"
         features = {
             "thumbnail": thumbnail.ravel().astype(np.float64),
             "histogram": histogram / decoded.grey.size,
             "size": np.array([height, width], np.float64),
         }
         signature = describe(decoded.grey) if index in wanted else None
-        kind = f"{decoded.kind} {width}×{height} {colour}"
-        return Look(kind, min(height, width), features, signature)
+        return Look(min(height, width), features, signature)
 
     with ThreadPoolExecutor(_READERS) as pool:
         looks = progress(pool.map(look, shown), "looking", len(shown))
@@ -101,11 +98,8 @@ def _slice_number(record: SliceRecord) -> float | None:
     return float(parsed.slice_number) if parsed else None
 
 
-def describe_kinds(
-    records: Sequence[SliceRecord], looks: Mapping[int, Look]
-) -> tuple[dict[str, int], list[str]]:
-    """Return how many pictures are of each kind, and the paths of those of a rare kind."""
-    counts = Counter(look.kind for look in looks.values())
-    rare = {kind for kind, count in counts.items() if count < _ODD_SHARE * len(looks)}
-    odd = [records[i].path for i, look in looks.items() if look.kind in rare]
-    return dict(counts.most_common()), odd
+def describe_kinds(records: Sequence[SliceRecord]) -> tuple[dict[str, int], list[str]]:
+    """Return how many files are of each kind, and the paths of those of a rare kind."""
+    counts = Counter(record.kind for record in records if record.kind)
+    rare = {kind for kind, count in counts.items() if count < _ODD_SHARE * len(records)}
+    return dict(counts.most_common()), [r.path for r in records if r.kind in rare]

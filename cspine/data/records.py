@@ -27,6 +27,7 @@ class SliceRecord:
         boxes: fractures in source pixels.
         width_mm: the fracture's width. level: C1–C7. position: 0..1 within the study.
         sha256: hex digest of the file's bytes; "" where the file was not read.
+        kind: format, size and mode, such as `png 512×512 grey`; "" where the file was not read.
     """
 
     path: str
@@ -43,6 +44,7 @@ class SliceRecord:
     level: str | None = None
     position: float | None = None
     sha256: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
         "patients": _counts(get(card, "data.patients")),
         "slices": _counts(get(card, "data.slices")),
         "split_note": _text(card, "data.split_note"),
-        "weights": _text(card, "weights.origin"),
+        "weights": _weights(card),
         "calibration": _text(card, "decision.calibration.method"),
         "threshold": _threshold(card),
         "abstention": _abstention(card),
@@ -142,6 +142,11 @@ def _total(value: Any) -> int | None:
         numbers = [number for number in value.values() if isinstance(number, int)]
         return int(value.get("total", sum(numbers))) if numbers else None
     return value if isinstance(value, int) else None
+
+
+def _weights(card: Mapping[str, Any]) -> str:
+    origin = _text(card, "weights.origin")
+    return "random weights" if origin == "none" else f"the weights {origin}"
 
 
 def _threshold(card: Mapping[str, Any]) -> str:

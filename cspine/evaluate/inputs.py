@@ -114,16 +114,24 @@ class ReportInputs:
 
 
 def worst_mistakes(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float, count: int = 10
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    threshold: float,
+    slices: np.ndarray,
+    count: int = 10,
 ) -> np.ndarray:
-    """Return the indices of the slices on the wrong side of `threshold`, the furthest off first."""
+    """Return the indices of the slices on the wrong side of `threshold`, the furthest off first.
+
+    Of the files of one slice, by their names in `slices` (N,), the furthest off stands for all.
+    """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     wrong = (probabilities >= threshold) != (labels == FRACTURE)
     # Without a probability there was no answer, and so no mistake.
     wrong &= np.isfinite(probabilities)
     distance = np.abs(probabilities - labels)
-    order = np.argsort(-np.where(wrong, distance, -1.0), kind="stable")
-    return order[: min(count, int(wrong.sum()))]
+    order = np.argsort(-np.where(wrong, distance, -1.0), kind="stable")[: int(wrong.sum())]
+    _, first = np.unique(np.asarray(slices)[order], return_index=True)
+    return order[np.sort(first)[:count]]
 
 
 def save_inputs(path: Path, inputs: ReportInputs) -> None:

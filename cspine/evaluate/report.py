@@ -28,17 +28,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 # As many as a reader looks at.
 MAX_MISTAKES = 10
 HEADLINE = ("auroc", "recall", "specificity", "ece")
-AUDIT_WORDS = {
-    "files": "files",
-    "slices": "distinct slices",
-    "volumes": "volumes, which is what an interval may count",
-    "unreadable": "unreadable files",
-    "exact_duplicates": "exact duplicates",
-    "near_duplicates": "near-duplicates",
-    "split_leaks": "slices on two sides of a split",
-    "label_conflicts": "slices in both classes",
-    "shortcut_auroc": "shortcut score: AUROC of what can be learned without seeing a fracture",
-}
 
 
 def write_report(out_dir: Path, inputs: ReportInputs) -> Path:
@@ -71,6 +60,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     metrics: Mapping[str, Any] = get(card, "metrics", {})
     judged = next((s for s in inputs.splits if s.name == judged_split(_names(inputs))), None)
     splits, rows = tables.metric_table(_with_patients(card))
+    sides = get(card, "data.sides", {})
     return {
         "title": inputs.title,
         "notice": MEDICAL_NOTICE,
@@ -78,7 +68,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "headline": _headline(metrics),
         "judged": judged_split(list(metrics)),
         "metric_splits": splits,
-        "metric_rows": rows,
+        "metric_rows": [*tables.standing_rows(splits, sides), *rows],
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
         "published_rows": _published_rows(inputs),
         "published_interval": tables.published_interval(),
@@ -92,7 +82,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         ],
         "mistakes": [_mistake(m) for m in inputs.mistakes[:MAX_MISTAKES]],
         "leaderboard": tables.plain_table(inputs.leaderboard),
-        "audit": _audit(inputs.audit),
+        "audit": None if inputs.audit is None else tables.audit_table(inputs.audit),
         "controls": _controls(get(card, "controls", {})),
         "precision": _precision(get(card, "precision", {})),
         "proposal": inputs.proposal,
@@ -115,7 +105,7 @@ def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
 def _published_rows(inputs: ReportInputs) -> list[tables.Row]:
     shipped = str(get(inputs.card, "architecture", ""))
     candidates = inputs.candidates or {shipped: get(inputs.card, "metrics", {})}
-    return tables.published_table(candidates, shipped)
+    return tables.published_table(candidates, shipped, get(inputs.card, "data.sides", {}))
 
 
 def _threshold(card: Mapping[str, Any]) -> float:
@@ -242,28 +232,6 @@ def _mistake(mistake: Mistake) -> dict[str, Any]:
         "image": slice_uri(mistake.image),
         "overlay": None if mistake.heatmap is None else overlay_uri(mistake.image, mistake.heatmap),
     }
-
-
-def _audit(audit: Mapping[str, Any] | None) -> list[tuple[str, str, list[str]]] | None:
-    """Return (words, number, up to five examples) for each finding, None without an audit."""
-    if audit is None:
-        return None
-    rows: list[tuple[str, str, list[str]]] = []
-    for name, words in AUDIT_WORDS.items():
-        value = audit.get(name)
-        if isinstance(value, Mapping) and "value" in value:
-            rows.append((words, " ".join(vars(tables.figure(value)).values()), []))
-        elif isinstance(value, Mapping | list | tuple):
-            rows.append((words, str(len(value)), [_example(item) for item in list(value)[:5]]))
-        elif value is not None:
-            rows.append((words, f"{value:.3f}" if isinstance(value, float) else str(value), []))
-    return rows
-
-
-def _example(item: Any) -> str:
-    if isinstance(item, Mapping):
-        return ", ".join(f"{key}: {value}" for key, value in item.items())
-    return " = ".join(map(str, item)) if isinstance(item, list | tuple) else str(item)
 
 
 def _controls(controls: Any) -> list[tuple[str, tables.Figure]]:

@@ -236,7 +236,8 @@ def _find_mistakes(
     threshold: float,
 ) -> list[Mistake]:
     found = []
-    for index in worst_mistakes(scores.labels, scores.probabilities, threshold, MISTAKES):
+    slices = np.array([record.slice_id for record in records])
+    for index in worst_mistakes(scores.labels, scores.probabilities, threshold, slices, MISTAKES):
         # Asked again, with its picture: for ten slices that is cheaper than keeping all heat maps.
         answer = predict(dataset.read_bytes(records[index].path), True)
         if answer.grey is None or answer.probability is None:

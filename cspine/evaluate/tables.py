@@ -19,6 +19,11 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 }
 # 400 files, but twenty copies each of 20 slices.
 PUBLISHED_TEST_SLICES = 20
+PUBLISHED_STANDING = {
+    "train": NONE,
+    "validation": NONE,
+    "test": f"{PUBLISHED_TEST_SLICES} slices of 1 patient",
+}
 # Our key → heading: npv and specificity are the precision and recall of normal.
 PUBLISHED_COLUMNS = {
     "loss": "Loss",
@@ -42,6 +47,19 @@ METRIC_NAMES = {
     "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
     "specificity_at_95_sensitivity": "Specificity at 95 % sensitivity",
 }
+AUDIT_WORDS = {
+    "files": "files",
+    "slices": "distinct slices",
+    "volumes": "volumes, which is what an interval may count",
+    "unreadable": "unreadable files",
+    "exact_duplicates": "exact duplicates",
+    "near_duplicates": "near-duplicates",
+    "split_leaks": "slices on two sides of a split",
+    "label_conflicts": "slices in both classes",
+    "shortcut_auroc": "shortcut score: AUROC of what can be learned without seeing a fracture",
+}
+# Of the paths of one example, and of the examples of one finding.
+AUDIT_PATHS, AUDIT_EXAMPLES = 3, 5
 SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
 
 
@@ -85,19 +103,23 @@ def figure(parts: Any, digits: int = 3) -> Figure:
 
 
 def published_table(
-    candidates: Mapping[str, Mapping[str, Mapping[str, Any]]], shipped: str
+    candidates: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    shipped: str,
+    sides: Mapping[str, Mapping[str, Any]],
 ) -> list[Row]:
     """Return the table that was published for this task: every candidate, then the published row.
 
-    The columns are PUBLISHED_COLUMNS. The candidate named `shipped` is emphasised.
+    The headings of a row are the model, the split and what it stands on by the card's `sides`; the
+    columns are PUBLISHED_COLUMNS. The candidate named `shipped` is emphasised.
     """
     rows = [
-        Row((name, split), _columns(splits[split]), name == shipped)
+        Row((name, split, _standing(sides.get(split))), _columns(splits[split]), name == shipped)
         for name, splits in candidates.items()
         for split in ordered(splits)
     ]
     return rows + [
-        Row(("published", split), _columns(figures, 4)) for split, figures in PUBLISHED.items()
+        Row(("published", split, PUBLISHED_STANDING[split]), _columns(figures, 4))
+        for split, figures in PUBLISHED.items()
     ]
 
 
@@ -116,6 +138,51 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], l
         if any(name in metrics[split] for split in splits)
     ]
     return splits, rows
+
+
+def standing_rows(splits: Sequence[str], sides: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Return one row that says on how many slices and patients each split's figures stand.
+
+    `sides` is that of the card; of a split that it does not know a dash. No row where it is empty.
+    """
+    if not sides:
+        return []
+    return [Row(("Stands on",), tuple(Figure(_standing(sides.get(name))) for name in splits))]
+
+
+def _standing(side: Mapping[str, Any] | None) -> str:
+    if side is None:
+        return NONE
+    # An older card counted files alone, which are slices wherever copies are not kept.
+    files, slices = side["slices"], side.get("distinct_slices", side["slices"])
+    copies = f"{files} files of " if files != slices else ""
+    return f"{copies}{slices} slices of {side['patients']} patients"
+
+
+def audit_table(audit: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Return (words, number, up to five examples) for each finding of an audit as JSON values."""
+    rows: list[tuple[str, str, list[str]]] = []
+    for name, words in AUDIT_WORDS.items():
+        value = audit.get(name)
+        if isinstance(value, Mapping | list | tuple):
+            examples = value.items() if isinstance(value, Mapping) else value
+            rows.append((words, str(len(value)), [*map(_example, examples)][:AUDIT_EXAMPLES]))
+        elif value is not None:
+            rows.append((words, f"{value:.3f}" if isinstance(value, float) else str(value), []))
+    return rows
+
+
+def _example(item: Any) -> str:
+    """Return a group of paths, a (path, reason), or a leak as words."""
+    if isinstance(item, Mapping):
+        sides = [f"{side}: {_paths(paths)}" for side, paths in item["sides"].items()]
+        return f"{item['slice']}: " + "; ".join(sides)
+    return _paths(item)
+
+
+def _paths(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - AUDIT_PATHS} more" if len(paths) > AUDIT_PATHS else ""
+    return ", ".join(paths[:AUDIT_PATHS]) + more
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

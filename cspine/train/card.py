@@ -105,6 +105,7 @@ def _describe_data(judged: Judged, task: Task) -> dict[str, Any]:
         "sides": {
             name: {
                 "slices": len(side),
+                "distinct_slices": len(np.unique(side.slice_ids)),
                 "fractures": int(side.labels.sum()),
                 "patients": len(np.unique(side.groups)),
                 "left_out_without_vertebra": side.left_out,

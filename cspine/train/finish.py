@@ -197,9 +197,11 @@ def _find_mistakes(best: Judged) -> list[Mistake]:
     """The worst mistakes of the last split, each with its heat map."""
     split = best.splits[-1]
     samples = best.samples[split.name]
-    worst = worst_mistakes(split.labels, split.probabilities, best.policy.threshold.value, MISTAKES)
+    threshold = best.policy.threshold.value
     found = []
-    for index in worst:
+    for index in worst_mistakes(
+        split.labels, split.probabilities, threshold, samples.slice_ids, MISTAKES
+    ):
         image = np.asarray(samples.images[index])
         width = samples.widths_mm[index]
         found.append(

@@ -63,6 +63,19 @@ def test_planted_faults_are_found_and_nothing_else(report):
     assert report.label_conflicts == [("train/fracture/f1.png", "train/normal/wrong.png")]
 
 
+def test_kinds_count_every_file_and_name_the_odd_one(tmp_path):
+    for number in range(1, 31):
+        for tail in ("", "-rotated1"):
+            make_slice(number, 0, 96).save(tmp_path / f"CSFDV1B10 ({number}){tail}.png")
+    odd = tmp_path / "CSFDV1B10 (7)-sharpened.png"
+    make_slice(7, 0, 64).save(odd)
+    table = "\n".join(f"{path.name},normal" for path in tmp_path.glob("*.png"))
+    (tmp_path / "set.csv").write_text("path,label\n" + table)
+    report = audit_dataset(scan_dataset(tmp_path / "set.csv"))
+    assert report.kinds == {"png 96×96 grey": 60, "png 64×64 grey": 1}
+    assert report.odd_files == [odd.name]
+
+
 def test_groups_of_the_audit_keep_a_split_clean(planted, report):
     dataset = scan_dataset(planted).with_groups(report.groups)
     split = split_dataset(dataset, "grouped", 0)
@@ -82,7 +95,7 @@ def test_three_lines_say_it(report):
     lines = report.lines()
     assert len(lines) == 3
     assert lines[0].startswith("Audit: 10 files are 7 distinct slices (5 normal, 3 fracture)")
-    assert "1 slices in both classes, 1 unreadable files" in lines[1]
+    assert "1 slice in both classes, 1 unreadable file" in lines[1]
     assert any("Unreadable: train/fracture/cut.png" in line for line in report.details())
 
 

@@ -70,7 +70,9 @@ def make_inputs(**more) -> ReportInputs:
             "uncertain", float(test.probabilities[i]), image, heat if n != 1 else None,
             "body, 0.4 mm",
         )
-        for n, i in enumerate(worst_mistakes(test.labels, test.probabilities, 0.4))
+        for n, i in enumerate(worst_mistakes(
+            test.labels, test.probabilities, 0.4, np.arange(len(test.labels))
+        ))
     ]  # fmt: skip
     epochs = np.linspace(1, 0.3, 12)
     history = {
@@ -90,8 +92,8 @@ def make_inputs(**more) -> ReportInputs:
         "histories": {"cnn": history, "x$y": history},
         "mistakes": mistakes,
         "audit": {
-            "files": 4200, "slices": 200, "volumes": 4, "unreadable": [HOSTILE],
-            "split_leaks": [{"slice": "B10 (18)", "splits": ["train", "val"]}],
+            "files": 4200, "slices": 200, "volumes": 4, "unreadable": {HOSTILE: "cut off"},
+            "split_leaks": [{"slice": "B10 (18)", "sides": {"train": [HOSTILE], "test": ["b"]}}],
             "shortcut_auroc": 0.991,
         },
         "ideal_by_width": {"0.2–0.5 mm": {"value": 0.8, "low": 0.75, "high": 0.85}},

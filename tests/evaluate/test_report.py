@@ -22,7 +22,7 @@ from cspine.evaluate.inputs import (
     worst_mistakes,
 )
 from cspine.evaluate.report import render_report, write_report
-from cspine.evaluate.tables import figure, published_interval, published_table
+from cspine.evaluate.tables import audit_table, figure, published_interval, published_table
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,26 @@ def test_ten_mistakes_and_44_items(page):
 
 
 def test_the_published_figures_stand_beside_ours_as_normal():
-    rows = published_table({"cnn": {"test": {"recall": 0.9}, "train": {}}}, "cnn")
+    sides = {"test": {"slices": 42, "distinct_slices": 2, "patients": 3}}
+    rows = published_table({"cnn": {"test": {"recall": 0.9}, "train": {}}}, "cnn", sides)
     assert [row.heads for row in rows] == [
-        ("cnn", "train"), ("cnn", "test"),
-        ("published", "train"), ("published", "validation"), ("published", "test"),
+        ("cnn", "train", "–"), ("cnn", "test", "42 files of 2 slices of 3 patients"),
+        ("published", "train", "–"), ("published", "validation", "–"),
+        ("published", "test", "20 slices of 1 patient"),
     ]  # fmt: skip
     assert [f.value for f in rows[-1].figures] == ["0.3144", "0.8605", "–", "–", "0.9048", "0.7950"]
     assert rows[0].emphasised and not rows[-1].emphasised
     assert published_interval() == "0.65–0.95"
+
+
+def test_an_audit_names_three_paths_of_a_group():
+    leak = {"slice": "B10 (1)", "sides": {"train": ["a", "b", "c", "d", "e"], "test": ["f"]}}
+    rows = audit_table({"files": 6, "split_leaks": [leak], "unreadable": {"g": "cut off"}})
+    assert rows == [
+        ("files", "6", []),
+        ("unreadable files", "1", ["g, cut off"]),
+        ("slices on two sides of a split", "1", ["B10 (1): train: a, b, c and 2 more; test: f"]),
+    ]
 
 
 def test_a_figure_in_words():
@@ -160,8 +172,16 @@ def test_plain_values():
 def test_the_worst_mistakes_come_first_and_only_mistakes():
     labels = np.array([0, 1, 0, 1, 1])
     probabilities = np.array([0.9, 0.1, 0.2, 0.95, np.nan])
-    assert worst_mistakes(labels, probabilities, 0.5).tolist() == [0, 1]
-    assert worst_mistakes(labels, probabilities, 0.5, count=1).tolist() == [0]
+    slices = np.array(list("abcde"))
+    assert worst_mistakes(labels, probabilities, 0.5, slices).tolist() == [0, 1]
+    assert worst_mistakes(labels, probabilities, 0.5, slices, count=1).tolist() == [0]
+
+
+def test_of_the_copies_of_a_slice_the_furthest_off_stands_for_all():
+    found = worst_mistakes(
+        np.ones(4, int), np.array([0.2, 0.1, 0.4, 0.3]), 0.5, np.array(list("aabb"))
+    )
+    assert found.tolist() == [1, 3]
 
 
 def test_the_roc_by_patient_is_drawn_where_a_series_score_is():
