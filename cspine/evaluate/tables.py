@@ -19,11 +19,6 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 }
 # 400 files, but twenty copies each of 20 slices.
 PUBLISHED_TEST_SLICES = 20
-PUBLISHED_STANDING = {
-    "train": NONE,
-    "validation": NONE,
-    "test": f"{PUBLISHED_TEST_SLICES} slices of 1 patient",
-}
 # Our key → heading: npv and specificity are the precision and recall of normal.
 PUBLISHED_COLUMNS = {
     "loss": "Loss",
@@ -71,6 +66,13 @@ class Figure:
     interval: str = ""
 
 
+PUBLISHED_STANDING = {
+    "train": Figure(NONE),
+    "validation": Figure(NONE),
+    "test": Figure(f"{PUBLISHED_TEST_SLICES} slices", "1 patient"),
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a table: its headings, left to right, and its figures."""
@@ -109,16 +111,16 @@ def published_table(
 ) -> list[Row]:
     """Return the table that was published for this task: every candidate, then the published row.
 
-    The headings of a row are the model, the split and what it stands on by the card's `sides`; the
-    columns are PUBLISHED_COLUMNS. The candidate named `shipped` is emphasised.
+    The columns are what a row stands on, by the card's `sides`, and PUBLISHED_COLUMNS. The
+    candidate named `shipped` is emphasised.
     """
     rows = [
-        Row((name, split, _standing(sides.get(split))), _columns(splits[split]), name == shipped)
+        Row((name, split), (_standing(sides.get(split)), *_columns(splits[split])), name == shipped)
         for name, splits in candidates.items()
         for split in ordered(splits)
     ]
     return rows + [
-        Row(("published", split, PUBLISHED_STANDING[split]), _columns(figures, 4))
+        Row(("published", split), (PUBLISHED_STANDING[split], *_columns(figures, 4)))
         for split, figures in PUBLISHED.items()
     ]
 
@@ -147,16 +149,16 @@ def standing_rows(splits: Sequence[str], sides: Mapping[str, Mapping[str, Any]])
     """
     if not sides:
         return []
-    return [Row(("Stands on",), tuple(Figure(_standing(sides.get(name))) for name in splits))]
+    return [Row(("Stands on",), tuple(_standing(sides.get(name)) for name in splits))]
 
 
-def _standing(side: Mapping[str, Any] | None) -> str:
+def _standing(side: Mapping[str, Any] | None) -> Figure:
     if side is None:
-        return NONE
+        return Figure(NONE)
     # An older card counted files alone, which are slices wherever copies are not kept.
     files, slices = side["slices"], side.get("distinct_slices", side["slices"])
-    copies = f"{files} files of " if files != slices else ""
-    return f"{copies}{slices} slices of {side['patients']} patients"
+    copies = f", {files} files" if files != slices else ""
+    return Figure(f"{slices} slices", f"{side['patients']} patients{copies}")
 
 
 def audit_table(audit: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
