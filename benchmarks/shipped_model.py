@@ -1,14 +1,15 @@
 """Trained models on synthetic patients that no training saw, by fracture width, as JSON.
 
     python benchmarks/shipped_model.py [--model models …] [--patients 1200] [--seed 1002]
+                                       [--fractured-share 0.5] [--normal-patients 0.25]
                                        [--cache DIR] [--resamples 1000]
 
 Give one model of each training seed; every figure comes for each of them, and as their mean. Slices
 go the road of serving: the picture checks, the finder, the crop, the engine in f32, the model's own
 calibration and gate. AUROC is by slice, each band's fractures against all normal slices, beside the
 AUROC of an observer who knows the fracture and the noise exactly; intervals are by bootstrap over
-patients, and a mean's interval draws the same patients for all models. Half of the slices are
-fractured, as in training, and three quarters of the patients.
+patients, and a mean's interval draws the same patients for all models. By default half of the
+slices are fractured, as in training, and three quarters of the patients.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs="+", default=[Path("models")])
     parser.add_argument("--patients", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=1002, help="not a training set's seed")
+    parser.add_argument("--fractured-share", type=float, default=0.5, help="of the slices")
+    parser.add_argument("--normal-patients", type=float, default=0.25, help="their share")
     parser.add_argument("--cache", type=Path, help="where rendered crops are kept")
     parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
@@ -109,7 +112,12 @@ def main() -> None:
     views = {(files.card["view"], files.card["image_size"]) for files in models}
     if len(views) != 1:
         parser.error("the models must share view and image size")
-    config = PhantomConfig(patients=arguments.patients, seed=arguments.seed)
+    config = PhantomConfig(
+        patients=arguments.patients,
+        seed=arguments.seed,
+        fractured_share=arguments.fractured_share,
+        normal_patients=arguments.normal_patients,
+    )
     crops = load_crops(config, *views.pop(), arguments.cache)
     answers = [answer(files, crops) for files in models]
     each = [

@@ -19,8 +19,9 @@ class PhantomConfig:
         patients: number of patients.
         slices_per_patient: slices of each, at least 2.
         seed: of everything random.
-        fractured_share: share of all slices that hold a fracture, 0..1; about a quarter of the
-            patients have none where the share allows it.
+        fractured_share: share of all slices that hold a fracture, 0..1.
+        normal_patients: share of the patients without any fracture, where `fractured_share` leaves
+            room for it; with none, a patient's mere presence would tell.
         min_width_mm: thinnest fracture; widths are log-uniform from here …
         max_width_mm: … to here.
         confound: None, or `height`: fractures above C4 and normal slices below, as published.
@@ -35,6 +36,7 @@ class PhantomConfig:
     slices_per_patient: int = 8
     seed: int = 1
     fractured_share: float = 0.5
+    normal_patients: float = 0.25
     min_width_mm: float = 0.2
     max_width_mm: float = 3.0
     confound: str | None = None
@@ -47,6 +49,8 @@ class PhantomConfig:
                  self.slices_per_patient)  # fmt: skip
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
         _require(0 <= self.fractured_share <= 1, "fractured_share", "0 to 1", self.fractured_share)
+        _require(0 <= self.normal_patients < 1, "normal_patients", "0 to below 1",
+                 self.normal_patients)  # fmt: skip
         widths = (self.min_width_mm, self.max_width_mm)
         _require(0.05 <= widths[0] <= widths[1] <= 5, "min_width_mm, max_width_mm",
                  "rising, 0.05 to 5", widths)  # fmt: skip

@@ -17,8 +17,6 @@ Rng = np.random.Generator
 # Their numbers seed the streams: a new one goes last, or every picture changes.
 PATIENT, PLACES, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
 FRACTURE, NOISE, TWIN_NOISE, VARIANTS, ROUGHNESS = range(8, 13)
-# Patients without any fracture, or a patient's mere presence would tell.
-_NORMAL_PATIENTS = 0.25
 
 
 def stream(purpose: int, *key: int) -> Rng:
@@ -123,7 +121,7 @@ def draw_labels(patient: Patient, places: list[Place], config: PhantomConfig) ->
     rng = stream(LABELS, *patient.key)
     if config.confound == "height":
         return [place.level < 3 for place in places]
-    normal_patients = min(_NORMAL_PATIENTS, 1 - config.fractured_share)
+    normal_patients = min(config.normal_patients, 1 - config.fractured_share)
     is_normal = rng.uniform() < normal_patients
     # Raised among the others, so that the set's share is the one that was asked for.
     share = config.fractured_share / (1 - normal_patients)

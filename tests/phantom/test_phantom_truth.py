@@ -68,6 +68,16 @@ def test_labels_have_the_share_asked_for_whatever_the_level():
     assert [np.mean(labels) for labels in by_level] == pytest.approx([0.5] * 7, abs=0.1)
 
 
+def test_as_many_patients_are_without_a_fracture_as_asked_for():
+    config, fractured = PhantomConfig(fractured_share=1 / 3, normal_patients=0.5), []
+    for number in range(500):
+        patient = draw_patient(1, number)
+        fractured.append(sum(draw_labels(patient, draw_places(patient, 8), config)))
+    # Of those who have a fracture one in 0.33⁸ would have none drawn.
+    assert np.mean(np.array(fractured) > 0) == pytest.approx(0.5, abs=0.06)
+    assert np.sum(fractured) / 4000 == pytest.approx(1 / 3, abs=0.04)
+
+
 def test_the_height_confound_is_complete():
     patient = draw_patient(1, 0)
     places = draw_places(patient, 20)
