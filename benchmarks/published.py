@@ -42,7 +42,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import describe_machine  # noqa: E402
 from benchmarks.model_figures import Truth, bootstrap, error_of  # noqa: E402
 from benchmarks.phantom_crops import Crops, load_crops  # noqa: E402
-from benchmarks.rival import SIDE_PX, Files, Rival, fit_rival, read_files  # noqa: E402
+from benchmarks.rival import SIDE_PX, Files, Rival, claim, fit_rival, read_files  # noqa: E402
 from cspine.decide.policy import DecisionPolicy  # noqa: E402
 from cspine.decide.threshold import METHODS, choose_threshold  # noqa: E402
 from cspine.evaluate.inputs import INPUTS_FILE, SplitScores, load_inputs  # noqa: E402
@@ -108,23 +108,6 @@ def check_models(models: list[Path], arguments: argparse.Namespace) -> None:
             arguments.seed, arguments.patients,
         ):  # fmt: skip
             raise SystemExit(f"{model} was trained on {patients} patients of seed {seed}")
-
-
-def claim(files: Files, seed: int, epochs: int) -> dict[str, Any]:
-    """The rival's figures on a split by file: its validation, and a random tenth held out."""
-    rng = np.random.default_rng(seed)
-    held_out = rng.permutation(len(files.labels)) % 10 == 0
-    rival = fit_rival(files.take(~held_out), seed, epochs)
-    test = files.take(held_out)
-    right = (rival.predict(test.images) >= 0.5) == (test.labels == 1)
-    shared = np.isin(test.slices, files.slices[~held_out]).mean()
-    return {
-        "accuracy": float(right.mean()),
-        "files": len(right),
-        "share_of_slices_also_in_training": float(shared),
-        "validation_accuracy": rival.accuracy,
-        "best_epoch": rival.best_epoch,
-    }
 
 
 def describe_rival(rival: Rival, probabilities: np.ndarray, truth: Truth) -> dict[str, Any]:
@@ -245,13 +228,24 @@ def run_real(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         model = folder / "models"
         train_ours(tree, model, arguments.time_limit, seed)
         split = read_split(model, "out-of-fold")
-        calls = call(split.probabilities, (split.probabilities, split.labels))
-        report["ours"] = _pooled(split.probabilities, calls, _truth(split.labels, split.groups))
+        truth = _truth(split.labels, split.groups)
+        report["ours"] = _pooled(split.probabilities, call_left_out(split), truth)
         report["ratio"] = {
             rule: report["ours"]["error"][rule]["value"] / report["rival"]["error"][rule]["value"]
             for rule in METHODS
         }
     return report
+
+
+def call_left_out(split: SplitScores) -> Called:
+    """What each rule calls in each series, at a threshold chosen on the other series' scores."""
+    called = {rule: np.zeros(len(split.labels), bool) for rule in METHODS}
+    for series in np.unique(split.groups):
+        mine = split.groups == series
+        others = split.probabilities[~mine], split.labels[~mine]
+        for rule, one in call(split.probabilities[mine], others).items():
+            called[rule][mine] = one
+    return called
 
 
 def _truth(labels: np.ndarray, groups: np.ndarray) -> Any:
