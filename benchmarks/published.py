@@ -73,7 +73,7 @@ def train_ours(data: Path, out: Path, time_limit: str, seed: int) -> None:
 
 def read_split(model: Path, name: str) -> SplitScores:
     """What the model of a folder said of one of its own splits, from its report."""
-    inputs = load_inputs(model / "report" / INPUTS_FILE, {})
+    inputs = load_inputs(model / "report" / INPUTS_FILE, resolve_version(model).card)
     return next(split for split in inputs.splits if split.name == name).scored()
 
 

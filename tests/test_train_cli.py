@@ -71,14 +71,18 @@ def test_a_tree_becomes_a_version_and_a_missed_bar_does_not(tree, tmp_path):
     assert (tmp_path / "models" / "report" / "index.html").is_file()
     check_readers(files)
 
-    # The same files from a ZIP, found in the same cache.
+    # The same files from a ZIP, found in the same cache. A missed bar leaves all that is served.
+    page = (tmp_path / "models" / "report" / "index.html").read_bytes()
     archive = shutil.make_archive(str(tmp_path / "tree"), "zip", tree)
     words = words.replace(str(tree), archive)
-    done = run_train(*words.split(), "--out", "other", "--require", "auroc=1.01", cwd=tmp_path)
+    done = run_train(*words.split(), "--require", "auroc=1.01", cwd=tmp_path)
     assert done.returncode == 1
     assert "`auroc` on test must be at least 1.01" in done.stderr
-    assert not (tmp_path / "other" / "best.json").exists()
-    again = json.loads((tmp_path / "other" / "run" / "staging" / "best.json").read_text())
+    assert json.loads((tmp_path / "models" / "best.json").read_text()) == card
+    assert (tmp_path / "models" / "report" / "index.html").read_bytes() == page
+    staging = tmp_path / "models" / "run" / "staging"
+    assert (staging / "report" / "index.html").is_file()
+    again = json.loads((staging / "best.json").read_text())
     assert again["data"]["manifest_sha256"] == card["data"]["manifest_sha256"]
     assert again["version"] == card["version"]
 

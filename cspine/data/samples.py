@@ -43,6 +43,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def describe(self) -> str:
+        """What a figure of these stands on, in words: slices (copies are one) and patients."""
+        slices, patients = len(np.unique(self.slice_ids)), len(np.unique(self.groups))
+        return f"{slices} slices of {patients} patient{'' if patients == 1 else 's'}"
+
     def take(self, chosen: np.ndarray) -> Samples:
         """The samples where the mask `chosen`, bool (N,), is set; pixels are copied into memory."""
         indices = np.flatnonzero(chosen)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cspine.core.errors import ArtifactError
+from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import FRACTURE
 from cspine.evaluate.interval import Interval
 
@@ -140,6 +140,8 @@ def save_inputs(path: Path, inputs: ReportInputs) -> None:
     for name in ("candidates", "leaderboard", "histories", "audit", "ideal_by_width", "proposal"):
         parts[name] = plain(getattr(inputs, name))
     parts["title"] = inputs.title
+    # Of the card that they belong to: another model's figures must not be built from them.
+    parts["version"] = inputs.card.get("version")
     parts["splits"] = [plain(vars(split)) for split in inputs.splits]
     parts["mistakes"] = [_mistake_parts(mistake) for mistake in inputs.mistakes]
     beside = path.with_name(path.name + ".part")
@@ -151,20 +153,27 @@ def load_inputs(path: Path, card: Mapping[str, Any]) -> ReportInputs:
     """Return the inputs that `save_inputs` wrote, with `card`.
 
     Raises:
-        ArtifactError: the file is missing, damaged or of another schema.
+        ArtifactError: the file is missing, damaged, of another schema or of another model.
     """
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))
         if parts.pop("schema") != SCHEMA:
             raise ValueError
+        version = parts.pop("version", None)
         parts["splits"] = [_read_split(split) for split in parts["splits"]]
         parts["mistakes"] = [_read_mistake(mistake) for mistake in parts["mistakes"]]
-        return ReportInputs(card=card, **parts)
+        inputs = ReportInputs(card=card, **parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ArtifactError(
             f"`{path}` must hold the report's inputs. Received: none that can be read. "
             "Train again, or run `python -m cspine evaluate`."
         ) from None
+    if version not in (None, card.get("version")):
+        raise ArtifactError(
+            f"`{path}` must be of the card's model, version {card.get('version')}. "
+            f"Received: {quote(version)}. Train again, or run `python -m cspine evaluate`."
+        )
+    return inputs
 
 
 def plain(value: Any) -> Any:

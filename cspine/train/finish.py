@@ -34,6 +34,7 @@ from cspine.train.sources import as_pixels
 
 logger = logging.getLogger(__name__)
 
+LEADERBOARD, REPORT = "leaderboard.csv", "report"
 # As many as a reader looks at.
 MISTAKES = 10
 
@@ -43,13 +44,15 @@ class RunResult:
     """What a run made.
 
     `version` is the published version, None where a required bar was missed; `card` the model card;
-    `missed` has one line for each bar that was missed; `rows` are the leaderboard's.
+    `missed` has one line for each bar that was missed; `rows` are the leaderboard's, whose figures
+    stand on what `held_out` says.
     """
 
     version: str | None
     card: dict[str, Any]
     missed: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
+    held_out: str
 
 
 def finish_run(
@@ -70,13 +73,28 @@ def finish_run(
     card = {**build_card(best, task, digest, parts), "files": list_files(staging)}
     write_card(staging, card)
     rows = leaderboard_rows(judged, best)
-    write_leaderboard(out / "leaderboard.csv", rows)
+    write_leaderboard(staging / LEADERBOARD, rows)
     # Before the bar is asked: whoever missed it wants to see why.
-    write_report(out / "report", _report_inputs(judged, best, card, rows))
-    missed = find_missed(card["metrics"], task.config.require)
+    write_report(staging / REPORT, _report_inputs(judged, best, card, rows))
+    standing = list(best.samples.values())[-1].describe()
+    missed = find_missed(card["metrics"], task.config.require, standing)
     # Last of all: until here the models folder still serves the version before.
     version = None if missed else publish_version(staging, out)
-    return RunResult(version, card, missed, tuple(rows))
+    if version is not None:
+        # After the card, and only then: the page must speak of the model that is served.
+        (staging / LEADERBOARD).replace(out / LEADERBOARD)
+        _replace_folder(staging / REPORT, out / REPORT)
+    return RunResult(version, card, missed, tuple(rows), best.candidate.held_out.describe())
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Move the folder `source` to `target`, in place of what is there."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_model(best: Judged, task: Task, staging: Path) -> str:
@@ -138,11 +156,12 @@ def write_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def find_missed(
-    metrics: Mapping[str, Any], required: Sequence[tuple[str, float]]
+    metrics: Mapping[str, Any], required: Sequence[tuple[str, float]], standing: str
 ) -> tuple[str, ...]:
     """One line for each bar that the last split (test, else what is held out) does not reach.
 
-    Loss, Brier and ECE must be at most their bar, every other figure at least.
+    Loss, Brier and ECE must be at most their bar, every other figure at least. `standing` says on
+    what that split's figures stand.
     """
     # Splits come in the order they were judged, the one that counts last.
     split = list(metrics)[-1]
@@ -155,7 +174,9 @@ def find_missed(
         reached = value is not None and (value <= bar if lower_is_better else value >= bar)
         if not reached:
             shown = "none" if value is None else f"{value:.4f}"
-            lines.append(f"`{name}` on {split} must be {sense} {bar}. Received: {shown}")
+            lines.append(
+                f"`{name}` on {split} must be {sense} {bar}. Received: {shown} on {standing}"
+            )
     return tuple(lines)
 
 

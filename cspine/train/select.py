@@ -34,7 +34,8 @@ def fit_candidates(task: Task) -> list[Candidate]:
             logger.info("%s: interrupted before there was anything to judge", name)
             break
         found.append(candidate)
-        logger.info("%s: validation AUROC %.4f", name, candidate.auroc)
+        logger.info("%s: validation AUROC %.4f on %s", name, candidate.auroc,
+                    candidate.held_out.describe())  # fmt: skip
         if candidate.stopped == "interrupted":
             break
     return found

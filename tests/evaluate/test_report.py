@@ -160,6 +160,13 @@ def test_damaged_inputs_are_named(tmp_path, text):
         load_inputs(path, {})
 
 
+def test_inputs_of_another_model_are_refused(tmp_path):
+    save_inputs(path := tmp_path / INPUTS_FILE, ReportInputs(card={"version": "a" * 12}))
+    assert load_inputs(path, {"version": "a" * 12}).card == {"version": "a" * 12}
+    with pytest.raises(ArtifactError, match=r"version bbbbbbbbbbbb\. Received: 'aaaaaaaaaaaa'"):
+        load_inputs(path, {"version": "b" * 12})
+
+
 def test_inputs_are_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / INPUTS_FILE
     save_inputs(path, ReportInputs(card={}))

@@ -25,9 +25,10 @@ FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2
 
 
 def test_missed_bars_are_named():
-    assert find_missed(FIGURES, (("auroc", 0.8), ("brier", 0.2))) == ()
-    lines = find_missed(FIGURES, (("auroc", 0.9), ("brier", 0.1)))
-    assert lines[0] == "`auroc` on test must be at least 0.9. Received: 0.8000"
+    standing = "6 slices of 1 patient"
+    assert find_missed(FIGURES, (("auroc", 0.8), ("brier", 0.2)), standing) == ()
+    lines = find_missed(FIGURES, (("auroc", 0.9), ("brier", 0.1)), standing)
+    assert lines[0] == "`auroc` on test must be at least 0.9. Received: 0.8000 on " + standing
     assert "at most 0.1" in lines[1]
 
 
