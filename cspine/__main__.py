@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import pkgutil
@@ -63,8 +64,17 @@ def main(arguments: Sequence[str]) -> int:
     try:
         build_parser().parse_args(arguments, given)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
+        # Names of any script, also where the terminal cannot show them; stderr does so by itself.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         given.environment = os.environ
-        return int(given.run(given))
+        code = int(given.run(given))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read has seen enough (`… | head`); what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except CspineError as error:
         print(f"{f'cspine {given.command}'.strip()}: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,17 @@ def test_a_wrong_command_line_is_one_line(arguments, said, capsys):
     error = capsys.readouterr().err
     assert error.startswith(said)
     assert error.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command(tmp_path):
+    names = "".join(f"train/fracture/CSFDV1B10 ({n}).png\n" for n in range(1, 400)) * 2
+    (tmp_path / "names.txt").write_text(names)
+    command = [sys.executable, "-m", "cspine", "audit", "--names", tmp_path / "names.txt"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=ROOT) as audit:
+        audit.stdout.close()
+        assert audit.stderr.read() == b""
+    assert audit.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])

@@ -67,6 +67,8 @@ def audit_names(names: Iterable[str]) -> AuditReport:
 
 
 def _record_of_name(name: str) -> SliceRecord:
+    # A list made on Windows.
+    name = name.replace("\\", "/")
     parts = [part.lower() for part in name.split("/")[:-1]]
     label = next((CLASS_NAMES.index(part) for part in parts if part in CLASS_NAMES), None)
     split = next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)

@@ -38,6 +38,10 @@ def run_audit(args: argparse.Namespace) -> int:
 
     if (args.source is None) == (args.names is None):
         raise ConfigError("`audit` needs a folder, ZIP or CSV, or else --names FILE")
+    # Before minutes of work.
+    for target in (args.json, args.html):
+        if target and not Path(target).parent.is_dir():
+            raise ConfigError(f"`{target}` must be in a folder that exists. Received: none such")
     if args.names is not None:
         report, read = audit_names(_read_names(Path(args.names))), None
     else:
@@ -54,9 +58,12 @@ def run_audit(args: argparse.Namespace) -> int:
 
 def _read_names(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"`names` must be a readable text file. Received: {path}") from error
+    if not any(names):
+        raise ConfigError(f"`names` must hold a name a line. Received: none in {path}")
+    return names
 
 
 def _write_beside(path: Path, text: str) -> None:

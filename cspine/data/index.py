@@ -110,7 +110,12 @@ def _read_all(found: _Found) -> Dataset:
         for record in sorted(records, key=lambda record: record.path)
         if not checked[record.path].fault
     ]
-    unreadable = {path: check.fault for path, check in checked.items() if check.fault}
+    unreadable = {
+        # As it can be written down, where the name is no text.
+        path.encode("utf-8", "backslashreplace").decode(): check.fault
+        for path, check in checked.items()
+        if check.fault
+    }
     return Dataset(
         storage.root, layout, tuple(kept), fingerprint(kept), storage, found.studies, unreadable
     )
@@ -166,8 +171,12 @@ def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
 
 def _check_file(storage: Storage, path: str) -> _Checked:
     try:
+        path.encode()
         data = storage.read(path)
         decoded = decode_image(data)
+    except UnicodeEncodeError:
+        # It could stand in no manifest, table or report.
+        return _Checked("", fault="its name must be UTF-8 text")
     except CspineError as error:
         return _Checked("", fault=str(error))
     digest = hashlib.sha256(data).hexdigest()

@@ -107,6 +107,11 @@ def test_page_is_self_contained_and_escaped(planted, report):
     assert "<b>.png" not in render_page(odd)
 
 
+def test_names_of_windows_are_names():
+    report = audit_names(["val\\fracture\\CSFDV1B10 (18).png", "train/fracture/CSFDV1B10 (18).png"])
+    assert (report.slices, [leak.slice_id for leak in report.split_leaks]) == (1, ["B10 (18)"])
+
+
 def test_names_alone(published):
     report = audit_names([name.removeprefix("cervical fracture/") for name in published])
     assert (report.files, report.slices, report.volumes) == (37, 12, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_all_unreadable_files_are_named_and_can_be_skipped(make_tree, caplog):
     assert len(dataset.records) == 3
     assert sorted(dataset.unreadable) == ["fracture/d.png", "normal/e.png"]
     assert "Left out fracture/d.png" in caplog.text
+
+
+def test_a_name_that_is_no_text_is_named(make_tree):
+    root = make_tree(["fracture/a.png", "normal/b.png"])
+    (root / "fracture/a.png").rename(root / os.fsdecode(b"fracture/\xff.png"))
+    assert scan_dataset(root).unreadable == {r"fracture/\udcff.png": "its name must be UTF-8 text"}
+    with pytest.raises(DataError, match="1 unreadable"):
+        index_dataset(root)
 
 
 def test_faults_of_every_kind_are_named_at_once(make_tree):
