@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from cspine.core.config import TrainConfig, parse_duration
+from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
 from cspine.core.flags import build_parser, parse_config
 
@@ -72,14 +72,3 @@ def test_no_whole_number_in_the_file_is_rounded(tmp_path, value):
     path.write_text(f"epochs = {value}\n")
     with pytest.raises(ConfigError, match="`epochs` must be a whole number"):
         parse_config(["--config", str(path)])
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("5", 5)])
-def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "m", "-3s", "0s", "1.5h"])
-def test_no_durations(text):
-    with pytest.raises(ConfigError, match="`time_limit` must be"):
-        parse_duration(text)
