@@ -114,15 +114,39 @@ def evaluate_site(
     # mistake.
     summary["same_images_as_training"] = dataset.fingerprint == get(card, "data.fingerprint")
     inputs = ReportInputs(
-        card={**card, "metrics": {SITE: summary["metrics"]},
-              "details": {SITE: {"patients": summary["patient_metrics"]}}},
+        card=_page_card(card, summary, dataset, known, split),
         splits=[scores],
         mistakes=_find_mistakes(dataset, records, scores, predict, threshold.value),
         audit=audit,
-        title=f"Evaluation on {dataset.root.name}",
+        title=f"Evaluation on {dataset.root.resolve().name}",
         proposal=describe_proposal(summary),
-    )  # fmt: skip
+    )
     return SiteResult(summary, inputs, records, scores)
+
+
+def _page_card(
+    card: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    dataset: Dataset,
+    known: SplitScores,
+    split: str | None,
+) -> dict[str, Any]:
+    """Return the model's card with the figures and counts of these images alone."""
+    counts = ("slices", "fractures", "patients", "copies_left_out", "without_vertebra")
+    site = {"name": dataset.root.resolve().name, "layout": dataset.layout, "split": split}
+    side = {"slices": len(known.labels), "patients": len(np.unique(known.groups))}
+    return {
+        **card,
+        "metrics": {SITE: summary["metrics"]},
+        "details": {SITE: {"patients": summary["patient_metrics"]}},
+        "data": {
+            **get(card, "data", {}),
+            "site": {**site, **{name: summary[name] for name in counts}},
+            "sides": {SITE: side},
+        },
+        # Of the training's data: beside figures of other images they would speak of these.
+        "controls": {},
+    }
 
 
 def choose_slices(

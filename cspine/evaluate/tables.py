@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cspine.core.words import count_noun
 from cspine.evaluate.interval import Interval, wilson_interval
 
 NONE = "–"
@@ -55,6 +56,8 @@ AUDIT_WORDS = {
 }
 # Of the paths of one example, and of the examples of one finding.
 AUDIT_PATHS, AUDIT_EXAMPLES = 3, 5
+# Of a column's heading, where its rows are patients.
+BY_PATIENT = ", by patient"
 SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
 
 
@@ -149,7 +152,14 @@ def standing_rows(splits: Sequence[str], sides: Mapping[str, Mapping[str, Any]])
     """
     if not sides:
         return []
-    return [Row(("Stands on",), tuple(_standing(sides.get(name)) for name in splits))]
+    return [Row(("Stands on",), tuple(_column_standing(name, sides) for name in splits))]
+
+
+def _column_standing(name: str, sides: Mapping[str, Mapping[str, Any]]) -> Figure:
+    side = sides.get(name.removesuffix(BY_PATIENT))
+    if side is not None and name.endswith(BY_PATIENT):
+        return Figure(count_noun(side["patients"], "patient"))
+    return _standing(side)
 
 
 def _standing(side: Mapping[str, Any] | None) -> Figure:
@@ -157,8 +167,9 @@ def _standing(side: Mapping[str, Any] | None) -> Figure:
         return Figure(NONE)
     # An older card counted files alone, which are slices wherever copies are not kept.
     files, slices = side["slices"], side.get("distinct_slices", side["slices"])
-    copies = f", {files} files" if files != slices else ""
-    return Figure(f"{slices} slices", f"{side['patients']} patients{copies}")
+    copies = f", {count_noun(files, 'file')}" if files != slices else ""
+    patients = count_noun(side["patients"], "patient")
+    return Figure(count_noun(slices, "slice"), patients + copies)
 
 
 def audit_table(audit: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:

@@ -13,6 +13,8 @@ from PIL import Image
 from cspine.core.errors import ArtifactError, ConfigError, DataError
 from cspine.data.index import index_dataset
 from cspine.evaluate import cli
+from cspine.evaluate.claim import answer_claim
+from cspine.evaluate.facts import limits, standing
 from cspine.evaluate.site import choose_slices, evaluate_site
 
 CARD = {
@@ -77,6 +79,21 @@ def test_figures_answers_and_proposal(folder):
     assert summary["metrics_at_proposed"]["recall"]["value"] == 1.0
     assert not summary["same_images_as_training"]
     json.dumps(summary, allow_nan=False)
+
+
+def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
+    training = {"layout": "phantom", "patients": 1700, "slices": 13600, "sides": {"test": {}}}
+    card = {**CARD, "data": training, "controls": {"random_labels": 0.5}}
+    inputs = evaluate_site(index_dataset(folder), predict, card, resamples=10).inputs
+    assert inputs.card["controls"] == {}
+    assert standing(inputs.card) == "They stand on 23 slices of 12 patients."
+    told = limits(inputs.card)
+    assert told[0].startswith("The labels are taken as they were given")
+    assert "“site” stand on 12 patients" in told[2]
+    answers = [item.answer for item in answer_claim(inputs.card)]
+    assert answers[32].startswith("This page: 24 slices of 12 patients of")
+    assert answers[34].startswith("Included: 24 slices of 12 patients. 0 files left out as copies")
+    assert not any("1700" in answer or "13600" in answer for answer in answers)
 
 
 def test_the_probabilities_are_those_of_the_function(folder):
