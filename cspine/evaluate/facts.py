@@ -144,7 +144,9 @@ def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
     about = _published_limit(site["slices"], site["patients"])
     if site["layout"] != PUBLISHED:
         about = {**_DATA_LIMITS, SYNTHETIC: _SYNTHETIC_SITE}.get(site["layout"], _OWN_DATA)
-    return [about, f"The model learned from {card_facts(card)['data']}."]
+    strange = " On real slices it is expected to answer “uncertain”."
+    learned = f"The model learned from {card_facts(card)['data']}."
+    return [about, learned + strange * (layout(card) == SYNTHETIC)]
 
 
 def _published_limit(slices: Any, patients: Any) -> str:

@@ -17,6 +17,7 @@ from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
 from cspine.core.words import count_noun
 from cspine.decide.policy import read_series
 from cspine.evaluate import curves, plots, tables
+from cspine.evaluate.audit_table import audit_table
 from cspine.evaluate.claim import EDITION, answer_claim
 from cspine.evaluate.facts import card_facts, get, judged_split, limits, site_of, standing
 from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
@@ -86,7 +87,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         ],
         "mistakes": [_mistake(m) for m in inputs.mistakes[:MAX_MISTAKES]],
         "leaderboard": tables.plain_table(inputs.leaderboard),
-        "audit": None if inputs.audit is None else tables.audit_table(inputs.audit),
+        "audit": None if inputs.audit is None else audit_table(inputs.audit),
         "controls": _controls(get(card, "controls", {})),
         "precision": _precision(get(card, "precision", {})),
         "proposal": inputs.proposal,

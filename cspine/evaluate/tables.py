@@ -43,19 +43,6 @@ METRIC_NAMES = {
     "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
     "specificity_at_95_sensitivity": "Specificity at 95 % sensitivity",
 }
-AUDIT_WORDS = {
-    "files": "files",
-    "slices": "distinct slices",
-    "volumes": "volumes, which is what an interval may count",
-    "unreadable": "unreadable files",
-    "exact_duplicates": "exact duplicates",
-    "near_duplicates": "near-duplicates",
-    "split_leaks": "slices on two sides of a split",
-    "label_conflicts": "slices in both classes",
-    "shortcut_auroc": "shortcut score: AUROC of what can be learned without seeing a fracture",
-}
-# Of the paths of one example, and of the examples of one finding.
-AUDIT_PATHS, AUDIT_EXAMPLES = 3, 5
 # Of a column's heading, where its rows are patients.
 BY_PATIENT = ", by patient"
 SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
@@ -170,32 +157,6 @@ def _standing(side: Mapping[str, Any] | None) -> Figure:
     copies = f", {count_noun(files, 'file')}" if files != slices else ""
     patients = count_noun(side["patients"], "patient")
     return Figure(count_noun(slices, "slice"), patients + copies)
-
-
-def audit_table(audit: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
-    """Return (words, number, up to five examples) for each finding of an audit as JSON values."""
-    rows: list[tuple[str, str, list[str]]] = []
-    for name, words in AUDIT_WORDS.items():
-        value = audit.get(name)
-        if isinstance(value, Mapping | list | tuple):
-            examples = value.items() if isinstance(value, Mapping) else value
-            rows.append((words, str(len(value)), [*map(_example, examples)][:AUDIT_EXAMPLES]))
-        elif value is not None:
-            rows.append((words, f"{value:.3f}" if isinstance(value, float) else str(value), []))
-    return rows
-
-
-def _example(item: Any) -> str:
-    """Return a group of paths, a (path, reason), or a leak as words."""
-    if isinstance(item, Mapping):
-        sides = [f"{side}: {_paths(paths)}" for side, paths in item["sides"].items()]
-        return f"{item['slice']}: " + "; ".join(sides)
-    return _paths(item)
-
-
-def _paths(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - AUDIT_PATHS} more" if len(paths) > AUDIT_PATHS else ""
-    return ", ".join(paths[:AUDIT_PATHS]) + more
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

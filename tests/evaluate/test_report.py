@@ -11,6 +11,7 @@ from report_fixture import HOSTILE, make_card, make_inputs, make_split
 
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import MEDICAL_NOTICE
+from cspine.evaluate.audit_table import audit_table
 from cspine.evaluate.claim import answer_claim
 from cspine.evaluate.facts import limits, standing
 from cspine.evaluate.inputs import (
@@ -24,7 +25,6 @@ from cspine.evaluate.inputs import (
 from cspine.evaluate.report import render_report, write_report
 from cspine.evaluate.tables import (
     Figure,
-    audit_table,
     figure,
     published_interval,
     published_table,
@@ -115,6 +115,25 @@ def test_an_audit_names_three_paths_of_a_group():
         ("files", "6", []),
         ("unreadable files", "1", ["g, cut off"]),
         ("slices on two sides of a split", "1", ["B10 (1): train: a, b, c and 2 more; test: f"]),
+    ]
+
+
+def test_an_audit_tells_classes_kinds_and_shortcuts():
+    score = {"auroc": 0.991, "low": 0.98, "high": 1.0, "is_confound": True}
+    audit = {
+        "classes": {"normal": {"files": 40, "slices": 2}},
+        "kinds": {"png 224×224 grey": 39, "jpeg 64×64 colour": 1},
+        "odd_files": ["odd.jpg"],
+        "shortcuts": {"slice number": score, "size": None},
+        "confounds": ["slice number"],
+    }
+    assert audit_table(audit) == [
+        ("distinct slices of class normal", "2", ["in 40 files"]),
+        ("kinds of file", "2", ["png 224×224 grey: 39 files", "jpeg 64×64 colour: 1 file"]),
+        ("files of a rare kind", "1", ["odd.jpg"]),
+        ("AUROC from nothing but the slice number", "0.991", ["0.980–1.000, a confound"]),
+        ("AUROC from nothing but the size", "–", ["not measured"]),
+        ("confounds: what alone tells the classes apart", "1", ["slice number"]),
     ]
 
 
