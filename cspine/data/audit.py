@@ -7,9 +7,11 @@ Knows nothing of models.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.audit_report import AuditReport, Leak
@@ -18,6 +20,8 @@ from cspine.data.groups import parse_name, variant_rank
 from cspine.data.layouts import SPLIT_NAMES
 from cspine.data.looks import Look, describe_kinds, look_at, score_shortcuts
 from cspine.data.records import Dataset, SliceRecord
+
+log = logging.getLogger(__name__)
 
 # Layouts whose table is the truth: no pixel need be compared.
 _TABLED = ("phantom", "rsna")
@@ -54,6 +58,24 @@ def audit_dataset(
         kinds=kinds,
         odd_files=odd,
     )
+
+
+def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+    """Audit the data and tell three lines of it; return them joined by what pixels showed.
+
+    The report comes as JSON values, without the long table of groups: the manifest holds those.
+    """
+    report = audit_dataset(dataset)
+    for line in report.lines():
+        log.info("%s", line)
+    parts = report.to_dict()
+    # One entry a file: with it the card would be as long as the data set.
+    parts.pop("groups")
+    parts["source"] = dataset.root.name
+    # Before the split: copies that only pixels give away must not stand on two sides.
+    if report.compared_pixels:
+        dataset = dataset.with_groups(report.groups)
+    return dataset, parts
 
 
 def audit_names(names: Iterable[str]) -> AuditReport:

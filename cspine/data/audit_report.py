@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
+from cspine.core.words import count_noun
 from cspine.data.shortcuts import Shortcut
 
 _EXAMPLES = 5
@@ -107,12 +108,13 @@ class AuditReport:
         """Return the three lines that every training run prints."""
         balance = ", ".join(f"{slices} {name}" for name, (_, slices) in self.classes.items())
         return [
-            f"Audit: {self.files} files are {self.slices} distinct slices ({balance}) of "
-            f"{self.volumes} volumes; only the volumes are independent.",
-            f"Faults: {_count(len(self.split_leaks), 'slice')} and "
-            f"{_count(self.volume_leaks, 'volume')} on two sides of the published split, "
-            f"{_count(len(self.label_conflicts), 'slice')} in both classes, "
-            f"{_count(len(self.unreadable), 'unreadable file')}.",
+            f"Audit: {self.files} files are {count_noun(self.slices, 'distinct slice')} "
+            f"({balance}) of {count_noun(self.volumes, 'volume')}; "
+            "only the volumes are independent.",
+            f"Faults: {count_noun(len(self.split_leaks), 'slice')} and "
+            f"{count_noun(self.volume_leaks, 'volume')} on two sides of the published split, "
+            f"{count_noun(len(self.label_conflicts), 'slice')} in both classes, "
+            f"{count_noun(len(self.unreadable), 'unreadable file')}.",
             self._shortcut_line(),
         ]
 
@@ -160,10 +162,6 @@ def _shortcut(score: Shortcut | None) -> dict[str, Any] | None:
         "high": score.high,
         "is_confound": score.is_confound,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _name_groups(title: str, groups: Sequence[tuple[str, ...]]) -> list[str]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, layout
+from cspine.core.words import count_noun
+from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, get, layout, site_of
 
 EDITION = "CLAIM, 2024 update"
 
@@ -27,7 +28,11 @@ class ClaimItem:
 
 def answer_claim(card: Mapping[str, Any]) -> list[ClaimItem]:
     """Return all 44 items, answered for the model of this card."""
-    facts = {**card_facts(card), **_by_data(layout(card))}
+    facts, site = card_facts(card), site_of(card)
+    if site is None:
+        facts |= {**_by_data(layout(card)), **_of_training(card, facts)}
+    else:
+        facts |= {**_by_data(site["layout"]), **_of_site(site, facts)}
     return [
         ClaimItem(number, section, question, _sentence(answer.format(**facts)))
         for number, (section, question, answer) in enumerate(_ITEMS, start=1)
@@ -66,6 +71,55 @@ def _by_data(kind: str) -> dict[str, str]:
     }
 
 
+def _of_training(card: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the answers that a page of a training gives and a site's page does not."""
+    has_test = "test" in {**get(card, "data.sides", {}), **get(card, "metrics", {})}
+    if get(card, "data.split") == "published":
+        subsets = "None: every labelled file of the published folders is used, copies included"
+    elif layout(card) == RSNA:
+        subsets = (
+            "Slices are drawn by study and by tenth of its length, as many of each class in each "
+            "tenth; those near a boxed range are left out"
+        )
+    else:
+        subsets = "One variant of each slice is used; no other subset is taken"
+    return {
+        "subsets": subsets,
+        "sources": f"{facts['data']}. Fingerprint {facts['fingerprint']}",
+        "partition": f"{facts['split_note']} Manifest {facts['manifest']}",
+        "disjoint": "By patient, else volume, else slice, unless the note on the split says "
+        "otherwise",
+        "selection": "The candidate with the best validation score; the test set is touched once"
+        if has_test
+        else "The candidate with the best score on what was held out; there is no test set",
+        "internal": "The table and curves of this page",
+        "external": "Not done here. `python -m cspine evaluate` makes this page for a site's own "
+        "images",
+        "numbers": f"Patients: {facts['patients']}. Slices: {facts['slices']}. The table of "
+        "figures says on how many each split stands, the audit which files could not be read",
+    }
+
+
+def _of_site(site: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the answers that the page of a site's own images gives."""
+    slices, patients = (count_noun(site[name], name[:-1]) for name in ("slices", "patients"))
+    copies = count_noun(site["copies_left_out"], "file")
+    return {
+        "subsets": f"One variant of each slice is scored; {copies} left out as copies"
+        + (f". Of the folder {site['split']} alone" if site["split"] else ""),
+        "sources": f"The labelled images of “{site['name']}”. The model had learned from "
+        f"{facts['data']}",
+        "partition": "Not applicable, because nothing is trained here: all these images are scored",
+        "disjoint": "Whether a patient of these images was in the training is for those to say who "
+        "gave the images",
+        "selection": "Not applicable, because no model is chosen here",
+        "internal": "Not on this page, but in the report of the model's training",
+        "external": f"This page: {slices} of {patients} of “{site['name']}”",
+        "numbers": f"Included: {slices} of {patients}. {copies} left out as copies; slices "
+        f"without a vertebra, in no figure: {site['without_vertebra']}",
+    }
+
+
 _TITLE, _INTRO, _DATA = "Title and abstract", "Introduction", "Methods: data"
 _TRUTH, _PARTS, _MODEL = "Methods: reference standard", "Methods: partitions", "Methods: model"
 _TRAINING, _JUDGED = "Methods: training", "Methods: evaluation"
@@ -86,17 +140,18 @@ _ITEMS: tuple[tuple[str, str, str], ...] = (
      "Retrospective."),
     ("Methods: design", "Study goal",
      "To build a model and measure it; no comparison with readers."),
-    (_DATA, "Data sources", "{data}. {source}. Fingerprint {fingerprint}."),
+    (_DATA, "Data sources", "{sources}. {source}."),
     (_DATA, "Inclusion and exclusion",
      "Every readable slice with a label. In the vertebra view, slices without a vertebra are left "
      "out of training and counted; when served, they get no probability."),
     (_DATA, "Preprocessing",
      "{view}; grey values 0 to 255, scaled inside the network; the same code when served."),
     (_DATA, "Selection of data subsets",
-     "One variant of each slice is kept for evaluation; no other subset is taken."),
+     "{subsets}."),
     (_DATA, "De-identification", "{deidentified}."),
     (_DATA, "Missing data",
-     "A slice without a label or that cannot be read is not used, and is listed in the audit."),
+     "A slice without a label is not used. A file that cannot be read ends the run, or with "
+     "`--skip-unreadable` is left out and named in the audit."),
     (_DATA, "Image acquisition", "{acquired}."),
     (_TRUTH, "Definition of the reference standard", "{reference}."),
     (_TRUTH, "Reason for choosing it",
@@ -105,9 +160,9 @@ _ITEMS: tuple[tuple[str, str, str], ...] = (
     (_TRUTH, "Annotation of the test set", "As for the other sets. {annotators}."),
     (_TRUTH, "Variability between and within annotators", "{annotators}."),
     (_PARTS, "How data was assigned to partitions",
-     "{split_note} Manifest {manifest}."),
+     "{partition}."),
     (_PARTS, "Level at which partitions are disjoint",
-     "By patient, else volume, else slice, unless the note on the split says otherwise."),
+     "{disjoint}."),
     ("Methods: test data", "Intended sample size",
      "Not computed beforehand. Intervals over patients say what the size allows."),
     (_MODEL, "Detailed description of the model",
@@ -119,26 +174,26 @@ _ITEMS: tuple[tuple[str, str, str], ...] = (
      "AdamW with warm-up and cosine decay, early stopping on validation, class weights, "
      "augmentation that CT allows (flip, shift, window, noise). The card holds every setting."),
     (_TRAINING, "Selection of the final model",
-     "The candidate with the best validation score; the test set is touched once."),
+     "{selection}."),
     (_TRAINING, "Ensembling", "Not applicable, because one model answers alone."),
     (_JUDGED, "Performance metrics",
      "Log loss, accuracy, precision, recall, specificity, AUROC, AUPRC, Brier score, ECE, and "
      "sensitivity and specificity at 95 % of the other. Fracture is the positive class."),
     (_JUDGED, "Significance and uncertainty",
-     "95 % percentile intervals by bootstrap over patients, not over files."),
+     "95 % percentile intervals by bootstrap over patients, not over files; none for one patient."),
     (_JUDGED, "Robustness or sensitivity analysis",
      "By fracture width where it is known; an audit of what can be learned without a fracture. "
      "Robustness to scanners was not studied."),
     (_JUDGED, "Explainability",
      "A heat map for every slice, from the same forward pass: the map head where it was trained, "
      "else the class activation map."),
-    (_JUDGED, "Evaluation on internal data", "The table and curves of this page."),
+    (_JUDGED, "Evaluation on internal data", "{internal}."),
     (_JUDGED, "Testing on external data",
-     "Not done here. `python -m cspine evaluate` makes this page for a site's own images."),
+     "{external}."),
     (_JUDGED, "Clinical trial registration",
      "Not applicable, because no patient was treated or examined for this."),
     (_RESULTS, "Numbers included and excluded",
-     "Patients: {patients}. Slices: {slices}. The audit gives what was left out."),
+     "{numbers}."),
     (_RESULTS, "Demographics and clinical characteristics", "{demographics}."),
     (_RESULTS, "Performance with uncertainty", "The table of figures on this page."),
     (_RESULTS, "Estimates of diagnostic performance and their precision",

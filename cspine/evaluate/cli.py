@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspine.core.errors import ArtifactError
+from cspine.core.errors import ArtifactError, ConfigError
+from cspine.core.words import count_noun
 
 if TYPE_CHECKING:
     from cspine.evaluate.site import Predict, SiteResult
@@ -52,15 +53,18 @@ def register(subparsers: Any, predict_factory: PredictFactory) -> None:
 
 def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> int:
     """Evaluate, write `report/`, `evaluation.json` and `answers.csv`, and say what came of it."""
+    from cspine.data.audit import audit_first
     from cspine.data.index import index_dataset
     from cspine.evaluate.report import write_report
     from cspine.evaluate.site import evaluate_site, write_answers
 
+    check_settings(given)
     card = read_card(given.models)
     precision = given.precision or given.environment.get("CSPINE_PRECISION") or "auto"
-    dataset = index_dataset(given.data, given.skip_unreadable)
+    # As in training: copies that only pixels give away are neither slices nor patients.
+    dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
     predict = predict_factory(given.models, precision)
-    result = evaluate_site(dataset, predict, card, given.split, given.resamples)
+    result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit)
     page = write_report(given.out / "report", result.inputs)
     write_answers(given.out / "answers.csv", result)
     beside = given.out / "evaluation.json.part"
@@ -70,6 +74,22 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     _tell(result)
     log.info("Report: %s", page)
     return 0
+
+
+def check_settings(given: argparse.Namespace) -> None:
+    """Refuse, before hours of scoring, what would only fail at their end; make the folder `out`.
+
+    Raises:
+        ConfigError: names the setting and what was received.
+    """
+    if given.resamples < 1:
+        raise ConfigError(f"`resamples` must be at least 1. Received: {given.resamples}")
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"`out` must be a folder that can be made. Received: {given.out} ({error.strerror})"
+        ) from error
 
 
 def run_report(given: argparse.Namespace) -> int:
@@ -101,10 +121,13 @@ def read_card(models: Path) -> dict[str, Any]:
 def _tell(result: SiteResult) -> None:
     summary = result.summary
     auroc = summary["metrics"]["auroc"]
+    copies = summary["copies_left_out"]
+    if copies:
+        log.info("Left out as copies of these slices: %s.", count_noun(copies, "file"))
     log.info(
-        "%d slices of %d patients, AUROC %.3f, interval %s to %s; answers: %s",
-        summary["slices"], summary["patients"], auroc["value"], _short(auroc["low"]),
-        _short(auroc["high"]),
+        "%s of %s, AUROC %.3f, interval %s to %s; answers: %s",
+        count_noun(summary["slices"], "slice"), count_noun(summary["patients"], "patient"),
+        auroc["value"], _short(auroc["low"]), _short(auroc["high"]),
         ", ".join(f"{count} {word}" for word, count in summary["answers"].items()),
     )  # fmt: skip
     log.info(

@@ -1,6 +1,7 @@
 """What a card says, as the short phrases that the report, its limits and its checklist share.
 
-A value that the card lacks becomes "not recorded", never a guess. It knows no page.
+A value that the card lacks becomes "not recorded", never a guess. On the page of a site's own
+images the card's `data.site` says what they are, and `data.sides` holds them alone.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cspine.core.words import count_noun
+
 UNKNOWN = "not recorded"
 # From the least flattering to the most.
 JUDGED_ORDER = ("site", "test", "out-of-fold", "validation", "train")
+# Splits on whose scores the decision parts were fitted.
+CHOSEN_ON = ("out-of-fold", "validation", "train")
 # As in `data/split.py`: with fewer there is no independent test.
 FEW_PATIENTS = 40
 SYNTHETIC, PUBLISHED, RSNA = "phantom", "kaggle", "rsna"
 _DATA = {
     SYNTHETIC: "synthetic axial CT slices of the neck (the project's own phantom), no real patient",
-    PUBLISHED: "the published folders of “Spine Fracture Prediction from C.T.”",
+    PUBLISHED: "folders laid out as the published “Spine Fracture Prediction from C.T.”",
     RSNA: "the RSNA 2022 Cervical Spine Fracture Detection set",
 }
 
@@ -74,22 +79,84 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def site_of(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what is known of a site's own images, None on the page of a training."""
+    site: Mapping[str, Any] | None = get(card, "data.site")
+    return site
+
+
+def standing(card: Mapping[str, Any]) -> str:
+    """Return in sentences what the figures to be read stand on, "" where not recorded."""
+    name = judged_split(list(get(card, "metrics", {})))
+    side = get(card, "data.sides", {}).get(name)
+    if side is None:
+        return ""
+    slices = count_noun(side.get("distinct_slices", side["slices"]), "slice")
+    told = f"They stand on {slices} of {count_noun(side['patients'], 'patient')}."
+    if name in CHOSEN_ON:
+        told += " Calibration and threshold were fitted on these very scores."
+    return told
+
+
 def limits(card: Mapping[str, Any]) -> list[str]:
     """Return what the figures do not say, in sentences, the gravest first."""
-    found = [_DATA_LIMITS.get(layout(card), _OWN_DATA)]
-    patients = _total(get(card, "data.patients"))
-    if patients is not None and patients < FEW_PATIENTS:
+    site = site_of(card)
+    found = _data_limits(card) if site is None else _site_limits(card, site)
+    found += _few_patients(card)
+    if judged_split(list(get(card, "metrics", {}))) in CHOSEN_ON:
         found.append(
-            f"All figures stand on {patients} patients. An interval over so few is rough, and a "
-            "percentile bootstrap makes it too narrow rather than too wide."
+            "There is no independent test: architecture, number of epochs, calibration, threshold "
+            "and abstention were chosen on the very scores that are shown, which flatters them."
         )
     if get(card, "interrupted"):
         judged = get(card, "data.sides.out-of-fold.patients")
         turns = f" Of the patients, {judged} had been left out in turn." if judged else ""
         found.append(f"The training was interrupted: it might have found a better model.{turns}")
-    if get(card, "data.split_note"):
+    if site is None and get(card, "data.split_note"):
         found.append(f"How the data was split: {get(card, 'data.split_note')}")
     return [*found, *_ALWAYS]
+
+
+def _few_patients(card: Mapping[str, Any]) -> list[str]:
+    """Return a sentence where the figures to be read stand on few patients."""
+    name = judged_split(list(get(card, "metrics", {})))
+    which, patients = f"The figures of “{name}”", get(card, f"data.sides.{name}.patients")
+    if patients is None:
+        which, patients = "All figures", _total(get(card, "data.patients"))
+    if patients is None or patients >= FEW_PATIENTS:
+        return []
+    return [
+        f"{which} stand on {count_noun(patients, 'patient')}. An interval over so few is rough, "
+        "and a percentile bootstrap makes it too narrow rather than too wide."
+    ]
+
+
+def _data_limits(card: Mapping[str, Any]) -> list[str]:
+    """Return what follows from the data that the model learned from and was measured on."""
+    kind = layout(card)
+    if kind == PUBLISHED:
+        return [_published_limit(get(card, "data.slices"), get(card, "data.patients"))]
+    return [_DATA_LIMITS.get(kind, _OWN_DATA)]
+
+
+def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
+    """Return what follows from a site's images, and from what the model had learned from."""
+    about = _published_limit(site["slices"], site["patients"])
+    if site["layout"] != PUBLISHED:
+        about = {**_DATA_LIMITS, SYNTHETIC: _SYNTHETIC_SITE}.get(site["layout"], _OWN_DATA)
+    strange = " On real slices it is expected to answer “uncertain”."
+    learned = f"The model learned from {card_facts(card)['data']}."
+    return [about, learned + strange * (layout(card) == SYNTHETIC)]
+
+
+def _published_limit(slices: Any, patients: Any) -> str:
+    return (
+        "The set is laid out as the published folders are. Those are 200 slices of about four "
+        "patients, and the slice number alone separates their classes: a model can score 1.00 "
+        f"there without having seen a fracture. This set: slices {_counts(slices)}, patients "
+        f"{_counts(patients)}. Unless its audit says otherwise, its figures show that the system "
+        "runs, not that it finds fractures."
+    )
 
 
 _DATA_LIMITS = {
@@ -98,16 +165,15 @@ _DATA_LIMITS = {
         "images whose truth is known; they say nothing about how it would do on a real patient, "
         "and on real slices it is expected to answer “uncertain”."
     ),
-    PUBLISHED: (
-        "The published folders are 200 slices of about four patients, and the slice number alone "
-        "separates their classes: a model can score 1.00 there without having seen a fracture. "
-        "Figures from them show that the system runs, not that it finds fractures."
-    ),
     RSNA: (
         "Labels of the RSNA 2022 set are by study and vertebra; a slice counts as fractured where "
         "it lies inside a boxed range, so some slices are labelled by their neighbours."
     ),
 }
+_SYNTHETIC_SITE = (
+    "These images are synthetic: their truth is known, and figures on them say nothing about how "
+    "the model would do on a real patient."
+)
 _OWN_DATA = (
     "The labels are taken as they were given; how they were made, and by whom, is for those who "
     "made them to say."

@@ -14,10 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
+from cspine.core.words import count_noun
 from cspine.decide.policy import read_series
 from cspine.evaluate import curves, plots, tables
+from cspine.evaluate.audit_table import audit_table
 from cspine.evaluate.claim import EDITION, answer_claim
-from cspine.evaluate.facts import card_facts, get, judged_split, limits
+from cspine.evaluate.facts import card_facts, get, judged_split, limits, site_of, standing
 from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
 from cspine.evaluate.metrics import WidthBand, auroc_by_width, compute_metrics, patient_scores
 from cspine.evaluate.pictures import overlay_uri, slice_uri
@@ -67,6 +69,9 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "facts": card_facts(card),
         "headline": _headline(metrics),
         "judged": judged_split(list(metrics)),
+        "standing": standing(card),
+        "site": site_of(card),
+        "ece": _calibration_error(metrics),
         "metric_splits": splits,
         "metric_rows": [*tables.standing_rows(splits, sides), *rows],
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
@@ -82,7 +87,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         ],
         "mistakes": [_mistake(m) for m in inputs.mistakes[:MAX_MISTAKES]],
         "leaderboard": tables.plain_table(inputs.leaderboard),
-        "audit": None if inputs.audit is None else tables.audit_table(inputs.audit),
+        "audit": None if inputs.audit is None else audit_table(inputs.audit),
         "controls": _controls(get(card, "controls", {})),
         "precision": _precision(get(card, "precision", {})),
         "proposal": inputs.proposal,
@@ -100,6 +105,12 @@ def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
     name = judged_split(list(metrics))
     chosen = metrics.get(name, {}) if name else {}
     return [(tables.METRIC_NAMES[m], tables.figure(chosen[m])) for m in HEADLINE if m in chosen]
+
+
+def _calibration_error(metrics: Mapping[str, Any]) -> tables.Figure | None:
+    """Return the ECE that is to be read, None where there is none."""
+    parts = metrics.get(judged_split(list(metrics)) or "", {}).get("ece")
+    return None if as_interval(parts).to_dict()["value"] is None else tables.figure(parts)
 
 
 def _published_rows(inputs: ReportInputs) -> list[tables.Row]:
@@ -127,10 +138,10 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]
     roc = curves.roc_curve(labels, scores, split.groups)
     precision = curves.precision_recall_curve(labels, scores, split.groups)
     drawn = (
-        ("ROC", f"ROC curve of the {split.name} split with its 95 % band; AUROC {auroc.value:.3f}.",
+        ("ROC", f"ROC curve {_of(split)}{_band(roc)}; AUROC {auroc.value:.3f}.",
          plots.plot_roc(roc, auroc)),
         ("Precision and recall",
-         f"Precision over recall with its 95 % band; AUPRC {auprc.value:.3f}.",
+         f"Precision over recall{_band(precision)}; AUPRC {auprc.value:.3f}.",
          plots.plot_precision_recall(precision, auprc, float(labels.mean()))),
         ("Reliability",
          f"Observed share of fractures over predicted probability; ECE {ece.value:.3f}.",
@@ -139,6 +150,15 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]
          plots.plot_confusion(cells)),
     )  # fmt: skip
     return [{"title": title, "alt": alt, "svg": Markup(svg)} for title, alt, svg in drawn]
+
+
+def _of(split: SplitScores) -> str:
+    return "of these images" if split.name == "site" else f"of the {split.name} split"
+
+
+def _band(curve: curves.Curve) -> str:
+    # One patient alone gives nothing to draw again, and so no band.
+    return " with its 95 % band" if np.isfinite(curve.low).any() else ""
 
 
 def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -153,9 +173,8 @@ def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, 
         labels, scores, series.threshold
     )
     auroc = as_interval(known.get("auroc"))
-    words = (
-        f"ROC curve of {len(labels)} patients of the {split.name} split; AUROC {auroc.value:.3f}."
-    )
+    patients = count_noun(len(labels), "patient")
+    words = f"ROC curve of {patients} {_of(split)}; AUROC {auroc.value:.3f}."
     svg = plots.plot_roc(curves.roc_curve(labels, scores), auroc, "patient-roc")
     return [{"title": "ROC by patient", "alt": words, "svg": Markup(svg)}]
 
@@ -264,4 +283,4 @@ def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
     metrics = dict(get(card, "metrics", {}))
     name = judged_split(list(metrics))
     patients = get(card, f"details.{name}.patients")
-    return {**metrics, f"{name}, by patient": patients} if patients else metrics
+    return {**metrics, f"{name}{tables.BY_PATIENT}": patients} if patients else metrics

@@ -26,8 +26,8 @@ from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.facts import get
 from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
-from cspine.evaluate.interval import Interval
 from cspine.evaluate.metrics import compute_metrics, compute_patient_metrics
+from cspine.evaluate.proposal import describe_proposal
 
 log = logging.getLogger(__name__)
 SITE = "site"
@@ -81,20 +81,22 @@ def evaluate_site(
     card: Mapping[str, Any],
     split: str | None = None,
     resamples: int = 1000,
+    audit: Mapping[str, Any] | None = None,
 ) -> SiteResult:
     """Score every labelled slice (one variant of each) and gather its figures.
 
     Args:
-        dataset: the images; only those of `split` where that is given.
+        dataset: the images, joined by their audit; only those of `split` where that is given.
         predict: answers for the bytes of one image; called from several threads.
         card: the model's card.
         split: "train", "validation" or "test" as the folders say, or None for all.
-        resamples: bootstrap samples behind each interval.
+        resamples: bootstrap samples behind each interval, at least 1.
+        audit: of these images, as JSON values, for the page.
 
     Raises:
         DataError: no labelled slice, no slice with a vertebra, or one class only.
     """
-    records = choose_slices(dataset.records, split)
+    records, copies = choose_slices(dataset.records, split)
     answers = _predict_all(dataset, records, predict)
     scores = _gather(records, answers)
     # Slices without a vertebra have no probability; they are counted, and judged by nobody.
@@ -107,35 +109,60 @@ def evaluate_site(
     decision = read_decision(card)
     threshold = read_threshold(decision)
     summary = _summarise(known, scores, threshold, read_series(decision), resamples)
+    summary["copies_left_out"] = copies
     # By the fingerprint of every file: a good figure on one's own training images is the commonest
     # mistake.
     summary["same_images_as_training"] = dataset.fingerprint == get(card, "data.fingerprint")
     inputs = ReportInputs(
-        card={**card, "metrics": {SITE: summary["metrics"]},
-              "details": {SITE: {"patients": summary["patient_metrics"]}}},
+        card=_page_card(card, summary, dataset, known, split),
         splits=[scores],
         mistakes=_find_mistakes(dataset, records, scores, predict, threshold.value),
-        title=f"Evaluation on {dataset.root.name}",
-        proposal=_describe(summary),
-    )  # fmt: skip
+        audit=audit,
+        title=f"Evaluation on {dataset.root.resolve().name}",
+        proposal=describe_proposal(summary),
+    )
     return SiteResult(summary, inputs, records, scores)
+
+
+def _page_card(
+    card: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    dataset: Dataset,
+    known: SplitScores,
+    split: str | None,
+) -> dict[str, Any]:
+    """Return the model's card with the figures and counts of these images alone."""
+    counts = ("slices", "fractures", "patients", "copies_left_out", "without_vertebra")
+    site = {"name": dataset.root.resolve().name, "layout": dataset.layout, "split": split}
+    side = {"slices": len(known.labels), "patients": len(np.unique(known.groups))}
+    return {
+        **card,
+        "metrics": {SITE: summary["metrics"]},
+        "details": {SITE: {"patients": summary["patient_metrics"]}},
+        "data": {
+            **get(card, "data", {}),
+            "site": {**site, **{name: summary[name] for name in counts}},
+            "sides": {SITE: side},
+        },
+        # Of the training's data: beside figures of other images they would speak of these.
+        "controls": {},
+    }
 
 
 def choose_slices(
     records: Sequence[SliceRecord], split: str | None = None
-) -> tuple[SliceRecord, ...]:
-    """Return the labelled records, one a slice as in training: `keep_originals` says which.
+) -> tuple[tuple[SliceRecord, ...], int]:
+    """Return the labelled records, one a slice as in training, and how many copies that leaves out.
 
     Raises:
         DataError: nothing is left.
     """
-    chosen = keep_originals(
-        record for record in records if record.label is not None and split in (None, record.split)
-    )
-    if not chosen:
+    labelled = [r for r in records if r.label is not None and split in (None, r.split)]
+    if not labelled:
         wanted = "labelled images" if split is None else f"labelled images of the split `{split}`"
         raise DataError(f"The data set must hold {wanted}. Received: none")
-    return chosen
+    chosen = keep_originals(labelled)
+    return chosen, len(labelled) - len(chosen)
 
 
 def write_answers(path: Path, result: SiteResult) -> None:
@@ -252,33 +279,3 @@ def _find_mistakes(
             )
         )  # fmt: skip
     return found
-
-
-def _describe(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the proposal in words, for the page."""
-    proposed = summary["proposed_threshold"]["value"]
-    text = (
-        f"The model's threshold is {summary['threshold']:.3f}. Chosen anew on these images by the "
-        f"same rule it would be {proposed:.3f}. Figures at a threshold that was chosen on the same "
-        "images flatter it; confirm it on others before using it."
-    )
-    if summary["same_images_as_training"]:
-        text += " These are the very images that the model was trained on: no figure here counts."
-    before, after = summary["metrics"], summary["metrics_at_proposed"]
-    facts = {
-        "Slices": f"{summary['slices']}, of which {summary['fractures']} fractured",
-        "Patients": str(summary["patients"]),
-        "Without a vertebra": str(summary["without_vertebra"]),
-        "In distribution": str(summary["in_distribution"]),
-    }
-    for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
-        facts[f"{words}, model's threshold"] = _words(before[name])
-        facts[f"{words}, proposed"] = _words(after[name])
-    return {"text": text, "facts": facts}
-
-
-def _words(parts: Mapping[str, Any]) -> str:
-    interval = Interval.from_dict(dict(parts))
-    if not np.isfinite(interval.low):
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cspine.core.words import count_noun
 from cspine.evaluate.interval import Interval, wilson_interval
 
 NONE = "–"
@@ -42,19 +43,8 @@ METRIC_NAMES = {
     "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
     "specificity_at_95_sensitivity": "Specificity at 95 % sensitivity",
 }
-AUDIT_WORDS = {
-    "files": "files",
-    "slices": "distinct slices",
-    "volumes": "volumes, which is what an interval may count",
-    "unreadable": "unreadable files",
-    "exact_duplicates": "exact duplicates",
-    "near_duplicates": "near-duplicates",
-    "split_leaks": "slices on two sides of a split",
-    "label_conflicts": "slices in both classes",
-    "shortcut_auroc": "shortcut score: AUROC of what can be learned without seeing a fracture",
-}
-# Of the paths of one example, and of the examples of one finding.
-AUDIT_PATHS, AUDIT_EXAMPLES = 3, 5
+# Of a column's heading, where its rows are patients.
+BY_PATIENT = ", by patient"
 SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
 
 
@@ -149,7 +139,14 @@ def standing_rows(splits: Sequence[str], sides: Mapping[str, Mapping[str, Any]])
     """
     if not sides:
         return []
-    return [Row(("Stands on",), tuple(_standing(sides.get(name)) for name in splits))]
+    return [Row(("Stands on",), tuple(_column_standing(name, sides) for name in splits))]
+
+
+def _column_standing(name: str, sides: Mapping[str, Mapping[str, Any]]) -> Figure:
+    side = sides.get(name.removesuffix(BY_PATIENT))
+    if side is not None and name.endswith(BY_PATIENT):
+        return Figure(count_noun(side["patients"], "patient"))
+    return _standing(side)
 
 
 def _standing(side: Mapping[str, Any] | None) -> Figure:
@@ -157,34 +154,9 @@ def _standing(side: Mapping[str, Any] | None) -> Figure:
         return Figure(NONE)
     # An older card counted files alone, which are slices wherever copies are not kept.
     files, slices = side["slices"], side.get("distinct_slices", side["slices"])
-    copies = f", {files} files" if files != slices else ""
-    return Figure(f"{slices} slices", f"{side['patients']} patients{copies}")
-
-
-def audit_table(audit: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
-    """Return (words, number, up to five examples) for each finding of an audit as JSON values."""
-    rows: list[tuple[str, str, list[str]]] = []
-    for name, words in AUDIT_WORDS.items():
-        value = audit.get(name)
-        if isinstance(value, Mapping | list | tuple):
-            examples = value.items() if isinstance(value, Mapping) else value
-            rows.append((words, str(len(value)), [*map(_example, examples)][:AUDIT_EXAMPLES]))
-        elif value is not None:
-            rows.append((words, f"{value:.3f}" if isinstance(value, float) else str(value), []))
-    return rows
-
-
-def _example(item: Any) -> str:
-    """Return a group of paths, a (path, reason), or a leak as words."""
-    if isinstance(item, Mapping):
-        sides = [f"{side}: {_paths(paths)}" for side, paths in item["sides"].items()]
-        return f"{item['slice']}: " + "; ".join(sides)
-    return _paths(item)
-
-
-def _paths(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - AUDIT_PATHS} more" if len(paths) > AUDIT_PATHS else ""
-    return ", ".join(paths[:AUDIT_PATHS]) + more
+    copies = f", {count_noun(files, 'file')}" if files != slices else ""
+    patients = count_noun(side["patients"], "patient")
+    return Figure(count_noun(slices, "slice"), patients + copies)
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -14,7 +14,7 @@ import keras
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
-from cspine.data.audit import audit_dataset
+from cspine.data.audit import audit_first
 from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset
 from cspine.imaging.decode import decode_image
@@ -63,24 +63,6 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
             "shortcut_auroc": audit["shortcut_auroc"],
         }
     return finish_run(judged, best, task, extra)
-
-
-def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
-    """Audit the data and tell three lines of it; return them joined by what pixels showed.
-
-    The report comes as JSON values, without the long table of groups: the manifest holds those.
-    """
-    report = audit_dataset(dataset)
-    for line in report.lines():
-        logger.info("%s", line)
-    parts = report.to_dict()
-    # One entry a file: with it the card would be as long as the data set.
-    parts.pop("groups")
-    parts["source"] = dataset.root.name
-    # Before the split: copies that only pixels give away must not stand on two sides.
-    if report.compared_pixels:
-        dataset = dataset.with_groups(report.groups)
-    return dataset, parts
 
 
 def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:

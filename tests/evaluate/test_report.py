@@ -11,8 +11,9 @@ from report_fixture import HOSTILE, make_card, make_inputs, make_split
 
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import MEDICAL_NOTICE
+from cspine.evaluate.audit_table import audit_table
 from cspine.evaluate.claim import answer_claim
-from cspine.evaluate.facts import limits
+from cspine.evaluate.facts import limits, standing
 from cspine.evaluate.inputs import (
     INPUTS_FILE,
     ReportInputs,
@@ -22,7 +23,13 @@ from cspine.evaluate.inputs import (
     worst_mistakes,
 )
 from cspine.evaluate.report import render_report, write_report
-from cspine.evaluate.tables import Figure, audit_table, figure, published_interval, published_table
+from cspine.evaluate.tables import (
+    Figure,
+    figure,
+    published_interval,
+    published_table,
+    standing_rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +118,65 @@ def test_an_audit_names_three_paths_of_a_group():
     ]
 
 
+def test_an_audit_tells_classes_kinds_and_shortcuts():
+    score = {"auroc": 0.991, "low": 0.98, "high": 1.0, "is_confound": True}
+    audit = {
+        "classes": {"normal": {"files": 40, "slices": 2}},
+        "kinds": {"png 224×224 grey": 39, "jpeg 64×64 colour": 1},
+        "odd_files": ["odd.jpg"],
+        "shortcuts": {"slice number": score, "size": None},
+        "confounds": ["slice number"],
+    }
+    assert audit_table(audit) == [
+        ("distinct slices of class normal", "2", ["in 40 files"]),
+        ("kinds of file", "2", ["png 224×224 grey: 39 files", "jpeg 64×64 colour: 1 file"]),
+        ("files of a rare kind", "1", ["odd.jpg"]),
+        ("AUROC from nothing but the slice number", "0.991", ["0.980–1.000, a confound"]),
+        ("AUROC from nothing but the size", "–", ["not measured"]),
+        ("confounds: what alone tells the classes apart", "1", ["slice number"]),
+    ]
+
+
 def test_a_figure_in_words():
     shown = figure({"value": 0.91234, "low": 0.9, "high": 0.92})
     assert (shown.value, shown.interval) == ("0.912", "0.900–0.920")
     assert figure({"value": None, "low": None, "high": None}).value == "–"
     assert figure(0.5).interval == figure(None).interval == ""
+
+
+def test_columns_say_on_what_they_stand():
+    sides = {"test": {"slices": 1, "patients": 1}}
+    row = standing_rows(["test", "test, by patient", "train"], sides)[0]
+    assert row.figures == (Figure("1 slice", "1 patient"), Figure("1 patient"), Figure("–"))
+
+
+def claim(number: int, data: dict) -> str:
+    return answer_claim({"data": data})[number - 1].answer
+
+
+def test_the_checklist_follows_the_split():
+    assert claim(10, {"split": "published"}).startswith("None: every labelled file")
+    assert "by tenth of its length" in claim(10, {"layout": "rsna", "split": "grouped"})
+    assert claim(10, {}).startswith("One variant of each slice is used")
+    assert "the test set is touched once" in claim(26, {"sides": {"test": {}}})
+    assert "there is no test set" in claim(26, {"sides": {"out-of-fold": {}}})
+
+
+def test_out_of_fold_figures_say_what_was_fitted_on_them():
+    card = {
+        "metrics": {"out-of-fold": {}},
+        "data": {"sides": {"out-of-fold": {"slices": 80, "patients": 4}}},
+    }
+    assert standing(card).startswith("They stand on 80 slices of 4 patients. Calibration")
+    assert "“out-of-fold” stand on 4 patients" in limits(card)[1]
+    assert "There is no independent test" in limits(card)[2]
+
+
+def test_a_curve_of_one_patient_promises_no_band():
+    split = replace(make_split("test", 0, 1), name="test")
+    page = render_report(ReportInputs(card=make_card([split]), splits=[split]))
+    assert "ROC curve of the test split; AUROC" in page
+    assert "ROC curve of the test split with its 95 % band" in render_report(make_inputs())
 
 
 def test_limits_follow_the_data():

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspine.core.errors import ArtifactError, DataError
+from cspine.core.errors import ArtifactError, ConfigError, DataError
 from cspine.data.index import index_dataset
 from cspine.evaluate import cli
+from cspine.evaluate.claim import answer_claim
+from cspine.evaluate.facts import limits, standing
 from cspine.evaluate.site import choose_slices, evaluate_site
 
 CARD = {
@@ -79,6 +81,21 @@ def test_figures_answers_and_proposal(folder):
     json.dumps(summary, allow_nan=False)
 
 
+def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
+    training = {"layout": "phantom", "patients": 1700, "slices": 13600, "sides": {"test": {}}}
+    card = {**CARD, "data": training, "controls": {"random_labels": 0.5}}
+    inputs = evaluate_site(index_dataset(folder), predict, card, resamples=10).inputs
+    assert inputs.card["controls"] == {}
+    assert standing(inputs.card) == "They stand on 23 slices of 12 patients."
+    told = limits(inputs.card)
+    assert told[0].startswith("The labels are taken as they were given")
+    assert "“site” stand on 12 patients" in told[2]
+    answers = [item.answer for item in answer_claim(inputs.card)]
+    assert answers[32].startswith("This page: 24 slices of 12 patients of")
+    assert answers[34].startswith("Included: 24 slices of 12 patients. 0 files left out as copies")
+    assert not any("1700" in answer or "13600" in answer for answer in answers)
+
+
 def test_the_probabilities_are_those_of_the_function(folder):
     result = evaluate_site(index_dataset(folder), predict, CARD, resamples=10)
     for record, p in zip(result.records, result.scores.probabilities, strict=True):
@@ -102,7 +119,8 @@ def test_the_training_set_itself_counts_for_nothing(folder):
 
 def test_one_variant_of_a_slice_is_kept(folder):
     records = index_dataset(folder).records
-    assert len(choose_slices([*records, *records])) == 24
+    chosen, copies = choose_slices([*records, *records])
+    assert (len(chosen), copies) == (24, 24)
     with pytest.raises(DataError, match="split `test`"):
         choose_slices(records, "test")
 
@@ -130,9 +148,7 @@ def run(arguments, precisions=None, environment=None):
 
 def test_the_commands_write_and_rebuild(folder, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    models, out, precisions = tmp_path / "models", tmp_path / "out", []
-    models.mkdir()
-    (models / "best.json").write_text(json.dumps(CARD))
+    models, out, precisions = write_card(tmp_path / "models"), tmp_path / "out", []
     given = [
         "evaluate",
         str(folder),
@@ -156,6 +172,57 @@ def test_the_commands_write_and_rebuild(folder, tmp_path, caplog):
     (out / "best.json").write_text(json.dumps(CARD))
     assert run(["report", "--models", str(out)]) == 0
     assert "A threshold for these images" in (out / "report" / "index.html").read_text("utf-8")
+
+
+def draw_slice(seed, bright):
+    rng = np.random.default_rng(seed)
+    blobs = Image.fromarray(rng.integers(0, 256, (9, 9), np.uint8))
+    grey = np.asarray(blobs.resize((256, 256), Image.Resampling.BICUBIC)) / 3.0
+    grey = np.clip(grey + 120 * bright + 20 + rng.normal(0, 4, grey.shape), 1, 255)
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Four slices, two a class, each with a rotated copy; names that tell nothing."""
+    for number in range(4):
+        place = tmp_path / "copied" / ("normal", "fracture")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        image = draw_slice(number, number % 2)
+        image.save(place / f"{number}a.png")
+        image.rotate(4, Image.Resampling.BICUBIC).save(place / f"{number}b.png")
+    return tmp_path / "copied"
+
+
+def write_card(models, card=CARD):
+    models.mkdir()
+    (models / "best.json").write_text(json.dumps(card))
+    return models
+
+
+def test_copies_that_only_pixels_give_away_count_once(copied, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    models, out = write_card(tmp_path / "models"), tmp_path / "out"
+    given = ["evaluate", str(copied), "--models", str(models), "--out", str(out)]
+    assert run([*given, "--resamples", "20"]) == 0
+    summary = json.loads((out / "evaluation.json").read_text("utf-8"))
+    counts = [summary[name] for name in ("slices", "patients", "copies_left_out")]
+    assert counts == [4, 4, 4]
+    assert "Audit: 8 files are 4 distinct slices (2 normal, 2 fracture) of 4 volumes" in caplog.text
+    assert "Left out as copies of these slices: 4 files." in caplog.text
+    assert "No audit was recorded" not in (out / "report" / "index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--resamples", "0"], "`resamples` must be at least 1. Received: 0"),
+        (["--out", __file__], r"`out` must be a folder that can be made\. Received: .*test_site"),
+    ],
+)
+def test_what_cannot_work_is_told_before_scoring(tmp_path, more, named):
+    with pytest.raises(ConfigError, match=named):
+        run(["evaluate", "nowhere", *more])
 
 
 def test_a_folder_without_a_card_is_named(tmp_path):

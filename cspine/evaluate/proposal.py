@@ -1,0 +1,40 @@
+"""A site's figures at the model's threshold and at one chosen anew, in words for the page.
+
+It takes the summary of `site.py` and computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cspine.evaluate.tables import figure
+
+
+def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `text`, and `facts` as name → words."""
+    proposed = summary["proposed_threshold"]["value"]
+    text = (
+        f"The model's threshold is {summary['threshold']:.3f}. Chosen anew on these images by the "
+        f"same rule it would be {proposed:.3f}. Figures at a threshold that was chosen on the same "
+        "images flatter it; confirm it on others before using it."
+    )
+    if summary["same_images_as_training"]:
+        text += " These are the very images that the model was trained on: no figure here counts."
+    facts = {
+        "Slices": f"{summary['slices']}, of which {summary['fractures']} fractured",
+        "Copies of them, left out": str(summary["copies_left_out"]),
+        "Patients": str(summary["patients"]),
+        "Without a vertebra": str(summary["without_vertebra"]),
+        "In distribution": str(summary["in_distribution"]),
+    }
+    before, after = summary["metrics"], summary["metrics_at_proposed"]
+    for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
+        facts[f"{words}, model's threshold"] = _words(before[name])
+        facts[f"{words}, proposed"] = _words(after[name])
+    return {"text": text, "facts": facts}
+
+
+def _words(parts: Mapping[str, Any]) -> str:
+    shown = figure(parts)
+    return f"{shown.value} ({shown.interval})" if shown.interval else shown.value
