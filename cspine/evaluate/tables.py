@@ -46,6 +46,7 @@ AUDIT_WORDS = {
     "files": "files",
     "slices": "distinct slices",
     "volumes": "volumes, which is what an interval may count",
+    "unboxed_studies": "fractured studies without boxes, of which the study label alone is known",
     "unreadable": "unreadable files",
     "exact_duplicates": "exact duplicates",
     "near_duplicates": "near-duplicates",
