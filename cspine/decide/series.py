@@ -136,7 +136,8 @@ def fit_series(
     """Fit the rule on held-out slices; a study is fractured where any of its labels is 1.
 
     Args:
-        probabilities: calibrated slice probabilities, float (N,), 0..1, NaN for none.
+        probabilities: calibrated slice probabilities, float (N,), 0..1; NaN for none (no vertebra,
+            or not in distribution), as in `SeriesScore.apply`.
         groups: study (or patient) of each slice (N,).
         labels: int (N,), 1 is fracture: a slice's own label, or its study's. All others stand for
             normal slices.
@@ -148,7 +149,7 @@ def fit_series(
     """
     groups, labels = np.asarray(groups), np.asarray(labels, np.int64)
     probabilities = np.asarray(probabilities, np.float64)
-    # Slices above or below the neck have no probability, and no say.
+    # Strangers and slices above or below the neck have no say.
     known = np.isfinite(probabilities)
     studies = [
         (np.sort(probabilities[mine & known])[::-1], int(labels[mine].max()))
