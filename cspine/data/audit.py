@@ -52,6 +52,7 @@ def audit_dataset(
     kinds, odd = describe_kinds(records)
     return replace(
         report,
+        unboxed_studies=len(dataset.unboxed_studies),
         unreadable=dict(sorted(dataset.unreadable.items())),
         shortcuts=score_shortcuts(records, rows, looks, report.groups),
         compared_pixels=pixels or ignore_names,

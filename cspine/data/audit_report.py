@@ -12,6 +12,7 @@ from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.words import count_noun
+from cspine.data.rsna import describe_unboxed
 from cspine.data.shortcuts import Shortcut
 
 _EXAMPLES = 5
@@ -33,6 +34,7 @@ class AuditReport:
         source, layout: what was audited, and the layout recognised (`names` for a list alone).
         files, slices, volumes: how many there are; a confidence interval may use `volumes`.
         classes: class name → (files, slices).
+        unboxed_studies: how many fractured studies have no labelled slice, for want of boxes.
         unreadable: path → reason.
         exact_duplicates: groups of files with equal bytes.
         near_duplicates: groups of files that show one slice, not all with equal bytes.
@@ -50,6 +52,7 @@ class AuditReport:
     slices: int
     volumes: int
     classes: Mapping[str, tuple[int, int]]
+    unboxed_studies: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     exact_duplicates: Sequence[tuple[str, ...]] = ()
     near_duplicates: Sequence[tuple[str, ...]] = ()
@@ -81,6 +84,7 @@ class AuditReport:
             "slices": self.slices,
             "volumes": self.volumes,
             "classes": {k: {"files": f, "slices": s} for k, (f, s) in self.classes.items()},
+            "unboxed_studies": self.unboxed_studies,
             "unreadable": dict(self.unreadable),
             "exact_duplicates": [list(group) for group in self.exact_duplicates],
             "near_duplicates": [list(group) for group in self.near_duplicates],
@@ -110,7 +114,8 @@ class AuditReport:
         return [
             f"Audit: {self.files} files are {count_noun(self.slices, 'distinct slice')} "
             f"({balance}) of {count_noun(self.volumes, 'volume')}; "
-            "only the volumes are independent.",
+            "only the volumes are independent. "
+            f"{describe_unboxed(self.unboxed_studies)}".rstrip(),
             f"Faults: {count_noun(len(self.split_leaks), 'slice')} and "
             f"{count_noun(self.volume_leaks, 'volume')} on two sides of the published split, "
             f"{count_noun(len(self.label_conflicts), 'slice')} in both classes, "

@@ -49,6 +49,7 @@ class _Found:
     records: list[SliceRecord]
     faults: list[str]
     studies: Mapping[str, int] = field(default_factory=dict)
+    unboxed: tuple[str, ...] = ()
 
 
 def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
@@ -117,8 +118,9 @@ def _read_all(found: _Found) -> Dataset:
         if check.fault
     }
     return Dataset(
-        storage.root, layout, tuple(kept), fingerprint(kept), storage, found.studies, unreadable
-    )
+        storage.root, layout, tuple(kept), fingerprint(kept), storage, found.studies, unreadable,
+        found.unboxed,
+    )  # fmt: skip
 
 
 def fingerprint(records: Iterable[SliceRecord]) -> str:
@@ -157,8 +159,8 @@ def _find_records(source: Path) -> _Found:
         return _Found(storage, layout, *index_table(storage, table))
     prefix = find_rsna(storage)
     if prefix is not None:
-        records, studies = index_rsna(storage, prefix)
-        return _Found(storage, "rsna", records, [], studies)
+        rsna = index_rsna(storage, prefix)
+        return _Found(storage, "rsna", rsna.records, [], rsna.studies, rsna.unboxed)
     return _Found(storage, *index_tree(storage))
 
 

@@ -58,6 +58,7 @@ class Dataset:
         fingerprint: hex SHA-256 over every record's path, label and content.
         studies: patient_id → study label, where the layout has study labels.
         unreadable: path → reason, for the files left out because they cannot be read.
+        unboxed_studies: patient_id of fractured studies of whose slices none has a label (RSNA).
         storage: where `read_bytes` reads.
     """
 
@@ -68,6 +69,7 @@ class Dataset:
     storage: Storage = field(compare=False, repr=False)
     studies: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    unboxed_studies: tuple[str, ...] = ()
 
     def read_bytes(self, path: str) -> bytes:
         """Return the bytes of one file of the set.

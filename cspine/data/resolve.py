@@ -13,7 +13,7 @@ from cspine.core.errors import DataError
 from cspine.data.index import index_dataset
 from cspine.data.layouts import find_table, index_tree
 from cspine.data.records import Dataset
-from cspine.data.rsna import find_rsna
+from cspine.data.rsna import describe_unboxed, find_rsna
 from cspine.data.storage import open_storage
 from cspine.phantom.dataset import PhantomConfig, write_grouped
 
@@ -119,4 +119,5 @@ def _say(dataset: Dataset) -> str:
     patients = len({record.patient_id for record in dataset.records})
     slices = len({record.slice_id for record in dataset.records})
     files = len(dataset.records)
-    return f"{files} files, {slices} slices, {patients} patients ({dataset.layout} layout)."
+    said = f"{files} files, {slices} slices, {patients} patients ({dataset.layout} layout)."
+    return f"{said} {describe_unboxed(len(dataset.unboxed_studies))}".rstrip()

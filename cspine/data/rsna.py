@@ -62,8 +62,23 @@ def find_rsna(storage: Storage) -> str | None:
     return None
 
 
-def index_rsna(storage: Storage, prefix: str) -> tuple[list[SliceRecord], dict[str, int]]:
-    """Return the drawn slices, and every study's own label by its StudyInstanceUID.
+@dataclass(frozen=True)
+class RsnaIndex:
+    """What the tables and names tell.
+
+    Fields:
+        records: the drawn slices, sorted by path.
+        studies: StudyInstanceUID → the study's own label.
+        unboxed: the fractured studies without boxes, of whose slices none has a label.
+    """
+
+    records: list[SliceRecord]
+    studies: dict[str, int]
+    unboxed: tuple[str, ...]
+
+
+def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
+    """Return the drawn slices, every study's own label, and the studies that have no other.
 
     Raises:
         DataError: a table lacks a column or holds what is no number, or no slice can be drawn
@@ -86,7 +101,17 @@ def index_rsna(storage: Storage, prefix: str) -> tuple[list[SliceRecord], dict[s
             "`data` must hold fractured and normal slices of one tenth of the neck. Received: "
             f"{len(studies)} studies, {sum(labels.values())} of the listed ones fractured, and none"
         )
-    return sorted(drawn, key=lambda record: record.path), labels
+    unboxed = tuple(uid for uid in sorted(studies) if _is_unboxed(studies[uid], labels.get(uid)))
+    return RsnaIndex(sorted(drawn, key=lambda record: record.path), labels, unboxed)
+
+
+def describe_unboxed(count: int) -> str:
+    """Return the sentence that tells of `count` fractured studies without boxes, "" for none."""
+    if not count:
+        return ""
+    if count == 1:
+        return "1 fractured study without boxes: its study label alone is known."
+    return f"{count} fractured studies without boxes: their study labels alone are known."
 
 
 def _read_rows(storage: Storage, name: str, columns: set[str]) -> list[dict[str, str]]:
@@ -165,8 +190,7 @@ def _draw_study(
     uid: str, study: _Study, label: int, rng: np.random.Generator
 ) -> dict[tuple[int, int], list[SliceRecord]]:
     """Return (label, decile) → at most PER_STUDY_AND_DECILE records of one study."""
-    # Which of a fractured study's slices show it is not known without boxes.
-    if label == FRACTURE and not study.boxes:
+    if _is_unboxed(study, label):
         return {}
     first, last = min(study.paths), max(study.paths)
     ranges = _find_ranges(sorted(study.boxes))
@@ -183,6 +207,11 @@ def _draw_study(
         )
         found[slice_label, min(int(position * DECILES), DECILES - 1)].append(record)
     return {key: _draw(records, PER_STUDY_AND_DECILE, rng) for key, records in found.items()}
+
+
+def _is_unboxed(study: _Study, label: int | None) -> bool:
+    """Whether the study is fractured and nothing says which of its slices show it."""
+    return label == FRACTURE and not study.boxes
 
 
 def _find_ranges(numbers: list[int]) -> list[tuple[int, int]]:

@@ -8,7 +8,8 @@ JSON dict and a few arrays, and serving builds the same object from them. It kno
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
 from cspine.decide.distance import MAX_AXES, InDistribution
-from cspine.decide.series import SeriesScore
+from cspine.decide.series import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 
+# Of normal slices' logits, for the series score: many times what a fit makes.
+MAX_QUANTILES = 1000
 # The names under which a model file holds the gate's arrays.
 MEAN, AXES, VARIANCES, GAINS, FLOORS = (
     f"in_distribution_{name}" for name in ("mean", "axes", "variances", "gains", "floors")
@@ -93,7 +96,7 @@ class DecisionPolicy:
             },
         }
         if self.series is not None:
-            parts["series"] = vars(self.series).copy()
+            parts["series"] = asdict(self.series)
         return parts
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -185,7 +188,7 @@ def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
     """Return the series score of a card's `decision` part, None where it has none.
 
     Raises:
-        ArtifactError: it is there, and no object of the four numbers it must be.
+        ArtifactError: it is there, and no object of the numbers it must be.
     """
     if decision.get("series") is None:
         return None
@@ -195,7 +198,24 @@ def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
         _number(part, "scale", 1e-9, 1e9),
         _number(part, "offset", -1e9, 1e9),
         _number(part, "threshold", 0, 1),
+        # Models from before it have none.
+        None if part.get("normal") is None else _read_normal(_part(part, "normal")),
     )
+
+
+def _read_normal(part: Mapping[str, Any]) -> NormalLogits:
+    """Return how high normal slices' logits are, checked."""
+    values = part.get("quantiles")
+    if not isinstance(values, list | tuple) or not 2 <= len(values) <= MAX_QUANTILES:
+        raise ArtifactError(
+            f"`quantiles` must be a list of 2 to {MAX_QUANTILES} numbers. Received: {quote(values)}"
+        )
+    # Each under its own name, so that the message says which.
+    named = {f"quantiles[{i}]": value for i, value in enumerate(values)}
+    quantiles = tuple(_number(named, name, -1e3, 1e3) for name in named)
+    if any(after < before for before, after in pairwise(quantiles)):
+        raise ArtifactError("`quantiles` must not fall. Received: some that do")
+    return NormalLogits(quantiles, int(_number(part, "slices", 1, 1e9)))
 
 
 def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InDistribution:

@@ -88,6 +88,11 @@ _ROWS: tuple[tuple[str, str, Callable[[str, Any], list[AuditRow]]], ...] = (
     ("slices", "distinct slices", _count),
     ("classes", "distinct slices of class", _classes),
     ("volumes", "volumes, which is what an interval may count", _count),
+    (
+        "unboxed_studies",
+        "fractured studies known by their study label alone, without boxes",
+        _count,
+    ),
     ("unreadable", "unreadable files", _list),
     ("kinds", "kinds of file", _kinds),
     ("odd_files", "files of a rare kind", _list),

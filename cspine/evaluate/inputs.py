@@ -48,6 +48,15 @@ class SplitScores:
     predictions: Sequence[str] | None = None
     in_distribution: np.ndarray | None = None
 
+    def study_probabilities(self) -> np.ndarray:
+        """Return what a patient's series score is made of, float64 (N,), NaN where a slice counts
+        for none: without a vertebra, or not in distribution. Fit, figures and serving agree in it.
+        """
+        probabilities = np.asarray(self.probabilities, np.float64)
+        if self.in_distribution is None:
+            return probabilities
+        return np.where(np.asarray(self.in_distribution, bool), probabilities, np.nan)
+
     def scored(self) -> SplitScores:
         """Return the slices that have a probability."""
         known = np.isfinite(np.asarray(self.probabilities, np.float64))

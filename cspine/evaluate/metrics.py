@@ -213,9 +213,11 @@ def compute_patient_metrics(
     """Return the figures of METRICS by patient, from the series score at its own threshold.
 
     A patient is fractured where any of its labels is; `probabilities` (N,) may hold NaN for slices
-    without one; patients with none at all are left out.
+    without one; patients without a score are left out, and where none has one there is no figure.
     """
     labels, scores = patient_scores(labels, probabilities, groups, series)
+    if len(labels) == 0:
+        return {}
     # A patient is one row here, so that rows are what the bootstrap draws.
     return compute_metrics(labels, scores, series.threshold, None, resamples, seed)
 

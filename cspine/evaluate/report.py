@@ -166,7 +166,7 @@ def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, 
     series = read_series(get(card, "decision", {}))
     if series is None:
         return []
-    labels, scores = patient_scores(split.labels, split.probabilities, split.groups, series)
+    labels, scores = patient_scores(split.labels, split.study_probabilities(), split.groups, series)
     if len(np.unique(labels)) < 2:
         return []
     known = get(card, f"details.{split.name}.patients") or compute_metrics(

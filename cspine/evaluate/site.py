@@ -246,11 +246,11 @@ def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, 
 def _patient_figures(
     scores: SplitScores, series: SeriesScore | None, resamples: int
 ) -> dict[str, Any] | None:
-    """Return the figures by patient, None where the model has no series score."""
+    """Return the figures by patient; None where the model has no series score, {} where nobody."""
     if series is None:
         return None
     found = compute_patient_metrics(
-        scores.labels, scores.probabilities, scores.groups, series, resamples
+        scores.labels, scores.study_probabilities(), scores.groups, series, resamples
     )
     return {name: interval.to_dict() for name, interval in found.items()}
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -19,8 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from cspine.core.errors import ConfigError, CspineError, ImageError
+from cspine.decide.series import SeriesScore
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 # Files of DICOM archives often have no suffix at all.
 SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
@@ -115,23 +119,50 @@ def _failure(path: Path, error: CspineError) -> Row:
 
 
 def score_studies(predictor: Predictor, rows: Iterable[Row]) -> list[StudyScore]:
-    """Return one score for each DICOM series with several slices, where the model can give it."""
+    """Return one score for each DICOM series with several slices, where the model can give it.
+
+    Why one is missing, or may be too high, is logged.
+    """
     rule = predictor.policy.series
     if rule is None:
         return []
+    studies = _gather_studies(rows)
+    _warn_of(rule, studies)
+    scores = []
+    for series, probabilities in studies.items():
+        probability = rule.apply(np.array(probabilities))
+        if probability is not None:
+            # No "uncertain" here: conformal sets were fitted on slices, not on studies.
+            word = "fracture" if probability >= rule.threshold else "normal"
+            scores.append(StudyScore(series, len(probabilities), probability, word))
+    return scores
+
+
+def _gather_studies(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Return series → the probabilities of its slices, of those with several."""
     slices: dict[str, list[float]] = {}
     for row in rows:
         # A slice above or below the neck says nothing of it, and must not dilute a study's score.
         if row["series"] and row["probability"] and row["in_distribution"] == "true":
             slices.setdefault(row["series"], []).append(float(row["probability"]))
-    scores = []
-    for series, probabilities in slices.items():
-        probability = rule.apply(np.array(probabilities))
-        if len(probabilities) > 1 and probability is not None:
-            # No "uncertain" here: conformal sets were fitted on slices, not on studies.
-            word = "fracture" if probability >= rule.threshold else "normal"
-            scores.append(StudyScore(series, len(probabilities), probability, word))
-    return scores
+    return {series: found for series, found in slices.items() if len(found) > 1}
+
+
+def _warn_of(rule: SeriesScore, studies: Mapping[str, Sequence[float]]) -> None:
+    """Log which studies the rule does not cover, and that an older rule grows with slices."""
+    missing = sum(not rule.covers(len(found)) for found in studies.values())
+    if missing and rule.normal is not None:
+        log.warning(
+            "No score for %d of %d series: they have more slices than the %d normal ones that the "
+            "model's series score was fitted on. Train on more patients.",
+            missing, len(studies), rule.normal.slices,
+        )  # fmt: skip
+    if studies and rule.normal is None:
+        log.warning(
+            "This model's series score grows with the number of slices: a series of many more than "
+            "its training drew of a patient may be called fracture for that alone. Train again for "
+            "one that does not."
+        )
 
 
 class ResumableCsv:

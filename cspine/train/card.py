@@ -100,6 +100,8 @@ def _describe_data(judged: Judged, task: Task) -> dict[str, Any]:
         "manifest_sha256": split.manifest_sha256,
         "patients": len({record.patient_id for record in dataset.records}),
         "slices": len({record.slice_id for record in dataset.records}),
+        # Fractured studies without boxes (RSNA), which are in neither of the two counts above.
+        "unboxed_studies": len(dataset.unboxed_studies),
         "split_note": split.note,
         "split": task.config.split,
         "sides": {

@@ -7,7 +7,7 @@ best candidate is known. It knows no files and no card.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,12 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.series import SeriesScore, fit_series
 from cspine.decide.threshold import choose_threshold
 from cspine.evaluate.inputs import SplitScores
-from cspine.evaluate.metrics import auroc_by_width, compute_metrics, compute_patient_metrics
+from cspine.evaluate.metrics import (
+    auroc_by_width,
+    compute_metrics,
+    compute_patient_metrics,
+    patient_scores,
+)
 from cspine.model.classifier import Classifier
 from cspine.train.candidate import Candidate, Task, load_side
 from cspine.train.sources import as_pixels
@@ -89,6 +94,9 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
         seen = run_network(candidate.classifier, candidate.held_out)
         outputs = {OUT_OF_FOLD: Outputs(candidate.logits.astype(np.float32), seen.embeddings)}
     splits = [_score_split(name, samples[name], outputs[name], policy) for name in samples]
+    held_out = next(split for split in splits if split.name in ("validation", OUT_OF_FOLD))
+    # After the gate has answered: serving scores a study without the slices that it finds strange.
+    policy = replace(policy, series=_fit_series(held_out, config))
     figures = {split.name: _figures(split, policy, config) for split in splits}
     return Judged(candidate, policy, samples, outputs, splits, figures)
 
@@ -99,7 +107,7 @@ def fit_policy(
     held_out_embeddings: np.ndarray | None,
     config: TrainConfig,
 ) -> DecisionPolicy:
-    """Calibration, threshold, conformal sets and series score from the held-out logits."""
+    """Calibration, threshold and conformal sets from the held-out logits; no series score yet."""
     labels, groups = candidate.held_out.labels, candidate.held_out.groups
     calibration = fit_calibration(candidate.logits, labels, groups)
     probabilities = calibration.apply(candidate.logits)
@@ -110,16 +118,16 @@ def fit_policy(
         choose_threshold(probabilities, labels, method, target),
         fit_conformal(probabilities, labels, config.conformal_alpha),
         fit_distance(train_embeddings, config.in_distribution_quantile, held_out_embeddings),
-        _fit_series(probabilities, groups, labels, method, target),
     )
 
 
-def _fit_series(
-    probabilities: np.ndarray, groups: np.ndarray, labels: np.ndarray, method: str, target: float
-) -> SeriesScore | None:
+def _fit_series(held_out: SplitScores, config: TrainConfig) -> SeriesScore | None:
     """The series score, or None where the patients are all of one kind."""
+    method, target = config.threshold_method, config.target_sensitivity
     try:
-        return fit_series(probabilities, groups, labels, method, target)
+        return fit_series(
+            held_out.study_probabilities(), held_out.groups, held_out.labels, method, target
+        )
     # Then there is no score by patient, which the card says by leaving it out.
     except DataError:
         return None
@@ -166,8 +174,12 @@ def detail_figures(judged: Judged, config: TrainConfig) -> dict[str, Any]:
                 for band in bands
             }
         if judged.policy.series is not None:
-            found = compute_patient_metrics(labels, probabilities, groups, judged.policy.series)
+            known = split.study_probabilities()
+            found = compute_patient_metrics(labels, known, groups, judged.policy.series)
             part["patients"] = {name: interval.to_dict() for name, interval in found.items()}
+            # Those with a slice that may count, and no more slices than the score covers.
+            scored = patient_scores(labels, known, groups, judged.policy.series)[0]
+            part["patients_scored"] = len(scored)
         # Beside the figures: a model that abstains often looks better on what is left.
         predictions = np.asarray(split.predictions)
         part["uncertain_share"] = float((predictions == "uncertain").mean())

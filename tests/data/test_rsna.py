@@ -15,6 +15,7 @@ from cspine.data import rsna
 from cspine.data.audit import audit_dataset
 from cspine.data.index import index_dataset
 from cspine.data.pipeline import load_samples
+from cspine.data.resolve import resolve_data
 from cspine.data.split import split_dataset
 from cspine.imaging.localise import Box
 from cspine.phantom.dataset import PhantomConfig
@@ -72,6 +73,29 @@ def test_split_is_by_study_and_pixels_load(dataset, tmp_path):
     samples = load_samples(dataset, dataset.records[:6], "slice", 128, tmp_path)
     fractures = samples.labels == FRACTURE
     assert len(samples) == 6 and samples.masks[fractures].any(axis=(1, 2)).all()
+
+
+@pytest.fixture(scope="module")
+def unboxed(folder, tmp_path_factory) -> Path:
+    """The set without the boxes of its first fractured study."""
+    copy = Path(shutil.copytree(folder, tmp_path_factory.mktemp("unboxed") / "set"))
+    boxes = copy / "train_bounding_boxes.csv"
+    heading, *rows = boxes.read_text().splitlines()
+    uid = rows[0].split(",")[0]
+    boxes.write_text("\n".join([heading, *(row for row in rows if not row.startswith(uid))]))
+    return copy
+
+
+def test_a_fractured_study_without_boxes_is_counted(unboxed, dataset):
+    found, line = resolve_data(str(unboxed))
+    sentence = "1 fractured study without boxes: its study label alone is known."
+    [uid] = found.unboxed_studies
+    assert found.studies[uid] == FRACTURE and dataset.unboxed_studies == ()
+    assert uid not in {record.patient_id for record in found.records}
+    report = audit_dataset(found)
+    assert line.endswith(sentence) and report.lines()[0].endswith(sentence)
+    assert report.to_dict()["unboxed_studies"] == 1
+    assert rsna.describe_unboxed(2).startswith("2 fractured studies") and len(report.lines()) == 3
 
 
 def test_missing_slices_are_no_fault(folder, tmp_path):

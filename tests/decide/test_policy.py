@@ -11,8 +11,8 @@ from cspine.core.errors import ArtifactError
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
 from cspine.decide.distance import fit_distance
-from cspine.decide.policy import DecisionPolicy
-from cspine.decide.series import SeriesScore
+from cspine.decide.policy import DecisionPolicy, read_series
+from cspine.decide.series import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 
 KNOWN = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
@@ -24,7 +24,7 @@ def make_policy(threshold=0.5, normal=0.6, fracture=0.6, series=True) -> Decisio
         Threshold(threshold, "sensitivity", 0.95),
         Conformal(0.1, normal, fracture),
         fit_distance(KNOWN, 1.0),
-        SeriesScore(2, 1.1, 0.2, 0.4) if series else None,
+        SeriesScore(2, 1.1, 0.2, 0.4, NormalLogits((-2.5, 0.5, 3.0), 40)) if series else None,
     )
 
 
@@ -107,6 +107,28 @@ def test_a_bad_card_is_refused_by_name(part, name, value):
     decision[part] = {**decision[part], name: value}
     with pytest.raises(ArtifactError, match=name):
         DecisionPolicy.from_parts(decision, policy.arrays())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("quantiles", [1.0]),
+        ("quantiles", [0.0] * 1001),
+        ("quantiles", "12"),
+        ("quantiles", [0.0, float("nan")]),
+        ("quantiles", [1.0, 0.0]),
+        ("slices", 0),
+    ],
+)
+def test_bad_normal_quantiles_are_refused_by_name(name, value):
+    series = make_policy().to_dict()["series"]
+    with pytest.raises(ArtifactError, match=name):
+        read_series({"series": {**series, "normal": {**series["normal"], name: value}}})
+
+
+def test_a_series_score_without_quantiles_is_the_older_rule():
+    series = {"top": 3, "scale": 2.0, "offset": -1.0, "threshold": 0.6}
+    assert read_series({"series": series}) == SeriesScore(3, 2.0, -1.0, 0.6)
 
 
 def test_bad_arrays_are_refused():

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from cspine.core.config import TrainConfig
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
 from cspine.decide.distance import fit_distance
 from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import Threshold
+from cspine.evaluate.inputs import SplitScores
+from cspine.evaluate.metrics import compute_patient_metrics
 from cspine.model.outputs import EngineOutput
-from cspine.train.judge import Outputs, _score_split
+from cspine.train.judge import Outputs, _fit_series, _score_split
 from cspine.train.quantise import _compare
 
 EMBEDDINGS = np.random.default_rng(0).normal(size=(36, 4)).astype(np.float32)
@@ -32,6 +35,22 @@ def test_a_picture_that_fails_the_check_is_uncertain(samples):
     )
     assert np.asarray(scores.in_distribution).tolist() == image_ok.tolist()
     assert [word == "uncertain" for word in scores.predictions] == (~image_ok).tolist()
+
+
+def test_a_strange_slice_has_no_say_in_its_patients_score():
+    labels, groups = np.array([1, 0, 0, 0]), np.array(["a", "a", "b", "b"])
+    split = SplitScores(
+        "validation", labels, np.array([0.9, 0.2, 0.1, 0.99]), groups,
+        in_distribution=np.array([True, True, True, False]),
+    )  # fmt: skip
+    rule = _fit_series(split, TrainConfig())
+    # The slices that stand for normal ones are those two that are known.
+    assert rule is not None and rule.normal is not None and rule.normal.slices == 2
+    assert np.isnan(split.study_probabilities()).tolist() == [False, False, False, True]
+    strangers = replace(split, in_distribution=np.zeros(4, bool))
+    assert _fit_series(strangers, TrainConfig()) is None
+    nobody = compute_patient_metrics(labels, strangers.study_probabilities(), groups, rule)
+    assert nobody == {}
 
 
 def test_precisions_are_compared_on_served_answers(samples):
