@@ -66,7 +66,7 @@ def test_a_tree_becomes_a_version_and_a_missed_bar_does_not(tree, tmp_path):
     assert (files.version, card["view"], card["note"]) == (card["version"], "slice", "")
     assert set(card["metrics"]) == {"train", "validation", "test"}
     assert set(card["controls"]) == {"random_labels", "shortcut_auroc"}
-    assert set(card["files"]) >= {"best.h5", "best.xml", "best_int8.xml"}
+    assert set(card["files"]) >= {"best.h5", "best.xml", "best_int8.xml", "best_seen.txt"}
     assert (tmp_path / "models" / "leaderboard.csv").read_text().startswith("architecture,")
     assert (tmp_path / "models" / "report" / "index.html").is_file()
     check_readers(files)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cspine.core.words import count_noun
-from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, get, layout, site_of
+from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, get, layout, seen_words, site_of
 
 EDITION = "CLAIM, 2024 update"
 
@@ -104,6 +104,7 @@ def _of_site(site: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str
     """Return the answers that the page of a site's own images gives."""
     slices, patients = (count_noun(site[name], name[:-1]) for name in ("slices", "patients"))
     copies = count_noun(site["copies_left_out"], "file")
+    external = f"This page: {slices} of {patients} of “{site['name']}”.", seen_words(site)
     return {
         "subsets": f"One variant of each slice is scored; {copies} left out as copies"
         + (f". Of the folder {site['split']} alone" if site["split"] else ""),
@@ -114,7 +115,7 @@ def _of_site(site: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str
         "gave the images",
         "selection": "Not applicable, because no model is chosen here",
         "internal": "Not on this page, but in the report of the model's training",
-        "external": f"This page: {slices} of {patients} of “{site['name']}”",
+        "external": " ".join(external).rstrip(". "),
         "numbers": f"Included: {slices} of {patients}. {copies} left out as copies; slices "
         f"without a vertebra, in no figure: {site['without_vertebra']}",
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.words import count_noun
+from cspine.evaluate.facts import seen_words
 
 if TYPE_CHECKING:
     from cspine.evaluate.site import Predict, SiteResult
@@ -56,6 +57,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     from cspine.data.audit import audit_first
     from cspine.data.index import index_dataset
     from cspine.evaluate.report import write_report
+    from cspine.evaluate.seen import read_seen
     from cspine.evaluate.site import evaluate_site, write_answers
 
     check_settings(given)
@@ -64,7 +66,8 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     # As in training: copies that only pixels give away are neither slices nor patients.
     dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
     predict = predict_factory(given.models, precision)
-    result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit)
+    seen = read_seen(given.models, card)
+    result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit, seen)
     page = write_report(given.out / "report", result.inputs)
     write_answers(given.out / "answers.csv", result)
     beside = given.out / "evaluation.json.part"
@@ -135,8 +138,8 @@ def _tell(result: SiteResult) -> None:
         summary["threshold"],
         summary["proposed_threshold"]["value"],
     )
-    if summary["same_images_as_training"]:
-        log.warning("These are the images that the model was trained on: no figure counts.")
+    if told := seen_words(summary):
+        log.warning("%s", told)
 
 
 def _short(value: float | None) -> str:

@@ -98,6 +98,17 @@ def standing(card: Mapping[str, Any]) -> str:
     return told
 
 
+def seen_words(site: Mapping[str, Any]) -> str:
+    """Return in a sentence how many of a site's slices the model has seen, "" for none."""
+    seen, slices = site["seen_in_training"], site["slices"]
+    if seen is None:
+        return "Whether the model has seen some of these images in its training is not recorded."
+    if not seen:
+        return ""
+    told = f"Of these {count_noun(slices, 'slice')} the model has seen {seen} in its training"
+    return told + (": no figure here counts." if seen == slices else ": the figures flatter it.")
+
+
 def limits(card: Mapping[str, Any]) -> list[str]:
     """Return what the figures do not say, in sentences, the gravest first."""
     site = site_of(card)
@@ -146,7 +157,8 @@ def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
         about = {**_DATA_LIMITS, SYNTHETIC: _SYNTHETIC_SITE}.get(site["layout"], _OWN_DATA)
     strange = " On real slices it is expected to answer “uncertain”."
     learned = f"The model learned from {card_facts(card)['data']}."
-    return [about, learned + strange * (layout(card) == SYNTHETIC)]
+    found = [seen_words(site), about, learned + strange * (layout(card) == SYNTHETIC)]
+    return [sentence for sentence in found if sentence]
 
 
 def _published_limit(slices: Any, patients: Any) -> str:

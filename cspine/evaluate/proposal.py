@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cspine.evaluate.facts import seen_words
 from cspine.evaluate.tables import figure
 
 
@@ -15,12 +16,11 @@ def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return `text`, and `facts` as name → words."""
     proposed = summary["proposed_threshold"]["value"]
     text = (
-        f"The model's threshold is {summary['threshold']:.3f}. Chosen anew on these images by the "
-        f"same rule it would be {proposed:.3f}. Figures at a threshold that was chosen on the same "
-        "images flatter it; confirm it on others before using it."
+        f"{seen_words(summary)} The model's threshold is {summary['threshold']:.3f}. "
+        f"Chosen anew on these images by the same rule it would be {proposed:.3f}. Figures at a "
+        "threshold that was chosen on the same images flatter it; confirm it on others before "
+        "using it."
     )
-    if summary["same_images_as_training"]:
-        text += " These are the very images that the model was trained on: no figure here counts."
     facts = {
         "Slices": f"{summary['slices']}, of which {summary['fractures']} fractured",
         "Copies of them, left out": str(summary["copies_left_out"]),
@@ -32,7 +32,7 @@ def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
     for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
         facts[f"{words}, model's threshold"] = _words(before[name])
         facts[f"{words}, proposed"] = _words(after[name])
-    return {"text": text, "facts": facts}
+    return {"text": text.strip(), "facts": facts}
 
 
 def _words(parts: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from cspine.evaluate.facts import get
 from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
 from cspine.evaluate.metrics import compute_metrics, compute_patient_metrics
 from cspine.evaluate.proposal import describe_proposal
+from cspine.evaluate.seen import count_seen
 
 log = logging.getLogger(__name__)
 SITE = "site"
@@ -82,6 +83,7 @@ def evaluate_site(
     split: str | None = None,
     resamples: int = 1000,
     audit: Mapping[str, Any] | None = None,
+    seen: frozenset[str] | None = None,
 ) -> SiteResult:
     """Score every labelled slice (one variant of each) and gather its figures.
 
@@ -92,6 +94,7 @@ def evaluate_site(
         split: "train", "validation" or "test" as the folders say, or None for all.
         resamples: bootstrap samples behind each interval, at least 1.
         audit: of these images, as JSON values, for the page.
+        seen: what `read_seen` gives; None where the model keeps no list.
 
     Raises:
         DataError: no labelled slice, no slice with a vertebra, or one class only.
@@ -110,9 +113,8 @@ def evaluate_site(
     threshold = read_threshold(decision)
     summary = _summarise(known, scores, threshold, read_series(decision), resamples)
     summary["copies_left_out"] = copies
-    # By the fingerprint of every file: a good figure on one's own training images is the commonest
-    # mistake.
-    summary["same_images_as_training"] = dataset.fingerprint == get(card, "data.fingerprint")
+    # A good figure on what the model has seen is the commonest mistake.
+    summary["seen_in_training"] = _count_seen(dataset, records, card, seen)
     inputs = ReportInputs(
         card=_page_card(card, summary, dataset, known, split),
         splits=[scores],
@@ -132,7 +134,8 @@ def _page_card(
     split: str | None,
 ) -> dict[str, Any]:
     """Return the model's card with the figures and counts of these images alone."""
-    counts = ("slices", "fractures", "patients", "copies_left_out", "without_vertebra")
+    counts = ("slices", "fractures", "patients", "copies_left_out", "without_vertebra",
+              "seen_in_training")  # fmt: skip
     site = {"name": dataset.root.resolve().name, "layout": dataset.layout, "split": split}
     side = {"slices": len(known.labels), "patients": len(np.unique(known.groups))}
     return {
@@ -147,6 +150,19 @@ def _page_card(
         # Of the training's data: beside figures of other images they would speak of these.
         "controls": {},
     }
+
+
+def _count_seen(
+    dataset: Dataset,
+    records: Sequence[SliceRecord],
+    card: Mapping[str, Any],
+    seen: frozenset[str] | None,
+) -> int | None:
+    """Return how many slices the model has seen in training, None where that is not known."""
+    if seen is not None:
+        return count_seen(records, seen)
+    # Without a list only the whole set of the training can be told, by its fingerprint.
+    return len(records) if dataset.fingerprint == get(card, "data.fingerprint") else None
 
 
 def choose_slices(

@@ -19,6 +19,7 @@ import numpy as np
 from cspine.core.labels import CLASS_NAMES
 from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
 from cspine.evaluate.report import write_report
+from cspine.evaluate.seen import write_seen
 from cspine.imaging.localise import Box
 from cspine.model.artifact import publish_version, save_weights, write_card
 from cspine.model.classifier import Classifier
@@ -66,6 +67,9 @@ def finish_run(
     staging.mkdir(parents=True)
     # The `.h5` first: everything else carries its hash.
     digest = _write_model(best, task, staging)
+    # What chose the epoch, the threshold and the calibration has been seen as well.
+    learned = (*task.split.train, *task.split.validation)
+    write_seen(staging, learned, task.dataset.records)
     # On the files that will be served, not on the network in memory.
     precision = _prove_precision(best, task, staging, digest)
     details = detail_figures(best, task.config)

@@ -2,9 +2,10 @@
 
 import argparse
 import csv
+import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cspine.data.index import index_dataset
 from cspine.evaluate import cli
 from cspine.evaluate.claim import answer_claim
 from cspine.evaluate.facts import limits, standing
+from cspine.evaluate.seen import SEEN_NAME, read_seen, write_seen
 from cspine.evaluate.site import choose_slices, evaluate_site
 
 CARD = {
@@ -77,7 +79,7 @@ def test_figures_answers_and_proposal(folder):
     assert summary["patient_metrics"]["recall"]["value"] == pytest.approx(5 / 6)
     assert summary["proposed_threshold"]["value"] < 90 / 255
     assert summary["metrics_at_proposed"]["recall"]["value"] == 1.0
-    assert not summary["same_images_as_training"]
+    assert summary["seen_in_training"] is None
     json.dumps(summary, allow_nan=False)
 
 
@@ -88,10 +90,11 @@ def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
     assert inputs.card["controls"] == {}
     assert standing(inputs.card) == "They stand on 23 slices of 12 patients."
     told = limits(inputs.card)
-    assert told[0].startswith("The labels are taken as they were given")
-    assert "“site” stand on 12 patients" in told[2]
+    assert told[1].startswith("The labels are taken as they were given")
+    assert "“site” stand on 12 patients" in told[3]
     answers = [item.answer for item in answer_claim(inputs.card)]
     assert answers[32].startswith("This page: 24 slices of 12 patients of")
+    assert answers[32].endswith("in its training is not recorded.")
     assert answers[34].startswith("Included: 24 slices of 12 patients. 0 files left out as copies")
     assert not any("1700" in answer or "13600" in answer for answer in answers)
 
@@ -113,8 +116,41 @@ def test_the_training_set_itself_counts_for_nothing(folder):
     dataset = index_dataset(folder)
     card = {**CARD, "data": {"fingerprint": dataset.fingerprint}}
     result = evaluate_site(dataset, predict, card, resamples=10)
-    assert result.summary["same_images_as_training"]
+    assert result.summary["seen_in_training"] == 24
     assert "no figure here counts" in result.inputs.proposal["text"]
+
+
+def test_slices_that_the_model_has_seen_are_counted(folder, tmp_path):
+    dataset = index_dataset(folder)
+    write_seen(tmp_path, dataset.records[:5], dataset.records)
+    digest = hashlib.sha256((tmp_path / SEEN_NAME).read_bytes()).hexdigest()
+    seen = read_seen(tmp_path, {"files": {SEEN_NAME: digest}})
+    result = evaluate_site(dataset, predict, CARD, resamples=10, seen=seen)
+    assert result.summary["seen_in_training"] == 5
+    words = "Of these 24 slices the model has seen 5 in its training: the figures flatter it."
+    assert words == limits(result.inputs.card)[0]
+    assert words in answer_claim(result.inputs.card)[32].answer
+    assert (
+        evaluate_site(dataset, predict, CARD, resamples=10, seen=frozenset()).summary[
+            "seen_in_training"
+        ]
+        == 0
+    )
+
+
+def test_a_list_of_another_model_is_not_read(folder, tmp_path):
+    records = index_dataset(folder).records
+    write_seen(tmp_path, records, records)
+    assert read_seen(tmp_path, {"files": {SEEN_NAME: "0" * 64}}) is None
+    assert read_seen(tmp_path / "nowhere", {}) is None
+
+
+def test_copies_of_a_learned_slice_are_seen(folder, tmp_path):
+    one, other, *_ = index_dataset(folder).records
+    write_seen(tmp_path, [one], [one, replace(other, slice_id=one.slice_id)])
+    assert (tmp_path / SEEN_NAME).read_text().split() == sorted(
+        [one.sha256[:16], other.sha256[:16]]
+    )
 
 
 def test_one_variant_of_a_slice_is_kept(folder):

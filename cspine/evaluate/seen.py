@@ -1,0 +1,45 @@
+"""Which files a model has seen: a list that training writes beside it and `evaluate` looks up.
+
+One line a file, the start of the SHA-256 of its bytes, sorted: no path, no patient, no order. The
+card lists the list's own hash, and so it ships with the version. It knows no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cspine.data.records import SliceRecord
+from cspine.evaluate.facts import get
+
+SEEN_NAME = "best_seen.txt"
+# 64 bits: between a million files and a million others one pair agrees with probability 5e-8.
+DIGITS = 16
+
+
+def write_seen(
+    folder: Path, learned: Iterable[SliceRecord], records: Iterable[SliceRecord]
+) -> None:
+    """Write the list of all `records` of the slices that are `learned`, copies included."""
+    slices = {record.slice_id for record in learned}
+    # A copy of a slice that was learned is as well known as the slice.
+    lines = {r.sha256[:DIGITS] for r in records if r.slice_id in slices and r.sha256}
+    (folder / SEEN_NAME).write_text("".join(f"{line}\n" for line in sorted(lines)), "ascii")
+
+
+def read_seen(folder: Path, card: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the list of the card's model, None where it is not there or of another model."""
+    try:
+        data = (folder / SEEN_NAME).read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(data).hexdigest() != get(card, "files", {}).get(SEEN_NAME):
+        return None
+    return frozenset(data.decode("ascii").split())
+
+
+def count_seen(records: Iterable[SliceRecord], seen: frozenset[str]) -> int:
+    """Return how many of `records` are files that stand in the list."""
+    return sum(record.sha256[:DIGITS] in seen for record in records)
