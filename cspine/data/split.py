@@ -197,10 +197,16 @@ def _split_folds(records: Records, seed: int) -> Split:
         how = f"{FOLDS} folds of {len(groups)} patients left out in turn, {REPEATS} times"
     # A fold that leaves one class alone to learn from cannot be trained.
     trainable = tuple(fold for fold in folds if _has_both(fold.train))
-    if not trainable:
+    # Only what is left out is judged: with one class alone there is no figure and no threshold.
+    if not _has_both(tuple(record for fold in trainable for record in fold.held_out)):
         raise DataError(
-            "`data` must hold both classes in at least 2 patients. Received: one patient holds "
-            "all slices of a class"
+            "`data` must hold each class in at least 2 patients, so that either can be left out. "
+            "Received: all slices of a class stand in one"
+        )
+    if len(trainable) < len(folds):
+        how += (
+            f", but for {len(folds) - len(trainable)} of these {len(folds)} turns, which would "
+            "leave one class alone to learn from"
         )
     note = f"No independent test: {how}. One variant of each slice is used."
     return _make(records, (), (), trainable, note, "grouped")

@@ -253,17 +253,22 @@ def _mistake(mistake: Mistake) -> dict[str, Any]:
     }
 
 
-def _controls(controls: Any) -> list[tuple[str, tables.Figure]]:
-    """Return (name, figure) of each control: a figure, or a mapping with its `auroc`."""
+def _controls(controls: Any) -> list[tuple[str, tables.Figure, str]]:
+    """Return (name, figure, what it stands on) of each: a figure, or a mapping with its `auroc`."""
     if not isinstance(controls, Mapping):
         return []
     return [
         (
             str(name).replace("_", " "),
             tables.figure(parts.get("auroc", parts) if isinstance(parts, Mapping) else parts),
+            _describe_standing(get(parts, "slices"), get(parts, "patients")),
         )
         for name, parts in controls.items()
     ]
+
+
+def _describe_standing(slices: int | None, patients: int | None) -> str:
+    return f"on {slices} slices of {patients} patients" if slices and patients else ""
 
 
 def _precision(precision: Any) -> dict[str, Any]:

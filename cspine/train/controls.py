@@ -15,37 +15,61 @@ from cspine.data.samples import Samples
 from cspine.evaluate.metrics import compute_metrics
 from cspine.train.candidate import Candidate, Task, fit_once, load_side
 from cspine.train.fit import Clock
-from cspine.train.folds import list_turns
+from cspine.train.folds import list_turns, pool_scores
+from cspine.train.result import FitResult
 
 # Enough to learn by heart what leaks; more would only cost time.
 EPOCHS = 3
 
 
 def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
-    """AUROC, with its interval over patients, of a network that learned random labels.
+    """AUROC, with its interval over patients, of networks that learned random labels.
 
     One draw a slice, so copies of a slice share theirs; no masks and no twins, since both tell the
-    truth. With folds, the first that can be judged is the one that is left out.
+    truth. With folds each is left out in turn, as for the candidates: one alone may be one patient.
     """
-    rng = np.random.default_rng(task.config.seed)
-    size, name = best.classifier.image_size, best.classifier.name
+    config, rng = task.config, np.random.default_rng(task.config.seed)
+    size = best.classifier.image_size
     train = load_side(task, task.split.train, size)
     if task.split.folds is None:
         held_out = load_side(task, task.split.validation, size)
+        train, held_out = _draw_labels([train, held_out], rng)
+        # The last epoch's: the best of several is above chance by the choice alone.
+        logits = _fit(best, task, train, held_out, "validation").held_out[-1]
     else:
-        _, mine = list_turns(task, train)[0]
-        train, held_out = train.take(~mine), train.take(mine)
-    train, held_out = _draw_labels([train, held_out], rng)
+        held_out, logits = _leave_out_in_turn(best, task, train, rng)
+    probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    found = compute_metrics(
+        held_out.labels, probabilities, 0.5, held_out.groups, config.resamples, config.seed
+    )
+    return {
+        "auroc": found["auroc"].to_dict(),
+        "slices": len(held_out),
+        "patients": len(np.unique(held_out.groups)),
+        "epochs": EPOCHS,
+    }
+
+
+def _leave_out_in_turn(
+    best: Candidate, task: Task, everything: Samples, rng: np.random.Generator
+) -> tuple[Samples, np.ndarray]:
+    """The slices that were left out and their pooled logits (N,) after the last epoch."""
+    turns = list_turns(task, everything)
+    (drawn,) = _draw_labels([everything], rng)
+    results = [
+        (mine, _fit(best, task, drawn.take(~mine), drawn.take(mine), f"fold-{number}"))
+        for number, (_, mine) in enumerate(turns)
+    ]
+    logits, seen = pool_scores(results, len(drawn), (0, EPOCHS))
+    return drawn.take(seen), logits[seen]
+
+
+def _fit(best: Candidate, task: Task, train: Samples, held_out: Samples, turn: str) -> FitResult:
     # A checkpoint of an earlier control learned other tosses.
     config = replace(task.config, resume=False)
-    folder = task.run_dir / "random-labels"
-    _, result = fit_once(name, config, train, held_out, Clock(None), folder, (0, EPOCHS))
-    # The last epoch's: the best of several is above chance by the choice alone.
-    probabilities = 1.0 / (1.0 + np.exp(-result.held_out[-1].astype(np.float64)))
-    found = compute_metrics(
-        held_out.labels, probabilities, 0.5, held_out.groups, task.config.resamples
-    )
-    return {"auroc": found["auroc"].to_dict(), "slices": len(held_out), "epochs": EPOCHS}
+    folder = task.run_dir / "random-labels" / turn
+    name, until = best.classifier.name, (0, EPOCHS)
+    return fit_once(name, config, train, held_out, Clock(None), folder, until)[1]
 
 
 def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples]:

@@ -123,5 +123,17 @@ def test_what_cannot_be_split_is_refused(make_dataset, make_tree):
         split_dataset(make_dataset(make_records(4)), "random", 0)
     with pytest.raises(DataError, match="at least 2 patients"):
         split_dataset(make_dataset(make_records(1)), "grouped", 0)
+    # p0 has no fracture: without p1 there is nothing to learn from, and only p0 would be judged.
+    with pytest.raises(DataError, match="each class in at least 2 patients"):
+        split_dataset(make_dataset(make_records(2)), "grouped", 0)
     with pytest.raises(DataError, match="train and val or test folders"):
         split_dataset(make_dataset(make_records(4)), "published", 0)
+
+
+def test_the_note_counts_the_turns_that_cannot_be_trained(make_dataset):
+    # Two of ten patients hold the normal slices; in a turn without both nothing can be learned.
+    normal = [record(p, 1, NORMAL) for p in range(2)]
+    records = [record(p, 0, FRACTURE) for p in range(10)] + normal
+    split = split_dataset(make_dataset(records), "grouped", 0)
+    assert len(split.folds) == 14
+    assert "but for 1 of these 15 turns, which would leave one class" in split.note

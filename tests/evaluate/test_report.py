@@ -186,6 +186,17 @@ def test_limits_follow_the_data():
     assert "split" in limits({"data": {"split_note": "as published"}})[1]
 
 
+def test_a_control_says_on_how_many_it_stands():
+    inputs = make_inputs()
+    control = {"auroc": {"value": 0.51, "low": 0.44, "high": 0.57}, "slices": 60, "patients": 6}
+    controls = {"random_labels": control, "shortcut_auroc": {"value": 0.6}}
+    page = render_report(replace(inputs, card={**inputs.card, "controls": controls}))
+    assert re.search(
+        r"random labels</dt><dd>0\.510 \([^)]+\), on 60 slices of 6 patients</dd>", page
+    )
+    assert re.search(r"shortcut auroc</dt><dd>0\.600</dd>", page)
+
+
 def test_an_empty_report_says_what_is_missing():
     page = render_report(ReportInputs(card={}))
     assert "The card holds no figures." in page
