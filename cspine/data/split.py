@@ -24,6 +24,7 @@ import numpy as np
 
 from cspine.core.errors import ConfigError, DataError, SplitLeakError
 from cspine.core.labels import FRACTURE
+from cspine.core.words import count_noun
 from cspine.data.groups import variant_rank
 from cspine.data.records import Dataset, SliceRecord
 
@@ -247,7 +248,7 @@ def _split_published(records: Records) -> Split:
         sides["train"] = tuple(r for r in sides["train"] if r.path not in held)
     leaks = find_leaks(sides)
     slices = [f"{name} stands on {_describe(side)}" for name, side in sides.items() if side]
-    note = f"As published: {'; '.join(slices)}; {len(leaks)} groups stand on two sides."
+    note = f"As published: {'; '.join(slices)}; on two sides: {count_noun(len(leaks), 'group')}."
     if not sides["test"]:
         note = f"No independent test: none is published, and validation chose. {note}"
     return _make(sides["train"], sides["validation"], sides["test"], None, note, "published")
@@ -263,7 +264,8 @@ def _first_share(records: Records, label: int) -> list[str]:
 
 def _describe(records: Records) -> str:
     slices = len({record.slice_id for record in records})
-    return f"{len(records)} files of {slices} slices of {_count_groups(records)} patients"
+    counts = {"file": len(records), "slice": slices, "patient": _count_groups(records)}
+    return " of ".join(count_noun(number, noun) for noun, number in counts.items())
 
 
 def _count_groups(records: Records) -> int:

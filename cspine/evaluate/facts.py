@@ -136,10 +136,10 @@ def _few_patients(card: Mapping[str, Any]) -> list[str]:
         which, patients = "All figures", _total(get(card, "data.patients"))
     if patients is None or patients >= FEW_PATIENTS:
         return []
-    return [
-        f"{which} stand on {count_noun(patients, 'patient')}. An interval over so few is rough, "
-        "and a percentile bootstrap makes it too narrow rather than too wide."
-    ]
+    told = "An interval over so few is rough, and a percentile bootstrap makes it too narrow."
+    if patients == 1:
+        told = "There is no interval, and another patient may give quite other figures."
+    return [f"{which} stand on {count_noun(patients, 'patient')}. {told}"]
 
 
 def _data_limits(card: Mapping[str, Any]) -> list[str]:
