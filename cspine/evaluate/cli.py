@@ -80,19 +80,17 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
 
 
 def check_settings(given: argparse.Namespace) -> None:
-    """Refuse, before hours of scoring, what would only fail at their end; make the folder `out`.
+    """Refuse, before hours of scoring, what would only fail at their end.
 
     Raises:
         ConfigError: names the setting and what was received.
     """
     if given.resamples < 1:
         raise ConfigError(f"`resamples` must be at least 1. Received: {given.resamples}")
-    try:
-        given.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"`out` must be a folder that can be made. Received: {given.out} ({error.strerror})"
-        ) from error
+    # What is there of the path: a file among its parents lets no folder be made either.
+    place = next(one for one in (given.out, *given.out.parents) if one.exists())
+    if not place.is_dir():
+        raise ConfigError(f"`out` must be a folder. Received: {given.out} ({place} is a file)")
 
 
 def run_report(given: argparse.Namespace) -> int:

@@ -253,7 +253,11 @@ def test_copies_that_only_pixels_give_away_count_once(copied, tmp_path, caplog):
     ("more", "named"),
     [
         (["--resamples", "0"], "`resamples` must be at least 1. Received: 0"),
-        (["--out", __file__], r"`out` must be a folder that can be made\. Received: .*test_site"),
+        (["--out", __file__], r"`out` must be a folder\. Received: .*test_site.py is a file"),
+        (
+            ["--out", f"{__file__}/a/b"],
+            r"`out` must be a folder\. Received: .*test_site.py is a file",
+        ),
     ],
 )
 def test_what_cannot_work_is_told_before_scoring(tmp_path, more, named):
