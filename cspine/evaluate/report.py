@@ -260,8 +260,11 @@ def _precision(precision: Any) -> dict[str, Any]:
 
 
 def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card's metrics, and those by patient of the split that figures are read from."""
+    """Return the card's metrics, and those of patients of the split that figures are read from."""
     metrics = dict(get(card, "metrics", {}))
     name = judged_split(list(metrics))
     patients = get(card, f"details.{name}.patients")
-    return {**metrics, f"{name}, by patient": patients} if patients else metrics
+    # Of cards from RSNA 2022 alone.
+    unboxed = get(card, f"details.{name}.unboxed_studies")
+    columns = {"by patient": patients, "fractured studies without boxes": unboxed}
+    return metrics | {f"{name}, {words}": found for words, found in columns.items() if found}
