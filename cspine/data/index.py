@@ -50,6 +50,7 @@ class _Found:
     faults: list[str]
     studies: Mapping[str, int] = field(default_factory=dict)
     unboxed: tuple[str, ...] = ()
+    unboxed_records: list[SliceRecord] = field(default_factory=list)
 
 
 def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
@@ -104,13 +105,16 @@ def _refuse(faults: list[str]) -> None:
 
 def _read_all(found: _Found) -> Dataset:
     """Return the data set of the records found, each of its files read once."""
-    storage, layout, records = found.storage, found.layout, found.records
-    checked = _check_files(storage, [record.path for record in records])
-    kept = [
-        _apply_check(record, checked[record.path], layout)
-        for record in sorted(records, key=lambda record: record.path)
-        if not checked[record.path].fault
-    ]
+    storage, layout = found.storage, found.layout
+    checked = _check_files(storage, [r.path for r in (*found.records, *found.unboxed_records)])
+    kept, unboxed = (
+        tuple(
+            _apply_check(record, checked[record.path], layout)
+            for record in sorted(records, key=lambda record: record.path)
+            if not checked[record.path].fault
+        )
+        for records in (found.records, found.unboxed_records)
+    )
     unreadable = {
         # As it can be written down, where the name is no text.
         path.encode("utf-8", "backslashreplace").decode(): check.fault
@@ -118,8 +122,8 @@ def _read_all(found: _Found) -> Dataset:
         if check.fault
     }
     return Dataset(
-        storage.root, layout, tuple(kept), fingerprint(kept), storage, found.studies, unreadable,
-        found.unboxed,
+        storage.root, layout, kept, fingerprint(kept), storage, found.studies, unreadable,
+        found.unboxed, unboxed,
     )  # fmt: skip
 
 
@@ -160,7 +164,9 @@ def _find_records(source: Path) -> _Found:
     prefix = find_rsna(storage)
     if prefix is not None:
         rsna = index_rsna(storage, prefix)
-        return _Found(storage, "rsna", rsna.records, [], rsna.studies, rsna.unboxed)
+        return _Found(
+            storage, "rsna", rsna.records, [], rsna.studies, rsna.unboxed, rsna.unboxed_records
+        )
     return _Found(storage, *index_tree(storage))
 
 

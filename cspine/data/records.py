@@ -59,6 +59,8 @@ class Dataset:
         studies: patient_id → study label, where the layout has study labels.
         unreadable: path → reason, for the files left out because they cannot be read.
         unboxed_studies: patient_id of fractured studies of whose slices none has a label (RSNA).
+        unboxed_records: slices of those, label None: for scores of whole studies, never in
+            `records`, and so in no split, no training and no figure of slices.
         storage: where `read_bytes` reads.
     """
 
@@ -70,6 +72,7 @@ class Dataset:
     studies: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unboxed_studies: tuple[str, ...] = ()
+    unboxed_records: tuple[SliceRecord, ...] = ()
 
     def read_bytes(self, path: str) -> bytes:
         """Return the bytes of one file of the set.

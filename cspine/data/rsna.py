@@ -10,7 +10,8 @@ where the folder's name is not. From these, slices get labels by rules that are 
 - All others are left out. A fractured study without boxes gives its study label alone.
 
 Slices are then drawn by study and by tenth of the study's length, as many of each class in each
-tenth, so that a slice's height gives nothing away. Knows nothing of pixels.
+tenth, so that a slice's height gives nothing away. Of fractured studies without boxes as large a
+share of each tenth is drawn as of normal slices, without a label. Knows nothing of pixels.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 
@@ -70,11 +71,13 @@ class RsnaIndex:
         records: the drawn slices, sorted by path.
         studies: StudyInstanceUID → the study's own label.
         unboxed: the fractured studies without boxes, of whose slices none has a label.
+        unboxed_records: the slices drawn of those, label None, sorted by path.
     """
 
     records: list[SliceRecord]
     studies: dict[str, int]
     unboxed: tuple[str, ...]
+    unboxed_records: list[SliceRecord]
 
 
 def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
@@ -90,9 +93,10 @@ def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
     pool: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
     # A fixed draw: which slices make up the set is not the run's to vary.
     rng = np.random.default_rng(_SEED)
+    unboxed = tuple(uid for uid in sorted(studies) if _is_unboxed(studies[uid], labels.get(uid)))
     # Sorted: the draw must not depend on the order of folders.
     for uid in sorted(studies):
-        if uid in labels:
+        if uid in labels and uid not in unboxed:
             for key, records in _draw_study(uid, studies[uid], labels[uid], rng).items():
                 pool[key] += records
     drawn = _match_deciles(pool, rng)
@@ -101,8 +105,14 @@ def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
             "`data` must hold fractured and normal slices of one tenth of the neck. Received: "
             f"{len(studies)} studies, {sum(labels.values())} of the listed ones fractured, and none"
         )
-    unboxed = tuple(uid for uid in sorted(studies) if _is_unboxed(studies[uid], labels.get(uid)))
-    return RsnaIndex(sorted(drawn, key=lambda record: record.path), labels, unboxed)
+    # Last, so that these studies change nothing in the draw of the others; every slice may be
+    # drawn, as of an unfractured study.
+    unlabelled = [_draw_study(uid, studies[uid], NORMAL, rng) for uid in unboxed]
+    return RsnaIndex(_by_path(drawn), labels, unboxed, _match_unboxed(unlabelled, pool, drawn, rng))
+
+
+def _by_path(records: list[SliceRecord]) -> list[SliceRecord]:
+    return sorted(records, key=lambda record: record.path)
 
 
 def describe_unboxed(count: int) -> str:
@@ -190,8 +200,6 @@ def _draw_study(
     uid: str, study: _Study, label: int, rng: np.random.Generator
 ) -> dict[tuple[int, int], list[SliceRecord]]:
     """Return (label, decile) → at most PER_STUDY_AND_DECILE records of one study."""
-    if _is_unboxed(study, label):
-        return {}
     first, last = min(study.paths), max(study.paths)
     ranges = _find_ranges(sorted(study.boxes))
     found: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
@@ -205,8 +213,13 @@ def _draw_study(
         record = SliceRecord(
             path, slice_label, None, uid, uid, f"{uid} ({number})", boxes=boxes, position=position
         )
-        found[slice_label, min(int(position * DECILES), DECILES - 1)].append(record)
+        found[slice_label, _decile(record)].append(record)
     return {key: _draw(records, PER_STUDY_AND_DECILE, rng) for key, records in found.items()}
+
+
+def _decile(record: SliceRecord) -> int:
+    """Return the tenth of its study that a drawn record lies in, 0..9."""
+    return min(int((record.position or 0.0) * DECILES), DECILES - 1)
 
 
 def _is_unboxed(study: _Study, label: int | None) -> bool:
@@ -258,3 +271,19 @@ def _match_deciles(
         for records in sides:
             drawn += _draw(records, count, rng)
     return drawn
+
+
+def _match_unboxed(
+    studies: list[dict[tuple[int, int], list[SliceRecord]]],
+    pool: Mapping[tuple[int, int], list[SliceRecord]],
+    drawn: list[SliceRecord],
+    rng: np.random.Generator,
+) -> list[SliceRecord]:
+    """Return slices of studies without boxes, label None, at the heights of the normal slices."""
+    kept = Counter(_decile(record) for record in drawn if record.label == NORMAL)
+    found = []
+    for (label, decile), records in (item for study in studies for item in study.items()):
+        # The share that was kept of the normal slices there: else a study's heights told its label.
+        share = kept[decile] / max(len(pool.get((label, decile), [])), 1)
+        found += [replace(record, label=None) for record in records if rng.random() < share]
+    return _by_path(found)

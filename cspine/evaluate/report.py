@@ -284,8 +284,13 @@ def _precision(precision: Any) -> dict[str, Any]:
 
 
 def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card's metrics, and those by patient of the split that figures are read from."""
+    """Return the card's metrics, and those of patients of the split that figures are read from."""
     metrics = dict(get(card, "metrics", {}))
     name = judged_split(list(metrics))
     patients = get(card, f"details.{name}.patients")
-    return {**metrics, f"{name}{tables.BY_PATIENT}": patients} if patients else metrics
+    # Of cards from RSNA 2022 alone.
+    unboxed = get(card, f"details.{name}.unboxed_studies")
+    columns = {tables.BY_PATIENT: patients, tables.WITHOUT_BOXES: unboxed}
+    # Where none has a score there is a count and no figure.
+    given = {words: found for words, found in columns.items() if found and "auroc" in found}
+    return metrics | {f"{name}{words}": found for words, found in given.items()}

@@ -43,8 +43,9 @@ METRIC_NAMES = {
     "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
     "specificity_at_95_sensitivity": "Specificity at 95 % sensitivity",
 }
-# Of a column's heading, where its rows are patients.
+# Of a column's heading, where its rows are patients or studies.
 BY_PATIENT = ", by patient"
+WITHOUT_BOXES = ", fractured studies without boxes"
 SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
 
 

@@ -32,6 +32,7 @@ from cspine.train.card import build_card, card_note, list_files
 from cspine.train.judge import Judged, detail_figures
 from cspine.train.quantise import compare_precisions, write_int8
 from cspine.train.sources import as_pixels
+from cspine.train.studies import judge_unboxed
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ def finish_run(
     # On the files that will be served, not on the network in memory.
     precision = _prove_precision(best, task, staging, digest)
     details = detail_figures(best, task.config)
+    # Beside the last split, with whose unfractured patients they are compared.
+    details[best.splits[-1].name]["unboxed_studies"] = judge_unboxed(best, task)
     parts = {**extra, "precision": precision, "details": details}
     card = {**build_card(best, task, digest, parts), "files": list_files(staging)}
     write_card(staging, card)

@@ -98,6 +98,19 @@ def test_a_fractured_study_without_boxes_is_counted(unboxed, dataset):
     assert rsna.describe_unboxed(2).startswith("2 fractured studies") and len(report.lines()) == 3
 
 
+def test_slices_of_a_study_without_boxes_have_no_label_and_stand_apart(unboxed, dataset):
+    found = index_dataset(unboxed)
+    assert found.unboxed_records and not dataset.unboxed_records
+    assert {r.patient_id for r in found.unboxed_records} == set(found.unboxed_studies)
+    assert all(r.label is None and not r.boxes and r.sha256 for r in found.unboxed_records)
+    # Where no normal slice was drawn none of these is.
+    heights = {int(r.position * 10) for r in found.records}
+    assert {int(r.position * 10) for r in found.unboxed_records} <= heights
+    # They take nothing from the others and are counted nowhere among them.
+    assert not {r.path for r in found.records} & {r.path for r in found.unboxed_records}
+    assert audit_dataset(found).files == len(found.records)
+
+
 def test_missing_slices_are_no_fault(folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     for path in sorted(copy.rglob("3.dcm")):

@@ -1,0 +1,78 @@
+"""Fractured studies without boxes are scored as studies, beside the unfractured of the split."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cspine.core.config import TrainConfig
+from cspine.data.index import index_dataset
+from cspine.decide.calibration import Calibration
+from cspine.decide.conformal import Conformal
+from cspine.decide.distance import InDistribution
+from cspine.decide.policy import DecisionPolicy
+from cspine.decide.series import SeriesScore
+from cspine.decide.threshold import Threshold
+from cspine.evaluate.inputs import SplitScores
+from cspine.phantom.dataset import PhantomConfig
+from cspine.phantom.dicom_sets import write_rsna
+from cspine.train.studies import judge_unboxed
+
+# It calls nothing a stranger.
+GATE = InDistribution(
+    np.zeros(2, np.float32), np.eye(1, 2, dtype=np.float32), np.ones(1, np.float32), 1.0, 1e12, 0.9
+)
+
+
+class Network:
+    """Answers the same logit for every picture."""
+
+    image_size = 64
+
+    def __init__(self, logit: float) -> None:
+        self.logit = logit
+        self.serving = self
+
+    def predict_on_batch(self, pixels):
+        count = len(pixels)
+        return {"logit": np.full((count, 1), self.logit), "embedding": np.zeros((count, 2))}
+
+
+def judge(logit, series):
+    policy = DecisionPolicy(
+        Calibration("platt", 1.0, 0.0), Threshold(0.5, "youden", None), Conformal(0.1, 0.5, 0.5),
+        GATE, series,
+    )  # fmt: skip
+    split = SplitScores(
+        "test", np.array([0, 0, 1]), np.array([0.2, 0.4, 0.1]), np.array(["a", "b", "c"])
+    )
+    candidate = SimpleNamespace(classifier=Network(logit))
+    return SimpleNamespace(policy=policy, splits=[split], candidate=candidate)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = write_rsna(
+        tmp_path_factory.mktemp("rsna") / "set",
+        PhantomConfig(patients=6, slices_per_patient=6, seed=3),
+    )
+    boxes = folder / "train_bounding_boxes.csv"
+    heading, *rows = boxes.read_text().splitlines()
+    first = rows[0].split(",")[0]
+    boxes.write_text("\n".join([heading, *(row for row in rows if not row.startswith(first))]))
+    return index_dataset(folder)
+
+
+def test_the_series_score_finds_the_study_or_does_not(dataset, tmp_path):
+    config = TrainConfig(cache=str(tmp_path), resamples=20)
+    task = SimpleNamespace(config=config, dataset=dataset, view="slice")
+    rule = SeriesScore(1, 1.0, 0.0, 0.5)
+    found = judge_unboxed(judge(1.0, rule), task)
+    assert (found["studies"], found["scored"]) == (1, 1)
+    assert found["recall"]["value"] == found["auroc"]["value"] == 1.0
+    # Between the two unfractured patients, and below the threshold.
+    missed = judge_unboxed(judge(-1.0, rule), task)
+    assert (missed["recall"]["value"], missed["auroc"]["value"]) == (0.0, 0.5)
+    assert judge_unboxed(judge(1.0, None), task) == {}
