@@ -78,6 +78,22 @@ class InDistribution:
         score = self.score(np.where(finite[:, None], embeddings, 0.0))
         return np.asarray(finite & (score <= self.threshold))
 
+    def with_threshold(self, scores: np.ndarray) -> InDistribution:
+        """Return the same Gaussian, its threshold the score that `quantile` of `scores` stay under.
+
+        `scores` (M,) are of images that training never saw, by this Gaussian or by those of other
+        networks that learned from fewer patients of the same kind.
+
+        Raises:
+            DataError: none, or not finite.
+        """
+        scores = np.asarray(scores, np.float64)
+        if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
+            raise DataError(f"`scores` must be finite, (M,), M ≥ 1. Received: {scores.shape}")
+        # "higher": an observed score, so that the share that was asked for really stays under it.
+        threshold = float(np.quantile(scores, self.quantile, method="higher"))
+        return replace(self, threshold=threshold)
+
 
 def fit_distance(
     embeddings: np.ndarray, quantile: float = 0.995, held_out: np.ndarray | None = None
@@ -107,9 +123,7 @@ def fit_distance(
     mean = scaled.mean(axis=0).astype(np.float32)
     parts = (mean, *_principal_axes(scaled - mean))
     gaussian = InDistribution(*parts, np.inf, quantile, gains, floors)
-    # "higher": an observed score, so that the share that was asked for really stays under it.
-    threshold = float(np.quantile(gaussian.score(known), quantile, method="higher"))
-    return replace(gaussian, threshold=threshold)
+    return gaussian.with_threshold(gaussian.score(known))
 
 
 def _check(embeddings: np.ndarray, name: str, least: int) -> np.ndarray:
@@ -160,8 +174,9 @@ def _principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     floor = max(VARIANCE_FLOOR * float(values.mean()), 1e-12)
-    # From N samples no more than N − 1 directions are known.
-    kept = max(1, min(MAX_AXES, dimensions, count - 1))
+    # N samples span N − 1 directions: with all of them kept nothing is left to tell how far a new
+    # sample lies off them, so half must do.
+    kept = max(1, min(MAX_AXES, dimensions, (count - 1) // 2))
     rest = values[kept:]
     # By maximum likelihood the mean of the eigenvalues left out (Tipping and Bishop 1999, eq. 8).
     residual = max(float(rest.mean()) if len(rest) else 0.0, floor)

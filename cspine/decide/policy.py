@@ -60,11 +60,17 @@ class DecisionPolicy:
 
     def decide(self, logits: np.ndarray, embeddings: np.ndarray, image_ok: np.ndarray) -> Decisions:
         """Return the answers for logits (N,), embeddings (N, D) and bool image checks (N,)."""
+        return self.decide_known(logits, self.in_distribution.accepts(embeddings), image_ok)
+
+    def decide_known(
+        self, logits: np.ndarray, known: np.ndarray, image_ok: np.ndarray
+    ) -> Decisions:
+        """Return the answers where bool (N,) `known` says which embeddings are no strangers'."""
         probability = self.calibration.apply(logits)
         # Both must agree: the picture's check sees what the network was never meant to, the
         # distance what the picture hides.
-        known = self.in_distribution.accepts(embeddings) & np.asarray(image_ok, bool)
-        return Decisions(probability, known, self.predict(probability, known))
+        both = np.asarray(known, bool) & np.asarray(image_ok, bool)
+        return Decisions(probability, both, self.predict(probability, both))
 
     def predict(self, probability: np.ndarray, in_distribution: np.ndarray) -> list[str]:
         """Return the precedence's answer for calibrated probabilities (N,) and the gate (N,)."""

@@ -46,7 +46,8 @@ class Candidate:
     """One fitted network and how it did where it was not fitted.
 
     `train` holds twins as well; `held_out` are the validation slices, or with folds those
-    that were left out in turn, and `logits` (N,) what networks that had not seen them said.
+    that were left out in turn, and `logits` (N,) what networks that had not seen them said. With
+    folds `distances` float64 (N,) are how strange those found them, else None.
     """
 
     classifier: Classifier
@@ -57,6 +58,7 @@ class Candidate:
     best_epoch: int
     stopped: str
     seconds: float
+    distances: np.ndarray | None = None
 
     @property
     def auroc(self) -> float:

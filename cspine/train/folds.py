@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,14 +19,28 @@ from cspine.data.split import Fold
 from cspine.model.classifier import Classifier
 from cspine.train.candidate import Task, fit_once
 from cspine.train.fit import Clock
+from cspine.train.outputs import measure_distances
 from cspine.train.result import FitResult, Place
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """What networks say of the N slices that they had not seen.
+
+    `logits` (N,) are means over repeats; `distances` float64 (N,) are each by one network, since
+    means would spread less than the one distance that serving measures.
+    """
+
+    samples: Samples
+    logits: np.ndarray
+    distances: np.ndarray
+
+
 def fit_folds(
     name: str, task: Task, everything: Samples, clock: Clock, is_first: bool
-) -> tuple[Classifier, FitResult, Samples, np.ndarray]:
+) -> tuple[Classifier, FitResult, Pooled]:
     """Leave out each fold in turn, then refit on all up to the median of the best epochs.
 
     The pooled scores are those of that epoch in every fold (the last, where a fold ended sooner),
@@ -35,7 +49,7 @@ def fit_folds(
     candidate `is_first`: scores of other patients than another candidate's could not choose.
     """
     turns = list_turns(task, everything)
-    results = _fit_each_fold(name, task, everything, turns, clock)
+    results, distances = _fit_each_fold(name, task, everything, turns, clock)
     is_whole = len(results) == len(turns)
     if not results or not (is_whole or is_first):
         raise KeyboardInterrupt
@@ -43,7 +57,7 @@ def fit_folds(
     place = find_median([result.best_place for _, result in results])
     logits, seen = pool_scores(results, len(everything), place)
     if not is_whole:
-        if len(np.unique(everything.labels[seen])) < len(CLASS_NAMES):
+        if not _has_both(everything.labels[seen]):
             raise KeyboardInterrupt
         logger.info("%s: interrupted; %d of %d folds are judged, and all slices fitted once more. "
                     "Ctrl-C ends that too.", name, len(results), len(turns))  # fmt: skip
@@ -58,28 +72,35 @@ def fit_folds(
     # The refit has nothing to be judged on; the curves that say something are the folds'.
     history = [entry for _, result in results for entry in result.history]
     final = replace(final, history=history, stopped=final.stopped if is_whole else "interrupted")
-    return classifier, final, everything.take(seen), logits[seen]
+    return classifier, final, Pooled(everything.take(seen), logits[seen], distances[seen])
 
 
 def list_turns(task: Task, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
     """Each fold that can be judged, and which samples it leaves out, bool (N,).
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or those that there are hold one class.
     """
     turns = []
+    judged, pooled = ~everything.is_twin, np.zeros(len(everything), bool)
     for fold in task.split.folds or ():
         mine = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
-        if (mine & ~everything.is_twin).any() and not mine.all():
+        if (mine & judged).any() and _has_both(everything.labels[judged & ~mine]):
             turns.append((fold, mine))
+            pooled |= mine & judged
         else:
-            logger.warning("%s is not left out: no vertebra was found on a side", fold_name(fold))
-    if not turns:
+            logger.warning("%s is not left out: too few vertebrae were found", fold_name(fold))
+    # Before hours of work: calibration and threshold need both.
+    if not _has_both(everything.labels[pooled]):
         raise DataError(
-            "`data` must hold images in which a vertebra is found, of at least 2 patients. "
-            "Received: fewer; `--view slice` takes whole images"
+            "`data` must hold images in which a vertebra is found, of each class in at least 2 "
+            "patients. Received: fewer; `--view slice` takes whole images"
         )
     return turns
+
+
+def _has_both(labels: np.ndarray) -> bool:
+    return len(np.unique(labels)) == len(CLASS_NAMES)
 
 
 def _fit_each_fold(
@@ -88,25 +109,32 @@ def _fit_each_fold(
     everything: Samples,
     turns: Sequence[tuple[Fold, np.ndarray]],
     clock: Clock,
-) -> list[tuple[np.ndarray, FitResult]]:
-    """Which samples each turn judged, bool (N,), and its result; ends early when interrupted."""
+) -> tuple[list[tuple[np.ndarray, FitResult]], np.ndarray]:
+    """Which samples each turn judged, bool (N,), with its result; and distances (N,).
+
+    Ends early when interrupted; distances of samples that were not judged are NaN.
+    """
     results: list[tuple[np.ndarray, FitResult]] = []
+    distances = np.full(len(everything), np.nan)
     for number, (fold, mine) in enumerate(turns):
         # One share more than there are folds: the last is for the refit on everything.
         part = clock.part(1.0 / (len(turns) + 1 - number))
         folder = task.run_dir / name / f"fold-{number}"
         try:
-            train = everything.take(~mine)
-            held_out = everything.take(mine & ~everything.is_twin)
-            _, result = fit_once(name, task.config, train, held_out, part, folder)
+            judged = mine & ~everything.is_twin
+            train, held_out = everything.take(~mine), everything.take(judged)
+            classifier, result = fit_once(name, task.config, train, held_out, part, folder)
+            # A fold that learned less than the others says nothing of them.
+            if result.stopped == "interrupted":
+                break
+            # Now, while its network is there. A resumed fit has the same weights, so the same.
+            if np.isnan(distances[judged]).any():
+                distances[judged] = measure_distances(classifier, train, held_out)
         except KeyboardInterrupt:
             break
-        # A fold that learned less than the others says nothing of them.
-        if result.stopped == "interrupted":
-            break
-        results.append((mine & ~everything.is_twin, result))
+        results.append((judged, result))
         logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
-    return results
+    return results, distances
 
 
 def fold_name(fold: Fold) -> str:

@@ -14,12 +14,11 @@ import numpy as np
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError
-from cspine.core.progress import progress
 from cspine.data.samples import Samples
 from cspine.decide.calibration import fit_calibration
 from cspine.decide.conformal import fit_conformal
-from cspine.decide.distance import fit_distance
-from cspine.decide.policy import DecisionPolicy
+from cspine.decide.distance import InDistribution, fit_distance
+from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.decide.series import SeriesScore, fit_series
 from cspine.decide.threshold import choose_threshold
 from cspine.evaluate.inputs import SplitScores
@@ -29,46 +28,24 @@ from cspine.evaluate.metrics import (
     compute_patient_metrics,
     patient_scores,
 )
-from cspine.model.classifier import Classifier
 from cspine.train.candidate import Candidate, Task, load_side
-from cspine.train.sources import as_pixels
+from cspine.train.outputs import Outputs, run_network
 
-BATCH = 64
 OUT_OF_FOLD = "out-of-fold"
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a network says of N samples: `logits` (N,) and `embeddings` (N, D), float32."""
-
-    logits: np.ndarray
-    embeddings: np.ndarray
 
 
 @dataclass(frozen=True)
 class Judged:
     """A candidate with its policy, its answers on each split and the figures on them.
 
-    `figures` is split → metric → {value, low, high}; `outputs` and `samples` are by split too.
+    `figures` is split → metric → {value, low, high}; `samples` are by split too.
     """
 
     candidate: Candidate
     policy: DecisionPolicy
     samples: Mapping[str, Samples]
-    outputs: Mapping[str, Outputs]
     splits: Sequence[SplitScores]
     figures: dict[str, dict[str, Any]]
-
-
-def run_network(classifier: Classifier, samples: Samples) -> Outputs:
-    """Logits and embeddings of every sample."""
-    starts = progress(range(0, len(samples), BATCH), "scoring")
-    parts = [
-        classifier.serving.predict_on_batch(as_pixels(samples.images[start : start + BATCH]))
-        for start in starts
-    ]
-    logits = np.concatenate([np.asarray(part["logit"])[:, 0] for part in parts])
-    return Outputs(logits, np.concatenate([np.asarray(part["embedding"]) for part in parts]))
 
 
 def judge_candidate(candidate: Candidate, task: Task) -> Judged:
@@ -83,30 +60,33 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
         if task.split.test:
             samples["test"] = load_side(task, task.split.test, size)
     outputs = {name: run_network(candidate.classifier, side) for name, side in samples.items()}
-    # With folds the shipped network has seen every slice, so no unseen embedding exists.
-    known = outputs["validation"].embeddings if "validation" in outputs else None
     # The same for every candidate, so that the leaderboard compares like with like.
-    policy = fit_policy(candidate, outputs["train"].embeddings, known, config)
-    if task.split.folds is not None:
-        # Figures are of scores by networks that had not seen the slice, and of no others.
+    policy = fit_policy(candidate, fit_gate(candidate, outputs, config), config)
+    if candidate.distances is None:
+        splits = [_score_split(name, samples[name], outputs[name], policy) for name in samples]
+    else:
+        # Figures are of answers by networks that had not seen the slice, and of no others.
         samples = {OUT_OF_FOLD: candidate.held_out}
-        # The gate was fitted on the shipped network's embeddings, so it is asked about no others.
-        seen = run_network(candidate.classifier, candidate.held_out)
-        outputs = {OUT_OF_FOLD: Outputs(candidate.logits.astype(np.float32), seen.embeddings)}
-    splits = [_score_split(name, samples[name], outputs[name], policy) for name in samples]
+        splits = [_score_folds(candidate, candidate.distances, policy)]
     held_out = next(split for split in splits if split.name in ("validation", OUT_OF_FOLD))
     # After the gate has answered: serving scores a study without the slices that it finds strange.
     policy = replace(policy, series=_fit_series(held_out, config))
     figures = {split.name: _figures(split, policy, config) for split in splits}
-    return Judged(candidate, policy, samples, outputs, splits, figures)
+    return Judged(candidate, policy, samples, splits, figures)
 
 
-def fit_policy(
-    candidate: Candidate,
-    train_embeddings: np.ndarray,
-    held_out_embeddings: np.ndarray | None,
-    config: TrainConfig,
-) -> DecisionPolicy:
+def fit_gate(
+    candidate: Candidate, outputs: Mapping[str, Outputs], config: TrainConfig
+) -> InDistribution:
+    """The gate of the candidate's network, its threshold from slices that were not learned from."""
+    known, quantile = outputs["train"].embeddings, config.in_distribution_quantile
+    if candidate.distances is None:
+        return fit_distance(known, quantile, outputs["validation"].embeddings)
+    # With folds this network has seen every slice, so those that had not must say how far is far.
+    return fit_distance(known, quantile).with_threshold(candidate.distances)
+
+
+def fit_policy(candidate: Candidate, gate: InDistribution, config: TrainConfig) -> DecisionPolicy:
     """Calibration, threshold and conformal sets from the held-out logits; no series score yet."""
     labels, groups = candidate.held_out.labels, candidate.held_out.groups
     calibration = fit_calibration(candidate.logits, labels, groups)
@@ -117,7 +97,7 @@ def fit_policy(
         calibration,
         choose_threshold(probabilities, labels, method, target),
         fit_conformal(probabilities, labels, config.conformal_alpha),
-        fit_distance(train_embeddings, config.in_distribution_quantile, held_out_embeddings),
+        gate,
     )
 
 
@@ -138,6 +118,20 @@ def _score_split(
 ) -> SplitScores:
     # The served answer, not a kinder one: serving refuses a picture that fails the checks.
     answers = policy.decide(outputs.logits, outputs.embeddings, samples.image_ok)
+    return _make_scores(name, samples, answers)
+
+
+def _score_folds(
+    candidate: Candidate, distances: np.ndarray, policy: DecisionPolicy
+) -> SplitScores:
+    samples = candidate.held_out
+    # The shipped network finds nothing strange that it learned from: it is not asked.
+    known = distances <= policy.in_distribution.threshold
+    answers = policy.decide_known(candidate.logits, known, samples.image_ok)
+    return _make_scores(OUT_OF_FOLD, samples, answers)
+
+
+def _make_scores(name: str, samples: Samples, answers: Decisions) -> SplitScores:
     widths = samples.widths_mm if np.isfinite(samples.widths_mm).any() else None
     return SplitScores(
         name, samples.labels, answers.probability, samples.groups, widths, answers.prediction,
@@ -175,7 +169,9 @@ def detail_figures(judged: Judged, config: TrainConfig) -> dict[str, Any]:
             }
         if judged.policy.series is not None:
             known = split.study_probabilities()
-            found = compute_patient_metrics(labels, known, groups, judged.policy.series)
+            found = compute_patient_metrics(
+                labels, known, groups, judged.policy.series, config.resamples, config.seed
+            )
             part["patients"] = {name: interval.to_dict() for name, interval in found.items()}
             # Those with a slice that may count, and no more slices than the score covers.
             scored = patient_scores(labels, known, groups, judged.policy.series)[0]

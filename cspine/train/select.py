@@ -58,11 +58,12 @@ def _fit_candidate(name: str, task: Task, clock: Clock, is_first: bool) -> Candi
         # Cropped now: a bad file must not end the run late.
         load_side(task, task.split.test, size)
         classifier, result = fit_once(name, task.config, train, held_out, clock, folder)
-        logits = result.held_out[result.best_epoch - 1]
+        logits, distances = result.held_out[result.best_epoch - 1], None
     else:
-        classifier, result, held_out, logits = fit_folds(name, task, train, clock, is_first)
+        classifier, result, pooled = fit_folds(name, task, train, clock, is_first)
+        held_out, logits, distances = pooled.samples, pooled.logits, pooled.distances
     seconds = time.monotonic() - began
     return Candidate(
         classifier, train, held_out, logits, result.history, result.best_epoch, result.stopped,
-        seconds,
+        seconds, distances,
     )  # fmt: skip

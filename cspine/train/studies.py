@@ -19,7 +19,8 @@ from cspine.decide.series import SeriesScore
 from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import compute_metrics, patient_scores
 from cspine.train.candidate import Task
-from cspine.train.judge import Judged, run_network
+from cspine.train.judge import Judged
+from cspine.train.outputs import run_network
 
 # Of fractured studies alone there is no more to tell; others would hang on how many were drawn.
 FIGURES = ("recall", "auroc")

@@ -84,6 +84,22 @@ def test_rectified_units_are_judged_by_their_logarithms():
     assert not gate.accepts(never)[0]
 
 
+@pytest.mark.parametrize("rectify", [np.asarray, np.exp, lambda units: np.maximum(units, 0.0)])
+@pytest.mark.parametrize("count", [30, 60, 81, 250])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_distances_of_folds_set_a_threshold_for_the_gaussian_of_all(rectify, count, seed):
+    known = rectify(embeddings(count, 64, seed))
+    # 24, 48, 64 or 65, and 200 in each fold: fewer than the units, as many, and more.
+    fold = np.arange(count) % 5
+    distances = [fit_distance(known[fold != k]).score(known[fold == k]) for k in range(5)]
+    pooled = np.concatenate(distances)
+    gate = fit_distance(known).with_threshold(pooled)
+    assert gate.accepts(rectify(embeddings(1000, 64, seed + 10))).mean() >= 0.9
+    strangers = rectify(np.random.default_rng(3).normal(0, 2.4, (1000, 64)))
+    # Not by accepting all, as where one fold's Gaussian spans its samples and another's does not.
+    assert gate.accepts(strangers).mean() <= 0.05
+
+
 def test_what_is_not_finite_is_a_stranger():
     gate = fit_distance(embeddings(100), 1.0)
     broken = embeddings(2)
@@ -104,5 +120,7 @@ def test_bad_input_is_named():
         fit_distance(np.zeros((1, 4)))
     with pytest.raises(DataError, match="held_out"):
         fit_distance(np.zeros((3, 4)), held_out=np.zeros((3, 5)))
+    with pytest.raises(DataError, match="scores"):
+        fit_distance(np.eye(4)).with_threshold(np.array([1.0, np.nan]))
     with pytest.raises(DataError, match="quantile"):
         fit_distance(np.zeros((3, 4)), quantile=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -15,7 +16,16 @@ from cspine.decide.threshold import Threshold
 from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import compute_patient_metrics
 from cspine.model.outputs import EngineOutput
-from cspine.train.judge import Outputs, _fit_series, _score_split
+from cspine.train import judge
+from cspine.train.candidate import Candidate
+from cspine.train.judge import (
+    OUT_OF_FOLD,
+    _fit_series,
+    _score_split,
+    detail_figures,
+    judge_candidate,
+)
+from cspine.train.outputs import Outputs
 from cspine.train.quantise import _compare
 
 EMBEDDINGS = np.random.default_rng(0).normal(size=(36, 4)).astype(np.float32)
@@ -61,3 +71,26 @@ def test_precisions_are_compared_on_served_answers(samples):
     nothing = np.zeros((36, 1, 1), np.float32)
     outputs = [EngineOutput(logit, EMBEDDINGS, nothing, None) for logit in (exact, other)]
     assert _compare(*outputs, samples, POLICY, 20)["flipped_share"] == 3 / 36
+
+
+def test_left_out_slices_are_known_by_their_own_folds_distance(samples, monkeypatch):
+    train, held_out = samples, samples.take(~samples.is_twin)
+    # The shipped network finds every slice familiar, for it has learned from all of them.
+    seen = Outputs(np.zeros(24), EMBEDDINGS[:24])
+    monkeypatch.setattr(judge, "run_network", lambda *_: seen)
+    distances = np.arange(1.0, 25.0)
+    image_ok = np.arange(24) != 2
+    logits = np.where(held_out.labels == 1, 4.0, -4.0)
+    candidate = Candidate(
+        None, train, replace(held_out, image_ok=image_ok), logits, [], 1, "finished", 0.0, distances
+    )
+    config = TrainConfig(resamples=20, in_distribution_quantile=0.9)
+    judged = judge_candidate(
+        candidate, SimpleNamespace(config=config, split=SimpleNamespace(folds=()))
+    )
+    assert judged.policy.in_distribution.threshold == 22.0
+    (split,) = judged.splits
+    expected = (distances <= 22.0) & image_ok
+    assert np.asarray(split.in_distribution).tolist() == expected.tolist()
+    details = detail_figures(judged, config)
+    assert details[OUT_OF_FOLD]["in_distribution_share"] == 21 / 24

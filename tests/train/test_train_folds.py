@@ -52,7 +52,7 @@ def folds(monkeypatch, tmp_path):
     samples = replace(samples, groups=np.array([f"p{p}" for p in patients]))
     given = []
 
-    def run(results, is_first=True):
+    def run(results, is_first=True, repeats=1):
         waiting = iter(results)
 
         def fit_once(name, config, train, held_out, clock, folder, until=None):
@@ -62,9 +62,14 @@ def folds(monkeypatch, tmp_path):
                 raise result
             return name, result
 
+        def measure_distances(classifier, train, held_out):
+            assert not set(train.groups) & set(held_out.groups)
+            return np.full(len(held_out), float(len(given)))
+
         monkeypatch.setattr(train_folds, "fit_once", fit_once)
+        monkeypatch.setattr(train_folds, "measure_distances", measure_distances)
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
-        turns = tuple(Fold(f"p{p}", 0, (), (record[p],)) for p in range(5))
+        turns = tuple(Fold(f"p{p}", r, (), (record[p],)) for r in range(repeats) for p in range(5))
         split = SimpleNamespace(folds=turns)
         task = Task(TrainConfig(), None, split, "slice", tmp_path)
         return train_folds.fit_folds("cnn", task, samples, Clock(None), is_first)
@@ -85,15 +90,26 @@ def fold_results(samples, best):
 def test_scores_are_pooled_at_one_epoch_and_the_refit_ends_there(folds):
     run, given, samples = folds
     refit = FitResult([{"epoch": 2}], 2, np.empty((0, 0)), "finished")
-    _, final, held_out, logits = run([*fold_results(samples, [1, 3, 2, 3, 1]), refit])
+    _, final, pooled = run([*fold_results(samples, [1, 3, 2, 3, 1]), refit])
     assert final.best_epoch == 2
-    assert not held_out.is_twin.any()
-    np.testing.assert_array_equal(logits, [10.0 * int(g[1]) + 2 for g in held_out.groups])
+    assert not pooled.samples.is_twin.any()
+    numbers = [int(group[1]) for group in pooled.samples.groups]
+    np.testing.assert_array_equal(pooled.logits, [10.0 * p + 2 for p in numbers])
+    # By the network of its own fold, each left out in one.
+    np.testing.assert_array_equal(pooled.distances, [p + 1 for p in numbers])
     for patient, (seen, left_out, until) in enumerate(given[:5]):
         assert f"p{patient}" not in seen
         assert set(left_out.groups) == {f"p{patient}"}
         assert until is None
     assert given[5] == ({f"p{p}" for p in range(5)}, None, (0, 2))
+
+
+def test_a_slice_has_the_distance_of_one_network_and_no_mean(folds):
+    run, _, samples = folds
+    refit = FitResult([{"epoch": 1}], 1, np.empty((0, 0)), "finished")
+    _, _, pooled = run([*fold_results(samples, [1] * 5) * 2, refit], repeats=2)
+    numbers = [int(group[1]) for group in pooled.samples.groups]
+    np.testing.assert_array_equal(pooled.distances, [p + 1 for p in numbers])
 
 
 def test_a_fixed_schedule_is_refitted_in_full(folds):
@@ -109,10 +125,11 @@ def test_an_interrupt_judges_the_folds_that_are_done(folds, as_exception):
     first, second, third, *_ = fold_results(samples, [1] * 5)
     third = KeyboardInterrupt() if as_exception else replace(third, stopped="interrupted")
     refit = FitResult([{"epoch": 1}], 1, np.empty((0, 0)), "finished")
-    _, final, held_out, logits = run([first, second, third, refit])
+    _, final, pooled = run([first, second, third, refit])
     assert final.stopped == "interrupted"
-    assert set(held_out.groups) == {"p0", "p1"}
-    assert len(logits) == len(held_out)
+    assert set(pooled.samples.groups) == {"p0", "p1"}
+    assert len(pooled.logits) == len(pooled.distances) == len(pooled.samples)
+    assert np.isfinite(pooled.distances).all()
     assert given[-1] == ({f"p{p}" for p in range(5)}, None, (0, 1))
 
 
@@ -135,8 +152,34 @@ def test_a_patient_without_a_vertebra_is_no_turn(samples):
     task = SimpleNamespace(split=SimpleNamespace(folds=turns))
     assert [fold.name for fold, _ in train_folds.list_turns(task, samples)] == ["p0", "p1"]
     alone = replace(samples, groups=np.full(len(samples), "p0"))
-    with pytest.raises(DataError, match="of at least 2 patients"):
+    with pytest.raises(DataError, match="in at least 2 patients"):
         train_folds.list_turns(task, alone)
+
+
+def test_turns_that_pool_one_class_are_refused_before_any_fit(samples):
+    turns = tuple(Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1"))
+    task = SimpleNamespace(split=SimpleNamespace(folds=turns))
+    chosen = np.isin(samples.groups, ["p0", "p1"]) & ~samples.is_twin
+    two = samples.take(chosen)
+    assert len(train_folds.list_turns(task, two)) == 2
+    # Of p1 only its normal slice is left: without p0 there is no fracture to learn from.
+    normal = replace(two, labels=np.where(two.groups == "p1", 0, two.labels))
+    with pytest.raises(DataError, match="of each class in at least 2 patients"):
+        train_folds.list_turns(task, normal)
+
+
+def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
+    few = replace(samples.take(~samples.is_twin), masks=None)
+    few = replace(few, groups=np.where(np.arange(len(few)) < 12, "p0", "p1"))
+    left_out = few.groups == "p0"
+    found = []
+    for resume in (False, True):
+        task = Task(TrainConfig(epochs=1, resume=resume), None, None, "slice", tmp_path)
+        turns = [(Fold("p0", 0, (), ()), left_out)]
+        found.append(train_folds._fit_each_fold("cnn", task, few, turns, Clock(None)))
+    (_, first), (_, again) = found
+    assert np.isfinite(first[left_out]).all() and np.isnan(first[~left_out]).all()
+    np.testing.assert_array_equal(first, again)
 
 
 def test_where_transfer_ends_in_each_stage():
@@ -165,6 +208,7 @@ def test_three_patients_become_a_version_that_says_it_has_no_test(tmp_path, monk
     assert card["data"]["split_note"].startswith("No independent test: each of the 3 patients")
     assert card["data"]["sides"]["out-of-fold"]["slices"] == 12
     assert card["precision"]["chosen"] == "f32"
+    assert card["details"]["out-of-fold"]["in_distribution_share"] == 1.0
     assert (tmp_path / "models" / "run" / "cnn" / "all" / "fit.npz").is_file()
     page = (tmp_path / "models" / "report" / "index.html").read_text()
     assert "No independent test" in page

@@ -1,0 +1,50 @@
+"""What a network says of samples, and how strange a fold's network finds those it never saw.
+
+It knows nothing of decisions or of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.core.progress import progress
+from cspine.data.samples import Samples
+from cspine.decide.distance import fit_distance
+from cspine.model.classifier import Classifier
+from cspine.train.sources import as_pixels
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of N samples: `logits` (N,) and `embeddings` (N, D), float32."""
+
+    logits: np.ndarray
+    embeddings: np.ndarray
+
+
+def run_network(classifier: Classifier, samples: Samples) -> Outputs:
+    """Logits and embeddings of every sample."""
+    starts = progress(range(0, len(samples), BATCH), "scoring")
+    parts = [
+        classifier.serving.predict_on_batch(as_pixels(samples.images[start : start + BATCH]))
+        for start in starts
+    ]
+    logits = np.concatenate([np.asarray(part["logit"])[:, 0] for part in parts])
+    return Outputs(logits, np.concatenate([np.asarray(part["embedding"]) for part in parts]))
+
+
+def measure_distances(classifier: Classifier, train: Samples, held_out: Samples) -> np.ndarray:
+    """Distances float64 (M,) of `held_out` from what the network learned from, 1 on average there.
+
+    In units of the network's own spread, so those of several networks can be compared.
+
+    Raises:
+        DataError: fewer than 2 training slices without twins, or embeddings that are not finite.
+    """
+    # Without twins, as the shipped gate is fitted: nobody is served one.
+    known = run_network(classifier, train.take(~train.is_twin)).embeddings
+    return fit_distance(known).score(run_network(classifier, held_out).embeddings)
