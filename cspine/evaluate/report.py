@@ -267,4 +267,6 @@ def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
     # Of cards from RSNA 2022 alone.
     unboxed = get(card, f"details.{name}.unboxed_studies")
     columns = {"by patient": patients, "fractured studies without boxes": unboxed}
-    return metrics | {f"{name}, {words}": found for words, found in columns.items() if found}
+    # Where none has a score there is a count and no figure.
+    given = {words: found for words, found in columns.items() if found and "auroc" in found}
+    return metrics | {f"{name}, {words}": found for words, found in given.items()}
