@@ -270,6 +270,16 @@ def test_of_the_copies_of_a_slice_the_furthest_off_stands_for_all():
     assert found.tolist() == [1, 3]
 
 
+def test_studies_without_boxes_have_a_column_where_they_are_scored():
+    inputs = make_inputs()
+    words = "test, fractured studies without boxes"
+    found = {"studies": 3, "scored": 2, "recall": {"value": 0.5}, "auroc": {"value": 0.7}}
+    for parts, shown in ((found, True), ({"studies": 3, "scored": 0}, False), ({}, False)):
+        details = {"test": {"unboxed_studies": parts}}
+        page = render_report(replace(inputs, card={**inputs.card, "details": details}))
+        assert (words in page) == shown
+
+
 def test_the_roc_by_patient_is_drawn_where_a_series_score_is():
     inputs = make_inputs()
     assert "ROC by patient" not in render_report(inputs)
