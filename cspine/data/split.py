@@ -204,11 +204,9 @@ def _split_folds(records: Records, seed: int) -> Split:
             "`data` must hold each class in at least 2 patients, so that either can be left out. "
             "Received: all slices of a class stand in one"
         )
-    if len(trainable) < len(folds):
-        how += (
-            f", but for {len(folds) - len(trainable)} of these {len(folds)} turns, which would "
-            "leave one class alone to learn from"
-        )
+    if dropped := len(folds) - len(trainable):
+        turns = f"{dropped} of these {len(folds)} turns"
+        how += f", but for {turns}, which would leave one class alone to learn from"
     note = f"No independent test: {how}. One variant of each slice is used."
     return _make(records, (), (), trainable, note, "grouped")
 
