@@ -261,9 +261,8 @@ def _first_share(records: Records, label: int) -> list[str]:
 
 
 def _describe(records: Records) -> str:
-    slices = len({record.slice_id for record in records})
-    counts = {"file": len(records), "slice": slices, "patient": _count_groups(records)}
-    return " of ".join(count_noun(number, noun) for noun, number in counts.items())
+    numbers = len(records), len({r.slice_id for r in records}), _count_groups(records)
+    return " of ".join(map(count_noun, numbers, ("file", "slice", "patient")))
 
 
 def _count_groups(records: Records) -> int:

@@ -73,7 +73,10 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "site": site_of(card),
         "ece": _calibration_error(metrics),
         "metric_splits": splits,
-        "metric_rows": [*tables.standing_rows(splits, sides), *rows],
+        "metric_rows": [
+            *tables.standing_rows(splits, sides, get(card, "details", {})),
+            *rows,
+        ],
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
         "published_rows": _published_rows(inputs),
         "published_interval": tables.published_interval(),

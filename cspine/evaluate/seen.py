@@ -7,11 +7,11 @@ card lists the list's own hash, and so it ships with the version. It knows no mo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cspine.data.records import SliceRecord
+from cspine.data.records import Dataset, SliceRecord
 from cspine.evaluate.facts import get
 
 SEEN_NAME = "best_seen.txt"
@@ -40,6 +40,14 @@ def read_seen(folder: Path, card: Mapping[str, Any]) -> frozenset[str] | None:
     return frozenset(data.decode("ascii").split())
 
 
-def count_seen(records: Iterable[SliceRecord], seen: frozenset[str]) -> int:
-    """Return how many of `records` are files that stand in the list."""
-    return sum(record.sha256[:DIGITS] in seen for record in records)
+def count_seen(
+    dataset: Dataset,
+    records: Sequence[SliceRecord],
+    card: Mapping[str, Any],
+    seen: frozenset[str] | None,
+) -> int | None:
+    """Return how many of `records` the card's model has seen, None where that is not known."""
+    if seen is not None:
+        return sum(record.sha256[:DIGITS] in seen for record in records)
+    # Without a list only the whole set of the training can be told, by its fingerprint.
+    return len(records) if dataset.fingerprint == get(card, "data.fingerprint") else None

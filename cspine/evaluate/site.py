@@ -26,7 +26,7 @@ from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.facts import get
 from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
-from cspine.evaluate.metrics import compute_metrics, compute_patient_metrics
+from cspine.evaluate.metrics import compute_metrics, compute_patient_metrics, patient_scores
 from cspine.evaluate.proposal import describe_proposal
 from cspine.evaluate.seen import count_seen
 
@@ -114,7 +114,7 @@ def evaluate_site(
     summary = _summarise(known, scores, threshold, read_series(decision), resamples)
     summary["copies_left_out"] = copies
     # A good figure on what the model has seen is the commonest mistake.
-    summary["seen_in_training"] = _count_seen(dataset, records, card, seen)
+    summary["seen_in_training"] = count_seen(dataset, records, card, seen)
     inputs = ReportInputs(
         card=_page_card(card, summary, dataset, known, split),
         splits=[scores],
@@ -141,7 +141,12 @@ def _page_card(
     return {
         **card,
         "metrics": {SITE: summary["metrics"]},
-        "details": {SITE: {"patients": summary["patient_metrics"]}},
+        "details": {
+            SITE: {
+                "patients": summary["patient_metrics"],
+                "patients_scored": summary["patients_scored"],
+            }
+        },
         "data": {
             **get(card, "data", {}),
             "site": {**site, **{name: summary[name] for name in counts}},
@@ -150,19 +155,6 @@ def _page_card(
         # Of the training's data: beside figures of other images they would speak of these.
         "controls": {},
     }
-
-
-def _count_seen(
-    dataset: Dataset,
-    records: Sequence[SliceRecord],
-    card: Mapping[str, Any],
-    seen: frozenset[str] | None,
-) -> int | None:
-    """Return how many slices the model has seen in training, None where that is not known."""
-    if seen is not None:
-        return count_seen(records, seen)
-    # Without a list only the whole set of the training can be told, by its fingerprint.
-    return len(records) if dataset.fingerprint == get(card, "data.fingerprint") else None
 
 
 def choose_slices(
@@ -249,6 +241,12 @@ def _summarise(
         "threshold": threshold.value,
         "metrics": _figures(known, threshold.value, resamples),
         "patient_metrics": _patient_figures(scores, series, resamples),
+        # Those with a slice that may count, and no more slices than the score covers.
+        "patients_scored": 0
+        if series is None
+        else len(
+            patient_scores(scores.labels, scores.study_probabilities(), scores.groups, series)[0]
+        ),
         "proposed_threshold": vars(proposed).copy(),
         "metrics_at_proposed": _figures(known, proposed.value, resamples),
     }

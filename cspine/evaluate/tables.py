@@ -133,21 +133,31 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], l
     return splits, rows
 
 
-def standing_rows(splits: Sequence[str], sides: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def standing_rows(
+    splits: Sequence[str],
+    sides: Mapping[str, Mapping[str, Any]],
+    details: Mapping[str, Mapping[str, Any]],
+) -> list[Row]:
     """Return one row that says on how many slices and patients each split's figures stand.
 
-    `sides` is that of the card; of a split that it does not know a dash. No row where it is empty.
+    `sides` and `details` are those of the card; of a split that they do not know a dash. No row
+    where `sides` is empty.
     """
     if not sides:
         return []
-    return [Row(("Stands on",), tuple(_column_standing(name, sides) for name in splits))]
+    return [Row(("Stands on",), tuple(_column_standing(name, sides, details) for name in splits))]
 
 
-def _column_standing(name: str, sides: Mapping[str, Mapping[str, Any]]) -> Figure:
-    side = sides.get(name.removesuffix(BY_PATIENT))
-    if side is not None and name.endswith(BY_PATIENT):
-        return Figure(count_noun(side["patients"], "patient"))
-    return _standing(side)
+def _column_standing(
+    name: str, sides: Mapping[str, Mapping[str, Any]], details: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    split = name.removesuffix(BY_PATIENT)
+    side = sides.get(split)
+    if side is None or split == name:
+        return _standing(side)
+    # Patients without a score are in no figure; a card of an older version does not count them.
+    scored = details.get(split, {}).get("patients_scored", side["patients"])
+    return Figure(count_noun(scored, "patient"))
 
 
 def _standing(side: Mapping[str, Any] | None) -> Figure:

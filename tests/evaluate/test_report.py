@@ -146,8 +146,11 @@ def test_a_figure_in_words():
 
 def test_columns_say_on_what_they_stand():
     sides = {"test": {"slices": 1, "patients": 1}}
-    row = standing_rows(["test", "test, by patient", "train"], sides)[0]
+    columns = ["test", "test, by patient", "train"]
+    row = standing_rows(columns, sides, {})[0]
     assert row.figures == (Figure("1 slice", "1 patient"), Figure("1 patient"), Figure("–"))
+    row = standing_rows(columns, sides, {"test": {"patients_scored": 0}})[0]
+    assert row.figures[1] == Figure("0 patients")
 
 
 def claim(number: int, data: dict) -> str:

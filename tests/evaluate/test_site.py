@@ -77,6 +77,7 @@ def test_figures_answers_and_proposal(folder):
     assert summary["answers"] == {"normal": 7, "fracture": 10, "uncertain": 7}
     assert summary["metrics"]["recall"]["value"] == pytest.approx(10 / 12)
     assert summary["patient_metrics"]["recall"]["value"] == pytest.approx(5 / 6)
+    assert summary["patients_scored"] == 12
     assert summary["proposed_threshold"]["value"] < 90 / 255
     assert summary["metrics_at_proposed"]["recall"]["value"] == 1.0
     assert summary["seen_in_training"] is None
