@@ -151,6 +151,9 @@ def standing_rows(
 def _column_standing(
     name: str, sides: Mapping[str, Mapping[str, Any]], details: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
+    if name.endswith(WITHOUT_BOXES):
+        part = details[name.removesuffix(WITHOUT_BOXES)]["unboxed_studies"]
+        return Figure(f"{part['scored']} of {part['studies']} studies")
     split = name.removesuffix(BY_PATIENT)
     side = sides.get(split)
     if side is None or split == name:

@@ -279,8 +279,11 @@ def test_studies_without_boxes_have_a_column_where_they_are_scored():
     found = {"studies": 3, "scored": 2, "recall": {"value": 0.5}, "auroc": {"value": 0.7}}
     for parts, shown in ((found, True), ({"studies": 3, "scored": 0}, False), ({}, False)):
         details = {"test": {"unboxed_studies": parts}}
-        page = render_report(replace(inputs, card={**inputs.card, "details": details}))
+        data = {**inputs.card["data"], "sides": {"test": {"slices": 320, "patients": 40}}}
+        card = {**inputs.card, "details": details, "data": data}
+        page = render_report(replace(inputs, card=card))
         assert (words in page) == shown
+        assert ("2 of 3 studies" in page) == shown
 
 
 def test_the_roc_by_patient_is_drawn_where_a_series_score_is():
