@@ -6,3 +6,8 @@ from __future__ import annotations
 def count_noun(number: int, noun: str) -> str:
     """Return a number with its noun, which takes an `s` unless it is one: "1 slice", "0 slices"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def count_slices(slices: int, patients: int) -> str:
+    """Return what a figure stands on, such as "6 slices of 1 patient"."""
+    return f"{count_noun(slices, 'slice')} of {count_noun(patients, 'patient')}"

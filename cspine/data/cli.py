@@ -58,10 +58,10 @@ def run_audit(args: argparse.Namespace) -> int:
 
 def _read_names(path: Path) -> list[str]:
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        names = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"`names` must be a readable text file. Received: {path}") from error
-    if not any(names):
+    if not any(map(str.strip, names)):
         raise ConfigError(f"`names` must hold a name a line. Received: none in {path}")
     return names
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cspine.core.words import count_noun
+from cspine.core.words import count_slices
 from cspine.data.records import SliceRecord
 
 
@@ -46,8 +46,7 @@ class Samples:
 
     def describe(self) -> str:
         """What a figure of these stands on, in words: slices (copies are one) and patients."""
-        slices, patients = len(np.unique(self.slice_ids)), len(np.unique(self.groups))
-        return f"{count_noun(slices, 'slice')} of {count_noun(patients, 'patient')}"
+        return count_slices(len(np.unique(self.slice_ids)), len(np.unique(self.groups)))
 
     def take(self, chosen: np.ndarray) -> Samples:
         """The samples where the mask `chosen`, bool (N,), is set; pixels are copied into memory."""

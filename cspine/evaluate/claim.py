@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cspine.core.words import count_noun
+from cspine.core.words import count_noun, count_slices
 from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, get, layout, seen_words, site_of
 
 EDITION = "CLAIM, 2024 update"
@@ -102,9 +102,9 @@ def _of_training(card: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str,
 
 def _of_site(site: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str]:
     """Return the answers that the page of a site's own images gives."""
-    slices, patients = (count_noun(site[name], name[:-1]) for name in ("slices", "patients"))
+    scored = count_slices(site["slices"], site["patients"])
     copies = count_noun(site["copies_left_out"], "file")
-    external = f"This page: {slices} of {patients} of “{site['name']}”.", seen_words(site)
+    external = f"This page: {scored} of “{site['name']}”.", seen_words(site)
     return {
         "subsets": f"One variant of each slice is scored; {copies} left out as copies"
         + (f". Of the folder {site['split']} alone" if site["split"] else ""),
@@ -116,7 +116,7 @@ def _of_site(site: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str
         "selection": "Not applicable, because no model is chosen here",
         "internal": "Not on this page, but in the report of the model's training",
         "external": " ".join(external).rstrip(". "),
-        "numbers": f"Included: {slices} of {patients}. {copies} left out as copies; slices "
+        "numbers": f"Included: {scored}. {copies} left out as copies; slices "
         f"without a vertebra, in no figure: {site['without_vertebra']}",
     }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspine.core.errors import ArtifactError, ConfigError
-from cspine.core.words import count_noun
+from cspine.core.words import count_noun, count_slices
 from cspine.evaluate.facts import seen_words
 
 if TYPE_CHECKING:
@@ -126,9 +126,9 @@ def _tell(result: SiteResult) -> None:
     if copies:
         log.info("Left out as copies of these slices: %s.", count_noun(copies, "file"))
     log.info(
-        "%s of %s, AUROC %.3f, interval %s to %s; answers: %s",
-        count_noun(summary["slices"], "slice"), count_noun(summary["patients"], "patient"),
-        auroc["value"], _short(auroc["low"]), _short(auroc["high"]),
+        "%s, AUROC %.3f, interval %s to %s; answers: %s",
+        count_slices(summary["slices"], summary["patients"]), auroc["value"],
+        _short(auroc["low"]), _short(auroc["high"]),
         ", ".join(f"{count} {word}" for word, count in summary["answers"].items()),
     )  # fmt: skip
     log.info(

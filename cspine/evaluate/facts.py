@@ -6,10 +6,10 @@ images the card's `data.site` says what they are, and `data.sides` holds them al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import Any
 
-from cspine.core.words import count_noun
+from cspine.core.words import count_noun, count_slices
 
 UNKNOWN = "not recorded"
 # From the least flattering to the most.
@@ -42,7 +42,7 @@ def layout(card: Mapping[str, Any]) -> str:
     return str(get(card, "data.layout", ""))
 
 
-def judged_split(names: Sequence[str]) -> str | None:
+def judged_split(names: Container[str]) -> str | None:
     """Return the split that figures are to be read from, the first there is of JUDGED_ORDER."""
     return next((name for name in JUDGED_ORDER if name in names), None)
 
@@ -87,12 +87,12 @@ def site_of(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def standing(card: Mapping[str, Any]) -> str:
     """Return in sentences what the figures to be read stand on, "" where not recorded."""
-    name = judged_split(list(get(card, "metrics", {})))
+    name = judged_split(get(card, "metrics", {}))
     side = get(card, "data.sides", {}).get(name)
     if side is None:
         return ""
-    slices = count_noun(side.get("distinct_slices", side["slices"]), "slice")
-    told = f"They stand on {slices} of {count_noun(side['patients'], 'patient')}."
+    slices = side.get("distinct_slices", side["slices"])
+    told = f"They stand on {count_slices(slices, side['patients'])}."
     if name in CHOSEN_ON:
         told += " Calibration and threshold were fitted on these very scores."
     return told
@@ -114,7 +114,7 @@ def limits(card: Mapping[str, Any]) -> list[str]:
     site = site_of(card)
     found = _data_limits(card) if site is None else _site_limits(card, site)
     found += _few_patients(card)
-    if judged_split(list(get(card, "metrics", {}))) in CHOSEN_ON:
+    if judged_split(get(card, "metrics", {})) in CHOSEN_ON:
         found.append(
             "There is no independent test: architecture, number of epochs, calibration, threshold "
             "and abstention were chosen on the very scores that are shown, which flatters them."
@@ -130,7 +130,7 @@ def limits(card: Mapping[str, Any]) -> list[str]:
 
 def _few_patients(card: Mapping[str, Any]) -> list[str]:
     """Return a sentence where the figures to be read stand on few patients."""
-    name = judged_split(list(get(card, "metrics", {})))
+    name = judged_split(get(card, "metrics", {}))
     which, patients = f"The figures of “{name}”", get(card, f"data.sides.{name}.patients")
     if patients is None:
         which, patients = "All figures", _total(get(card, "data.patients"))

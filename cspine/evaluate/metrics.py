@@ -7,6 +7,7 @@ image and no split.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -220,6 +221,25 @@ def compute_patient_metrics(
         return {}
     # A patient is one row here, so that rows are what the bootstrap draws.
     return compute_metrics(labels, scores, series.threshold, None, resamples, seed)
+
+
+def describe_patients(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    series: SeriesScore,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return `patients`, the figures of `compute_patient_metrics` as JSON values, and
+    `patients_scored`, on how many they stand: those with a slice that may count, and no more
+    slices than the score covers.
+    """
+    found = compute_patient_metrics(labels, probabilities, groups, series, resamples, seed)
+    return {
+        "patients": {name: interval.to_dict() for name, interval in found.items()},
+        "patients_scored": len(patient_scores(labels, probabilities, groups, series)[0]),
+    }
 
 
 def patient_scores(

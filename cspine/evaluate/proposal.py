@@ -30,11 +30,6 @@ def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
     before, after = summary["metrics"], summary["metrics_at_proposed"]
     for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
-        facts[f"{words}, model's threshold"] = _words(before[name])
-        facts[f"{words}, proposed"] = _words(after[name])
+        facts[f"{words}, model's threshold"] = str(figure(before[name]))
+        facts[f"{words}, proposed"] = str(figure(after[name]))
     return {"text": text.strip(), "facts": facts}
-
-
-def _words(parts: Mapping[str, Any]) -> str:
-    shown = figure(parts)
-    return f"{shown.value} ({shown.interval})" if shown.interval else shown.value

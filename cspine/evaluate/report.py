@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
-from cspine.core.words import count_noun
+from cspine.core.words import count_noun, count_slices
 from cspine.decide.policy import read_series
 from cspine.evaluate import curves, plots, tables
 from cspine.evaluate.audit_table import audit_table
@@ -68,7 +68,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "notice": MEDICAL_NOTICE,
         "facts": card_facts(card),
         "headline": _headline(metrics),
-        "judged": judged_split(list(metrics)),
+        "judged": judged_split(metrics),
         "standing": standing(card),
         "site": site_of(card),
         "ece": _calibration_error(metrics),
@@ -105,15 +105,15 @@ def _names(inputs: ReportInputs) -> list[str]:
 
 
 def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
-    name = judged_split(list(metrics))
+    name = judged_split(metrics)
     chosen = metrics.get(name, {}) if name else {}
     return [(tables.METRIC_NAMES[m], tables.figure(chosen[m])) for m in HEADLINE if m in chosen]
 
 
 def _calibration_error(metrics: Mapping[str, Any]) -> tables.Figure | None:
     """Return the ECE that is to be read, None where there is none."""
-    parts = metrics.get(judged_split(list(metrics)) or "", {}).get("ece")
-    return None if as_interval(parts).to_dict()["value"] is None else tables.figure(parts)
+    shown = tables.figure(metrics.get(judged_split(metrics) or "", {}).get("ece"))
+    return None if shown.value == tables.NONE else shown
 
 
 def _published_rows(inputs: ReportInputs) -> list[tables.Row]:
@@ -271,7 +271,7 @@ def _controls(controls: Any) -> list[tuple[str, tables.Figure, str]]:
 
 
 def _describe_standing(slices: int | None, patients: int | None) -> str:
-    return f"on {slices} slices of {patients} patients" if slices and patients else ""
+    return f"on {count_slices(slices, patients)}" if slices and patients else ""
 
 
 def _precision(precision: Any) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def _precision(precision: Any) -> dict[str, Any]:
 def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card's metrics, and those of patients of the split that figures are read from."""
     metrics = dict(get(card, "metrics", {}))
-    name = judged_split(list(metrics))
+    name = judged_split(metrics)
     patients = get(card, f"details.{name}.patients")
     # Of cards from RSNA 2022 alone.
     unboxed = get(card, f"details.{name}.unboxed_studies")

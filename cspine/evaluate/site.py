@@ -26,7 +26,7 @@ from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.facts import get
 from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
-from cspine.evaluate.metrics import compute_metrics, compute_patient_metrics, patient_scores
+from cspine.evaluate.metrics import compute_metrics, describe_patients
 from cspine.evaluate.proposal import describe_proposal
 from cspine.evaluate.seen import count_seen
 
@@ -230,6 +230,7 @@ def _summarise(
     proposed = choose_threshold(
         known.probabilities, known.labels, threshold.method, threshold.target or 0.95
     )
+    by_patient = _patient_figures(scores, series, resamples)
     return {
         "slices": len(scores.labels),
         "fractures": int(np.sum(scores.labels)),
@@ -240,13 +241,8 @@ def _summarise(
         "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
         "threshold": threshold.value,
         "metrics": _figures(known, threshold.value, resamples),
-        "patient_metrics": _patient_figures(scores, series, resamples),
-        # Those with a slice that may count, and no more slices than the score covers.
-        "patients_scored": 0
-        if series is None
-        else len(
-            patient_scores(scores.labels, scores.study_probabilities(), scores.groups, series)[0]
-        ),
+        "patient_metrics": by_patient["patients"],
+        "patients_scored": by_patient["patients_scored"],
         "proposed_threshold": vars(proposed).copy(),
         "metrics_at_proposed": _figures(known, proposed.value, resamples),
     }
@@ -259,14 +255,13 @@ def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, 
 
 def _patient_figures(
     scores: SplitScores, series: SeriesScore | None, resamples: int
-) -> dict[str, Any] | None:
-    """Return the figures by patient; None where the model has no series score, {} where nobody."""
+) -> dict[str, Any]:
+    """Return what `describe_patients` does; None and 0 where the model has no series score."""
     if series is None:
-        return None
-    found = compute_patient_metrics(
+        return {"patients": None, "patients_scored": 0}
+    return describe_patients(
         scores.labels, scores.study_probabilities(), scores.groups, series, resamples
     )
-    return {name: interval.to_dict() for name, interval in found.items()}
 
 
 def _find_mistakes(

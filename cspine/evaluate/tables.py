@@ -56,6 +56,9 @@ class Figure:
     value: str
     interval: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
 
 PUBLISHED_STANDING = {
     "train": Figure(NONE),
@@ -197,8 +200,7 @@ def _cell(value: Any) -> str:
     if value is None or value == "":
         return NONE
     if isinstance(value, Mapping):
-        shown = figure(value, 4)
-        return f"{shown.value} ({shown.interval})" if shown.interval else shown.value
+        return str(figure(value, 4))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cspine.data.samples import Samples
+from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import compute_metrics
 from cspine.train.candidate import Candidate, Task, fit_once, load_side
 from cspine.train.fit import Clock
@@ -38,9 +39,8 @@ def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
         logits = _fit(best, task, train, held_out, "validation").held_out[-1]
     else:
         held_out, logits = _leave_out_in_turn(best, task, train, rng)
-    probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
     found = compute_metrics(
-        held_out.labels, probabilities, 0.5, held_out.groups, config.resamples, config.seed
+        held_out.labels, sigmoid(logits), 0.5, held_out.groups, config.resamples, config.seed
     )
     return {
         "auroc": found["auroc"].to_dict(),

@@ -22,12 +22,7 @@ from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.decide.series import SeriesScore, fit_series
 from cspine.decide.threshold import choose_threshold
 from cspine.evaluate.inputs import SplitScores
-from cspine.evaluate.metrics import (
-    auroc_by_width,
-    compute_metrics,
-    compute_patient_metrics,
-    patient_scores,
-)
+from cspine.evaluate.metrics import auroc_by_width, compute_metrics, describe_patients
 from cspine.train.candidate import Candidate, Task, load_side
 from cspine.train.outputs import Outputs, run_network
 
@@ -168,14 +163,10 @@ def detail_figures(judged: Judged, config: TrainConfig) -> dict[str, Any]:
                 for band in bands
             }
         if judged.policy.series is not None:
-            known = split.study_probabilities()
-            found = compute_patient_metrics(
-                labels, known, groups, judged.policy.series, config.resamples, config.seed
-            )
-            part["patients"] = {name: interval.to_dict() for name, interval in found.items()}
-            # Those with a slice that may count, and no more slices than the score covers.
-            scored = patient_scores(labels, known, groups, judged.policy.series)[0]
-            part["patients_scored"] = len(scored)
+            part |= describe_patients(
+                labels, split.study_probabilities(), groups, judged.policy.series,
+                config.resamples, config.seed,
+            )  # fmt: skip
         # Beside the figures: a model that abstains often looks better on what is left.
         predictions = np.asarray(split.predictions)
         part["uncertain_share"] = float((predictions == "uncertain").mean())
