@@ -96,7 +96,7 @@ class InDistribution:
 
 
 def fit_distance(
-    embeddings: np.ndarray, quantile: float = 0.995, held_out: np.ndarray | None = None
+    embeddings: np.ndarray, quantile: float = 0.997, held_out: np.ndarray | None = None
 ) -> InDistribution:
     """Fit mean and axes on training embeddings, the threshold on held-out ones.
 
