@@ -10,7 +10,7 @@ import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +23,12 @@ from cspine.data.records import Dataset, SliceRecord
 from cspine.data.split import keep_originals
 from cspine.decide.policy import read_decision, read_series, read_threshold
 from cspine.decide.series import SeriesScore
-from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.facts import get
 from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
-from cspine.evaluate.metrics import compute_metrics, describe_patients
 from cspine.evaluate.proposal import describe_proposal
 from cspine.evaluate.seen import count_seen
+from cspine.evaluate.site_figures import summarise
+from cspine.evaluate.unboxed import describe_unboxed_studies
 
 log = logging.getLogger(__name__)
 SITE = "site"
@@ -111,8 +111,10 @@ def evaluate_site(
         )
     decision = read_decision(card)
     threshold = read_threshold(decision)
-    summary = _summarise(known, scores, threshold, read_series(decision), resamples)
+    series = read_series(decision)
+    summary = summarise(scores, threshold, series, resamples)
     summary["copies_left_out"] = copies
+    summary["unboxed_studies"] = _judge_unboxed(dataset, predict, scores, series, resamples)
     # A good figure on what the model has seen is the commonest mistake.
     summary["seen_in_training"] = count_seen(dataset, records, card, seen)
     inputs = ReportInputs(
@@ -145,6 +147,7 @@ def _page_card(
             SITE: {
                 "patients": summary["patient_metrics"],
                 "patients_scored": summary["patients_scored"],
+                "unboxed_studies": summary["unboxed_studies"],
             }
         },
         "data": {
@@ -216,52 +219,21 @@ def _gather(records: Sequence[SliceRecord], answers: Sequence[Answer]) -> SplitS
     )
 
 
-def _summarise(
-    known: SplitScores,
-    scores: SplitScores,
-    threshold: Threshold,
+def _judge_unboxed(
+    dataset: Dataset,
+    predict: Predict,
+    judged: SplitScores,
     series: SeriesScore | None,
     resamples: int,
 ) -> dict[str, Any]:
-    """Return the figures at the model's threshold, and at one chosen on these images."""
-    said = np.asarray(scores.predictions)
-    # The model's own rule, applied to these images.
-    # Youden's rule has no target: the number is then checked and not used.
-    proposed = choose_threshold(
-        known.probabilities, known.labels, threshold.method, threshold.target or 0.95
-    )
-    by_patient = _patient_figures(scores, series, resamples)
-    return {
-        "slices": len(scores.labels),
-        "fractures": int(np.sum(scores.labels)),
-        "patients": len(np.unique(scores.groups)),
-        # Told apart from mistakes: what was not judged cannot be wrong.
-        "without_vertebra": len(scores.labels) - len(known.labels),
-        "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
-        "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
-        "threshold": threshold.value,
-        "metrics": _figures(known, threshold.value, resamples),
-        "patient_metrics": by_patient["patients"],
-        "patients_scored": by_patient["patients_scored"],
-        "proposed_threshold": vars(proposed).copy(),
-        "metrics_at_proposed": _figures(known, proposed.value, resamples),
-    }
-
-
-def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, Any]:
-    found = compute_metrics(known.labels, known.probabilities, threshold, known.groups, resamples)
-    return {name: interval.to_dict() for name, interval in found.items()}
-
-
-def _patient_figures(
-    scores: SplitScores, series: SeriesScore | None, resamples: int
-) -> dict[str, Any]:
-    """Return what `describe_patients` does; None and 0 where the model has no series score."""
-    if series is None:
-        return {"patients": None, "patients_scored": 0}
-    return describe_patients(
-        scores.labels, scores.study_probabilities(), scores.groups, series, resamples
-    )
+    """Return what `describe_unboxed_studies` does; empty without such studies or a series score."""
+    if series is None or not dataset.unboxed_studies:
+        return {}
+    # The study's label, which scores must have and nobody reads as a slice's.
+    records = [replace(r, label=dataset.studies[r.patient_id]) for r in dataset.unboxed_records]
+    unboxed = _gather(records, _predict_all(dataset, records, predict))
+    studies = len(dataset.unboxed_studies)
+    return describe_unboxed_studies(studies, unboxed, judged, series, resamples)
 
 
 def _find_mistakes(

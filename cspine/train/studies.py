@@ -1,7 +1,6 @@
-"""Figures of fractured studies without boxes (RSNA): their own label is known, and no slice's.
+"""The shipped network's answers on fractured studies without boxes (RSNA), for their figures.
 
-They are in no split: no network learned from them, and no figure of slices holds them. What is
-asked is whether the series score finds the study. It fits nothing and writes no file.
+They are in no split, and no network learned from them. It fits nothing and writes no file.
 """
 
 from __future__ import annotations
@@ -10,54 +9,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cspine.core.labels import FRACTURE, NORMAL
 from cspine.data.pipeline import load_samples
 from cspine.decide.image_checks import check_image
-from cspine.decide.series import SeriesScore
 from cspine.evaluate.inputs import SplitScores
-from cspine.evaluate.metrics import compute_metrics, patient_scores
+from cspine.evaluate.unboxed import describe_unboxed_studies
 from cspine.train.candidate import Task
 from cspine.train.judge import Judged
 from cspine.train.outputs import run_network
 
-# Of fractured studies alone there is no more to tell; others would hang on how many were drawn.
-FIGURES = ("recall", "auroc")
-
 
 def judge_unboxed(best: Judged, task: Task) -> dict[str, Any]:
-    """Return how well the series score finds fractured studies without boxes, as JSON values.
+    """Return what `describe_unboxed_studies` does, beside the last split.
 
-    `studies` there are, `scored` of them have a score; `recall` at the series score's threshold,
-    `auroc` against the unfractured patients of the last split, each {value, low, high}. Empty
-    where there are none, or no series score.
+    Empty where there are no such studies, or no series score.
     """
-    series, config = best.policy.series, task.config
-    if series is None or not task.dataset.unboxed_studies:
+    series, config, studies = best.policy.series, task.config, task.dataset.unboxed_studies
+    if series is None or not studies:
         return {}
-    fractured = _score_studies(best, task, series)
-    found: dict[str, Any] = {
-        "studies": len(task.dataset.unboxed_studies),
-        "scored": len(fractured),
-    }
-    if len(fractured):
-        split = best.splits[-1]
-        truths, scores = patient_scores(
-            split.labels, split.study_probabilities(), split.groups, series
-        )
-        normal = scores[truths == NORMAL]
-        labels = np.repeat((FRACTURE, NORMAL), (len(fractured), len(normal)))
-        figures = compute_metrics(
-            labels, np.concatenate([fractured, normal]), series.threshold, None,
-            config.resamples, config.seed,
-        )  # fmt: skip
-        found |= {name: figures[name].to_dict() for name in FIGURES}
-    return found
+    return describe_unboxed_studies(
+        len(studies), _run_unboxed(best, task), best.splits[-1], series,
+        config.resamples, config.seed,
+    )  # fmt: skip
 
 
-def _score_studies(best: Judged, task: Task, series: SeriesScore) -> np.ndarray:
-    """The series probability of each such study that has one, float64 (G,), 0..1."""
+def _run_unboxed(best: Judged, task: Task) -> SplitScores:
+    """The policy's answers on the slices of such studies in which a vertebra is found."""
     classifier, dataset = best.candidate.classifier, task.dataset
     # The study's label, which the samples must have and nobody reads as a slice's.
     records = [replace(r, label=dataset.studies[r.patient_id]) for r in dataset.unboxed_records]
@@ -67,11 +43,10 @@ def _score_studies(best: Judged, task: Task, series: SeriesScore) -> np.ndarray:
     )
     # A vertebra may be found in none of a few slices.
     if len(samples) == 0:
-        return np.empty(0)
+        return SplitScores("unboxed", samples.labels, samples.labels, samples.groups)
     outputs = run_network(classifier, samples)
     answers = best.policy.decide(outputs.logits, outputs.embeddings, samples.image_ok)
-    scores = SplitScores(
+    return SplitScores(
         "unboxed", samples.labels, answers.probability, samples.groups,
         in_distribution=answers.in_distribution,
     )  # fmt: skip
-    return patient_scores(scores.labels, scores.study_probabilities(), scores.groups, series)[1]

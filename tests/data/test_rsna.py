@@ -18,14 +18,13 @@ from cspine.data.pipeline import load_samples
 from cspine.data.resolve import resolve_data
 from cspine.data.split import split_dataset
 from cspine.imaging.localise import Box
-from cspine.phantom.dataset import PhantomConfig
 from cspine.phantom.dicom_sets import write_rsna
+from tests.rsna_sets import CONFIG, write_unboxed
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    config = PhantomConfig(patients=6, slices_per_patient=6, seed=3)
-    return write_rsna(tmp_path_factory.mktemp("rsna") / "set", config)
+    return write_rsna(tmp_path_factory.mktemp("rsna") / "set", CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +75,8 @@ def test_split_is_by_study_and_pixels_load(dataset, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def unboxed(folder, tmp_path_factory) -> Path:
-    """The set without the boxes of its first fractured study."""
-    copy = Path(shutil.copytree(folder, tmp_path_factory.mktemp("unboxed") / "set"))
-    boxes = copy / "train_bounding_boxes.csv"
-    heading, *rows = boxes.read_text().splitlines()
-    uid = rows[0].split(",")[0]
-    boxes.write_text("\n".join([heading, *(row for row in rows if not row.startswith(uid))]))
-    return copy
+def unboxed(tmp_path_factory) -> Path:
+    return write_unboxed(tmp_path_factory.mktemp("unboxed") / "set")
 
 
 def test_a_fractured_study_without_boxes_is_counted(unboxed, dataset):

@@ -18,6 +18,7 @@ from cspine.evaluate.claim import answer_claim
 from cspine.evaluate.facts import limits, standing
 from cspine.evaluate.seen import SEEN_NAME, read_seen, write_seen
 from cspine.evaluate.site import choose_slices, evaluate_site
+from tests.rsna_sets import write_unboxed
 
 CARD = {
     "architecture": "cnn",
@@ -284,3 +285,18 @@ def test_a_folder_without_a_card_is_named(tmp_path):
 def test_a_malformed_decision_in_the_card_is_named(folder, decision, named):
     with pytest.raises(ArtifactError, match=named):
         evaluate_site(index_dataset(folder), predict, {**CARD, "decision": decision}, resamples=5)
+
+
+def test_studies_without_boxes_are_scored_as_studies(tmp_path):
+    dataset = index_dataset(write_unboxed(tmp_path / "set"))
+    loud = {dataset.read_bytes(record.path) for record in dataset.unboxed_records}
+
+    def find_them(data: bytes, explain: bool = False) -> Said:
+        return Said("uncertain", 0.9 if data in loud else 0.1, True, None, None)
+
+    result = evaluate_site(dataset, find_them, CARD, resamples=10)
+    found = result.summary["unboxed_studies"]
+    assert (found["studies"], found["scored"]) == (1, 1)
+    assert found["recall"]["value"] == found["auroc"]["value"] == 1.0
+    assert result.summary["slices"] == len(dataset.records)
+    assert result.inputs.card["details"]["site"]["unboxed_studies"] == found

@@ -16,9 +16,8 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.series import SeriesScore
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.inputs import SplitScores
-from cspine.phantom.dataset import PhantomConfig
-from cspine.phantom.dicom_sets import write_rsna
 from cspine.train.studies import judge_unboxed
+from tests.rsna_sets import write_unboxed
 
 # It calls nothing a stranger.
 GATE = InDistribution(
@@ -54,15 +53,7 @@ def judge(logit, series):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = write_rsna(
-        tmp_path_factory.mktemp("rsna") / "set",
-        PhantomConfig(patients=6, slices_per_patient=6, seed=3),
-    )
-    boxes = folder / "train_bounding_boxes.csv"
-    heading, *rows = boxes.read_text().splitlines()
-    first = rows[0].split(",")[0]
-    boxes.write_text("\n".join([heading, *(row for row in rows if not row.startswith(first))]))
-    return index_dataset(folder)
+    return index_dataset(write_unboxed(tmp_path_factory.mktemp("rsna") / "set"))
 
 
 def test_the_series_score_finds_the_study_or_does_not(dataset, tmp_path):

@@ -1,0 +1,65 @@
+"""The figures of a site's images as JSON values: as the model stands, and at a threshold of theirs.
+
+It knows probabilities and truths, and neither pixels nor a network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cspine.core.labels import CLASS_NAMES
+from cspine.decide.series import SeriesScore
+from cspine.decide.threshold import Threshold, choose_threshold
+from cspine.evaluate.inputs import SplitScores
+from cspine.evaluate.metrics import compute_metrics, describe_patients
+
+
+def summarise(
+    scores: SplitScores, threshold: Threshold, series: SeriesScore | None, resamples: int
+) -> dict[str, Any]:
+    """Return the figures at the model's threshold, and at one chosen on these images.
+
+    `scores` holds every slice with its `predictions` and `in_distribution`; those without a
+    probability are counted, and judged by nobody.
+    """
+    known = scores.scored()
+    said = np.asarray(scores.predictions)
+    # The model's own rule, applied to these images.
+    # Youden's rule has no target: the number is then checked and not used.
+    proposed = choose_threshold(
+        known.probabilities, known.labels, threshold.method, threshold.target or 0.95
+    )
+    by_patient = _patient_figures(scores, series, resamples)
+    return {
+        "slices": len(scores.labels),
+        "fractures": int(np.sum(scores.labels)),
+        "patients": len(np.unique(scores.groups)),
+        # Told apart from mistakes: what was not judged cannot be wrong.
+        "without_vertebra": len(scores.labels) - len(known.labels),
+        "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
+        "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
+        "threshold": threshold.value,
+        "metrics": _figures(known, threshold.value, resamples),
+        "patient_metrics": by_patient["patients"],
+        "patients_scored": by_patient["patients_scored"],
+        "proposed_threshold": vars(proposed).copy(),
+        "metrics_at_proposed": _figures(known, proposed.value, resamples),
+    }
+
+
+def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, Any]:
+    found = compute_metrics(known.labels, known.probabilities, threshold, known.groups, resamples)
+    return {name: interval.to_dict() for name, interval in found.items()}
+
+
+def _patient_figures(
+    scores: SplitScores, series: SeriesScore | None, resamples: int
+) -> dict[str, Any]:
+    """Return what `describe_patients` does; None and 0 where the model has no series score."""
+    if series is None:
+        return {"patients": None, "patients_scored": 0}
+    return describe_patients(
+        scores.labels, scores.study_probabilities(), scores.groups, series, resamples
+    )

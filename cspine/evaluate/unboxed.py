@@ -1,0 +1,52 @@
+"""Figures of fractured studies without boxes (RSNA): their own label is known, and no slice's.
+
+No network learned from them, and no figure of slices holds them. What is asked is whether the
+series score finds the study. It runs no network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cspine.core.labels import FRACTURE, NORMAL
+from cspine.decide.series import SeriesScore
+from cspine.evaluate.inputs import SplitScores
+from cspine.evaluate.metrics import compute_metrics, patient_scores
+
+# Of fractured studies alone there is no more to tell; others would hang on how many were drawn.
+FIGURES = ("recall", "auroc")
+
+
+def describe_unboxed_studies(
+    studies: int,
+    unboxed: SplitScores,
+    judged: SplitScores,
+    series: SeriesScore,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return how well the series score finds fractured studies without boxes, as JSON values.
+
+    `studies` there are, `scored` of them have a score; `recall` at the series score's threshold,
+    `auroc` against the unfractured patients of `judged`, each {value, low, high}, unless none has
+    a score. Of `unboxed`, the slices of those studies, the labels are not read.
+    """
+    fractured = _score_patients(unboxed, series)[1]
+    found: dict[str, Any] = {"studies": studies, "scored": len(fractured)}
+    if len(fractured):
+        truths, scores = _score_patients(judged, series)
+        normal = scores[truths == NORMAL]
+        labels = np.repeat((FRACTURE, NORMAL), (len(fractured), len(normal)))
+        figures = compute_metrics(
+            labels, np.concatenate([fractured, normal]), series.threshold, None, resamples, seed
+        )
+        found |= {name: figures[name].to_dict() for name in FIGURES}
+    return found
+
+
+def _score_patients(slices: SplitScores, series: SeriesScore) -> tuple[np.ndarray, np.ndarray]:
+    if len(slices.labels) == 0:
+        return np.empty(0, np.int64), np.empty(0)
+    return patient_scores(slices.labels, slices.study_probabilities(), slices.groups, series)
