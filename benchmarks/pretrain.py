@@ -2,12 +2,11 @@
 
     python benchmarks/pretrain.py build/standin > benchmarks/results/pretrain.json
 
-Each backbone learns three things of vertebra crops of phantom patients that no other set holds:
-the level (C1–C7), the side of the picture on which the front of the neck lies (the crop is turned
-by quarters), and how much noise was added. Written under Keras's own file names into a folder for
-`python train.py --weights FOLDER`. Prints JSON: figures on patients held out, beside chance, and
-what `standin_transfer.py` finds of transfer to fractures. The defaults are meant for 25 minutes on
-two cores. A run that was cut off goes on where it is started again: what is done stands in
+Each backbone learns what `pretext.py` draws from phantom patients that no other set holds: above
+all whether, and where, a dark line was drawn across bone. Written under Keras's own file names into
+a folder for `python train.py --weights FOLDER`. Prints JSON: figures on patients held out, beside
+chance, and what `standin_transfer.py` finds of transfer to fractures. The defaults are meant for an
+hour on two cores. A run that was cut off goes on where it is started again: what is done stands in
 FOLDER/progress.json.
 """
 
@@ -18,8 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,100 +31,62 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
-from cspine.imaging.channels import as_network_input
+from benchmarks.pretext import CROP, LEVELS, WINDOW, Crops, batches, draw_batch, render_crops
+from cspine.train.fit import FitPlan, area_under_roc, rate_at, weighted_map_loss
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
-LEVELS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")
 SELECTION = ("out", "architectures")  # of the command line; the rest must not change in a run
-PATIENTS_SEED = 900_001  # far from the seeds of every other set
-MAX_NOISE = 40.0  # grey values
 HELD_OUT = 0.15
+JUDGED = 400  # windows
 # Keras's 0.99 would leave the statistics of new networks half unlearned after 70 steps.
-NORM_MOMENTUM = 0.9
+NORM_MOMENTUM = 0.95
+PLAN = FitPlan(1, 32, 1e-3, 0, warmup=0.05)
+# Cuts are few cells of a window.
+CUT_WEIGHT = 10.0
+# What a window of half a crop tells of level and side is little: they must not drown the cuts.
+WEIGHTS = {"logit": 1.0, "fracture_map": 2.0, "level": 0.2, "side": 0.2, "noise": 1.0}
 
 
-@dataclass(frozen=True)
-class Crops:
-    """Vertebra crops uint8 (N, S, S), their levels 0…6, and their patients' numbers."""
-
-    images: np.ndarray
-    levels: np.ndarray
-    patients: np.ndarray
-
-    def of(self, chosen: np.ndarray) -> Crops:
-        """The crops that a bool (N,) picks."""
-        return Crops(self.images[chosen], self.levels[chosen], self.patients[chosen])
-
-
-def render_crops(patients: int, size: int) -> Crops:
-    """Crops of `patients` unbroken phantom patients; slices with no vertebra found are left out."""
-    from cspine.imaging.preprocess import preprocess
-    from cspine.phantom.config import PhantomConfig
-    from cspine.phantom.render import render_patient
-
-    config = PhantomConfig(patients=patients, seed=PATIENTS_SEED)
-    rows = []
-    for number in range(patients):
-        for item in render_patient(number, config):
-            # A fractured slice's twin, so that no fracture is ever seen.
-            grey = item.grey if item.twin_grey is None else item.twin_grey
-            crop = preprocess(grey, "vertebra", size)
-            if crop is not None:
-                rows.append((crop.image, LEVELS.index(item.truth.level), number))
-    images, levels, numbers = zip(*rows, strict=True)
-    return Crops(np.stack(images), np.asarray(levels), np.asarray(numbers))
-
-
-def draw_batch(crops: Crops, size: int, rng: np.random.Generator) -> tuple[Any, Any]:
-    """Pixels (B, S, S, 3) turned and made noisy, and what was done to them."""
-    chosen = rng.integers(len(crops.images), size=size)
-    sides, noise = rng.integers(4, size=size), rng.uniform(0, 1, size)
-    turned = [np.rot90(crops.images[i], k) for i, k in zip(chosen, sides, strict=True)]
-    grey = np.stack(turned).astype(np.float32)
-    grey += rng.normal(size=grey.shape) * (MAX_NOISE * noise)[:, None, None]
-    pixels = as_network_input(np.clip(grey, 0, 255).astype(np.float32))
-    return pixels, {"level": crops.levels[chosen], "side": sides, "noise": noise[:, None]}
-
-
-def batches(crops: Crops, size: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Batches without end, the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    while True:
-        yield draw_batch(crops, size, rng)
-
-
-def build_network(name: str, size: int) -> tuple[Any, Any]:
-    """The backbone, and a network that puts the three tasks' heads on its pooled features."""
+def build_network(name: str) -> tuple[Any, Any]:
+    """A classifier's backbone, and a network of all five tasks: its two heads and three more."""
     import keras
 
-    from cspine.model.backbones import build_backbone
+    from cspine.model.classifier import build_classifier
 
-    keras.utils.set_random_seed(0)
-    backbone = build_backbone(name, size)
-    for layer in backbone.layers:
+    classifier = build_classifier(name, WINDOW, map_head=True)
+    for layer in classifier.backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = NORM_MOMENTUM
-    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
-    heads = {
-        "level": keras.layers.Dense(len(LEVELS), name="level")(pooled),
-        "side": keras.layers.Dense(4, name="side")(pooled),
-        "noise": keras.layers.Dense(1, name="noise")(pooled),
-    }
-    network = keras.Model(backbone.input, heads)
+    embedding = classifier.training.get_layer("embedding").output
+    sizes = {"level": len(LEVELS), "side": 4, "noise": 1}
+    heads = {task: keras.layers.Dense(units, name=task)(embedding) for task, units in sizes.items()}
+    network = keras.Model(classifier.training.input, {**classifier.training.output, **heads})
     classify = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(
-        optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-4, clipnorm=1.0),
-        loss={"level": classify, "side": classify, "noise": keras.losses.MeanSquaredError()},
+        optimizer=keras.optimizers.AdamW(PLAN.learning_rate, weight_decay=1e-4, clipnorm=1.0),
+        loss={
+            "logit": keras.losses.BinaryCrossentropy(from_logits=True),
+            "fracture_map": weighted_map_loss(CUT_WEIGHT),
+            "level": classify,
+            "side": classify,
+            "noise": keras.losses.MeanSquaredError(),
+        },
+        loss_weights=WEIGHTS,
         jit_compile=False,
     )
-    return backbone, network
+    return classifier.backbone, network
 
 
 def judge(network: Any, crops: Crops) -> dict[str, float]:
-    """Accuracy of level and side and mean error of noise (share of its range), held out."""
-    pixels, truth = draw_batch(crops, 256, np.random.default_rng(7))
+    """Figures of each task, held out: AUROC of cuts by window and by cell, accuracies, and the
+    mean error of noise as a share of its range."""
+    pixels, truth = draw_batch(crops, JUDGED, np.random.default_rng(7))
     said = {name: np.asarray(value) for name, value in network.predict(pixels, verbose=0).items()}
     return {
+        "cut_auroc": area_under_roc(truth["logit"].ravel(), said["logit"].ravel()),
+        "cut_auroc_by_cell": area_under_roc(
+            truth["fracture_map"].ravel(), said["fracture_map"].ravel()
+        ),
         "level_accuracy": float((said["level"].argmax(1) == truth["level"]).mean()),
         "side_accuracy": float((said["side"].argmax(1) == truth["side"]).mean()),
         "noise_error": float(np.abs(said["noise"] - truth["noise"]).mean()),
@@ -138,12 +98,12 @@ def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, An
     from cspine.model.architectures import ARCHITECTURES
 
     held_out = crops.patients >= crops.patients.max() * (1 - HELD_OUT)
-    backbone, network = build_network(name, given.image_size)
-    source = batches(crops.of(~held_out), given.batch_size, seed=1)
+    backbone, network = build_network(name)
+    source = batches(crops.of(~held_out), PLAN.batch_size, seed=1)
     began, steps, done, loss = time.perf_counter(), 0, 0.0, float("nan")
     while done < 1.0:
-        # A cosine to 0, by steps or by time, whichever ends first.
-        network.optimizer.learning_rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * done))
+        # By steps or by time, whichever ends first.
+        network.optimizer.learning_rate = rate_at(done, PLAN)
         loss = float(np.asarray(network.train_on_batch(*next(source))).ravel()[0])
         steps += 1
         done = max(steps / given.steps, (time.perf_counter() - began) / (60 * given.minutes))
@@ -195,17 +155,18 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     settings = {name: value for name, value in vars(given).items() if name not in SELECTION}
     kept = Progress(given.out / "progress.json", settings)
     report: dict[str, Any] = {"machine": describe_machine(), "settings": settings}
-    crops = render_crops(given.patients, given.image_size)
+    crops = render_crops(given.patients)
     levels = np.bincount(crops.levels)
     chance = round(float(levels.max() / levels.sum()), 3)
     # Of noise: always answering the middle of an even draw is off by a quarter of its range.
     report["pretext_chance"] = {
-        "level_accuracy": chance, "side_accuracy": 0.25, "noise_error": 0.25
+        "cut_auroc": 0.5, "cut_auroc_by_cell": 0.5, "level_accuracy": chance,
+        "side_accuracy": 0.25, "noise_error": 0.25,
     }  # fmt: skip
     for name in given.architectures:
         title = f"pretext {name}"
         report[title] = kept.once(title, partial(pretrain, name, crops, given))
-    sides = load_sides(given.transfer_patients, given.image_size, given.out)
+    sides = load_sides(given.transfer_patients, CROP, given.out)
     report["transfer_data"] = sides.describe()
     for name in given.architectures:
         title = f"transfer {name}"
@@ -221,13 +182,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make and judge stand-ins for ImageNet weights.")
     parser.add_argument("out", type=Path, help="folder for the *_notop.h5 files")
     parser.add_argument("--architectures", nargs="+", default=BACKBONES, choices=BACKBONES)
-    parser.add_argument("--patients", type=int, default=120, help="of the pretext")
-    parser.add_argument("--transfer-patients", type=int, default=120)
-    parser.add_argument("--image-size", type=int, default=96, help="crop, pixels a side")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--patients", type=int, default=150, help="of the pretext")
+    parser.add_argument("--transfer-patients", type=int, default=150)
     parser.add_argument("--steps", type=int, default=600, help="at most, each backbone")
-    parser.add_argument("--minutes", type=float, default=3.0, help="at most, each backbone")
-    parser.add_argument("--cnn-minutes", type=float, default=2.0)
+    parser.add_argument("--minutes", type=float, default=15.0, help="at most, each backbone")
+    parser.add_argument("--cnn-minutes", type=float, default=4.0)
     print(json.dumps(run(parser.parse_args()), indent=1))
 
 
