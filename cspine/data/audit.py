@@ -17,7 +17,7 @@ from cspine.core.labels import CLASS_NAMES
 from cspine.data.audit_report import AuditReport, Leak
 from cspine.data.duplicates import NEIGHBOUR, Search, Sets
 from cspine.data.groups import parse_name, variant_rank
-from cspine.data.layouts import SPLIT_NAMES
+from cspine.data.layouts import PUBLISHED_SPLITS, SPLIT_NAMES
 from cspine.data.looks import Look, describe_kinds, look_at, score_shortcuts
 from cspine.data.records import Dataset, SliceRecord
 
@@ -94,8 +94,9 @@ def _record_of_name(name: str) -> SliceRecord:
     name = name.replace("\\", "/")
     parts = [part.lower() for part in name.split("/")[:-1]]
     label = next((CLASS_NAMES.index(part) for part in parts if part in CLASS_NAMES), None)
-    split = next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)
     parsed = parse_name(name)
+    names = SPLIT_NAMES if parsed is None else PUBLISHED_SPLITS
+    split = next((names[part] for part in parts if part in names), None)
     if parsed is None:
         return SliceRecord(name, label, split, name, name, name)
     volume = parsed.volume_id

@@ -26,6 +26,8 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation",
     "validation": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
+# The published folder `val` was only ever used for testing.
+PUBLISHED_SPLITS = SPLIT_NAMES | {"val": "test"}
 PUBLISHED_FOLDER = "cervical fracture"
 EXPECTED = (
     "{fracture,normal}/*.png, {train,val,test}/{fracture,normal}/*.png (the published set is one), "
@@ -153,10 +155,8 @@ def _top(class_folder: str) -> str | None:
 
 
 def _record(place: _Place, layout: str) -> SliceRecord:
-    split = SPLIT_NAMES[place.split] if place.split else None
-    if layout == "kaggle" and split == "validation":
-        # The published folder `val` was only ever used for testing.
-        split = "test"
+    names = PUBLISHED_SPLITS if layout == "kaggle" else SPLIT_NAMES
+    split = names[place.split] if place.split else None
     label = CLASS_NAMES.index(place.class_name)
     parsed = parse_name(place.path)
     if parsed is None:

@@ -110,6 +110,8 @@ def test_page_is_self_contained_and_escaped(planted, report):
 def test_names_of_windows_are_names():
     report = audit_names(["val\\fracture\\CSFDV1B10 (18).png", "train/fracture/CSFDV1B10 (18).png"])
     assert (report.slices, [leak.slice_id for leak in report.split_leaks]) == (1, ["B10 (18)"])
+    # Of published names the folder `val` is the test set, as in the folders themselves.
+    assert sorted(report.to_dict()["split_leaks"][0]["sides"]) == ["test", "train"]
 
 
 def test_names_alone(published):
