@@ -5,18 +5,20 @@ It takes answers and truths; it knows no model, no picture and no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.special import expit, logit
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.decide.conformal import fit_conformal
 from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.evaluate import ranking as rk
+from cspine.evaluate.facts import calibrated_share
 from cspine.evaluate.interval import Interval, percentile_interval
-from cspine.evaluate.metrics import VISIBLE_MM, width_bands
+from cspine.evaluate.metrics import VISIBLE_MM, compute_metrics, width_bands
 from cspine.evaluate.resampling import draw_weights, group_codes
 
 RESPLITS = 20
@@ -100,6 +102,20 @@ def mean_auroc_by_width(
 
         found[name] = bootstrap(mean, truth.groups[chosen], resamples)
     return found
+
+
+def ece_at_share(
+    card: Mapping[str, Any], answers: Answers, truth: Truth, resamples: int
+) -> Interval:
+    """ECE once each probability is moved from the share of fractures that calibration supposed to
+    this set's share, as Bayes' rule moves it (Saerens et al. 2002, equation 2.4)."""
+    supposed, share = calibrated_share(card), truth.labels.mean()
+    if supposed is None:
+        raise SystemExit("The card must say how many slices calibration was fitted on.")
+    shift = logit(share) - logit(supposed)
+    moved = expit(logit(answers.decisions.probability) + shift)
+    cut = answers.policy.threshold.value
+    return compute_metrics(truth.labels, moved, cut, truth.groups, resamples)["ece"]
 
 
 def conformal_coverage(probability: np.ndarray, truth: Truth, alpha: float) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from benchmarks.model_figures import (
     Answers,
     balanced_error,
     conformal_coverage,
+    ece_at_share,
     mean_auroc_by_width,
     mean_balanced_error,
 )
@@ -72,6 +73,8 @@ def describe_model(
             }
             for band in bands
         },
+        "fractured_share": float(crops.labels.mean()),
+        "ece_at_this_share": ece_at_share(card, answers, crops, resamples).to_dict(),
         "balanced_error_at_threshold": balanced_error(answers, crops, resamples).to_dict(),
         "conformal": conformal_coverage(said.probability, crops, policy.conformal.alpha),
         # A slice without a vertebra is refused as well.
@@ -144,6 +147,9 @@ def main() -> None:
                 answers, crops, arguments.resamples
             ).to_dict(),
             "ece": float(np.mean([one["figures"]["ece"]["value"] for one in each])),
+            "ece_at_this_share": float(
+                np.mean([one["ece_at_this_share"]["value"] for one in each])
+            ),
             "refused_share": float(np.mean([one["refused_share"] for one in each])),
         },
         "each": each,

@@ -114,6 +114,13 @@ def limits(card: Mapping[str, Any]) -> list[str]:
     site = site_of(card)
     found = _data_limits(card) if site is None else _site_limits(card, site)
     found += _few_patients(card)
+    share = calibrated_share(card) if site is None else site.get("calibrated_share")
+    if share is not None:
+        found.append(
+            f"Probabilities are calibrated for slices of which {100 * share:.0f} % are fractured. "
+            "Where fractures are rarer, as among the patients of a hospital, a probability is too "
+            "high, and more of the slices that are called fracture are normal."
+        )
     if judged_split(get(card, "metrics", {})) in CHOSEN_ON:
         found.append(
             "There is no independent test: architecture, number of epochs, calibration, threshold "
@@ -126,6 +133,15 @@ def limits(card: Mapping[str, Any]) -> list[str]:
     if site is None and get(card, "data.split_note"):
         found.append(f"How the data was split: {get(card, 'data.split_note')}")
     return [*found, *_ALWAYS]
+
+
+def calibrated_share(card: Mapping[str, Any]) -> float | None:
+    """Return the share of fractures, 0..1, of the slices that calibration was fitted on."""
+    sides = get(card, "data.sides", {})
+    for name in ("out-of-fold", "validation"):
+        if sides.get(name, {}).get("fractures") is not None:
+            return float(sides[name]["fractures"] / sides[name]["slices"])
+    return None
 
 
 def _few_patients(card: Mapping[str, Any]) -> list[str]:

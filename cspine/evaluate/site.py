@@ -23,7 +23,7 @@ from cspine.data.records import Dataset, SliceRecord
 from cspine.data.split import keep_originals
 from cspine.decide.policy import read_decision, read_series, read_threshold
 from cspine.decide.series import SeriesScore
-from cspine.evaluate.facts import get
+from cspine.evaluate.facts import calibrated_share, get
 from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
 from cspine.evaluate.proposal import describe_proposal
 from cspine.evaluate.seen import count_seen
@@ -152,7 +152,11 @@ def _page_card(
         },
         "data": {
             **get(card, "data", {}),
-            "site": {**site, **{name: summary[name] for name in counts}},
+            "site": {
+                **site,
+                **{name: summary[name] for name in counts},
+                "calibrated_share": calibrated_share(card),
+            },
             "sides": {SITE: side},
         },
         # Of the training's data: beside figures of other images they would speak of these.

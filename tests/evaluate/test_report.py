@@ -182,6 +182,13 @@ def test_a_curve_of_one_patient_promises_no_band():
     assert "ROC curve of the test split with its 95 % band" in render_report(make_inputs())
 
 
+def test_a_probability_supposes_the_share_of_fractures_that_it_was_calibrated_on():
+    side = {"slices": 200, "fractures": 62, "patients": 60}
+    [told] = [line for line in limits({"data": {"sides": {"validation": side}}}) if "31 %" in line]
+    assert told.startswith("Probabilities are calibrated for slices of which 31 % are fractured.")
+    assert not any("calibrated for" in line for line in limits({"data": {"sides": {}}}))
+
+
 def test_limits_follow_the_data():
     assert "synthetic images alone" in limits({"data": {"layout": "phantom"}})[0]
     few = limits({"data": {"layout": "kaggle", "patients": 4}})

@@ -86,7 +86,8 @@ def test_figures_answers_and_proposal(folder):
 
 
 def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
-    training = {"layout": "phantom", "patients": 1700, "slices": 13600, "sides": {"test": {}}}
+    sides = {"test": {}, "validation": {"slices": 200, "fractures": 98}}
+    training = {"layout": "phantom", "patients": 1700, "slices": 13600, "sides": sides}
     card = {**CARD, "data": training, "controls": {"random_labels": 0.5}}
     inputs = evaluate_site(index_dataset(folder), predict, card, resamples=10).inputs
     assert inputs.card["controls"] == {}
@@ -94,6 +95,7 @@ def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
     told = limits(inputs.card)
     assert told[1].startswith("The labels are taken as they were given")
     assert "“site” stand on 12 patients" in told[3]
+    assert told[4].startswith("Probabilities are calibrated for slices of which 49 % are fract")
     answers = [item.answer for item in answer_claim(inputs.card)]
     assert answers[32].startswith("This page: 24 slices of 12 patients of")
     assert answers[32].endswith("in its training is not recorded.")
