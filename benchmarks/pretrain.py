@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.pretext import CROP, LEVELS, WINDOW, Crops, batches, draw_batch, render_crops
+from benchmarks.progress import Progress
 from cspine.train.fit import FitPlan, area_under_roc, rate_at, weighted_map_loss
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
@@ -53,6 +53,7 @@ def build_network(name: str) -> tuple[Any, Any]:
 
     from cspine.model.classifier import build_classifier
 
+    keras.utils.clear_session()
     classifier = build_classifier(name, WINDOW, map_head=True)
     for layer in classifier.backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -120,31 +121,6 @@ def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, An
         "last_loss": round(loss, 3),
         **figures,
     }
-
-
-class Progress:
-    """What is done of a run, kept in a file, for another run of the same settings."""
-
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path, self.done = path, {"settings": settings}
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            self.done = found if found["settings"] == settings else self.done
-
-    def once(self, name: str, work: Callable[[], Any]) -> Any:
-        """The result of `work`, which runs unless it did before."""
-        if name not in self.done:
-            import keras
-
-            print(name, file=sys.stderr)
-            keras.utils.clear_session()
-            began = time.perf_counter()
-            result = work()
-            self.done[name] = {**result, "wall_s": round(time.perf_counter() - began, 1)}
-            part = self.path.with_name(f".{self.path.name}.part")
-            part.write_text(json.dumps(self.done, indent=1), encoding="utf-8")
-            part.replace(self.path)
-        return self.done[name]
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:

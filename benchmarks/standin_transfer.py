@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from cspine.data.pipeline import load_samples
@@ -111,6 +112,7 @@ def _fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N,) of the unseen slices after the head's last epoch and after the last of all."""
     size = sides.train.images.shape[1]
+    keras.utils.clear_session()
     classifier = build_classifier(name, size, weights, seed=0)
     key = f"{classifier.origin} {sides.train.key}"
     plan = TransferPlan(HEAD, tune, COPIES, folder / "cache")

@@ -1,22 +1,27 @@
 """What makes the CNN see fractures on phantoms: one factor changed at a time, printed as JSON.
 
-    python benchmarks/training_study.py [--patients 400] [--seconds 240] [--seeds 3] [--only NAME …]
+    python benchmarks/training_study.py [--patients 400] [--seconds 300] [--seeds 3] [--only NAME …]
+                                        [--progress build/study/progress.json]
 
-Every run gets the same training time, so a dearer setting sees fewer crops. AUROC is by slice on
-the phantom set's validation patients, whom no run learns from; the last epoch counts, none is
-picked. It changes nothing in the project.
+Every run gets the same training time on one core of its own, so a dearer setting sees fewer crops;
+as many run at once as there are cores. AUROC is by slice on the phantom set's validation patients,
+whom no run learns from; the last epoch counts, none is picked. A study that was cut off goes on
+where it is started again. It changes nothing in the project.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +31,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_DETERMINISTIC_OPS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import keras
+
 from benchmarks.machine import describe_machine
+from benchmarks.progress import Progress
 from cspine.core.config import TrainConfig
 from cspine.data.pipeline import load_samples
 from cspine.data.resolve import resolve_data
@@ -37,6 +45,7 @@ from cspine.phantom.dataset import PhantomConfig
 from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.scratch import STAGES, Stage, fit_scratch
 
+Run = tuple[str, int, float, int]  # setting, seed, seconds, patients
 SIZE = 192
 WHOLE = (Stage(6, 1.0, 1.0, 0.002),)
 BASE = FitPlan(400, 32, 3e-3, 0, patience=None)
@@ -74,10 +83,17 @@ def choose_training(train: Samples, share: float, twins: bool, masks: bool) -> S
     return samples if masks else replace(samples, masks=None)
 
 
-def run_setting(
-    name: str, seed: int, seconds: float, train: Samples, validation: Samples
-) -> dict[str, float]:
+def take_core(cores: Any) -> None:
+    """Keep this process on the next core: TensorFlow then has one thread, and no run waits for
+    another."""
+    os.sched_setaffinity(0, {cores.get()})
+
+
+def run_setting(run: Run) -> dict[str, float]:
     """Train once and score the last epoch."""
+    name, seed, seconds, patients = run
+    keras.utils.clear_session()
+    train, validation = load_sides(patients)
     changes, share, twins, masks, stages = SETTINGS[name]
     samples = choose_training(train, share, twins, masks)
     plan = replace(BASE, seed=seed, **changes)
@@ -99,36 +115,69 @@ def run_setting(
     }
 
 
+def title(run: Run) -> str:
+    """The run's name in the file of what is done."""
+    return f"{run[0]}, seed {run[1]}"
+
+
+def run_all(runs: list[Run], kept: Progress) -> None:
+    """Run them, as many at once as there are cores, and keep each result as it comes."""
+    spawning = multiprocessing.get_context("spawn")
+    cores = sorted(os.sched_getaffinity(0))
+    queue = spawning.Manager().Queue()
+    for core in cores:
+        queue.put(core)
+    with ProcessPoolExecutor(len(cores), spawning, take_core, (queue,)) as pool:
+        waiting = {pool.submit(run_setting, run): title(run) for run in runs}
+        for done in as_completed(waiting):
+            kept.keep(waiting[done], done.result())
+            print(waiting[done], done.result(), file=sys.stderr)
+
+
+def summarise(runs: list[dict[str, float]]) -> dict[str, Any]:
+    """The runs of one setting, and their means."""
+    names = ("auroc", "auroc_at_least_1_mm")
+    means = {f"mean_{one}": round(float(np.mean([run[one] for run in runs])), 4) for one in names}
+    return {"runs": runs, **means}
+
+
 def main() -> None:
     """Run the settings and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=400)
-    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--seconds", type=float, default=300, help="of each run, on one core")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(SETTINGS), metavar="NAME")
+    parser.add_argument("--progress", type=Path, default=Path("build/study/progress.json"))
     arguments = parser.parse_args()
+    # Once before the runs, which then only read.
     train, validation = load_sides(arguments.patients)
-    results = {}
-    for name in arguments.only:
-        runs = [
-            run_setting(name, seed, arguments.seconds, train, validation)
-            for seed in range(arguments.seeds)
-        ]
-        results[name] = {
-            "runs": runs,
-            "mean_auroc": round(float(np.mean([run["auroc"] for run in runs])), 4),
-            "mean_auroc_at_least_1_mm": round(
-                float(np.mean([run["auroc_at_least_1_mm"] for run in runs])), 4
-            ),
-        }
-        print(name, results[name], file=sys.stderr)
+    kept = Progress(
+        arguments.progress, {"patients": arguments.patients, "seconds": arguments.seconds}
+    )
+    wanted = [
+        (name, seed, arguments.seconds, arguments.patients)
+        for name in arguments.only
+        for seed in range(arguments.seeds)
+    ]
+    run_all([run for run in wanted if title(run) not in kept.done], kept)
+    results = {
+        name: summarise([kept.done[title(run)] for run in wanted if run[0] == name])
+        for name in arguments.only
+    }
     sides = {
         "train_patients": len(np.unique(train.groups)),
         "validation_patients": len(np.unique(validation.groups)),
         "validation_slices": len(validation),
         "validation_fractures_at_least_1_mm": int((validation.widths_mm >= 1.0).sum()),
     }
-    print(json.dumps({"machine": describe_machine(), "data": sides, "settings": results}, indent=1))
+    report = {
+        "machine": describe_machine(),
+        "seconds_on_one_core": arguments.seconds,
+        "data": sides,
+        "settings": results,
+    }
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""What is done of a long benchmark, kept in a file, so that a run that was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Progress:
+    """Results by name; those of a file with other settings are not read.
+
+    Args:
+        path: the file; its folder is made.
+        settings: of the run, JSON values.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._path, self.done = path, {"settings": settings}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.done = found if found["settings"] == settings else self.done
+
+    def keep(self, name: str, result: dict[str, Any]) -> None:
+        """Put a result into the file."""
+        self.done[name] = result
+        part = self._path.with_name(f".{self._path.name}.part")
+        part.write_text(json.dumps(self.done, indent=1), encoding="utf-8")
+        part.replace(self._path)
+
+    def once(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of `work`, and the seconds it took; it runs unless it did before."""
+        if name not in self.done:
+            print(name, file=sys.stderr)
+            began = time.perf_counter()
+            result = work()
+            self.keep(name, {**result, "wall_s": round(time.perf_counter() - began, 1)})
+        return self.done[name]
