@@ -143,7 +143,11 @@ def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
                 # Epochs that were not judged leave a gap in the curve.
                 values = [np.nan if value is None else value for value in series.get(key, ())]
                 if values:
-                    axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label)
+                    # Dots: an epoch that alone was judged has no line to either side.
+                    axes.plot(
+                        range(1, len(values) + 1), values, style, marker=".", color=colour,
+                        label=label,
+                    )  # fmt: skip
             axes.set(xlabel="epoch", title=base)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.legend()
