@@ -10,10 +10,20 @@ from scipy import ndimage
 from cspine.phantom.canvas import Canvas, Spot
 from cspine.phantom.patient import TEXTURE, Patient, Place, stream
 from cspine.phantom.shapes import Array, Plane, coverage, ellipse
-from cspine.phantom.vertebra import Vertebra, body_distance, bone_distance, spinous_end
+from cspine.phantom.vertebra import (
+    Vertebra,
+    body_distance,
+    bone_distance,
+    height_at,
+    pillar_centre,
+    spinous_end,
+)
 
 # mm in the vertebra's frame: about midway between the body's front and the spinous tip.
 VERTEBRA_MIDDLE = (0.0, 8.0)
+# Tangent of the angle at which a bone's surface runs through a slice, about 15 degrees.
+_LEAN = 0.27
+_SCLEROTIC_HU = 320.0  # more, where a joint or an end plate is worn out
 _DISC_HU, _ENDPLATE_HU, _CORD_HU, _FLUID_HU = 95.0, 620.0, 42.0, 12.0
 
 
@@ -41,7 +51,9 @@ def draw_bone(canvas: Canvas, patient: Patient, place: Place, vertebra: Vertebra
     spot = canvas.near(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
     _draw_canal(spot, vertebra)
     distance = bone_distance(spot.at, vertebra, place)
-    share = coverage(distance, spot.softness_mm)
+    # Partial volume: few of a bone's surfaces stand upright in a slice of some thickness.
+    softness = float(np.hypot(spot.softness_mm, _LEAN * patient.thickness_mm))
+    share = coverage(distance, softness)
     inside = _inner_hu(spot.at, distance, patient, place, vertebra)
     spot.hu[...] += (inside - spot.hu) * share
     return DrawnBone(spot, distance, share)
@@ -69,7 +81,8 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     # C1 has no body, and so no end plates.
     if v.level:
         body = body_distance(at, v)
-        marrow = _with_endplate(body, marrow, broad, place)
+        marrow = _with_endplate(at, body, marrow, broad, place, v)
+        marrow = _with_sclerosis(at, marrow, broad, v)
         # The shell is thinner on the body than on the arch, and uneven.
         cortex_mm *= 1 - np.float32(0.3) * coverage(body - np.float32(0.5), 3.0)
     # Negative where less than the cortex's thickness lies between the pixel and the surface.
@@ -79,18 +92,37 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     return whole
 
 
-def _with_endplate(body: Array, marrow: Array, broad: Array, place: Place) -> Array:
+def _with_sclerosis(at: Plane, marrow: Array, broad: Array, v: Vertebra) -> Array:
+    """Marrow that is denser about worn facet joints, in patches."""
+    # Below it, nothing would show.
+    if v.worn < 0.15:
+        return marrow
+    near = np.maximum(
+        *(coverage(ellipse(at, pillar_centre(v, s), (4.5, 4.5)), 4.0) for s in (-1, 1))
+    )
+    extra = np.float32(_SCLEROTIC_HU * v.worn) * np.clip(1 + np.float32(0.6) * broad, 0, 2)
+    dense: Array = marrow + near * extra
+    return dense
+
+
+def _with_endplate(
+    at: Plane, body: Array, marrow: Array, broad: Array, place: Place, v: Vertebra
+) -> Array:
     """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
+    # Higher up on one side than on the other, as the vertebra leans.
+    height = np.float32(place.t) + np.float32(v.lean[0]) * at.x + np.float32(v.lean[1]) * at.y
     # End plates are met only near a vertebra's end.
-    if place.t < 0.8:
+    if height_at(v, place.t, 0.0, -0.5 * v.body[1]) < 0.65:
         return marrow
     # The outermost 1.6 mm stay bone: the body's rim reaches as far as its end.
     depth = -body - np.float32(1.6)
     # End plates are hollow, so that a slice leaves the bone in the middle first.
-    passed = np.float32((place.t - 0.9) * 16) + np.float32(0.9) * broad + np.float32(0.25) * depth
+    passed = (height - np.float32(0.9)) * 16 + np.float32(0.9) * broad + np.float32(0.25) * depth
     inside = np.clip(depth, 0, 1)
     plate = np.clip(passed + 1.2, 0, 1) * inside
     disc = np.clip(passed - 0.4, 0, 1) * inside
-    marrow = marrow + (np.float32(_ENDPLATE_HU) - marrow) * plate
+    # Worn end plates are denser.
+    plate_hu = np.float32(_ENDPLATE_HU + _SCLEROTIC_HU * v.worn)
+    marrow = marrow + (plate_hu - marrow) * plate
     worn: Array = marrow + (np.float32(_DISC_HU) - marrow) * disc
     return worn

@@ -19,7 +19,8 @@ class PhantomConfig:
         patients: number of patients.
         slices_per_patient: slices of each, at least 2.
         seed: of everything random.
-        fractured_share: share of all slices that hold a fracture, 0..1.
+        fractured_share: share of all slices that hold a fracture, 0..1. Of a patient whose slices
+            all come out fractured one is set free, so few slices a patient hold fewer fractures.
         normal_patients: share of the patients without any fracture, where `fractured_share` leaves
             room for it; with none, a patient's mere presence would tell.
         min_width_mm: thinnest fracture; widths are log-uniform from here …

@@ -25,8 +25,9 @@ from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre, spinous
 Course = tuple[Point, float, float]
 # Fresh blood; soft tissue would look the same.
 _GAP_HU = 45.0
-# A label of fracture must have something to see: one that misses the slice's bone is drawn again.
-_TRIES, _ENOUGH_MM = 6, 5.0
+# A label of fracture must have something to see: one that misses the slice's bone is drawn again,
+# as often as it takes to see 5 mm of it, and after many draws to see any.
+_TRIES, _ENOUGH_MM = 40, 5.0
 # A hairline's mask still covers the pixels that it crosses.
 _MASK_REACH_PX = 0.6
 

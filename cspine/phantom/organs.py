@@ -10,7 +10,7 @@ import numpy as np
 
 from cspine.phantom.canvas import Canvas
 from cspine.phantom.patient import ORGANS, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Point, ellipse, polyline, wavy
+from cspine.phantom.shapes import Plane, Point, ellipse, length, polyline, wavy
 
 AIR_HU = -1000.0
 _BLOOD_HU, _CONTRAST_HU, _GLAND_HU, _MUCOSA_HU, _TOOTH_HU = 45.0, 260.0, 95.0, 58.0, 2100.0
@@ -77,37 +77,55 @@ def _draw_vessels(canvas: Canvas, patient: Patient, rng: Rng) -> None:
 
 
 def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None:
-    """The mandible's arch with teeth at C1, its lower edges at C3; never quite symmetric."""
-    # Heads are seldom straight: one side of the jaw is cut higher than the other.
-    roll = rng.normal(0, 0.5)
-    for side in (-1, 1):
-        local = float(height + side * roll)
-        if local > 3.2:
-            continue
-        back = (side * rng.uniform(40, 46), rng.uniform(-30, -22))
-        middle = (side * rng.uniform(33, 38), rng.uniform(-54, -46))
-        bend = (side * rng.uniform(21, 26), rng.uniform(-72, -66))
-        front = (side * rng.uniform(0, 4), rng.uniform(-86, -80))
-        thick = float(np.interp(local, [0, 1.5, 3.2], [5.2, 4.6, 2.2])) * rng.uniform(0.9, 1.1)
-        spot = canvas.near(middle, 48)
-        # Low slices pass under the ramus and meet the jaw's body alone.
-        line, along = polyline(spot.at, [back, middle, bend, front][0 if local < 2.4 else 1 :])
-        line += np.float32(0.9) * np.sin(np.float32(rng.uniform(6, 11)) * along)
-        shell = float(rng.uniform(1.3, 2.0))
-        spot.fill(line - np.float32(thick), patient.cortex_hu)
-        spot.fill(line - np.float32(thick - shell), 180.0)
-        if local < 1.3:
-            _draw_teeth(canvas, middle, bend, rng)
+    """The mandible, a horseshoe that opens to the back: whole at C1, its chin alone at C3."""
+    # The rami end before the ears; lower slices pass under them. Heads are seldom straight: one
+    # side of the jaw is cut higher than the other, and reaches farther back.
+    reach = float(np.interp(height, [0, 1.6, 2.2, 3.6], [-24, -30, -56, -84]))
+    slope, centre = float(rng.normal(0, 0.22)), (float(rng.normal(0, 1.5)), -40.0)
+    radii = (float(rng.uniform(35, 40)), float(rng.uniform(41, 47)))
+    thick = float(np.interp(height, [0, 1.5, 3.2], [5.2, 5.0, 3.0])) * rng.uniform(0.9, 1.1)
+    spot = canvas.near((centre[0], -54.0), 56)
+    # Broader than round in front, and a little wider to the back.
+    spread = np.float32(centre[0]) + (spot.at.x - np.float32(centre[0])) / (
+        1 + np.float32(0.004) * (spot.at.y - np.float32(centre[1]))
+    )
+    bow = ellipse(Plane(spread, spot.at.y), centre, radii, 3)
+    # Nobody's is an even U.
+    for ticks, size in ((spot.at.x, 2.0), (spot.at.y, 1.5)):
+        wave, phase = np.float32(rng.uniform(0.05, 0.09)), np.float32(rng.uniform(0, 6.28))
+        bow += np.float32(rng.normal(0, size)) * np.sin(wave * ticks + phase)
+    # Thicker at the angles than in front, and uneven.
+    uneven = np.float32(0.5) * np.sin(spot.at.x * np.float32(rng.uniform(0.12, 0.2)) + centre[0])
+    shell = np.abs(bow) - np.float32(thick) - uneven
+    back = spot.at.y - np.float32(reach) - np.float32(slope) * spot.at.x
+    # The end is round: it takes off a corner as wide as the bone.
+    whole = np.maximum(
+        shell, length(np.maximum(shell + thick, 0), np.maximum(back + thick, 0)) - thick
+    )
+    cortex = float(rng.uniform(1.5, 2.4))
+    spot.fill(whole, patient.cortex_hu)
+    spot.fill(whole + np.float32(cortex), 180.0)
+    if height < 1.4:
+        _draw_teeth(canvas, centre, radii, rng)
 
 
-def _draw_teeth(canvas: Canvas, middle: Point, front: Point, rng: Rng) -> None:
-    for share in np.arange(0.15, 1.0, 0.17) + rng.normal(0, 0.02):
-        if rng.uniform() > 0.85:
+def _draw_teeth(canvas: Canvas, centre: Point, radii: Point, rng: Rng) -> None:
+    """Teeth along the horseshoe, molars to the back, some lost; each with its pulp."""
+    for angle in np.linspace(0.12, np.pi - 0.12, 14):
+        if rng.uniform() < 0.12:
             continue
-        x, y = (middle[i] + share * (front[i] - middle[i]) for i in (0, 1))
-        spot = canvas.near((x, y), 6)
-        radii = (rng.uniform(2.2, 3.2), rng.uniform(2.4, 3.8))
-        spot.fill(ellipse(spot.at, (x, y), radii, 3), _TOOTH_HU)
+        # The superellipse's own rim, by its power of 3.
+        cos, sin = np.cos(angle), np.sin(angle)
+        rim = (abs(cos) ** 3 + abs(sin) ** 3) ** (-1 / 3)
+        place = (centre[0] + radii[0] * rim * cos, centre[1] - radii[1] * rim * sin)
+        molar = abs(cos)
+        size = (rng.uniform(2.0, 2.8) + 1.2 * molar, rng.uniform(2.6, 3.2) + 1.0 * molar)
+        spot = canvas.near(place, 7)
+        frame = spot.at.turned(
+            float(np.arctan2(-sin / radii[1], cos / radii[0]) + np.pi / 2), place
+        )
+        spot.fill(ellipse(frame, (0, 0), size, 3), _TOOTH_HU * rng.uniform(0.8, 1.1))
+        spot.fill(ellipse(frame, (0, 0), (0.3 * size[0], 0.3 * size[1])), 700.0)
 
 
 def _draw_cartilage(canvas: Canvas, y: float, height: float, rng: Rng) -> None:

@@ -35,6 +35,7 @@ class Patient:
     fat_mm: float  # thickness of the fat under the skin
     plane_mm: float  # width of the fat planes between muscles
     rotation: float
+    tilt: tuple[float, float]  # how far the spine falls off the slice's normal: to the left, back
     middle: tuple[float, float]  # where the canal's front lies on the picture, share of the side
     age: float  # 0 young to 1 old: cortex, marrow, degeneration
     marrow_hu: float
@@ -71,6 +72,7 @@ def draw_patient(*key: int) -> Patient:
     size, age = float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)), float(rng.uniform())
     girth = rng.normal(1, 0.08)
     bone_kernel = bool(rng.uniform() < 0.6)
+    sideways, backwards = np.radians(np.clip(rng.normal(0, [3, 7]), [-8, -16], [8, 16]))
     return Patient(
         key=key,
         size=size,
@@ -78,13 +80,15 @@ def draw_patient(*key: int) -> Patient:
         fat_mm=float(rng.uniform(3, 12) * girth**3),
         plane_mm=float(rng.uniform(0.3, 1.5)),
         rotation=float(np.radians(np.clip(rng.normal(0, 6), -16, 16))),
+        tilt=(float(sideways), float(backwards)),
         middle=(float(rng.normal(0.5, 0.025)), float(rng.uniform(0.36, 0.5))),
         age=age,
         marrow_hu=float(rng.uniform(260, 350) - 60 * age),
         cortex_hu=float(rng.uniform(1100, 1480) - 90 * age),
         muscle_hu=float(rng.uniform(48, 65)),
         contrast=bool(rng.uniform() < 0.35),
-        # A field of view of 154 to 210 mm.
+        # A field of view of 154 to 210 mm, as a neck is reconstructed to; wider ones, up to 0.5 mm,
+        # show the shoulders and make the vertebra smaller still beside the published slices.
         spacing_mm=float(rng.uniform(0.3, 0.41)),
         thickness_mm=float(rng.choice([0.625, 1.0, 1.25, 2.0])),
         bone_kernel=bone_kernel,
@@ -126,4 +130,7 @@ def draw_labels(patient: Patient, places: list[Place], config: PhantomConfig) ->
     # Raised among the others, so that the set's share is the one that was asked for.
     share = config.fractured_share / (1 - normal_patients)
     drawn = rng.uniform(size=len(places)) < share
+    # A fractured patient has normal slices as well, or the patient would stand for the label.
+    if drawn.all() and config.fractured_share < 1:
+        drawn[rng.integers(len(places))] = False
     return [bool(fractured) and not is_normal for fractured in drawn]

@@ -92,9 +92,9 @@ def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     body = bounds(outline < 4)
     # Drawn on half the grid: muscles have no edge as sharp as a pixel.
     border, is_fatty = _cells(at, body, patient, rng)
-    width = np.float32(patient.plane_mm) * (
-        1 + np.float32(0.9) * rough_field(patient, rng, 12)[body]
-    )
+    # Planes are wide here and closed there: muscles that lie on each other hardly show as two.
+    rough = rough_field(patient, rng, 12)[body]
+    width = np.float32(patient.plane_mm) * np.clip(np.float32(0.4) + np.float32(1.5) * rough, -1, 3)
     muscle = coverage(width - border, 1.3)
     muscle = np.maximum(muscle, np.float32(0.15)) * ~is_fatty
     envelope = outline[body] + np.float32(patient.fat_mm + 2)

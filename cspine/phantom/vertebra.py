@@ -22,7 +22,19 @@ _CANALS = ((28.0, 20.0), (25.0, 18.0), (23.5, 15.5), (24.0, 15.0), (24.8, 15.0),
            (24.5, 15.2))  # fmt: skip
 _PILLARS = (21.0, 20.5, 20.0, 20.5, 21.5, 22.0, 21.5)
 _SPINOUS = (3.0, 16.0, 12.0, 12.0, 14.0, 18.0, 26.0)
+_HEIGHT_MM = 17.0  # a vertebra and its disc
 _BIFID = (0.0, 1.0, 0.8, 0.9, 0.85, 0.5, 0.05)  # how often
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A facet joint in the slice: `half_mm` wide to either side of a curve that bows out by
+    `bow_mm`, turned by `angle`; its two processes have slid past each other by `slide_mm`."""
+
+    half_mm: float
+    angle: float
+    bow_mm: float
+    slide_mm: float
 
 
 @dataclass(frozen=True)
@@ -40,12 +52,13 @@ class Vertebra:
     fork_mm: float  # 0 where the spinous process is single
     wings: Point  # reach of the transverse processes
     foramina: Point  # radii
-    joints: Point  # half width of the facet joint, each side
-    joint_angle: float
+    joints: tuple[Joint, Joint]
     spurs: tuple[tuple[Point, float], ...]  # osteophytes: place and radius
     ripple: tuple[tuple[float, float, float, float], ...]  # amplitude, wave numbers, phase
     cortex_mm: float
     blend_mm: float
+    worn: float  # 0 not at all to 1: spurs, dense joints, narrow joints
+    lean: Point  # its heights that a slice passes through for each mm to the left and to the back
 
 
 def draw_vertebra(patient: Patient, level: int) -> Vertebra:
@@ -68,8 +81,7 @@ def draw_vertebra(patient: Patient, level: int) -> Vertebra:
         fork_mm=float(rng.uniform(2.5, 5)) if rng.uniform() < _BIFID[level] else 0.0,
         wings=_pair(rng, (27.5 if level != 0 else 35.0) * scale, 0.05),
         foramina=_pair(rng, rng.uniform(2.3, 3.2) * scale, 0.1),
-        joints=_pair(rng, float(np.interp(worn, [0, 1], [0.9, 0.35])), 0.15),
-        joint_angle=float(rng.normal(0, 0.15)),
+        joints=_draw_joints(rng, worn),
         spurs=_draw_spurs(rng, width, depth, worn),
         ripple=tuple(
             (rng.uniform(0.1, 0.3), rng.normal(0, 0.35), rng.normal(0, 0.35), rng.uniform(0, 6.28))
@@ -77,12 +89,32 @@ def draw_vertebra(patient: Patient, level: int) -> Vertebra:
         ),
         cortex_mm=float(rng.uniform(0.9, 1.5) * (1 - 0.25 * patient.age)),
         blend_mm=float(rng.uniform(1.5, 3.5)),
+        worn=worn,
+        lean=_draw_lean(rng, patient),
     )
 
 
 def _pair(rng: np.random.Generator, mean: float, spread: float) -> Point:
     right, left = mean * (1 + spread * rng.normal(size=2).clip(-2, 2))
     return float(right), float(left)
+
+
+def _draw_joints(rng: np.random.Generator, worn: float) -> tuple[Joint, Joint]:
+    halves = _pair(rng, float(np.interp(worn, [0, 1], [0.9, 0.35])), 0.15)
+    turn = rng.normal(0, 0.15)
+    right, left = (
+        Joint(half, float(side * (0.45 + turn) + rng.normal(0, 0.12)),
+              float(side * rng.normal(0.9, 0.7)), float(rng.normal(0, 0.9)))
+        for side, half in zip((-1, 1), halves, strict=True)
+    )  # fmt: skip
+    return right, left
+
+
+def _draw_lean(rng: np.random.Generator, patient: Patient) -> Point:
+    """Each vertebra of a curved spine leans a little differently."""
+    left, back = np.tan(np.asarray(patient.tilt) + np.radians(rng.normal(0, [1.5, 3.5])))
+    height = _HEIGHT_MM * patient.size
+    return float(left / height), float(back / height)
 
 
 def _draw_spurs(
@@ -111,6 +143,11 @@ def bone_distance(at: Plane, v: Vertebra, place: Place) -> Array:
 def body_distance(at: Plane, v: Vertebra) -> Array:
     """Distance to the vertebral body alone (C2–C7)."""
     return ellipse(at, (0.0, -0.5 * v.body[1]), (0.5 * v.body[0], 0.5 * v.body[1]), 3)
+
+
+def height_at(v: Vertebra, t: float, x: float, y: float) -> float:
+    """The height in the vertebra at which a slice through `t` at the origin passes (x, y)."""
+    return t + v.lean[0] * x + v.lean[1] * y
 
 
 def thinned(t: float, low: float, high: float, edge: float = 0.12) -> float:
@@ -151,6 +188,7 @@ def _rippled(at: Plane, v: Vertebra) -> Plane:
 
 def _front(at: Plane, v: Vertebra, t: float) -> Array:
     """Body with uncinate edges and spurs, or at C2's top the dens with its facets."""
+    t = height_at(v, t, 0.0, -0.5 * v.body[1])
     if v.level == 1 and t < 0.45:
         dens = ellipse(at, (0.0, -6.2), (5.2, 5.6))
         right, left = (ellipse(at, (side * 15.5, -4.0), (7.5, 6.5)) for side in (-1, 1))
@@ -160,8 +198,9 @@ def _front(at: Plane, v: Vertebra, t: float) -> Array:
     body = body_distance(at, v) - 0.5 * max(0.25 - t, 0)
     # Uncinate processes rise at the sides of the top.
     for side in (-1, 1):
-        edge = ellipse(at, (side * 0.47 * v.body[0], -0.45 * v.body[1]), (2.6, 5.0))
-        body = unite(body, edge + thinned(t, -0.2, 0.25), 1.5)
+        x = side * 0.47 * v.body[0]
+        edge = ellipse(at, (x, -0.45 * v.body[1]), (2.6, 5.0))
+        body = unite(body, edge + thinned(t + v.lean[0] * x, -0.2, 0.25), 1.5)
     for centre, radius in v.spurs:
         body = unite(body, ellipse(at, centre, (radius, radius)), 1.5)
     return body
@@ -174,14 +213,33 @@ def _arch(at: Plane, v: Vertebra, t: float) -> Array:
     for side in (-1, 1):
         index = (side + 1) // 2
         centre = pillar_centre(v, side)
-        # Turned outwards, as articular pillars stand.
-        pillar = ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii)
         lamina = rod(at, (centre[0], centre[1] + 1.5), end, v.lamina_mm[index] * 1.25,
-                     v.lamina_mm[index]) + thinned(t, 0.22, 1.2)  # fmt: skip
-        half = unite(pillar, lamina, v.blend_mm)
+                     v.lamina_mm[index])  # fmt: skip
+        middle = 0.5 * (centre[0] + end[0]), 0.5 * (centre[1] + end[1])
+        lamina += thinned(height_at(v, t, *middle), 0.22, 1.2)
+        half = unite(_pillar(at, v, side, t), lamina, v.blend_mm)
         half = unite(half, _side_parts(at, v, side, t), 1.2)
         arch = unite(arch, half, 1.5)
     return arch
+
+
+def _pillar(at: Plane, v: Vertebra, side: int, t: float) -> Array:
+    """One articular pillar: whole in the middle of the vertebra, two processes at its joints."""
+    centre, (across, along) = pillar_centre(v, side), v.pillar_radii
+    if not _has_joint(v, t, centre):
+        # Turned outwards, as articular pillars stand.
+        return ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii)
+    joint = v.joints[(side + 1) // 2]
+    frame = at.turned(joint.angle, centre)
+    # The front one belongs to the vertebra below; both overlap where the joint is cut.
+    front = ellipse(frame, (joint.slide_mm, -0.42 * along), (across, 0.68 * along), 3)
+    back = ellipse(frame, (-joint.slide_mm, 0.42 * along), (1.05 * across, 0.74 * along))
+    return unite(front, back, 0.8)
+
+
+def _has_joint(v: Vertebra, t: float, centre: Point) -> bool:
+    """Whether the slice passes the facet joint at `centre`: near the vertebra's top or end."""
+    return not 0.28 < height_at(v, t, *centre) < 0.72
 
 
 def _side_parts(at: Plane, v: Vertebra, side: int, t: float) -> Array:
@@ -189,6 +247,7 @@ def _side_parts(at: Plane, v: Vertebra, side: int, t: float) -> Array:
     index = (side + 1) // 2
     x, y = pillar_centre(v, side)
     body_edge = side * 0.48 * v.body[0]
+    t = height_at(v, t, x, -2.0)
     gone = thinned(t, 0.08, 0.62)
     pedicle = rod(at, (body_edge, -0.2 * v.body[1]), (x, y - 2), 2.7, 3.0) + gone
     tip = side * v.wings[index]
@@ -209,7 +268,9 @@ def _spinous(at: Plane, v: Vertebra, t: float) -> Array:
         for side, reach in ((-1, 1.0), (1, 0.85)):
             tip = (end[0] + side * v.fork_mm * reach, end[1] + 4.5 * reach)
             stem = unite(stem, rod(at, end, tip, 1.8, 2.3), 1.0)
-    return stem + thinned(t, 0.35, 1.3)
+    return stem + thinned(
+        height_at(v, t, 0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1])), 0.35, 1.3
+    )
 
 
 def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
@@ -218,17 +279,19 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
     front = [(-14.0, -9.0), (-7.0, -15.0), (0.0, -16.8), (7.0, -15.0), (14.0, -9.0)]
     back = [(-width - 3, 5.0), (-width * 0.75, depth * 0.8), (0.0, depth + 2.0),
             (width * 0.75, depth * 0.8), (width + 3, 5.0)]  # fmt: skip
-    ring = polyline(at, front)[0] - 2.4 + thinned(t, 0.1, 0.95)
-    ring = unite(ring, polyline(at, back)[0] - v.lamina_mm[0] + thinned(t, 0.25, 0.9), 1.0)
-    ring = unite(ring, ellipse(at, (0.0, depth + 2.6), (2.8, 2.4)) + thinned(t, 0.3, 0.9), 2.0)
+    before, behind = height_at(v, t, 0.0, -15.0), height_at(v, t, 0.0, depth)
+    ring = polyline(at, front)[0] - 2.4 + thinned(before, 0.1, 0.95)
+    ring = unite(ring, polyline(at, back)[0] - v.lamina_mm[0] + thinned(behind, 0.25, 0.9), 1.0)
+    ring = unite(ring, ellipse(at, (0.0, depth + 2.6), (2.8, 2.4)) + thinned(behind, 0.3, 0.9), 2.0)
     for side in (-1, 1):
         index = (side + 1) // 2
         mass = ellipse(at.turned(side * 0.5, (side * 18.0, -4.0)), (0, 0), (6.2, 8.5))
         tip = side * v.wings[index]
-        wing = rod(at, (side * 20.0, -2.0), (tip, 1.5), 4.2, 2.2) + thinned(t, 0.2, 0.85)
+        wing = rod(at, (side * 20.0, -2.0), (tip, 1.5), 4.2, 2.2)
+        wing += thinned(height_at(v, t, side * 28.0, 0.0), 0.2, 0.85)
         hole = ellipse(at, (side * 26.5, -0.5), (v.foramina[index],) * 2)
         ring = unite(ring, np.maximum(unite(mass, wing, 2.0), -hole), 2.0)
-    dens = ellipse(at, (0.0, -7.4), (5.0, 5.4)) + thinned(t, 0.15, 2)
+    dens = ellipse(at, (0.0, -7.4), (5.0, 5.4)) + thinned(height_at(v, t, 0.0, -7.4), 0.15, 2)
     # The joint between front arch and dens stays open.
     whole: Array = np.minimum(np.maximum(ring, np.float32(1.1) - dens), dens)
     return whole
@@ -246,13 +309,16 @@ def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:
 def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:
     """Open the facet joints where the slice passes them: at the top and the end of the vertebra."""
     # C1 has its joints elsewhere, and the middle of a vertebra has none.
-    if v.level == 0 or 0.28 < t < 0.72:
+    if v.level == 0:
         return bone
-    for side in (-1, 1):
+    for side, joint in zip((-1, 1), v.joints, strict=True):
         x, y = pillar_centre(v, side)
-        shift = 1.0 if t < 0.5 else -1.0
-        angle = side * (0.45 + v.joint_angle)
-        along = at.turned(angle, (x, y + shift))
-        gap = np.maximum(np.abs(along.y) - v.joints[(side + 1) // 2], np.abs(along.x) - 9.0)
+        if not _has_joint(v, t, (x, y)):
+            continue
+        along = at.turned(joint.angle, (x, y + (1.0 if t < 0.5 else -1.0)))
+        # A shallow arc, wider on one end than on the other.
+        off = along.y + np.float32(joint.bow_mm / 36) * along.x**2
+        half = np.float32(joint.half_mm) * (1 + np.float32(0.04 * side) * along.x)
+        gap = np.maximum(np.abs(off) - half, np.abs(along.x) - 9.0)
         bone = np.maximum(bone, -gap)
     return bone
