@@ -1,10 +1,12 @@
 """How well and how fast the vertebra is found: on phantoms with known truth, and on real slices.
 
-    python benchmarks/localise.py [--patients 50] [--seed 501] [--real FOLDER] [--out FILE]
+    python benchmarks/localise.py [--patients 50] [--seed 501] [--out FILE]
+                                  [--real FOLDER [--sheet FILE]]
 
-Prints JSON. FOLDER holds `fracture/` and `normal/` PNGs under the published names; the slices that
-hold no cervical vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true
-centre is the phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA_MIDDLE).
+Prints JSON. With --sheet the real slices are drawn small into one picture, each with the box that
+was found, to be looked at: a figure tells that a box came, not that it is in its place. FOLDER
+holds `fracture/` and `normal/` PNGs under the published names; the slices that hold no cervical
+vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true centre is the phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA_MIDDLE).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -30,6 +33,8 @@ from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402
 
 # The side of the CNN's crop in vertebra view.
 CROP_PX = 192
+SHEET_COLUMNS, TILE_PX = 12, 160
+Boxes = dict[str, dict[str, Box | None]]
 
 
 def true_middle(sliced: PhantomSlice) -> tuple[float, float]:
@@ -78,17 +83,25 @@ def measure_phantoms(slices: Iterable[PhantomSlice]) -> dict[str, object]:
     }
 
 
-def measure_real(folder: Path) -> dict[str, object]:
-    """What is found on the normal slices and on those without a cervical vertebra."""
-    lines = (HERE / "real_no_vertebra.txt").read_text(encoding="utf-8").splitlines()
-    listed = {line for line in lines if line and not line.startswith("#")}
-    boxes: dict[str, dict[str, Box | None]] = {
+def find_in(folder: Path) -> Boxes:
+    """The box, or None, of each real slice by class and name."""
+    found = {
         kind: {
             path.stem: find_vertebra(decode_image(path.read_bytes()).grey)
             for path in sorted((folder / kind).glob("*.png"))
         }
         for kind in ("normal", "fracture")
     }
+    if not all(found.values()):
+        raise SystemExit(f"`--real` must hold normal/*.png and fracture/*.png. Received: {folder}")
+    return found
+
+
+def measure_real(boxes: Boxes) -> dict[str, object]:
+    """What is found on the normal slices, on those without a cervical vertebra, and on the rest."""
+    lines = (HERE / "real_no_vertebra.txt").read_text(encoding="utf-8").splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    rest = {name: box for name, box in boxes["fracture"].items() if name not in listed}
     # A listed slice that is missing counts as not refused.
     refused = [name for name in listed if boxes["fracture"].get(name, True) is None]
     return {
@@ -97,7 +110,33 @@ def measure_real(folder: Path) -> dict[str, object]:
         "no_vertebra_slices": len(listed),
         "no_vertebra_refused": len(refused),
         "wrongly_found": sorted(listed - set(refused)),
+        # Upper necks beside the skull: no bar is set for them, and many boxes are out of place.
+        "other_fracture_slices": len(rest),
+        "other_fracture_slices_with_a_box": sum(box is not None for box in rest.values()),
     }
+
+
+def draw_sheet(folder: Path, boxes: Boxes, path: Path) -> None:
+    """Draw all slices small, twelve in a row, each with its box; those without are crossed out."""
+    named = [(kind, name, box) for kind in boxes for name, box in boxes[kind].items()]
+    rows = -(-len(named) // SHEET_COLUMNS)
+    sheet = Image.new("RGB", (SHEET_COLUMNS * TILE_PX, rows * TILE_PX))
+    pen = ImageDraw.Draw(sheet)
+    for number, (kind, name, box) in enumerate(named):
+        row, column = divmod(number, SHEET_COLUMNS)
+        x, y = column * TILE_PX, row * TILE_PX
+        grey = decode_image((folder / kind / f"{name}.png").read_bytes()).grey
+        sheet.paste(Image.fromarray(grey).resize((TILE_PX, TILE_PX)), (x, y))
+        pen.text((x + 2, y + 2), name.removeprefix("CSFDV1"), fill="yellow")
+        if box is None:
+            pen.line((x, y, x + TILE_PX, y + TILE_PX), fill="red")
+            continue
+        across, down = TILE_PX / grey.shape[1], TILE_PX / grey.shape[0]
+        corners = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+        pen.rectangle(
+            [x + corners[0], y + corners[1], x + corners[2], y + corners[3]], outline="red"
+        )
+    sheet.save(path)
 
 
 def main() -> None:
@@ -106,6 +145,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=50)
     parser.add_argument("--seed", type=int, default=501)
     parser.add_argument("--real", type=Path)
+    parser.add_argument("--sheet", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     config = PhantomConfig(patients=arguments.patients, seed=arguments.seed)
@@ -116,7 +156,10 @@ def main() -> None:
         | measure_phantoms(slices),
     }
     if arguments.real:
-        result["real"] = measure_real(arguments.real)
+        boxes = find_in(arguments.real)
+        result["real"] = measure_real(boxes)
+        if arguments.sheet:
+            draw_sheet(arguments.real, boxes, arguments.sheet)
     print_figures(result, arguments.out)
 
 

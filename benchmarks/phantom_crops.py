@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from benchmarks.ideal_observer import detectability
-from cspine import imaging
+from cspine.data.pipeline import imaging_source
 from cspine.decide import image_checks
 from cspine.decide.image_checks import check_image
 from cspine.imaging.preprocess import preprocess
@@ -102,9 +102,8 @@ def _render(config: PhantomConfig, view: str, size: int) -> Crops:
 
 
 def _key(config: PhantomConfig, view: str, size: int) -> str:
-    digest = hashlib.sha256(json.dumps([asdict(config), view, size]).encode())
-    # Not the phantom's: its configuration holds a version, which changes whenever pixels do.
-    sources = [path for folder in imaging.__path__ for path in Path(folder).glob("*.py")]
-    for path in (*sorted(sources), Path(image_checks.__file__), Path(__file__)):
+    # Not the phantom's source: its configuration holds a version, which changes whenever pixels do.
+    digest = hashlib.sha256(json.dumps([asdict(config), view, size, imaging_source()]).encode())
+    for path in (Path(image_checks.__file__), Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:24]

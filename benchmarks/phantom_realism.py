@@ -1,16 +1,17 @@
 """Noise spectrum and edge sharpness of phantoms beside those of real slices.
 
-    python benchmarks/phantom_realism.py FOLDER_OF_REAL_PNGS [--count 40]
+    python benchmarks/phantom_realism.py FOLDER_OF_REAL_PNGS [--count 40] [--out FILE]
 
 The spectrum is radial, of the flattest soft-tissue patches, normalised to a sum of 1, in eighths
 of the Nyquist frequency. Sharpness is the 10–90 % rise of air-to-skin edges in pixels, along rows.
-Real pixel sizes are not known, so both are in pixels. Prints JSON; copies no picture.
+Real pixel sizes are not known, so both are in pixels; pictures that are not 512² are left out.
+Prints JSON; copies no picture.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import random
 import sys
 from collections.abc import Iterable
@@ -21,10 +22,13 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cspine.phantom.config import PhantomConfig
+from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
+from cspine.phantom.config import SIDE_PX, PhantomConfig
 from cspine.phantom.render import render_patient
 
 PATCH_PX, BINS, FLATTEST = 32, 8, 12
+SEED, PHANTOM_SEED = 0, 11
 
 
 def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
@@ -85,14 +89,36 @@ def measure(pictures: Iterable[np.ndarray]) -> dict[str, object]:
     }  # fmt: skip
 
 
-if __name__ == "__main__":
+def read_real(folder: Path, count: int) -> list[np.ndarray]:
+    """Up to `count` pictures of 512², drawn at random and always alike."""
+    paths = sorted(folder.rglob("*.png"))
+    random.Random(SEED).shuffle(paths)
+    pictures = (np.asarray(Image.open(path).convert("L")) for path in paths)
+    found = list(itertools.islice((p for p in pictures if p.shape == (SIDE_PX, SIDE_PX)), count))
+    if not found:
+        raise SystemExit(f"The folder must hold PNGs of 512 × 512 pixels. Received: {folder}")
+    return found
+
+
+def main() -> None:
+    """Measure both and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
     parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    paths = sorted(args.real.rglob("*.png"))
-    random.Random(0).shuffle(paths)
-    real = measure(np.asarray(Image.open(path).convert("L")) for path in paths[: args.count])
-    config = PhantomConfig(seed=11, slices_per_patient=2)
+    real = measure(read_real(args.real, args.count))
+    config = PhantomConfig(seed=PHANTOM_SEED, slices_per_patient=2)
     drawn = (s.grey for number in range(args.count // 2) for s in render_patient(number, config))
-    print(json.dumps({"real": real, "phantom": measure(drawn)}, indent=2))
+    report = {
+        "machine": describe_machine(),
+        "version": config.version,
+        "seed": config.seed,
+        "real": real,
+        "phantom": measure(drawn),
+    }
+    print_figures(report, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from cspine import imaging
+from cspine.core import blocks
 from cspine.core.errors import DataError, ImageError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.core.progress import progress
@@ -113,7 +114,7 @@ def load_samples(
 
 def _content_key(dataset: Dataset, plan: _Plan) -> str:
     """Return the hex SHA-256 of all that the arrays depend on."""
-    sources = f"{_imaging_source()} {_check_source(plan.check)}"
+    sources = f"{imaging_source()} {_check_source(plan.check)}"
     digest = hashlib.sha256(
         f"{_FORMAT} {sources} {plan.view} {plan.image_size} {plan.with_masks}\n".encode()
     )
@@ -132,11 +133,14 @@ def _hash_job(dataset: Dataset, job: _Job, with_masks: bool) -> bytes:
 
 
 @cache
-def _imaging_source() -> str:
-    """Return a hash of the imaging room's source: another preprocessing never meets old crops."""
-    digest = hashlib.sha256()
+def imaging_source() -> str:
+    """Return a hash of all that makes a crop: another preprocessing never meets old crops.
+
+    That is the imaging room's source, the finder's kernel, and what it takes from `core`.
+    """
+    digest = hashlib.sha256(Path(blocks.__file__).read_bytes())
     for folder in imaging.__path__:
-        for path in sorted(Path(folder).glob("*.py")):
+        for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".py", ".npz")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

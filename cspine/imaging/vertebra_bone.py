@@ -62,9 +62,12 @@ def soft_tissue_level(small: Map) -> tuple[int, int] | None:
 def bone_map(grey: npt.NDArray[np.uint8]) -> tuple[Map, int] | None:
     """How much of each cell is bone, float32 (h, w) in 0..1, and the cell's side in pixels.
 
-    None where the picture has no soft-tissue peak to measure bone against.
+    None where the picture has no soft-tissue peak to measure bone against, or is a mere strip.
     """
     small, step = reduce_slice(grey)
+    # Of a picture 128 times as long as it is wide no whole cell is left.
+    if small.size == 0:
+        return None
     small = blank_surround(small)
     soft = soft_tissue_level(small)
     if soft is None:

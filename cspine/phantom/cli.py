@@ -21,7 +21,7 @@ _SIZES = {"grouped": (150, 8), "kaggle": (4, 48), "dicom": (2, 48), "rsna": (12,
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `phantom`."""
     parser = subparsers.add_parser("phantom", help="write a set of synthetic CT slices")
-    parser.add_argument("folder", type=Path, help="where to; absent or empty")
+    parser.add_argument("folder", type=Path, nargs="?", help="where to; absent or empty")
     parser.add_argument("--layout", choices=_WRITERS, default="grouped")
     parser.add_argument("--patients", type=int, help="by default 150, or 4, 2, 12 by layout")
     parser.add_argument("--slices", type=int, help="of each patient, by default 8, 48, 48, 24")
@@ -43,10 +43,18 @@ def run(args: argparse.Namespace) -> int:
     patients, slices = _SIZES[args.layout]
     config = PhantomConfig(seed=args.seed, confound=args.confound, variants=args.variants)
     if args.sheet:
+        if args.confound:
+            raise ConfigError(
+                "`--sheet` must have both classes at every level. Received: --confound height"
+            )
         print(f"Sheet: {write_sheet(args.sheet, config)}")  # noqa: T201 - a command's answer
         return 0
+    if args.folder is None:
+        raise ConfigError("`folder` or `--sheet FILE` must be given. Received: neither")
     config = dataclasses.replace(
-        config, patients=args.patients or patients, slices_per_patient=args.slices or slices
+        config,
+        patients=patients if args.patients is None else args.patients,
+        slices_per_patient=slices if args.slices is None else args.slices,
     )
     print(f"Phantom set: {_WRITERS[args.layout](args.folder, config)}")  # noqa: T201
     return 0

@@ -7,7 +7,6 @@ The other writers and the demo's slices are re-exported here: this is the room's
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import zlib
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cspine.core.errors import DataError
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.demo import DemoSlice, demo_slices
@@ -27,6 +27,7 @@ from cspine.phantom.patient import VARIANTS, stream
 from cspine.phantom.png import encode_png
 from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants, published_name
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
+from cspine.phantom.table import make_row, write_table
 from cspine.phantom.workers import run_per_patient, written_beside
 
 __all__ = [
@@ -34,11 +35,6 @@ __all__ = [
     "write_dicom", "write_grouped", "write_kaggle", "write_rsna",
 ]  # fmt: skip
 
-COLUMNS = (
-    "path", "label", "split", "level", "patient_id", "slice_id", "slice_index", "z_mm",
-    "spacing_mm", "fracture_type", "width_mm", "displacement_mm", "visible_area_mm2",
-    "visible_length_mm", "swelling", "hard_negative", "mask_path", "twin_path",
-)  # fmt: skip
 _FAST = 1  # of PNG's compression; noise hardly shrinks further
 
 
@@ -55,10 +51,7 @@ def write_grouped(out: Path, config: PhantomConfig) -> Path:
             (folder / name).mkdir()
         rows = run_per_patient(partial(_write_patient, folder, config), config.patients)
         table = folder / "slices.csv"
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(table, rows)
         digest = hashlib.sha256(table.read_bytes()).hexdigest()
         about = {
             "version": config.version,
@@ -76,6 +69,7 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
 
     224² RGB; one series a patient. As published, the files of each class are cut in alphabetical
     order, the first tenth into `val`: with `config.variants` the cut goes through a slice's copies.
+    Beside the folder lies `truth.csv`, which no loader takes for a data set's table.
 
     Raises:
         DataError: `out` holds something already, or a class would have no file in a split.
@@ -84,18 +78,27 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
         # By class first: the cut into splits needs all names in order.
         staged = folder / "staged"
         staged.mkdir()
-        run_per_patient(partial(_write_series, staged, config), config.patients)
+        rows = run_per_patient(partial(_write_series, staged, config), config.patients)
+        by_name = {row["path"]: row for row in rows}
         for label in ("fracture", "normal"):
             files = sorted(staged.glob(f"{label}/*.png"))
+            if len(files) < 2:
+                raise DataError(
+                    f"Each class must have 2 slices, one for each split. Received: {len(files)} "
+                    f"of {label}; ask for more patients or slices"
+                )
             # The published cut, through whatever slice lies there.
             held_out = max(1, len(files) // 10)
             for split, part in (("val", files[:held_out]), ("train", files[held_out:])):
                 place = folder / "cervical fracture" / split / label
                 place.mkdir(parents=True)
                 for file in part:
-                    file.rename(place / file.name)
+                    moved = file.rename(place / file.name)
+                    path = moved.relative_to(folder).as_posix()
+                    by_name[file.name].update(path=path, split=split)
             (staged / label).rmdir()
         staged.rmdir()
+        write_table(folder / "truth.csv", rows)
     return out
 
 
@@ -109,31 +112,14 @@ def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dic
             mask = item.mask.astype(np.uint8) * np.uint8(255)
             (folder / "masks" / name).write_bytes(encode_png(mask))
             (folder / "twins" / name).write_bytes(encode_png(item.twin_grey))
-        rows.append(_row(item.truth, name, item.twin_grey is not None))
+        besides = (f"masks/{name}", f"twins/{name}") if item.twin_grey is not None else ()
+        rows.append(make_row(item.truth, f"images/{name}", *besides))
     return rows
 
 
-def _row(truth: Truth, name: str, has_twin: bool) -> dict[str, Any]:
-    def rounded(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
-
-    return {
-        "path": f"images/{name}", "label": truth.label_name, "split": "", "level": truth.level,
-        "patient_id": truth.patient_id, "slice_id": truth.slice_id,
-        "slice_index": truth.slice_index, "z_mm": rounded(truth.z_mm),
-        "spacing_mm": rounded(truth.spacing_mm), "fracture_type": truth.fracture_type,
-        "width_mm": rounded(truth.width_mm), "displacement_mm": rounded(truth.displacement_mm),
-        "visible_area_mm2": rounded(truth.visible_area_mm2),
-        "visible_length_mm": rounded(truth.visible_length_mm),
-        "swelling": int(truth.is_swollen), "hard_negative": truth.hard_negative,
-        "mask_path": f"masks/{name}" if has_twin else "",
-        "twin_path": f"twins/{name}" if has_twin else "",
-    }  # fmt: skip
-
-
-def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[str]:
-    """Write one series of the published kind, unsorted into splits; return the file names."""
-    names = []
+def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
+    """Write one series of the published kind, unsorted into splits; return rows by file name."""
+    rows = []
     for item in render_patient(number, config):
         place = folder / item.truth.label_name
         # Another patient's process may have made it.
@@ -146,5 +132,5 @@ def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[str]
             small = picture.resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
             name = f"{stem}{suffix}.png"
             small.convert("RGB").save(place / name, compress_level=_FAST, compress_type=zlib.Z_RLE)
-            names.append(name)
-    return names
+            rows.append(make_row(item.truth, name))
+    return rows

@@ -6,8 +6,9 @@ UUID root 2.25 (PS3.5 B.2), so the same configuration writes the same files.
 
 from __future__ import annotations
 
-import csv
+import json
 import uuid
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from pydicom.uid import (
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE
 from cspine.phantom.config import LEVELS, PhantomConfig
-from cspine.phantom.render import PhantomSlice, render_patient
+from cspine.phantom.png import encode_png
+from cspine.phantom.render import PhantomSlice, Truth, render_patient
+from cspine.phantom.table import make_row, write_table
 from cspine.phantom.workers import run_per_patient, written_beside
 
 _BOX_MARGIN_PX = 8
@@ -35,11 +38,15 @@ _BOX_MARGIN_PX = 8
 def write_dicom(out: Path, config: PhantomConfig) -> Path:
     """Write one study of one series a patient, `out/<patient>/<n>.dcm`; return `out`.
 
+    Beside them lie `slices.csv` and, of fractured slices, `masks/*.png`, 0 or 255.
+
     Raises:
         DataError: `out` holds something already.
     """
     with written_beside(out) as folder:
-        run_per_patient(partial(_write_study, folder, config), config.patients)
+        (folder / "masks").mkdir()
+        rows = run_per_patient(partial(_write_study, folder, config), config.patients)
+        write_table(folder / "slices.csv", rows)
     return out
 
 
@@ -59,9 +66,9 @@ def write_rsna(out: Path, config: PhantomConfig) -> Path:
         studies = [row for row in rows if "patient_overall" in row]
         boxes = [row for row in rows if "x" in row]
         names = ["StudyInstanceUID", "patient_overall", *LEVELS]
-        _write_csv(folder / "train.csv", names, studies)
+        write_table(folder / "train.csv", studies, names)
         names = ["StudyInstanceUID", "x", "y", "width", "height", "slice_number"]
-        _write_csv(folder / "train_bounding_boxes.csv", names, boxes)
+        write_table(folder / "train_bounding_boxes.csv", boxes, names)
     return out
 
 
@@ -71,28 +78,30 @@ def make_uid(*parts: object) -> UID:
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}")
 
 
-def _write_csv(path: Path, names: list[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[str]:
-    items = render_patient(number, config)
-    place = folder / items[0].truth.patient_id
-    place.mkdir()
-    for item in items:
+def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
+    rows = []
+    for item in render_patient(number, config):
         dataset = _ct_image(item, config)
-        path = place / f"{dataset.InstanceNumber:04d}.dcm"
+        path = folder / item.truth.patient_id / f"{dataset.InstanceNumber:04d}.dcm"
+        path.parent.mkdir(exist_ok=True)
         dataset.save_as(path, enforce_file_format=True)
-    return [place.name]
+        mask = f"masks/{item.truth.slice_id}.png" if item.mask.any() else ""
+        if mask:
+            (folder / mask).write_bytes(encode_png(item.mask.astype(np.uint8) * np.uint8(255)))
+        rows.append(make_row(item.truth, path.relative_to(folder).as_posix(), mask))
+    return rows
+
+
+def _key(config: PhantomConfig, truth: Truth) -> tuple[str, str]:
+    """What a patient's UIDs are made of: all of the configuration, for an image of the same number
+    is another image in a set of another one."""
+    return json.dumps(asdict(config)), truth.patient_id
 
 
 def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Dataset:
     """Identity, geometry and window: what the RSNA set's files hold as well."""
     truth, number = item.truth, item.truth.slice_index + 1
-    key = (config.version, config.seed, truth.patient_id)
+    key = _key(config, truth)
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
@@ -143,7 +152,7 @@ def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
     ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", 1, 1
     ds.StudyDescription = "Synthetic cervical spine, not a patient"
     ds.BodyPartExamined, ds.PatientPosition, ds.KVP = "CSPINE", "HFS", 120
-    ds.FrameOfReferenceUID = make_uid(config.version, config.seed, item.truth.patient_id, "frame")
+    ds.FrameOfReferenceUID = make_uid(*_key(config, item.truth), "frame")
     ds.PositionReferenceIndicator = ""
     ds.ConvolutionKernel = "BONE" if item.patient.bone_kernel else "SOFT"
     ds.RescaleType = "HU"
@@ -154,7 +163,7 @@ def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
 def _write_rsna_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
     """Write one study; return its row of labels and its rows of boxes."""
     items = render_patient(number, config)
-    uid = make_uid(config.version, config.seed, items[0].truth.patient_id, "study")
+    uid = make_uid(*_key(config, items[0].truth), "study")
     place = folder / "train_images" / (uid if number != 1 else make_uid(uid, "renamed"))
     place.mkdir()
     for item in items:

@@ -36,6 +36,8 @@ def written_beside(out: Path) -> Iterator[Path]:
     Raises:
         DataError: `out` is a file, or a folder that is not empty.
     """
+    # Of `.` there is no name to write beside.
+    out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`out` must be absent or an empty folder. Received: {out}")
     beside = out.with_name(f".{out.name}.partial-{os.getpid()}")

@@ -81,6 +81,11 @@ def test_pictures_without_anatomy_are_refused():
     assert [find_vertebra(picture) for picture in pictures] == [None] * 4
 
 
+@pytest.mark.parametrize("shape", [(1, 200), (200, 1), (20, 5000), (1, 1)])
+def test_a_strip_is_refused(shape):
+    assert find_vertebra(np.full(shape, 120, np.uint8)) is None
+
+
 def test_soft_tissue_alone_is_refused():
     rows, columns = np.mgrid[:512, :512] - 255.5
     assert find_vertebra(np.where(np.hypot(rows, columns) < 230, 140, 0).astype(np.uint8)) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 
 from cspine.core.errors import ConfigError, DataError
 from cspine.data.groups import parse_name
-from cspine.phantom.dataset import COLUMNS, PhantomConfig, write_grouped, write_kaggle
+from cspine.data.index import index_dataset
+from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
+from cspine.phantom.table import COLUMNS
 
 SMALL = PhantomConfig(patients=2, slices_per_patient=3)
 
@@ -65,3 +68,32 @@ def test_the_published_layout_has_published_names(tmp_path):
 def test_impossible_configurations_are_refused():
     with pytest.raises(ConfigError, match="`confound` must be None or `height`"):
         PhantomConfig(confound="level")
+
+
+def test_the_published_layout_has_its_truth_beside_it(tmp_path):
+    out = write_kaggle(tmp_path / "set", PhantomConfig(patients=2, slices_per_patient=6, seed=4))
+    with (out / "truth.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"] for row in rows} == {
+        path.relative_to(out).as_posix() for path in out.rglob("*.png")
+    }
+    for row in rows:
+        assert row["label"] == Path(row["path"]).parent.name
+        assert row["split"] == Path(row["path"]).parent.parent.name
+        assert bool(row["width_mm"]) == (row["label"] == "fracture")
+    assert index_dataset(out).layout == "kaggle"
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_set_too_small_for_two_splits_is_refused(tmp_path, seed):
+    config = PhantomConfig(patients=1, slices_per_patient=2, seed=seed)
+    with pytest.raises(DataError, match="ask for more patients or slices"):
+        write_kaggle(tmp_path / "set", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_is_written_into_the_folder_where_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_grouped(Path(), PhantomConfig(patients=1, slices_per_patient=2))
+    assert (tmp_path / "here" / "slices.csv").is_file()

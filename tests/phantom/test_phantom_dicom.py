@@ -6,12 +6,15 @@ import csv
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 
+from cspine.core.labels import FRACTURE
+from cspine.data.index import index_dataset
 from cspine.imaging.decode import decode_image
 from cspine.phantom.dataset import PhantomConfig, render_patient, write_dicom, write_rsna
 
@@ -30,6 +33,25 @@ def test_pydicom_reads_the_series(series):
     expected = render_patient(0, CONFIG)[0].hu
     hu = read[0].pixel_array * float(read[0].RescaleSlope) + float(read[0].RescaleIntercept)
     assert (hu == expected).all()
+
+
+def test_a_dicom_set_has_its_truth_in_a_table_that_the_loader_reads(series):
+    folder = series[0].parent.parent
+    dataset = index_dataset(folder)
+    assert {record.path for record in dataset.records} == {
+        path.relative_to(folder).as_posix() for path in series
+    }
+    fractured = [record for record in dataset.records if record.label == FRACTURE]
+    assert fractured and all(r.width_mm and (folder / r.mask_path).is_file() for r in fractured)
+
+
+def test_another_set_of_the_same_seed_has_other_uids(series, tmp_path):
+    other = write_dicom(tmp_path / "set", replace(CONFIG, slices_per_patient=3))
+    uids = [
+        {pydicom.dcmread(p).SOPInstanceUID for p in paths}
+        for paths in (series, other.rglob("*.dcm"))
+    ]
+    assert not uids[0] & uids[1]
 
 
 def test_our_own_decoder_agrees(series):
