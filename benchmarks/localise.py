@@ -6,7 +6,8 @@
 Prints JSON. With --sheet the real slices are drawn small into one picture, each with the box that
 was found, to be looked at: a figure tells that a box came, not that it is in its place. FOLDER
 holds `fracture/` and `normal/` PNGs under the published names; the slices that hold no cervical
-vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true centre is the phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA_MIDDLE).
+vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true centre is the
+phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA_MIDDLE).
 """
 
 from __future__ import annotations
