@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,41 +46,77 @@ from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.scratch import STAGES, Stage, fit_scratch
 
 Run = tuple[str, int, float, int]  # setting, seed, seconds, patients
-SIZE = 192
 WHOLE = (Stage(6, 1.0, 1.0, 0.002),)
 BASE = FitPlan(400, 32, 3e-3, 0, patience=None)
-# name: (changes of the plan, share of the training patients, with twins, with masks, stages)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run learns from and how; the defaults are the shipped model's.
+
+    `plan` are changes of the fit's plan, `share` is of the training patients, `side` the crop's in
+    pixels (of the whole slice in the slice view); `halved` averages it over blocks of 2 × 2.
+    """
+
+    plan: dict[str, float] = field(default_factory=dict)
+    share: float = 1.0
+    twins: bool = True
+    masks: bool = True
+    stages: tuple[Stage, ...] = STAGES
+    view: str = "vertebra"
+    side: int = 192
+    halved: bool = False
+
+
 SETTINGS = {
-    "as shipped": ({}, 1.0, True, True, STAGES),
-    "rate 1e-3": ({"learning_rate": 1e-3}, 1.0, True, True, STAGES),
-    "rate 6e-3": ({"learning_rate": 6e-3}, 1.0, True, True, STAGES),
-    "a quarter of the patients": ({}, 0.25, True, True, STAGES),
-    "half of the patients": ({}, 0.5, True, True, STAGES),
-    "without twins": ({}, 1.0, False, True, STAGES),
-    "whole crops only": ({}, 1.0, True, True, WHOLE),
-    "without masks": ({}, 1.0, True, False, WHOLE),
-    "map loss x 0.3": ({"map_weight": 0.3}, 1.0, True, True, STAGES),
-    "map loss x 3": ({"map_weight": 3.0}, 1.0, True, True, STAGES),
+    "as shipped": Setting(),
+    "rate 1e-3": Setting({"learning_rate": 1e-3}),
+    "rate 6e-3": Setting({"learning_rate": 6e-3}),
+    "a quarter of the patients": Setting(share=0.25),
+    "half of the patients": Setting(share=0.5),
+    "crop of 128 pixels": Setting(side=128),
+    "crop of 256 pixels": Setting(side=256),
+    "crop of 192 at half the resolution": Setting(halved=True),
+    "whole slice at 192 pixels": Setting(view="slice"),
+    "without twins": Setting(twins=False),
+    "whole crops only": Setting(stages=WHOLE),
+    "without masks": Setting(masks=False, stages=WHOLE),
+    "map loss x 0.3": Setting({"map_weight": 0.3}),
+    "map loss x 3": Setting({"map_weight": 3.0}),
 }
 
 
-def load_sides(patients: int) -> tuple[Samples, Samples]:
+def load_sides(patients: int, setting: Setting) -> tuple[Samples, Samples]:
     """Training samples with twins, and validation samples, of the phantom set."""
     config = TrainConfig()
     dataset, _ = resolve_data("phantom", Path("build"), PhantomConfig(patients=patients))
     split = split_dataset(dataset, "grouped", config.seed)
     cache = Path(config.cache)
-    train = load_samples(dataset, split.train, "vertebra", SIZE, cache, with_twins=True)
-    return train, load_samples(dataset, split.validation, "vertebra", SIZE, cache)
+    sides = tuple(
+        load_samples(dataset, records, setting.view, setting.side, cache, with_twins)
+        for records, with_twins in ((split.train, True), (split.validation, False))
+    )
+    return (halve(sides[0]), halve(sides[1])) if setting.halved else sides
 
 
-def choose_training(train: Samples, share: float, twins: bool, masks: bool) -> Samples:
+def halve(samples: Samples) -> Samples:
+    """The same field at half the resolution; a cell of the masks is then four of the old ones."""
+    count, side = samples.images.shape[:2]
+    blocks = samples.images.reshape(count, side // 2, 2, side // 2, 2)
+    masks = samples.masks
+    if masks is not None:
+        cells = masks.shape[1] // 2
+        masks = masks.reshape(count, cells, 2, cells, 2).max((2, 4))
+    return replace(samples, images=blocks.mean((2, 4)).astype(np.uint8), masks=masks)
+
+
+def choose_training(train: Samples, setting: Setting) -> Samples:
     """The first patients of the training side, with or without twins and masks."""
     groups = np.unique(train.groups)
-    wanted = groups[: max(1, round(share * len(groups)))]
-    chosen = np.isin(train.groups, wanted) & (twins | ~train.is_twin)
+    wanted = groups[: max(1, round(setting.share * len(groups)))]
+    chosen = np.isin(train.groups, wanted) & (setting.twins | ~train.is_twin)
     samples = train.take(chosen)
-    return samples if masks else replace(samples, masks=None)
+    return samples if setting.masks else replace(samples, masks=None)
 
 
 def take_core(cores: Any) -> None:
@@ -93,15 +129,24 @@ def run_setting(run: Run) -> dict[str, float]:
     """Train once and score the last epoch."""
     name, seed, seconds, patients = run
     keras.utils.clear_session()
-    train, validation = load_sides(patients)
-    changes, share, twins, masks, stages = SETTINGS[name]
-    samples = choose_training(train, share, twins, masks)
-    plan = replace(BASE, seed=seed, **changes)
-    classifier = build_classifier("cnn", SIZE, seed=seed, map_head=masks)
+    setting = SETTINGS[name]
+    train, validation = load_sides(patients, setting)
+    samples = choose_training(train, setting)
+    plan = replace(BASE, seed=seed, **setting.plan)
+    side = samples.images.shape[1]
+    classifier = build_classifier("cnn", side, seed=seed, map_head=setting.masks)
     began, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         result = fit_scratch(
-            classifier, samples, validation, plan, True, Clock(seconds), Path(folder), name, stages
+            classifier,
+            samples,
+            validation,
+            plan,
+            True,
+            Clock(seconds),
+            Path(folder),
+            name,
+            setting.stages,
         )
     logits, labels = result.held_out[-1], validation.labels
     wide = (labels == 0) | (validation.widths_mm >= 1.0)
@@ -151,7 +196,9 @@ def main() -> None:
     parser.add_argument("--progress", type=Path, default=Path("build/study/progress.json"))
     arguments = parser.parse_args()
     # Once before the runs, which then only read.
-    train, validation = load_sides(arguments.patients)
+    for name in arguments.only:
+        load_sides(arguments.patients, SETTINGS[name])
+    train, validation = load_sides(arguments.patients, Setting())
     kept = Progress(
         arguments.progress, {"patients": arguments.patients, "seconds": arguments.seconds}
     )
