@@ -77,6 +77,9 @@ def serve(settings: ServeSettings) -> None:
 
 # At import, since a WSGI server looks for `app` here; SystemExit is one line, no traceback.
 try:
+    if __name__ == "__main__":
+        # Told to stop before anything is served, it has nothing to finish.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = read_settings(os.environ)
     configure_logging(settings.log_level)
     app = build_app(settings)

@@ -181,13 +181,17 @@ def copy_files(source: Path, target: Path, names: list[str]) -> None:
 
 
 def resolve_version(
-    models_dir: Path, version: str | None = None, public_key: bytes | None = None
+    models_dir: Path,
+    version: str | None = None,
+    public_key: bytes | None = None,
+    or_older: bool = True,
 ) -> ModelFiles:
     """The files to serve: those `best.json` names, else the latest version whose hashes match.
 
-    With `version`, that kept version and no other. With `public_key` (raw Ed25519, 32 bytes) the
-    card must be signed by it. A folder that holds `best.h5` and no card at all is served from what
-    the `.h5` says of itself.
+    With `version`, that kept version and no other; without `or_older` none but what `best.json`
+    names: who reloads has a model already and wants no third in place of a bad one. With
+    `public_key` (raw Ed25519, 32 bytes) the card must be signed by it. A folder that holds
+    `best.h5` and no card at all is served from what the `.h5` says of itself.
 
     Raises:
         ArtifactError: nothing that can be served is there; the text says why for each place.
@@ -195,7 +199,7 @@ def resolve_version(
     if version is not None and not _is_version(version):
         raise ArtifactError(f"A version is 12 hex digits. Received: {quote(version)}")
     reasons = []
-    for folder in _places(models_dir, version):
+    for folder in _places(models_dir, version, or_older):
         try:
             return _open_folder(folder, public_key)
         except ArtifactError as error:
@@ -209,7 +213,7 @@ def resolve_version(
     raise ArtifactError(f"{models_dir} must hold a model whose hashes match. Received: {told}")
 
 
-def _places(models_dir: Path, version: str | None) -> Iterator[Path]:
+def _places(models_dir: Path, version: str | None, or_older: bool) -> Iterator[Path]:
     """Folders to try, the best first, each once."""
     kept = models_dir / VERSIONS_FOLDER
     if version is not None:
@@ -225,7 +229,8 @@ def _places(models_dir: Path, version: str | None) -> Iterator[Path]:
             # The kept folder before the copy beside the card: it is never written to again.
             yield kept / current
         yield models_dir
-    yield from (kept / name for name in list_versions(models_dir) if name != current)
+    if or_older:
+        yield from (kept / name for name in list_versions(models_dir) if name != current)
 
 
 def _open_folder(folder: Path, public_key: bytes | None) -> ModelFiles:

@@ -88,11 +88,15 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
     queue = iter(paths)
     # One thread more than cores, to read the next file while all of them compute.
-    with ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(1 + (os.cpu_count() or 1))
+    try:
         waiting = [pool.submit(answer, path) for path in islice(queue, _WINDOW)]
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(answer, path) for path in islice(queue, 1)]
+    finally:
+        # Who is interrupted does not wait for what nobody will read.
+        pool.shutdown(cancel_futures=True)
 
 
 def _describe(path: Path, prediction: Prediction) -> Row:
@@ -173,22 +177,26 @@ class ResumableCsv:
         version: the model's, which every row in it must share.
 
     Raises:
-        ConfigError: the file is another table, or of another model.
+        ConfigError: the file is another one or of another model, or its folder is not there.
     """
 
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
+        if not path.parent.is_dir():
+            raise ConfigError(f"The folder of `--csv` must exist. Received: {path.parent}")
         self.rows = self._read(version) if path.exists() else []
         self._rewrite()
 
     def _read(self, version: str) -> list[Row]:
-        text = self._path.read_text(encoding="utf-8")
+        # A file that is none of ours must not be lost to a slip of the hand, whatever it holds.
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        heading, (first, newline, _) = ",".join(COLUMNS), text.partition("\n")
+        # An interruption may have cut even the heading short.
+        if first.strip() != heading if newline else not heading.startswith(first):
+            raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
         # A row that an interruption cut is asked again.
         whole = text[: text.rfind("\n") + 1]
-        reader = csv.DictReader(io.StringIO(whole))
-        rows = list(reader)
-        if rows and tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
+        rows = list(csv.DictReader(io.StringIO(whole)))
         # Mixed models in one table would be compared as if they were one.
         # Rows of failures name no model.
         others = {row["version"] for row in rows} - {version, ""}

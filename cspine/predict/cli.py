@@ -46,12 +46,17 @@ def run_predict(given: argparse.Namespace) -> int:
     done = {row["path"] for row in table.rows} if table else set()
     rest = [path for path in paths if str(path) not in done]
     rows = list(table.rows) if table else []
-    for row in progress(answer_files(predictor, rest), "predict", len(rest)):
-        rows.append(row)
-        if table:
-            table.add(row)
-        if given.json or not table:
-            _write(json.dumps(row) if given.json else _line(row))
+    try:
+        for row in progress(answer_files(predictor, rest), "predict", len(rest)):
+            rows.append(row)
+            if table:
+                table.add(row)
+            if given.json or not table:
+                _write(json.dumps(row) if given.json else _line(row))
+    except KeyboardInterrupt:
+        told = f" Run it again to go on in {given.csv}." if table else ""
+        sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{told}\n")
+        raise
     for score in score_studies(predictor, rows):
         _write(json.dumps(vars(score)) if given.json else _study_line(score))
     # On stderr: stdout is for answers, and may be a pipe.

@@ -33,7 +33,8 @@ from cspine.model.explain import heatmap
 from cspine.model.networks import choose_precision
 from cspine.model.outputs import EngineOutput
 from cspine.model.self_test import check_self_test
-from cspine.predict.budget import LATE, Budget, LateError
+from cspine.model.versions import hash_file
+from cspine.predict.budget import LATE, Budget, LateError, UnwantedError
 from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 # Frozen, as NO_END is, so they may stand as defaults.
 LIMITS = Limits()
 NO_END = Budget()
+# How often who waits for the engine looks whether anybody waits for the answer.
+LOOK_S = 0.25
 
 _SHARED_FACTS = ("architecture", "image_size", "view")
 NO_NECK = "The image is no axial CT slice of the neck: {}"
@@ -135,6 +138,9 @@ class Predictor:
         # From the `.h5`, not from the card: the policy must be the one that belongs to these
         # weights.
         contents = read_h5(files.h5)
+        # Where no version is kept, another model may have been written over this one meanwhile.
+        if hash_file(files.h5) != files.h5_sha256:
+            raise ArtifactError("`best.h5` must stay as it is while it is loaded. It has changed")
         _check_card(files, contents.facts)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         check_self_test(engine, files.card)
@@ -193,7 +199,7 @@ class Predictor:
         with self._decoder_slot(budget):
             image, crop = self._timed("decode", lambda: self._prepare(decode()))
         # Asked again: decoding may have used the budget up.
-        left_s = budget.remaining_s()
+        budget.remaining_s()
         # Others that are still being decoded want the cores as well.
         alone = self._in_work == 1
         future = None if crop is None else self.engine.submit(crop.image, alone)
@@ -202,7 +208,7 @@ class Predictor:
         refusal = None if reason is None else NO_NECK.format(reason)
         if crop is None or future is None:
             return self._abstain(image, explain, refusal or NO_VERTEBRA)
-        output = self._timed("inference", lambda: _wait(future, left_s))
+        output = self._timed("inference", lambda: _wait(future, budget))
         return self._judge(image, crop, output, explain, refusal)
 
     def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
@@ -280,12 +286,22 @@ def _check_card(files: ModelFiles, facts: Mapping[str, Any]) -> None:
             )
 
 
-def _wait(future: Future[EngineOutput], seconds: float | None) -> EngineOutput:
-    """Return the engine's output, or give up on it when the budget ends."""
-    try:
-        return future.result(seconds)
-    except FutureTimeoutError:
-        # An image that is still queued is then never computed.
-        future.cancel()
-        # Not a LateError: a network that has hung is late each time, and must be seen to be.
-        raise OverloadedError(LATE) from None
+def _wait(future: Future[EngineOutput], budget: Budget) -> EngineOutput:
+    """Return the engine's output, or give up on it when the budget ends or nobody waits any more.
+
+    An image that is still queued then is never computed.
+    """
+    while True:
+        left_s = budget.left_s()
+        try:
+            return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
+        except FutureTimeoutError:
+            if not budget.is_wanted():
+                future.cancel()
+                raise UnwantedError from None
+            if left_s is None or left_s > LOOK_S:
+                continue
+            if future.cancel():
+                raise LateError from None
+            # Not a LateError: a network that has hung is late each time, and must be seen to be.
+            raise OverloadedError(LATE) from None

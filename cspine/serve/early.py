@@ -40,8 +40,10 @@ def begin_engine(settings: ServeSettings) -> Future[LoadedEngine]:
     return future
 
 
-def load_engine(settings: ServeSettings, version: str | None = None) -> LoadedEngine:
-    """Load one version, by default the newest whose hashes match.
+def load_engine(
+    settings: ServeSettings, version: str | None = None, or_older: bool = True
+) -> LoadedEngine:
+    """Load one version, by default the one that `best.json` names, or else an older one.
 
     Raises:
         ArtifactError: the folder holds no model that may be served.
@@ -51,7 +53,7 @@ def load_engine(settings: ServeSettings, version: str | None = None) -> LoadedEn
     key = None if settings.card_key is None else read_public_key(Path(settings.card_key))
     # Before: a model published meanwhile is one more than was seen.
     stamp = stamp_card(folder)
-    files = resolve_version(folder, version, key)
+    files = resolve_version(folder, version, key, or_older)
     precision = choose_precision(files.card, settings.precision)
     return LoadedEngine(files, Engine.load(files, precision, settings.streams), stamp)
 

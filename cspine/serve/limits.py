@@ -79,7 +79,7 @@ class DeadlineServer(TcpWSGIServer):
         self._next_look_s = self._next_trim_s = self._next_complaint_s = self._next_accept_s = 0.0
         self._awake_thread: int | None = None
         self.is_full: Callable[[], bool] = lambda: False
-        self.on_overload: Callable[[], None] = lambda: None
+        self.count_refusal: Callable[[str, str, int], None] = lambda route, method, status: None
 
     def add_task(self, task: DeadlineChannel) -> None:
         """Hand a whole request to a thread; where every place is taken, have it refused."""
@@ -87,7 +87,6 @@ class DeadlineServer(TcpWSGIServer):
         request = task.requests[0]
         if request.error is None and request.path == BOUNDED_PATH and self.is_full():
             request.error = OverloadError(OVERLOADED)
-            self.on_overload()
         # By the loop itself: a refusal takes less than the way to a thread and back, and many come.
         if not (isinstance(request.error, OverloadError) and task.refuse_at_once()):
             super().add_task(task)

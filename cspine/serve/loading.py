@@ -6,15 +6,21 @@ predictor serves.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from cspine.core.errors import ArtifactError
 from cspine.core.settings import ServeSettings
 from cspine.imaging.decode import Limits
+from cspine.model.versions import list_versions
 from cspine.predict.predictor import Predictor
 from cspine.serve.early import LoadedEngine, load_engine, stamp_card
 from cspine.serve.models import ModelHolder
 from cspine.serve.telemetry import Metrics
+
+logger = logging.getLogger(__name__)
 
 
 def open_models(
@@ -35,9 +41,37 @@ def open_models(
         return Predictor.from_engine(loaded.files, loaded.engine, limits, metrics.observe)
 
     def load(version: str | None) -> Predictor:
-        return complete(load_engine(settings, version))
+        # A bad card must not bring back what an operator has rolled away from.
+        return complete(load_engine(settings, version, or_older=False))
 
-    # Its error is raised here, where the entry point turns it into one line.
-    first = load_engine(settings) if early is None else early.result()
     folder = Path(settings.model_dir)
-    return ModelHolder(complete(first), load, lambda: stamp_card(folder), first.stamp)
+    # From before: a model published meanwhile is one more than was seen.
+    stamp = stamp_card(folder)
+    try:
+        first = load_engine(settings) if early is None else early.result()
+        stamp = first.stamp
+        predictor = complete(first)
+    except ArtifactError as error:
+        # Raised, where the entry point turns it into one line, unless an older model serves.
+        predictor = _open_older(folder, load, error, metrics)
+    return ModelHolder(predictor, load, lambda: stamp_card(folder), stamp)
+
+
+def _open_older(
+    folder: Path, load: Callable[[str], Predictor], refused: ArtifactError, metrics: Metrics
+) -> Predictor:
+    """Return the latest kept version that loads and passes its own test.
+
+    Raises:
+        ArtifactError: `refused`, since there is none.
+    """
+    for version in list_versions(folder):
+        try:
+            predictor = load(version)
+        except ArtifactError as error:
+            logger.error("the kept version %s does not serve: %s", version, error)
+            continue
+        logger.error("the newest model was refused, %s serves instead: %s", version, refused)
+        metrics.count_refusal()
+        return predictor
+    raise refused

@@ -70,6 +70,10 @@ class ModelHolder:
                 logger.error("another model was refused, the old one stays: %s", error)
                 self.on_refusal()
                 raise
+            except Exception:  # whatever a published file, a full disk or memory made of itself
+                logger.exception("another model could not be loaded, the old one stays")
+                self.on_refusal()
+                raise
             # One assignment: a request reads either the old predictor or the new one, whole.
             version_before, self.current = self.current.version, predictor
             self.on_swap(predictor)
@@ -104,8 +108,5 @@ class ModelHolder:
             try:
                 self.reload()
                 again_s = math.inf
-            except ArtifactError:
-                continue  # said and counted by `reload`
-            except Exception:  # whatever a published file made of itself: the watch must go on
-                logger.exception("another model could not be loaded, the old one stays")
-                self.on_refusal()
+            except Exception:  # said and counted by `reload`: the watch must go on
+                continue

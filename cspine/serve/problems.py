@@ -75,13 +75,18 @@ def lacks_resource(error: Exception) -> bool:
     )
 
 
+def _log_failure(error: Exception) -> None:
+    """Write the traceback under the request's id, which is all that the answer tells."""
+    logger.error("a request failed", exc_info=error, extra={"request_id": g.get("request_id")})
+
+
 def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
     """Answer every error that leaves a view with a problem document."""
 
     def on_ours(error: CspineError) -> Response:
         status = status_of(error, table)
         if status == 500:
-            logger.error("a request failed", exc_info=error)
+            _log_failure(error)
         wait_s = error.retry_after_s if isinstance(error, OverloadedError) else None
         headers = None if wait_s is None else {"Retry-After": str(wait_s)}
         return make_problem(describe_error(error, status), headers)
@@ -95,7 +100,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         return make_problem(_document("about:blank", status, detail), headers)
 
     def on_defect(error: Exception) -> Response:
-        logger.error("a request failed", exc_info=error)
+        _log_failure(error)
         if lacks_resource(error):
             return on_ours(OverloadedError("The service lacks memory for this now. Try again.", 5))
         return make_problem(_document("about:blank", 500, _OUR_FAULT))

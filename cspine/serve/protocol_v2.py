@@ -17,6 +17,7 @@ from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 import cspine
 from cspine.core.errors import ArtifactError, CspineError, OverloadedError
 from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
 from cspine.serve.answers import answer_json
 from cspine.serve.gate import charge_images, guarded
 from cspine.serve.inputs import Upload, parse_json_object
@@ -94,13 +95,13 @@ def show_model(version: str | None = None) -> Response:
 @guarded
 def infer(version: str | None = None) -> Response:
     """Answer the images or pixels of one request."""
-    _check_version(version)
+    # The model that was checked answers, whatever takes its place meanwhile.
+    predictor = _check_version(version)
     _check_type()
     body, length = request.get_data(cache=False), request.headers.get(HEADER)
     with _reading():
         asked = read_infer_request(body, length, OUTPUTS)
-    predictions = _predict(asked)
-    # One predictor answered them all, see `road.py`.
+    predictions = _predict(asked, predictor)
     head = {"model_name": NAME, "model_version": predictions[0].version}
     if asked.id is not None:
         head["id"] = asked.id
@@ -164,20 +165,22 @@ def _check_type() -> None:
         )
 
 
-def _check_version(version: str | None) -> None:
-    current = find_service().models.current.version
-    if version is not None and version != current:
-        raise NotFound(f"The version that is served is {current}.")
+def _check_version(version: str | None) -> Predictor:
+    """Return the current predictor, which must be of that version where one is asked for."""
+    current = find_service().models.current
+    if version is not None and version != current.version:
+        raise NotFound(f"The version that is served is {current.version}.")
+    return current
 
 
-def _predict(asked: InferRequest) -> list[Prediction]:
+def _predict(asked: InferRequest, predictor: Predictor) -> list[Prediction]:
     road, is_wanted = find_service().road, watch_client()
     if asked.pixels is not None:
-        predictions = road.answer_pixels(asked.pixels, is_wanted)
+        predictions = road.answer_pixels(asked.pixels, is_wanted, predictor)
         charge_images(len(predictions))
         return predictions
     sources = tuple(Upload(data) for data in asked.images or ())
-    results = road.answer_all(sources, False, is_wanted)
+    results = road.answer_all(sources, False, is_wanted, predictor)
     charge_images(len(results))
     return [_raise_or_return(result) for result in results]
 

@@ -41,12 +41,15 @@ class ProblemTask(ErrorTask):
             error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
         is_overload = isinstance(error, OverloadError)
         request_id = read_request_id(self.request.headers.get("X_REQUEST_ID", ""))
+        detail = OVERLOADED if is_overload else MALFORMED
         body = json.dumps({
             "type": "about:blank",
             "title": error.reason,
             "status": error.code,
-            "detail": OVERLOADED if is_overload else MALFORMED,
+            "detail": detail,
             "request_id": request_id,
+            # Where clients of the Open Inference Protocol look; the path may not be known yet.
+            "error": detail,
         }).encode()  # fmt: skip
         self.status = f"{error.code} {error.reason}"
         # No view and so no gate is reached, which adds these elsewhere.
@@ -54,9 +57,10 @@ class ProblemTask(ErrorTask):
         self.response_headers.append(("Content-Type", "application/problem+json"))
         # Of a refused request all may be invented: only what is known is named.
         known = (getattr(self.request, "command", ""), self.request.path) == ("POST", BOUNDED_PATH)
-        route = ("POST", BOUNDED_PATH) if known else ("other", "unknown")
-        access.info("request", extra={"request_id": request_id, "method": route[0],
-                                      "route": route[1], "status": error.code})  # fmt: skip
+        method, route = ("POST", BOUNDED_PATH) if known else ("other", "unknown")
+        access.info("request", extra={"request_id": request_id, "method": method,
+                                      "route": route, "status": error.code})  # fmt: skip
+        self.channel.server.count_refusal(route, method, error.code)
         if is_overload:
             self.response_headers.append(("Retry-After", "1"))
         # The rest of such a request may still come, and would be read as the next one.

@@ -99,9 +99,14 @@ class Road:
             return self._answer_with(self._models.current, source, explain, budget)
 
     def answer_all(
-        self, sources: tuple[Source, ...], explain: bool, is_wanted: IsWanted
+        self,
+        sources: tuple[Source, ...],
+        explain: bool,
+        is_wanted: IsWanted,
+        predictor: Predictor | None = None,
     ) -> list[Prediction | CspineError]:
-        """Return a prediction or an error for each image, in order.
+        """Return a prediction or an error for each image, in order; by default of the current
+        model.
 
         The list takes one place and has one deadline: with one for each image, a few lists of
         slow URLs would hold all places for minutes.
@@ -111,7 +116,7 @@ class Road:
         """
 
         # One predictor for the whole list: a reload in between must not mix two models in it.
-        predictor = self._models.current
+        predictor = predictor or self._models.current
         budget = Budget.of(self._deadline_s, is_wanted)
         pictures = _Pictures()
 
@@ -125,9 +130,11 @@ class Road:
         with self.admission.place():
             return (self._links if has_links else self._batches).map(answer, sources, budget)
 
-    def answer_pixels(self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted) -> list[Prediction]:
-        """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer`."""
-        predictor = self._models.current
+    def answer_pixels(
+        self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted, predictor: Predictor | None = None
+    ) -> list[Prediction]:
+        """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer_all`."""
+        predictor = predictor or self._models.current
         budget = Budget.of(self._deadline_s, is_wanted)
 
         def answer(one: npt.NDArray[np.uint8]) -> Prediction:

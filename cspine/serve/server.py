@@ -65,7 +65,7 @@ class Runner:
         for server in self._servers:
             server.deadlines = replace(server.deadlines, work_s=settings.deadline_s + WORK_MARGIN_S)
             server.is_full = lambda: self._service.road.admission.is_full
-            server.on_overload = self._service.metrics.count_overload
+            server.count_refusal = self._service.metrics.count_request
         if settings.metrics_listen is not None:
             metrics_app = make_metrics_app(self._service.metrics)
             self._servers += self._listen(metrics_app, settings.metrics_listen)

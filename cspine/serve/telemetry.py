@@ -64,6 +64,9 @@ class Metrics:
         self._reloads = Counter(
             "cspine_reloads", "Attempts to load another model", ("result",), registry=registry
         )
+        # From 0 on: of a series that begins with its first event no rate shows that event.
+        for result in ("swapped", "refused"):
+            self._reloads.labels(result)
         self._depth = Gauge(
             "cspine_queue_depth", "Predictions accepted and not yet answered", registry=registry
         )
@@ -75,10 +78,6 @@ class Metrics:
     def count_request(self, route: str, method: str, status: int) -> None:
         """Count one answer; `route` is the rule that matched, never the path itself."""
         self._requests.labels(route, method, str(status)).inc()
-
-    def count_overload(self) -> None:
-        """Count a prediction that was refused before it reached the application."""
-        self.count_request("/predict", "POST", 503)
 
     def observe(self, stage: str, seconds: float) -> None:
         """Record how long one of STAGES took."""

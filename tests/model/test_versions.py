@@ -50,6 +50,14 @@ def test_three_versions_are_kept(tmp_path, models):
     assert resolve_version(models, names[2]).h5.read_text() == "c"
 
 
+def test_who_wants_no_older_one_gets_an_error(tmp_path, models):
+    old, _ = (publish(tmp_path, models, text) for text in "ab")
+    (models / "best.json").write_text("{")
+    assert resolve_version(models).version != old
+    with pytest.raises(ArtifactError, match="whose hashes match"):
+        resolve_version(models, or_older=False)
+
+
 def test_a_version_that_was_half_removed_is_none(tmp_path, models):
     half, whole = (publish(tmp_path, models, text) for text in "ab")
     (models / "versions" / half / "best.json").unlink()

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
 from tiny_model import as_png, draw_neck
 
 from cspine.__main__ import main
-from cspine.core.errors import ConfigError
+from cspine.core.errors import ConfigError, ImageError
 from cspine.decide.series import NormalLogits, SeriesScore
 from cspine.predict.batch import COLUMNS, ResumableCsv, answer_files, find_images, score_studies
 from cspine.predict.predictor import Predictor
@@ -57,9 +58,46 @@ def test_a_cut_csv_is_gone_on_with(predictor, folder, tmp_path):
     assert [row["path"][-5:] for row in again.rows] == ["b.png"]
     with pytest.raises(ConfigError, match="answers of model"):
         ResumableCsv(path, "f" * 12)
-    path.write_text("a,b\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    "content", [b"a,b\n1,2\n", b"a,b\n", b"one line", b"\nx", b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_file_that_is_none_of_ours_is_refused_and_stays(content, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
     with pytest.raises(ConfigError, match="of this command"):
-        ResumableCsv(path, predictor.version)
+        ResumableCsv(path, "f" * 12)
+    assert path.read_bytes() == content
+    with pytest.raises(ConfigError, match="folder of `--csv` must exist"):
+        ResumableCsv(tmp_path / "none" / "out.csv", "f" * 12)
+
+
+def test_a_heading_that_an_interruption_cut_is_written_again(tmp_path):
+    path = tmp_path / "out.csv"
+    path.write_text("path,predic")
+    assert ResumableCsv(path, "f" * 12).rows == []
+    assert path.read_text().splitlines() == [",".join(COLUMNS)]
+
+
+def test_who_is_interrupted_waits_for_nothing_that_has_not_begun(folder):
+    asked, going = [], threading.Event()
+
+    class Slow:
+        limits = SimpleNamespace(check_bytes=lambda count: None)
+
+        def predict(self, data):
+            asked.append(1)
+            assert going.wait(10)
+            raise ImageError("no picture")
+
+    rows = answer_files(Slow(), [folder / "b.png"] * 40)
+    going.set()
+    next(rows)
+    going.clear()
+    threading.Timer(0.2, going.set).start()
+    rows.close()
+    assert len(asked) < 40
 
 
 def scorer_of(rule):

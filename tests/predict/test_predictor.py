@@ -1,6 +1,8 @@
 """Bytes to answers, with a real network: the precedence, the region, the heat map, the warnings."""
 
 import threading
+from concurrent.futures import Future
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +11,9 @@ from tiny_model import NOTE, as_png, draw_neck
 
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
 from cspine.imaging.decode import DecodedImage, Limits
+from cspine.model.engine import Engine
 from cspine.model.versions import resolve_version
-from cspine.predict.budget import Budget
+from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.predictor import Predictor
 
 
@@ -50,6 +53,45 @@ def test_nothing_waits_for_the_engine_with_its_hounsfield_units(predictor):
     image, crop = predictor._prepare(DecodedImage(grey, "dicom", hu=grey.astype(np.float32)))
     assert image.hu is None and image.grey is grey
     assert crop is not None
+
+
+class Queue:
+    """An engine whose one image is queued (`is_running` False) or being computed, without end."""
+
+    def __init__(self, is_running):
+        self.future = Future()
+        if is_running:
+            self.future.set_running_or_notify_cancel()
+
+    def submit(self, image, alone):
+        return self.future
+
+
+@pytest.mark.parametrize("is_running, kind", [(False, LateError), (True, OverloadedError)])
+def test_late_in_the_queue_is_no_sign_of_a_network_that_hangs(
+    predictor, neck_png, is_running, kind
+):
+    waiting = copy(predictor)
+    waiting.engine = Queue(is_running)
+    with pytest.raises(OverloadedError) as raised:
+        waiting.predict(neck_png, budget=Budget.of(0.6))
+    assert type(raised.value) is kind
+    assert waiting.engine.future.cancelled() is not is_running
+
+
+def test_an_image_that_waits_for_the_engine_is_dropped_once_its_client_left(predictor, neck_png):
+    waiting, is_there = copy(predictor), threading.Event()
+    waiting.engine = Queue(is_running=False)
+    threading.Timer(0.5, is_there.set).start()
+    with pytest.raises(UnwantedError):
+        waiting.predict(neck_png, budget=Budget.of(30, lambda: not is_there.is_set()))
+    assert waiting.engine.future.cancelled()
+
+
+def test_weights_that_change_under_the_load_are_refused(tiny_models):
+    files = resolve_version(tiny_models)
+    with pytest.raises(ArtifactError, match="It has changed"):
+        Predictor.from_engine(replace(files, h5_sha256="0" * 64), Engine.load(files))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import math
+import re
 import socket
 import threading
 import time
@@ -104,6 +105,9 @@ def test_broken_http_is_a_problem_document(runner, sent, status):
         raw = read_all(connection)
     answer = read_answer(raw)
     assert answer[0] == answer[1]["status"] == status
+    # Counted as every other answer is.
+    counted = runner._service.metrics.render().decode()
+    assert re.search(rf'cspine_requests_total\{{.*status="{status}"\}} 1\.0', counted)
     # What every other answer has as well.
     head = raw.partition(b"\r\n\r\n")[0].decode().lower()
     assert f"x-request-id: {answer[1]['request_id']}" in head

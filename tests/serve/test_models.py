@@ -1,5 +1,6 @@
 """Another model takes the old one's place at once or not at all, and the folder is watched."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from tiny_model import build_tiny_model
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.settings import ServeSettings
+from cspine.model.versions import publish_version
 from cspine.serve import models as models_module
 from cspine.serve.early import begin_engine, read_public_key
 from cspine.serve.loading import open_models
@@ -88,6 +90,55 @@ def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
     assert 'cspine_reloads_total{result="swapped"} 2.0' in metrics.render().decode()
     ending.set()
     thread.join(timeout=5)
+
+
+def publish_bad(folder):
+    """A version whose self-test no network passes, published as the newest."""
+    run = shutil.copytree(
+        folder, folder.with_name("bad"), ignore=shutil.ignore_patterns("versions")
+    )
+    card = json.loads((run / "best.json").read_text())
+    card["self_test"] = {"images": 1}
+    (run / "best.json").write_text(json.dumps(card))
+    return publish_version(run, folder)
+
+
+def test_a_bad_card_does_not_undo_a_rollback(tiny_models, tmp_path):
+    folder = shutil.copytree(tiny_models, tmp_path / "models")
+    settings = ServeSettings(model_dir=str(folder), precision="f32")
+    holder = open_models(settings, Metrics())
+    first = holder.current.version
+    build_tiny_model(folder, seed=1)
+    assert holder.reload().version != first and holder.reload(first).version == first
+    (folder / "best.json").write_text('{"garbage":')
+    with pytest.raises(ArtifactError, match="must hold a model"):
+        holder.reload()
+    assert holder.current.version == first
+
+
+def test_a_start_finds_an_older_model_where_the_newest_fails(tiny_models, tmp_path, caplog):
+    folder, metrics = tmp_path / "models", Metrics()
+    shutil.copytree(tiny_models, folder)
+    build_tiny_model(folder, seed=1)
+    good = open_models(ServeSettings(model_dir=str(folder), precision="f32"), metrics).current
+    bad = publish_bad(folder)
+    assert bad == good.version  # the weights are the same, and so is the name
+    older = open_models(ServeSettings(model_dir=str(folder), precision="f32"), metrics).current
+    assert older.version != bad and "serves instead" in caplog.text
+    assert 'cspine_reloads_total{result="refused"} 1.0' in metrics.render().decode()
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left"), MemoryError()])
+def test_whatever_stops_a_load_on_demand_is_counted_and_the_old_one_stays(failure, caplog):
+    def fail(version):
+        raise failure
+
+    holder, refused = ModelHolder(FakePredictor("a" * 12), fail), []
+    holder.on_refusal = lambda: refused.append(1)
+    with pytest.raises(type(failure)):
+        holder.reload()
+    assert (holder.current.version, refused) == ("a" * 12, [1])
+    assert "the old one stays" in caplog.text
 
 
 def test_a_load_that_began_early_is_completed(tiny_models, neck_png):

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import requests
@@ -97,6 +98,22 @@ def test_told_to_stop_it_ends_well(service):
     assert not service.is_ready()
     assert service.process.wait(timeout=30) == 0
     assert '"message": "stopped"' in service.log.read_text()
+
+
+def test_told_to_stop_before_it_serves_it_ends_well(tiny_models, tmp_path):
+    # A lone `.h5`, of which the network is still to be made.
+    (tmp_path / "best.h5").write_bytes((tiny_models / "best.h5").read_bytes())
+    process = start(tmp_path / "log.txt", model_dir=str(tmp_path), listen="127.0.0.1:0")
+    status = Path(f"/proc/{process.pid}/status")
+
+    def handles_sigterm() -> bool:
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    wait_for(handles_sigterm)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
 def test_without_a_model_it_says_so_in_one_line(tmp_path):
