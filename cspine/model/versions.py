@@ -96,7 +96,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
 
     `run_dir` holds `best.json` and every file its `files` lists. They are copied to
     `versions/<name>/`, then beside it into `models_dir`, `best.json` last; the three latest
-    versions are kept.
+    versions are kept, a model among them that lay there without having been published.
 
     Raises:
         ArtifactError: a listed file is missing or has another hash than the card gives.
@@ -110,11 +110,26 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
         )
     # The card last: its arrival is what readers wait for.
     names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
+    _keep_current(models_dir)
     _keep_version(run_dir, models_dir / VERSIONS_FOLDER / version, [*names, CARD_NAME])
     copy_files(run_dir, models_dir, [*names, CARD_NAME])
     for old in list_versions(models_dir)[KEPT_VERSIONS:]:
         shutil.rmtree(models_dir / VERSIONS_FOLDER / old)
     return version
+
+
+def _keep_current(models_dir: Path) -> None:
+    """Keep the model that lies in the folder, unless it is kept already or is none."""
+    try:
+        files = _open_folder(models_dir, None)
+    except ArtifactError:
+        return
+    target = models_dir / VERSIONS_FOLDER / files.version
+    if not target.exists():
+        # What the card lists and is not there, such as other precisions, is made of the `.h5`.
+        listed = [*files.card["files"], SIGNATURE_NAME]
+        names = [name for name in listed if (models_dir / name).is_file()]
+        _keep_version(models_dir, target, [*names, CARD_NAME])
 
 
 def _keep_version(run_dir: Path, target: Path, names: list[str]) -> None:

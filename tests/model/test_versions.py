@@ -50,6 +50,15 @@ def test_three_versions_are_kept(tmp_path, models):
     assert resolve_version(models, names[2]).h5.read_text() == "c"
 
 
+def test_a_model_that_lay_there_is_kept_when_the_first_one_is_published(tmp_path, models):
+    first = publish(tmp_path, models, "a")
+    shutil.rmtree(models / "versions")
+    (models / "best.xml").unlink()  # as in a repository: it can be made of the `.h5`
+    second = publish(tmp_path, models, "b")
+    assert set(list_versions(models)) == {second, first}
+    assert resolve_version(models, first).h5.read_text() == "a"
+
+
 def test_who_wants_no_older_one_gets_an_error(tmp_path, models):
     old, _ = (publish(tmp_path, models, text) for text in "ab")
     (models / "best.json").write_text("{")
