@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from cspine.core.cores import count_cores
 from cspine.core.errors import DataError
 from cspine.core.progress import progress
 
@@ -19,7 +20,7 @@ _FEW = 6  # patients; starting processes would take longer
 
 def run_per_patient(work: Callable[[int], list[Row]], patients: int) -> list[Row]:
     """Return what `work` returns for patients 0, 1, …, joined in that order."""
-    workers = min(os.cpu_count() or 1, patients)
+    workers = min(count_cores(), patients)
     if patients <= _FEW or workers == 1:
         return [row for number in progress(range(patients), "phantoms") for row in work(number)]
     # Spawned, since a forked child of a process that has threads may hang.

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cspine.core.cores import count_cores
 from cspine.core.errors import ConfigError, CspineError, ImageError
 from cspine.decide.series import SeriesScore
 from cspine.predict.prediction import Prediction
@@ -88,7 +88,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
     queue = iter(paths)
     # One thread more than cores, to read the next file while all of them compute.
-    pool = ThreadPoolExecutor(1 + (os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(1 + count_cores())
     try:
         waiting = [pool.submit(answer, path) for path in islice(queue, _WINDOW)]
         while waiting:

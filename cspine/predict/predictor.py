@@ -8,7 +8,6 @@ knows one model; which one is served, and when that changes, is the business of 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cspine.core.cores import count_cores
 from cspine.core.errors import ArtifactError, OverloadedError
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
@@ -87,7 +87,7 @@ class Predictor:
         self._observe = observe
         self._counting, self._in_work = threading.Lock(), 0
         # Bounded: a release too many would be a defect, and is raised as one.
-        self._decoders = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._decoders = threading.BoundedSemaphore(count_cores())
 
     @classmethod
     def load(

@@ -7,7 +7,6 @@ reads it once for each image, so that no answer mixes two. It knows nothing of F
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from cspine.core.cores import count_cores
 from cspine.core.errors import CspineError, ImageError
 from cspine.core.settings import ServeSettings
 from cspine.predict.budget import Budget, LateError, UnwantedError
@@ -82,7 +82,7 @@ class Road:
         self.admission = admission
         self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
-        self._batches = Pool(2 * (os.cpu_count() or 1), "batch")
+        self._batches = Pool(2 * count_cores(), "batch")
         # Threads of their own, for slow servers must hold no list of uploads; each may hold a body.
         self._links = Pool(LINK_THREADS, "links")
 
