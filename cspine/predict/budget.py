@@ -9,10 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cspine.core.errors import OverloadedError
 
+Result = TypeVar("Result")
+
+# How often who waits looks whether anybody waits for the answer.
+LOOK_S = 0.25
 LATE = "The prediction did not end within its deadline. Try again."
 
 
@@ -64,3 +71,25 @@ class Budget:
         if left == 0:
             raise LateError
         return left
+
+    def result_of(self, future: Future[Result]) -> Result:
+        """Return the future's result, or give up on it: what has not begun then never does.
+
+        Raises:
+            OverloadedError: no time is left; a LateError where the work had not begun.
+            UnwantedError: nobody waits any more.
+        """
+        while True:
+            left_s = self.left_s()
+            try:
+                return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
+            except FutureTimeoutError:
+                if not self.is_wanted():
+                    future.cancel()
+                    raise UnwantedError from None
+                if left_s is None or left_s > LOOK_S:
+                    continue
+                if future.cancel():
+                    raise LateError from None
+                # Not a LateError: a network that hangs is late each time, and must be seen to be.
+                raise OverloadedError(LATE) from None

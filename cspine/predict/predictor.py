@@ -11,8 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.cores import count_cores
-from cspine.core.errors import ArtifactError, OverloadedError
+from cspine.core.errors import ArtifactError
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
@@ -34,7 +32,7 @@ from cspine.model.networks import choose_precision
 from cspine.model.outputs import EngineOutput
 from cspine.model.self_test import check_self_test
 from cspine.model.versions import hash_file
-from cspine.predict.budget import LATE, Budget, LateError, UnwantedError
+from cspine.predict.budget import Budget, LateError
 from cspine.predict.prediction import Prediction
 
 Observe = Callable[[str, float], None]
@@ -43,8 +41,6 @@ logger = logging.getLogger(__name__)
 # Frozen, as NO_END is, so they may stand as defaults.
 LIMITS = Limits()
 NO_END = Budget()
-# How often who waits for the engine looks whether anybody waits for the answer.
-LOOK_S = 0.25
 
 _SHARED_FACTS = ("architecture", "image_size", "view")
 NO_NECK = "The image is no axial CT slice of the neck: {}"
@@ -208,7 +204,7 @@ class Predictor:
         refusal = None if reason is None else NO_NECK.format(reason)
         if crop is None or future is None:
             return self._abstain(image, explain, refusal or NO_VERTEBRA)
-        output = self._timed("inference", lambda: _wait(future, budget))
+        output = self._timed("inference", lambda: budget.result_of(future))
         return self._judge(image, crop, output, explain, refusal)
 
     def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
@@ -284,24 +280,3 @@ def _check_card(files: ModelFiles, facts: Mapping[str, Any]) -> None:
                 f"`{name}` in best.json must be {value}, as best.h5 has it. Received: "
                 f"{str(said)[:40]!r}"
             )
-
-
-def _wait(future: Future[EngineOutput], budget: Budget) -> EngineOutput:
-    """Return the engine's output, or give up on it when the budget ends or nobody waits any more.
-
-    An image that is still queued then is never computed.
-    """
-    while True:
-        left_s = budget.left_s()
-        try:
-            return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
-        except FutureTimeoutError:
-            if not budget.is_wanted():
-                future.cancel()
-                raise UnwantedError from None
-            if left_s is None or left_s > LOOK_S:
-                continue
-            if future.cancel():
-                raise LateError from None
-            # Not a LateError: a network that has hung is late each time, and must be seen to be.
-            raise OverloadedError(LATE) from None
