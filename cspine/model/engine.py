@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import Future
 
 import numpy as np
 import openvino as ov
@@ -116,7 +115,7 @@ class Engine:
         mapped.drop_pages()
         return engine
 
-    def submit(self, image: np.ndarray, alone: bool = False) -> Future[EngineOutput]:
+    def submit(self, image: np.ndarray, alone: bool = False) -> Answer:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
 
         `alone` says that nobody else wants the cores; see `use_all_cores`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -34,12 +35,22 @@ class EngineOutput:
 
 
 class Answer(Future[EngineOutput]):
-    """A future that keeps its engine until it ends: with its engine gone, it would not end."""
+    """A future that keeps its engine until it ends: with its engine gone, it would not end.
+
+    `asked_s` and `started_s`, None until its image is computed, are on `time.perf_counter`'s clock.
+    """
 
     def __init__(self, engine: object) -> None:
         super().__init__()
+        self.asked_s = time.perf_counter()
+        self.started_s: float | None = None
         self._engine: object | None = engine
         self.add_done_callback(lambda _: self._let_go())
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Note when the work begins; otherwise as `Future`'s."""
+        self.started_s = time.perf_counter()
+        return super().set_running_or_notify_cancel()
 
     def _let_go(self) -> None:
         self._engine = None

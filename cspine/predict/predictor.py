@@ -29,7 +29,7 @@ from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine
 from cspine.model.explain import heatmap
 from cspine.model.networks import choose_precision
-from cspine.model.outputs import EngineOutput
+from cspine.model.outputs import Answer, EngineOutput
 from cspine.model.self_test import check_self_test
 from cspine.model.versions import hash_file
 from cspine.predict.budget import Budget, LateError
@@ -61,7 +61,8 @@ class Predictor:
         policy: turns logit and embedding into an answer.
         card: the model card, a plain dict.
         limits: bytes and pixels that one image may have.
-        observe: called with (stage, seconds) for `queue`, `decode` and `inference`.
+        observe: called with (stage, seconds): `slot`, the wait for a turn to decode, `decode`,
+            `queue`, the wait for the engine, and `inference`.
     """
 
     def __init__(
@@ -204,7 +205,10 @@ class Predictor:
         refusal = None if reason is None else NO_NECK.format(reason)
         if crop is None or future is None:
             return self._abstain(image, explain, refusal or NO_VERTEBRA)
-        output = self._timed("inference", lambda: budget.result_of(future))
+        try:
+            output = budget.result_of(future)
+        finally:
+            self._observe_answer(future)
         return self._judge(image, crop, output, explain, refusal)
 
     def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
@@ -256,11 +260,20 @@ class Predictor:
         if not self._decoders.acquire(timeout=budget.remaining_s()):
             raise LateError
         try:
-            self._observe("queue", time.perf_counter() - start)
+            self._observe("slot", time.perf_counter() - start)
             budget.remaining_s()
             yield
         finally:
             self._decoders.release()
+
+    def _observe_answer(self, answer: Answer) -> None:
+        """Observe how long the image waited for the engine, and how long it was computed."""
+        ended_s = time.perf_counter()
+        started_s = answer.started_s or ended_s
+        self._observe("queue", started_s - answer.asked_s)
+        # One that was given up in the queue was never computed.
+        if answer.started_s is not None:
+            self._observe("inference", ended_s - started_s)
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()

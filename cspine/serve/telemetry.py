@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # they import SciPy, which `early.py` must not wait for
     from cspine.predict.predictor import Predictor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STAGES = ("fetch", "queue", "decode", "inference", "total")
+STAGES = ("fetch", "slot", "decode", "queue", "inference", "total")
 # Finer below 50 ms, where the deadlines of clients lie; the last buckets are those of overload.
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 

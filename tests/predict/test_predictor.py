@@ -1,7 +1,6 @@
 """Bytes to answers, with a real network: the precedence, the region, the heat map, the warnings."""
 
 import threading
-from concurrent.futures import Future
 from copy import copy
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from tiny_model import NOTE, as_png, draw_neck
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
 from cspine.imaging.decode import DecodedImage, Limits
 from cspine.model.engine import Engine
+from cspine.model.outputs import Answer
 from cspine.model.versions import resolve_version
 from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.predictor import Predictor
@@ -59,7 +59,7 @@ class Queue:
     """An engine whose one image is queued (`is_running` False) or being computed, without end."""
 
     def __init__(self, is_running):
-        self.future = Future()
+        self.future = Answer(self)
         if is_running:
             self.future.set_running_or_notify_cancel()
 
@@ -86,6 +86,24 @@ def test_an_image_that_waits_for_the_engine_is_dropped_once_its_client_left(pred
     with pytest.raises(UnwantedError):
         waiting.predict(neck_png, budget=Budget.of(30, lambda: not is_there.is_set()))
     assert waiting.engine.future.cancelled()
+
+
+def test_the_wait_for_the_engine_is_told_apart_from_its_work(tiny_models, neck_png):
+    seen = {}
+    observed = Predictor.load(tiny_models, "f32", 1, observe=seen.__setitem__)
+    observed.engine = Queue(is_running=False)
+
+    answer = observed.engine.future
+
+    def work():
+        answer.set_running_or_notify_cancel()
+        answer.set_exception(ValueError())
+
+    threading.Timer(0.2, work).start()
+    with pytest.raises(ValueError):
+        observed.predict(neck_png)
+    assert seen["queue"] == answer.started_s - answer.asked_s > 0
+    assert seen["inference"] > 0
 
 
 def test_weights_that_change_under_the_load_are_refused(tiny_models):
@@ -167,7 +185,7 @@ def test_stages_are_observed(tiny_models, neck_png):
     seen = []
     observed = Predictor.load(tiny_models, "f32", 1, observe=lambda stage, s: seen.append(stage))
     observed.predict(neck_png)
-    assert seen == ["queue", "decode", "inference"]
+    assert seen == ["slot", "decode", "queue", "inference"]
 
 
 def test_a_folder_without_a_model_says_so(tmp_path):

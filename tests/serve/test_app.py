@@ -245,7 +245,7 @@ def test_health_and_metrics(client, png):
 def test_every_stage_the_queue_and_the_process_are_told(client, png):
     client.post("/predict", data=png, content_type="image/png")
     text = client.get("/metrics").text
-    for stage in ("fetch", "queue", "decode", "inference", "total"):
+    for stage in ("fetch", "slot", "decode", "queue", "inference", "total"):
         assert f'cspine_stage_seconds_count{{stage="{stage}"}}' in text
     assert 'cspine_stage_seconds_count{stage="total"} 1.0' in text
     assert "cspine_queue_depth 0.0" in text
