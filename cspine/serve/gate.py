@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from flask import Flask, Response, g, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import TooManyRequests, Unauthorized
+from werkzeug.exceptions import TooManyRequests, Unauthorized, UnsupportedMediaType
 
 from cspine.core.settings import ServeSettings
 from cspine.serve.admission import Keys, Rate
@@ -64,6 +64,11 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
         # A preflight carries no key, by the standard of CORS.
         if keys and getattr(view, GUARDED, False) and request.method != "OPTIONS":
             _check_key(keys, rate)
+        # A body that is inflated may be a bomb, and clients that compress pictures gain nothing.
+        if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
+            raise UnsupportedMediaType(
+                "`Content-Encoding` must be absent: bodies are read as sent."
+            )
         return None
 
     @app.after_request

@@ -119,6 +119,12 @@ def test_a_bad_request_is_a_problem_document(client, body, kind, status):
     assert response.json["status"] == status
 
 
+def test_a_compressed_body_is_told_from_an_unreadable_picture(client):
+    for path in ("/predict", "/v2/models/cspine/infer"):
+        response = client.post(path, data=b"x", headers={"Content-Encoding": "gzip"})
+        assert response.status_code == 415 and "`Content-Encoding`" in response.json["detail"]
+
+
 def test_too_many_and_too_large(predictor):
     app = create_app(ServeSettings(max_bytes=2000), predictor)
     urls = {"urls": ["http://a.org"] * 65}
