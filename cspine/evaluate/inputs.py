@@ -23,7 +23,7 @@ from cspine.core.labels import FRACTURE
 from cspine.evaluate.interval import Interval
 
 INPUTS_FILE = "inputs.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,6 @@ class ReportInputs:
         histories: candidate → series ("loss", "val_loss", …) → a value for each epoch.
         mistakes: the worst first; the first ten are shown.
         audit: the data audit as JSON values, or None.
-        ideal_by_width: band name → {value, low, high}: the ideal observer's AUROC (phantoms).
         title: of the page.
         proposal: for a site's own images: the threshold chosen anew, as JSON values, or None.
     """
@@ -117,7 +116,6 @@ class ReportInputs:
     histories: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     mistakes: Sequence[Mistake] = ()
     audit: Mapping[str, Any] | None = None
-    ideal_by_width: Mapping[str, Any] = field(default_factory=dict)
     title: str = "Training report"
     proposal: Mapping[str, Any] | None = None
 
@@ -146,7 +144,7 @@ def worst_mistakes(
 def save_inputs(path: Path, inputs: ReportInputs) -> None:
     """Write everything but the card to `path` as JSON, beside it first, then renamed."""
     parts: dict[str, Any] = {"schema": SCHEMA}
-    for name in ("candidates", "leaderboard", "histories", "audit", "ideal_by_width", "proposal"):
+    for name in ("candidates", "leaderboard", "histories", "audit", "proposal"):
         parts[name] = plain(getattr(inputs, name))
     parts["title"] = inputs.title
     # Of the card that they belong to: another model's figures must not be built from them.

@@ -105,24 +105,13 @@ def plot_confusion(cells: np.ndarray) -> str:
         return _to_svg(figure, "confusion")
 
 
-def plot_widths(bands: Sequence[WidthBand], ideal: Mapping[str, Interval]) -> str:
-    """Return sensitivity at the threshold and AUROC by fracture width, the ideal's beside."""
+def plot_widths(bands: Sequence[WidthBand]) -> str:
+    """Return sensitivity at the threshold and AUROC by fracture width."""
     with rc_context(STYLE):
         figure, (axes,) = _figure(WIDE)
         places = np.arange(len(bands))
         _points(axes, places - 0.09, [b.auroc for b in bands], BLUE, "o-", "AUROC")
         _points(axes, places + 0.09, [b.sensitivity for b in bands], ORANGE, "s-", "sensitivity")
-        # The ideal observer is known for phantoms only, and not for every band.
-        known = [(p, ideal[b.name]) for p, b in zip(places, bands, strict=True) if b.name in ideal]
-        if known:
-            _points(
-                axes,
-                np.array([p for p, _ in known]),
-                [i for _, i in known],
-                INK,
-                "D:",
-                "ideal AUROC",
-            )
         axes.set_xticks(places, [f"{b.name}\nn = {b.fractures}" for b in bands], fontsize=9.5)
         axes.set(ylim=(0, 1.03), xlabel="fracture width")
         axes.legend(loc="lower right", ncols=3)

@@ -19,11 +19,19 @@ from cspine.decide.policy import read_series
 from cspine.evaluate import curves, plots, tables
 from cspine.evaluate.audit_table import audit_table
 from cspine.evaluate.claim import EDITION, answer_claim
-from cspine.evaluate.facts import card_facts, get, judged_split, limits, site_of, standing
+from cspine.evaluate.facts import (
+    card_facts,
+    get,
+    judged_split,
+    limits,
+    site_of,
+    standing,
+)
 from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
-from cspine.evaluate.metrics import WidthBand, auroc_by_width, compute_metrics, patient_scores
+from cspine.evaluate.metrics import compute_metrics, patient_scores
 from cspine.evaluate.pictures import overlay_uri, slice_uri
 from cspine.evaluate.tables import as_interval
+from cspine.evaluate.widths import describe_widths
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -81,7 +89,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "published_rows": _published_rows(inputs),
         "published_interval": tables.published_interval(),
         "figures": [] if judged is None else _figures(judged, card) + _patient_roc(judged, card),
-        "widths": None if judged is None else _widths(judged, card, inputs.ideal_by_width),
+        "widths": None if judged is None else describe_widths(judged, card, _threshold(card)),
         "answers": None if judged is None else _answers(judged),
         "histories": [
             (name, Markup(plots.plot_history(series, name)))
@@ -189,37 +197,6 @@ def _confusion_words(cells: np.ndarray) -> str:
         for answer in range(2)
     ]
     return "; ".join(words) + "."
-
-
-def _widths(
-    split: SplitScores, card: Mapping[str, Any], ideal: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Return figure and rows by fracture width, None where no width is known."""
-    split = split.scored()
-    if split.widths_mm is None or not np.isfinite(np.asarray(split.widths_mm, float)).any():
-        return None
-    bands = auroc_by_width(
-        split.labels, split.probabilities, split.widths_mm, split.groups, _threshold(card)
-    )
-    ideals = {name: as_interval(parts) for name, parts in ideal.items()}
-    narrow = [band for band in bands if np.isfinite(band.high_mm)]
-    svg = plots.plot_widths(narrow, ideals) if narrow else ""
-    return {
-        "svg": Markup(svg),
-        "alt": "AUROC and sensitivity by fracture width; the table below holds the same figures.",
-        "rows": [_width_row(band, ideals) for band in bands],
-    }
-
-
-def _width_row(band: WidthBand, ideals: Mapping[str, Any]) -> tables.Row:
-    figures = (
-        tables.figure(band.auroc),
-        tables.figure(ideals.get(band.name)),
-        tables.figure(band.sensitivity),
-        tables.Figure(str(band.fractures)),
-        tables.Figure(f"{band.fractured_patients} of {band.patients}"),
-    )
-    return tables.Row((band.name,), figures)
 
 
 def _answers(split: SplitScores) -> dict[str, Any] | None:

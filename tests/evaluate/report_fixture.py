@@ -96,7 +96,6 @@ def make_inputs(**more) -> ReportInputs:
             "split_leaks": [{"slice": "B10 (18)", "sides": {"train": [HOSTILE], "test": ["b"]}}],
             "shortcut_auroc": 0.991,
         },
-        "ideal_by_width": {"0.2–0.5 mm": {"value": 0.8, "low": 0.75, "high": 0.85}},
         **more,
     }  # fmt: skip
     assert set(METRICS) == set(card["metrics"]["test"])
