@@ -32,6 +32,8 @@ COLUMNS = (
     "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
     "version", "series", "warnings", "error",
 )  # fmt: skip
+# Folders beside a `slices.csv` that hold no slices of their own.
+ASIDE = ("masks", "twins")
 # Files in work at once: results stay in order and memory stays bounded.
 _WINDOW = 64
 
@@ -69,8 +71,13 @@ def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         # DICOMDIR, the index of a DICOM medium (PS3.10), is DICOM itself and holds no picture.
         is_image = path.suffix.lower() in SUFFIXES and path.name.upper() != "DICOMDIR"
-        if is_image and path.is_file() and not path.name.startswith("."):
+        if is_image and path.is_file() and not path.name.startswith(".") and not _is_aside(path):
             yield path
+
+
+def _is_aside(path: Path) -> bool:
+    """Return whether this is a mask or a twin of a synthetic set, whose table names the slices."""
+    return path.parent.name in ASIDE and (path.parent.parent / "slices.csv").is_file()
 
 
 def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:

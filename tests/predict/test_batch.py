@@ -40,6 +40,15 @@ def test_images_are_found_once_and_in_order(folder):
         find_images([folder / "nothing"])
 
 
+def test_masks_and_twins_of_a_synthetic_set_are_no_slices(tmp_path):
+    for name in ("images", "masks", "twins"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"")
+    assert len(find_images([tmp_path])) == 3  # anybody's folders
+    (tmp_path / "slices.csv").write_text("path,label\n")
+    assert find_images([tmp_path]) == [tmp_path / "images" / "a.png"]
+
+
 def test_every_file_has_a_row_and_a_bad_one_its_error(predictor, folder):
     rows = list(answer_files(predictor, find_images([folder])))
     assert [bool(row["error"]) for row in rows] == [False, True, False]
