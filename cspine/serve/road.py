@@ -139,8 +139,16 @@ class Road:
 
         def answer(one: npt.NDArray[np.uint8]) -> Prediction:
             start = time.perf_counter()
-            with self._watched():
-                return self._count(predictor.predict_pixels(one, False, budget), start)
+            # The shape as well: the same bytes may be a wide picture or a high one.
+            content = f"pixels {one.shape}".encode() + one.tobytes()
+            prediction = self._remembered(
+                predictor,
+                content,
+                False,
+                budget,
+                lambda: predictor.predict_pixels(one, False, budget),
+            )
+            return self._count(prediction, start)
 
         with self.admission.place():
             return self._batches.map(answer, pixels, budget)
@@ -154,13 +162,24 @@ class Road:
         # A fetch may have used it up, or the client may have left meanwhile.
         budget.remaining_s()
         # By content, not by URL: what lies behind a URL may change.
-        # With `explain`: an answer that was remembered without pictures has none to show.
-        key = (predictor.version, explain, hashlib.sha256(data).digest())
-        with self._watched():
-            prediction = self._cache.get_or_compute(
-                key, lambda: predictor.predict(data, explain, budget), budget
-            )
+        prediction = self._remembered(
+            predictor, data, explain, budget, lambda: predictor.predict(data, explain, budget)
+        )
         return self._count(prediction, start)
+
+    def _remembered(
+        self,
+        predictor: Predictor,
+        content: bytes,
+        explain: bool,
+        budget: Budget,
+        compute: Callable[[], Prediction],
+    ) -> Prediction:
+        """Return the answer for this content: from the cache, from who computes it now, or anew."""
+        # With `explain`: an answer that was remembered without pictures has none to show.
+        key = (predictor.version, explain, hashlib.sha256(content).digest())
+        with self._watched():
+            return self._cache.get_or_compute(key, compute, budget)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -141,6 +141,15 @@ def test_json_pixels_are_whole_numbers_or_refused(data):
         _flatten(data)
 
 
+def test_equal_pixels_are_computed_once(client, predictor):
+    one = {"name": "pixels", "datatype": "UINT8", "shape": [4, 1, 2, 3], "data": [9] * 24}
+    assert client.post(URL, json={"inputs": [one]}).json["outputs"][0]["shape"] == [4]
+    assert predictor.calls == 1
+    # As many bytes, and another picture.
+    client.post(URL, json={"inputs": [{**one, "shape": [4, 2, 1, 3]}]})
+    assert predictor.calls == 2
+
+
 def test_json_pixels_may_be_nested_or_flat():
     assert _flatten([[[1, 2], [3, 4]]]) == _flatten([1, 2, 3, 4]) == bytes((1, 2, 3, 4))
 
