@@ -120,10 +120,24 @@ class Client:
             try:
                 self._ask(connection, turn, asked_s)
             except OSError as error:
-                self._tally.failures.append((type(error).__name__, self._now()))
+                self._fail(error)
                 connection.close()
-                connection = connect(self._job.port)
+                connection = self._connect_again() or connection
         connection.close()
+
+    def _fail(self, error: OSError) -> None:
+        self._tally.failures.append((type(error).__name__, self._now()))
+
+    def _connect_again(self) -> socket.socket | None:
+        """A new connection, tried for until the time is over: a thread that gave up would lower
+        the load unnoticed."""
+        while self._now() < self._job.seconds:
+            try:
+                return connect(self._job.port)
+            except OSError as error:
+                self._fail(error)
+                time.sleep(0.05)
+        return None
 
     def _ask(self, connection: socket.socket, turn: int, asked_s: float) -> None:
         which = turn % len(self._bodies)

@@ -6,6 +6,7 @@ with a model folder; CPU and memory are read from the system, not from what a se
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -54,6 +55,8 @@ class Service:
         self._child = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL
         )
+        # A benchmark that fails must leave nothing running.
+        atexit.register(self.end)
         self._process = psutil.Process(self._child.pid)
         while self._ask("/health/ready")[0] != 200:
             if self._child.poll() is not None or time.perf_counter() - start > START_LIMIT_S:
@@ -110,7 +113,7 @@ class Service:
         return figures
 
     def end(self) -> None:
-        """Stop the process."""
+        """Stop the process; again does nothing."""
         self._child.terminate()
         self._child.wait()
 
