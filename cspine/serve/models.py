@@ -51,6 +51,8 @@ class ModelHolder:
         self._seen = seen
         # Two loads at once would need three models' memory.
         self._swapping = threading.Lock()
+        self._is_new = threading.Event()  # and not hastened yet
+        self._is_new.set()
         self._is_ending = threading.Event()  # until `watch` is told another
         self.on_swap: Callable[[Predictor], None] = lambda _: None
         self.on_refusal: Callable[[], None] = lambda: None
@@ -78,13 +80,15 @@ class ModelHolder:
             version_before, self.current = self.current.version, predictor
             self.on_swap(predictor)
             logger.info("model %s serves in place of %s", predictor.version, version_before)
-            self._hasten()
+            self._is_new.set()
         return predictor
 
     def _hasten(self) -> None:
-        """Hasten the current model, unless the process is about to end."""
-        if not self._is_ending.is_set():
-            self.current.hasten()
+        """Hasten the current model if it is new, unless the process is about to end."""
+        with self._swapping:
+            if self._is_new.is_set() and not self._is_ending.is_set():
+                self._is_new.clear()
+                self.current.hasten()
 
     def watch(self, is_ending: threading.Event) -> threading.Thread:
         """Start a thread that hastens the model, which serves by now, and reloads it whenever the
@@ -95,10 +99,11 @@ class ModelHolder:
         return thread
 
     def _watch(self) -> None:
-        with self._swapping:
-            self._hasten()
         again_s = math.inf
+        self._hasten()
         while not self._is_ending.wait(WATCH_S):
+            # Here, so that who asked for a load has the answer before the second compile.
+            self._hasten()
             stamp = self._stamp()
             if stamp is None or (stamp == self._seen and time.monotonic() < again_s):
                 # Nothing new, or the folder is away for a while: the old model serves on.

@@ -141,6 +141,23 @@ def test_whatever_stops_a_load_on_demand_is_counted_and_the_old_one_stays(failur
     assert "the old one stays" in caplog.text
 
 
+def test_a_load_is_answered_before_the_new_model_is_hastened(quick):
+    old, new, going = FakePredictor("a" * 12), FakePredictor("b" * 12), threading.Event()
+    hastened = []
+    old.hasten = lambda: hastened.append("a")
+    new.hasten = lambda: (going.wait(10), hastened.append("b"))
+    holder, ending = ModelHolder(old, lambda version: new), threading.Event()
+    thread = holder.watch(ending)
+    wait_for(lambda: hastened == ["a"])
+    assert holder.reload() is holder.current is new
+    assert hastened == ["a"]
+    going.set()
+    wait_for(lambda: hastened == ["a", "b"])
+    ending.set()
+    thread.join(timeout=5)
+    assert not thread.is_alive() and hastened == ["a", "b"]
+
+
 def test_a_load_that_began_early_is_completed(tiny_models, neck_png):
     settings = ServeSettings(model_dir=str(tiny_models), precision="f32")
     early = begin_engine(settings)
