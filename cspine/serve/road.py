@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.cores import count_cores
-from cspine.core.errors import CspineError, ImageError
+from cspine.core.errors import CspineError, FetchError, ImageError
 from cspine.core.settings import ServeSettings
 from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.cache import MAX_ENTRIES, AnswerCache
@@ -195,7 +195,13 @@ class Road:
 
     def _fetch(self, link: Link, budget: Budget) -> bytes:
         start = time.perf_counter()
-        data = self._fetcher.fetch(link.url, budget.remaining_s())
+        try:
+            data = self._fetcher.fetch(link.url, budget.remaining_s())
+        except FetchError:
+            # Told to nobody it would only spoil the counts.
+            if not budget.is_wanted():
+                raise UnwantedError from None
+            raise
         self._metrics.observe("fetch", time.perf_counter() - start)
         return data
 

@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core import errors
+from cspine.core.errors import FetchTimeoutError
 from cspine.core.settings import ServeSettings
 from cspine.serve import road
 from cspine.serve.app import create_app
@@ -198,6 +199,22 @@ def test_a_vanished_client_is_not_worked_for(client, predictor, png):
     )  # fmt: skip
     assert response.status_code == 499
     assert predictor.calls == 0
+
+
+def test_a_fetch_that_fails_after_its_client_left_is_no_answer(settings, predictor):
+    left = []
+
+    class Slow:
+        def fetch(self, url, timeout_s):
+            left.append(1)
+            raise FetchTimeoutError("late")
+
+    app = create_app(settings, predictor, Slow())
+    response = app.test_client().post(
+        "/predict", json={"url": "http://a.org/b.png"},
+        environ_overrides={"waitress.client_disconnected": lambda: bool(left)},
+    )  # fmt: skip
+    assert response.status_code == 499
 
 
 def all_errors(kind=errors.CspineError):
