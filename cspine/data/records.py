@@ -82,6 +82,11 @@ class Dataset:
         """
         return self.storage.read(path)
 
+    def unboxed_with_labels(self) -> list[SliceRecord]:
+        """Return `unboxed_records` with their study's label, which scores must have and nobody
+        may read as a slice's."""
+        return [replace(r, label=self.studies[r.patient_id]) for r in self.unboxed_records]
+
     def with_groups(self, groups: Mapping[str, tuple[str, str]]) -> Dataset:
         """Return this set with the slice and volume ids of an audit (path → slice, volume).
 

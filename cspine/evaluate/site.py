@@ -10,7 +10,7 @@ import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -233,8 +233,7 @@ def _judge_unboxed(
     """Return what `describe_unboxed_studies` does; empty without such studies or a series score."""
     if series is None or not dataset.unboxed_studies:
         return {}
-    # The study's label, which scores must have and nobody reads as a slice's.
-    records = [replace(r, label=dataset.studies[r.patient_id]) for r in dataset.unboxed_records]
+    records = dataset.unboxed_with_labels()
     unboxed = _gather(records, _predict_all(dataset, records, predict))
     studies = len(dataset.unboxed_studies)
     return describe_unboxed_studies(studies, unboxed, judged, series, resamples)

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from cspine.core.errors import DataError
@@ -24,7 +23,7 @@ from cspine.phantom.config import PhantomConfig
 from cspine.phantom.demo import DemoSlice, demo_slices
 from cspine.phantom.dicom_sets import write_dicom, write_rsna
 from cspine.phantom.patient import VARIANTS, stream
-from cspine.phantom.png import encode_png
+from cspine.phantom.png import encode_mask, encode_png
 from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants, published_name
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 from cspine.phantom.table import make_row, write_table
@@ -109,8 +108,7 @@ def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dic
         name = f"{item.truth.slice_id}.png"
         (folder / "images" / name).write_bytes(encode_png(item.grey))
         if item.twin_grey is not None:
-            mask = item.mask.astype(np.uint8) * np.uint8(255)
-            (folder / "masks" / name).write_bytes(encode_png(mask))
+            (folder / "masks" / name).write_bytes(encode_mask(item.mask))
             (folder / "twins" / name).write_bytes(encode_png(item.twin_grey))
         besides = (f"masks/{name}", f"twins/{name}") if item.twin_grey is not None else ()
         rows.append(make_row(item.truth, f"images/{name}", *besides))

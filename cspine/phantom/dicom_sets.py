@@ -27,7 +27,7 @@ from pydicom.uid import (
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE
 from cspine.phantom.config import LEVELS, PhantomConfig
-from cspine.phantom.png import encode_png
+from cspine.phantom.png import encode_mask
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 from cspine.phantom.table import make_row, write_table
 from cspine.phantom.workers import run_per_patient, written_beside
@@ -87,7 +87,7 @@ def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[
         dataset.save_as(path, enforce_file_format=True)
         mask = f"masks/{item.truth.slice_id}.png" if item.mask.any() else ""
         if mask:
-            (folder / mask).write_bytes(encode_png(item.mask.astype(np.uint8) * np.uint8(255)))
+            (folder / mask).write_bytes(encode_mask(item.mask))
         rows.append(make_row(item.truth, path.relative_to(folder).as_posix(), mask))
     return rows
 

@@ -32,6 +32,11 @@ def encode_png(grey: npt.NDArray[np.uint8]) -> bytes:
     return _SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks)
 
 
+def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Return bool (H, W) as a PNG of 0 and 255."""
+    return encode_png(mask.astype(np.uint8) * np.uint8(255))
+
+
 def _chunk(kind: bytes, body: bytes) -> bytes:
     check = zlib.crc32(kind + body)
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)

@@ -5,7 +5,6 @@ They are in no split, and no network learned from them. It fits nothing and writ
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,7 @@ def judge_unboxed(best: Judged, task: Task) -> dict[str, Any]:
 def _run_unboxed(best: Judged, task: Task) -> SplitScores:
     """The policy's answers on the slices of such studies in which a vertebra is found."""
     classifier, dataset = best.candidate.classifier, task.dataset
-    # The study's label, which the samples must have and nobody reads as a slice's.
-    records = [replace(r, label=dataset.studies[r.patient_id]) for r in dataset.unboxed_records]
-    cache = Path(task.config.cache)
+    records, cache = dataset.unboxed_with_labels(), Path(task.config.cache)
     samples = load_samples(
         dataset, records, task.view, classifier.image_size, cache, check=check_image
     )
