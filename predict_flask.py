@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 # Before the heavy imports, which are part of what a start takes.
@@ -31,9 +32,13 @@ from cspine.serve.early import begin_engine
 from cspine.serve.telemetry import JsonFormatter, Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
 
 logger = logging.getLogger("cspine.entry")
+# Told so before it serves, the service ends once it could.
+told_to_stop = threading.Event()
 
 
 def configure_logging(level: str) -> None:
@@ -61,25 +66,32 @@ def build_app(settings: ServeSettings) -> Flask:
     return create_app(settings, open_models(settings, metrics, early), metrics=metrics)
 
 
+def call_on_signal(act: Callable[[], None]) -> None:
+    """Call `act` at SIGTERM and at Ctrl-C, whose own handler would raise in the middle of work."""
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: act())
+
+
 def serve(settings: ServeSettings) -> None:
     """Serve `app` until SIGTERM or Ctrl-C."""
     from cspine.serve.server import Runner
 
     runner = Runner(app)
-    # SIGINT as well: Python's own handler would raise in the middle of the loop's work.
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: runner.stop())
+    call_on_signal(runner.stop)
     host, port = settings.listen[0], runner.port
     ready_s = time.monotonic() - STARTED_S
     logger.info("ready after %.2f s on http://%s:%d. %s", ready_s, host, port, MEDICAL_NOTICE)
+    if told_to_stop.is_set():
+        runner.stop()
     runner.run()
 
 
 # At import, since a WSGI server looks for `app` here; SystemExit is one line, no traceback.
 try:
     if __name__ == "__main__":
-        # Told to stop before anything is served, it has nothing to finish.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Remembered, not raised: an exception may be lost within an import, or leave a copy of the
+        # network behind.
+        call_on_signal(told_to_stop.set)
     settings = read_settings(os.environ)
     configure_logging(settings.log_level)
     app = build_app(settings)

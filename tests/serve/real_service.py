@@ -30,6 +30,15 @@ def start(log: Path, *command: str, **settings: str) -> subprocess.Popen:
         )  # fmt: skip
 
 
+def end_of(process: subprocess.Popen) -> int:
+    """The exit status of a process that is to end by itself; one that does not is killed."""
+    try:
+        return process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:

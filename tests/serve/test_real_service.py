@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 from hostile_servers import OK, Server, image, sends
-from real_service import ROOT, running, start
+from real_service import ROOT, end_of, running, start
 from service_fakes import wait_for
 from tiny_model import NOTE
 
@@ -104,27 +104,30 @@ def test_told_to_stop_before_it_serves_it_ends_well(tiny_models, tmp_path):
     # A lone `.h5`, of which the network is still to be made.
     (tmp_path / "best.h5").write_bytes((tiny_models / "best.h5").read_bytes())
     process = start(tmp_path / "log.txt", model_dir=str(tmp_path), listen="127.0.0.1:0")
-    status = Path(f"/proc/{process.pid}/status")
+    state = Path(f"/proc/{process.pid}/status")
 
     def handles_sigterm() -> bool:
-        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        caught = next(line for line in state.read_text().splitlines() if line.startswith("SigCgt"))
         return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
-    wait_for(handles_sigterm)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0
+    try:
+        wait_for(handles_sigterm)
+        process.send_signal(signal.SIGTERM)
+    finally:
+        status = end_of(process)
+    assert status == 0
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
 def test_without_a_model_it_says_so_in_one_line(tmp_path):
     log = tmp_path / "log.txt"
-    assert start(log, model_dir=str(tmp_path)).wait(timeout=60) == 2
+    assert end_of(start(log, model_dir=str(tmp_path))) == 2
     assert log.read_text().startswith("predict_flask.py: ")
 
 
 def test_a_bad_setting_is_named_in_one_line(tmp_path):
     log = tmp_path / "log.txt"
-    assert start(log, streams="many").wait(timeout=60) == 2
+    assert end_of(start(log, streams="many")) == 2
     assert log.read_text() == (
         "predict_flask.py: `CSPINE_STREAMS` must be a whole number from 1 to 256. "
         "Received: 'many'\n"
@@ -148,5 +151,5 @@ def test_a_signed_model_is_served_and_a_changed_card_is_not(tiny_models, neck_pn
         wait_for(lambda: "signed by the key" in service.log.read_text())
         assert service.post(neck_png).json()["warnings"] == [NOTE]
     log = tmp_path / "second.txt"
-    assert start(log, **settings).wait(timeout=60) == 2
+    assert end_of(start(log, **settings)) == 2
     assert "signed by the key" in log.read_text()
