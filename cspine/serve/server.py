@@ -38,6 +38,7 @@ SPARE_THREADS = 8
 # Waitress's 8 KiB would mean thousands of turns of the loop for one large image.
 _RECEIVE_BYTES = 256 * 1024
 _WAKE_S = 1
+_BREATH_S = 0.01
 _ANSWER_BYTES = 1024**3  # more than any answer has
 
 
@@ -125,6 +126,9 @@ class Runner:
         while not self._is_done():
             # A turn at a time, so that the end is looked for in between.
             wasyncore.loop(timeout=_WAKE_S, use_poll=True, map=self._map, count=1)
+            if self._service.road.admission.is_full:
+                # Each turn walks over all connections: what comes meanwhile is refused in one.
+                time.sleep(_BREATH_S)
         for server in self._servers:
             server.close()
         self._dispatcher.shutdown(timeout=1)
