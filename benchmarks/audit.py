@@ -5,7 +5,8 @@
 `--real` is a folder with `originals/train/{fracture,normal}`, `variants/train/{fracture,normal}`
 and `names.txt` of the published set; no image of it is kept. `--phantoms` takes a number of slices
 to write, or a grouped phantom set that is there already. Prints JSON with wall-clock and CPU
-seconds (of all processes: on a busy machine only the latter says what the audit costs).
+seconds (of all processes: on a busy machine only the latter says what the audit costs), and the
+most memory that all processes held at once (proportional set size, looked at every 0.2 s).
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import resource
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from cspine.data.audit import audit_dataset, audit_names
-from cspine.data.duplicates import WORKERS
 from cspine.data.groups import parse_name
 from cspine.data.index import scan_dataset
 from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
@@ -114,6 +119,29 @@ def measure_phantoms(what: str) -> dict:
         }
 
 
+@contextmanager
+def watched_memory() -> Iterator[list[float]]:
+    """Fill a list with the MiB that this process and its children hold, until the block ends."""
+    held_mib, is_over, parent = [0.0], threading.Event(), psutil.Process()
+
+    def watch() -> None:
+        while not is_over.wait(0.2):
+            held = 0
+            for process in (parent, *parent.children(recursive=True)):
+                with suppress(psutil.Error):  # a child that has just ended
+                    # Of memory that several share, each one's part.
+                    held += process.memory_full_info().pss
+            held_mib.append(held / 2**20)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield held_mib
+    finally:
+        is_over.set()
+        watcher.join()
+
+
 def measure_speed(files: int) -> dict:
     """A published-style set with variants: by names, then by pixels alone."""
     found: dict = {}
@@ -126,8 +154,9 @@ def measure_speed(files: int) -> dict:
         root = write_kaggle(Path(scratch) / "set", config)
         for what, ignore in (("names", False), ("pixels", True)):
             start = read_clock()
-            report = audit_dataset(scan_dataset(root), ignore_names=ignore)
-            spent = seconds_since(start)
+            with watched_memory() as held_mib:
+                report = audit_dataset(scan_dataset(root), ignore_names=ignore)
+            spent = {**seconds_since(start), "peak_mib": round(max(held_mib))}
             groups.append(report.groups)
             found[what] = {"files": report.files, "slices": report.slices, **spent}
         named, blind = groups
@@ -153,12 +182,6 @@ def main() -> None:
         found["phantoms"] = measure_phantoms(args.phantoms)
     if args.speed:
         found["speed"] = measure_speed(args.speed)
-    parent, child = (
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    # At most: as if all children had been at their largest at once. Linux counts in KiB.
-    found["peak_mib_at_most"] = round((parent + WORKERS * child) / 1024)
     print_figures(found, args.out)
 
 

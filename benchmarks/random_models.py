@@ -60,15 +60,13 @@ def make_policy(width: int, seed: int) -> Any:
     """A decision policy of full size that finds nothing strange; `seed` shifts its calibration."""
     from cspine.decide.calibration import Calibration
     from cspine.decide.conformal import Conformal
-    from cspine.decide.distance import InDistribution
+    from cspine.decide.distance import MAX_CENTRES, InDistribution
     from cspine.decide.policy import DecisionPolicy
     from cspine.decide.threshold import Threshold
 
-    # As many axes as a fitted gate may have, so that it costs as much; no score reaches 1e12.
-    gate = InDistribution(
-        np.zeros(width, np.float32), np.eye(64, width, dtype=np.float32),
-        np.ones(64, np.float32), 1.0, 1e12, 0.995,
-    )  # fmt: skip
+    # As many centres as a fitted gate may have, so that it costs as much; no score reaches 1e12.
+    centres, scales = np.zeros((MAX_CENTRES, width), np.float32), np.ones(width, np.float32)
+    gate = InDistribution(centres, 1e12, 0.995, scales, scales)
     calibration = Calibration("platt", 1.0, 0.5 * seed)
     return DecisionPolicy(calibration, Threshold(0.5, "youden", None), Conformal(0.1, 1, 1), gate)
 

@@ -187,10 +187,10 @@ class TrainConfig:
         low=0.001,
         high=0.5,
     )
-    # At most 3 slices in 1,000 of those that the threshold is set on count as strangers: the bar
-    # for slices of new patients is 1 %, and the checks of the picture take their part of it.
+    # 5 slices in 1,000 of those that the threshold is set on count as strangers: the bar for
+    # slices of new patients is 1 %, and the checks of the picture take their part of it.
     in_distribution_quantile: float = _setting(
-        0.997,
+        0.995,
         "share of training embeddings that count as known",
         low=0.5,
         high=1.0,

@@ -18,21 +18,16 @@ from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
-from cspine.decide.distance import MAX_AXES, InDistribution
+from cspine.decide.distance import MAX_CENTRES, InDistribution
 from cspine.decide.series import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 
 # Of normal slices' logits, for the series score: many times what a fit makes.
 MAX_QUANTILES = 1000
 # The names under which a model file holds the gate's arrays.
-MEAN, AXES, VARIANCES, GAINS, FLOORS = (
-    f"in_distribution_{name}" for name in ("mean", "axes", "variances", "gains", "floors")
-)
-_GAUSSIAN = (MEAN, AXES, VARIANCES)
+CENTRES, GAINS, FLOORS = (f"in_distribution_{name}" for name in ("centres", "gains", "floors"))
 # The arrays that a gate must have, by how it scales the embedding's units.
-NEEDED = {
-    "none": _GAUSSIAN, "linear": (*_GAUSSIAN, GAINS), "log": (*_GAUSSIAN, GAINS, FLOORS),
-}  # fmt: skip
+NEEDED = {"linear": (CENTRES, GAINS), "log": (CENTRES, GAINS, FLOORS)}
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,6 @@ class DecisionPolicy:
             "in_distribution": {
                 "threshold": gate.threshold,
                 "quantile": gate.quantile,
-                "residual_variance": gate.residual_variance,
                 "scaling": gate.scaling,
             },
         }
@@ -106,11 +100,10 @@ class DecisionPolicy:
         return parts
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the gate's arrays, which `to_dict` leaves out: float32 (D,), (K, D) or (K,)."""
+        """Return the gate's arrays, which `to_dict` leaves out: float32 (K, D) or (D,)."""
         gate = self.in_distribution
-        scales = {GAINS: gate.gains, FLOORS: gate.floors}
-        given = {name: values for name, values in scales.items() if values is not None}
-        return {MEAN: gate.mean, AXES: gate.axes, VARIANCES: gate.variances, **given}
+        floors = {} if gate.floors is None else {FLOORS: gate.floors}
+        return {CENTRES: gate.centres, GAINS: gate.gains, **floors}
 
     @classmethod
     def from_parts(
@@ -204,8 +197,7 @@ def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
         _number(part, "scale", 1e-9, 1e9),
         _number(part, "offset", -1e9, 1e9),
         _number(part, "threshold", 0, 1),
-        # Models from before it have none.
-        None if part.get("normal") is None else _read_normal(_part(part, "normal")),
+        _read_normal(_part(part, "normal")),
     )
 
 
@@ -225,38 +217,31 @@ def _read_normal(part: Mapping[str, Any]) -> NormalLogits:
 
 
 def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InDistribution:
-    # Models from before it have none.
-    scaling = part.get("scaling", "none")
+    scaling = part.get("scaling")
     if not isinstance(scaling, str) or scaling not in NEEDED:
         raise ArtifactError(
             f"`scaling` must be one of {', '.join(NEEDED)}. Received: {quote(scaling)}"
         )
     missing = [name for name in NEEDED[scaling] if name not in arrays]
     if missing:
-        raise ArtifactError(f"The model file must hold {', '.join(missing)}. Received: none")
+        raise ArtifactError(
+            f"The model file must hold {', '.join(missing)}, as this version trains it; train "
+            "again. Received: none"
+        )
     # Shapes before values: a bad shape would fail later, far from the file that has it.
-    mean, axes, variances = (
-        np.asarray(arrays[name], np.float32) for name in (MEAN, AXES, VARIANCES)
-    )
-    shapes = f"{mean.shape}, {axes.shape}, {variances.shape}"
-    fits = mean.ndim == 1 and axes.shape == (*variances.shape, *mean.shape)
-    if not fits or not 1 <= len(axes) <= MAX_AXES:
+    centres = np.asarray(arrays[CENTRES], np.float32)
+    if centres.ndim != 2 or not 1 <= len(centres) <= MAX_CENTRES or not np.isfinite(centres).all():
         raise ArtifactError(
-            f"The gate must be (D,), (K, D), (K,), K ≤ {MAX_AXES}. Received: {shapes}"
+            f"`{CENTRES}` must be (K, D), 1 ≤ K ≤ {MAX_CENTRES}, and finite. "
+            f"Received: {centres.shape}"
         )
-    if not all(np.isfinite(a).all() for a in (mean, axes, variances)) or (variances <= 0).any():
-        raise ArtifactError(
-            "The gate's arrays must be finite, variances positive. Received: others"
-        )
+    units = centres.shape[1]
     return InDistribution(
-        mean,
-        axes,
-        variances,
-        _number(part, "residual_variance", 1e-30, 1e30),
+        centres,
         _number(part, "threshold", 0, 1e30),
         _number(part, "quantile", 0, 1),
-        _read_scale(arrays, GAINS, len(mean)) if scaling != "none" else None,
-        _read_scale(arrays, FLOORS, len(mean)) if scaling == "log" else None,
+        _read_scale(arrays, GAINS, units),
+        _read_scale(arrays, FLOORS, units) if scaling == "log" else None,
     )
 
 

@@ -9,8 +9,8 @@ The highest of many normal slices is high without any fracture, and training dra
 study where serving gets all: of n normal slices the i-th highest is expected at the quantile
 1 − i / (n + 1) of held-out normal slices. That takes slices as independent. Neighbours are alike,
 so the highest of n is lower than that, and a whole study is called fracture too seldom rather than
-too often; two fractured slices stand out less among 300 than among 8. A rule without those
-quantiles, as of older models, takes the plain mean. It does not know slices' order or distance.
+too often; two fractured slices stand out less among 300 than among 8. It does not know slices'
+order or distance.
 """
 
 from __future__ import annotations
@@ -57,23 +57,20 @@ class NormalLogits:
 
 @dataclass(frozen=True)
 class SeriesScore:
-    """The fitted rule of this module and the study's own threshold (0..1).
-
-    `normal` is None in models from before the number of slices was corrected for.
-    """
+    """The fitted rule of this module and the study's own threshold (0..1)."""
 
     top: int
     scale: float
     offset: float
     threshold: float
-    normal: NormalLogits | None = None
+    normal: NormalLogits
 
     def covers(self, count: int) -> bool:
         """Return whether the rule holds for a study of `count` slices, 1 or more.
 
         Of more slices than the normal ones it knows, it cannot say how high the highest would be.
         """
-        return self.normal is None or count <= self.normal.slices
+        return count <= self.normal.slices
 
     def apply(self, probabilities: np.ndarray) -> float | None:
         """Return the study's calibrated P(fracture); None without a slice, or where not `covers`.
@@ -99,14 +96,13 @@ class SeriesScore:
         return names, np.array([np.nan if score is None else score for score in scores])
 
 
-def top_excess(probabilities: np.ndarray, top: int, normal: NormalLogits | None) -> float:
+def top_excess(probabilities: np.ndarray, top: int, normal: NormalLogits) -> float:
     """Return by how much the `top` highest logits (all, where fewer) exceed a normal study's.
 
-    It is the mean over them; without `normal` the mean logit itself. `probabilities` (N,), 0..1.
+    It is the mean over them. `probabilities` (N,), 0..1.
     """
     highest = _logits(np.sort(probabilities)[::-1][:top])
-    expected = 0.0 if normal is None else normal.expected(len(probabilities), top)
-    return float(np.mean(highest - expected))
+    return float(np.mean(highest - normal.expected(len(probabilities), top)))
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

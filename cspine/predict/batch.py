@@ -132,7 +132,7 @@ def _failure(path: Path, error: CspineError) -> Row:
 def score_studies(predictor: Predictor, rows: Iterable[Row]) -> list[StudyScore]:
     """Return one score for each DICOM series with several slices, where the model can give it.
 
-    Why one is missing, or may be too high, is logged.
+    Why one is missing is logged.
     """
     rule = predictor.policy.series
     if rule is None:
@@ -160,20 +160,14 @@ def _gather_studies(rows: Iterable[Row]) -> dict[str, list[float]]:
 
 
 def _warn_of(rule: SeriesScore, studies: Mapping[str, Sequence[float]]) -> None:
-    """Log which studies the rule does not cover, and that an older rule grows with slices."""
+    """Log how many studies the rule does not cover."""
     missing = sum(not rule.covers(len(found)) for found in studies.values())
-    if missing and rule.normal is not None:
+    if missing:
         log.warning(
             "No score for %d of %d series: they have more slices than the %d normal ones that the "
             "model's series score was fitted on. Train on more patients.",
             missing, len(studies), rule.normal.slices,
         )  # fmt: skip
-    if studies and rule.normal is None:
-        log.warning(
-            "This model's series score grows with the number of slices: a series of many more than "
-            "its training drew of a patient may be called fracture for that alone. Train again for "
-            "one that does not."
-        )
 
 
 class ResumableCsv:

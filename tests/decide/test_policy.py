@@ -97,7 +97,7 @@ def test_a_named_class_meets_every_condition(p, threshold, normal, fracture, kno
         ("threshold", "value", 1.5),
         ("conformal", "alpha", True),
         ("conformal", "quantiles", None),
-        ("in_distribution", "residual_variance", 0.0),
+        ("in_distribution", "threshold", -1.0),
         ("series", "top", float("inf")),
     ],
 )
@@ -126,11 +126,6 @@ def test_bad_normal_quantiles_are_refused_by_name(name, value):
         read_series({"series": {**series, "normal": {**series["normal"], name: value}}})
 
 
-def test_a_series_score_without_quantiles_is_the_older_rule():
-    series = {"top": 3, "scale": 2.0, "offset": -1.0, "threshold": 0.6}
-    assert read_series({"series": series}) == SeriesScore(3, 2.0, -1.0, 0.6)
-
-
 def test_bad_arrays_are_refused():
     policy = make_policy()
     for name, array in policy.arrays().items():
@@ -143,13 +138,10 @@ def test_bad_arrays_are_refused():
             DecisionPolicy.from_parts(policy.to_dict(), without)
 
 
-def test_a_gate_without_scaling_is_read_and_an_unknown_one_refused():
+def test_an_unknown_scaling_is_refused():
     policy = make_policy()
     decision = policy.to_dict()
     assert decision["in_distribution"]["scaling"] == "linear"
-    plain = {k: v for k, v in decision["in_distribution"].items() if k != "scaling"}
-    older = DecisionPolicy.from_parts({**decision, "in_distribution": plain}, policy.arrays())
-    assert older.in_distribution.gains is None
     other = {**decision["in_distribution"], "scaling": ["log"]}
     with pytest.raises(ArtifactError, match="scaling"):
         DecisionPolicy.from_parts({**decision, "in_distribution": other}, policy.arrays())

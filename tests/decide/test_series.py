@@ -20,10 +20,11 @@ def studies(count: int, seed: int = 0, slices: int = 8):
 
 
 def test_the_mean_of_the_highest_logits():
-    assert top_excess(sigmoid(np.array([1.0, 3.0, -5.0])), 2, None) == pytest.approx(2.0)
-    assert top_excess(sigmoid(np.array([1.0])), 3, None) == pytest.approx(1.0)
+    normal = NormalLogits((0.0, 0.0), 3)
+    assert top_excess(sigmoid(np.array([1.0, 3.0, -5.0])), 2, normal) == pytest.approx(2.0)
+    assert top_excess(sigmoid(np.array([1.0])), 3, normal) == pytest.approx(1.0)
     # Probabilities of exactly 0 and 1 have no finite logit of their own.
-    assert np.isfinite(top_excess(np.array([0.0, 1.0]), 2, None))
+    assert np.isfinite(top_excess(np.array([0.0, 1.0]), 2, normal))
 
 
 def test_what_a_normal_study_would_show_is_taken_off():
@@ -60,7 +61,7 @@ def test_more_slices_do_not_make_a_fracture():
 
 
 def test_apply_by_hand_leaves_out_what_has_no_probability():
-    score = SeriesScore(top=2, scale=2.0, offset=1.0, threshold=0.5)
+    score = SeriesScore(2, 2.0, 1.0, 0.5, NormalLogits((0.0, 0.0), 3))
     answer = score.apply(np.append(sigmoid(np.array([0.0, 1.0, -9.0])), np.nan))
     # The two highest of 0, 1 and −9 average 0.5; 2 · 0.5 + 1 = 2.
     assert answer == pytest.approx(sigmoid(np.array(2.0)))
@@ -92,7 +93,7 @@ def test_study_labels_do_as_well_as_slice_labels():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())
 def test_the_order_of_slices_does_not_matter(slices, random):
-    score = SeriesScore(3, 1.3, -0.2, 0.5)
+    score = SeriesScore(3, 1.3, -0.2, 0.5, NormalLogits((-2.0, 1.0), 12))
     shuffled = slices.copy()
     random.shuffle(shuffled)
     assert score.apply(np.array(slices)) == pytest.approx(score.apply(np.array(shuffled)))

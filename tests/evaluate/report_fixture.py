@@ -40,7 +40,7 @@ def make_card(splits, **more) -> dict:
             "calibration": {"method": "platt", "scale": 1.0, "offset": 0.0},
             "threshold": {"value": 0.4, "method": "sensitivity", "target": 0.95},
             "conformal": {"alpha": 0.1, "quantiles": {"normal": 0.5, "fracture": 0.6}},
-            "in_distribution": {"threshold": 2.0, "quantile": 0.995, "residual_variance": 0.1},
+            "in_distribution": {"threshold": 2.0, "quantile": 0.995, "scaling": "log"},
         },
         "metrics": {split.name: figures(split) for split in splits},
         "data": {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from cspine.core.errors import DataError
-from cspine.decide.series import SeriesScore
+from cspine.decide.series import NormalLogits, SeriesScore
 from cspine.evaluate.interval import Interval, percentile_interval, wilson_interval
 from cspine.evaluate.metrics import (
     METRICS,
@@ -161,7 +161,8 @@ def test_patients_are_scored_by_the_series_rule():
     labels = np.array([0, 1, 0, 0, 0])
     p = np.array([0.2, 0.9, 0.1, np.nan, np.nan])
     groups = np.array(["a", "a", "b", "b", "c"])
-    figures = compute_patient_metrics(labels, p, groups, SeriesScore(1, 1.0, 0.0, 0.5))
+    rule = SeriesScore(1, 1.0, 0.0, 0.5, NormalLogits((0.0, 0.0), 5))
+    figures = compute_patient_metrics(labels, p, groups, rule)
     assert figures["auroc"].value == figures["accuracy"].value == 1.0
     assert figures["brier"].value == pytest.approx((0.1**2 + 0.1**2) / 2)
 

@@ -54,10 +54,8 @@ def make_policy(width: int):
     from cspine.decide.policy import DecisionPolicy
     from cspine.decide.threshold import Threshold
 
-    gate = InDistribution(
-        np.zeros(width, np.float32), np.eye(1, width, dtype=np.float32),
-        np.ones(1, np.float32), 1.0, 1e12, 0.995,
-    )  # fmt: skip
+    centres, gains = np.zeros((1, width), np.float32), np.ones(width, np.float32)
+    gate = InDistribution(centres, 1e12, 0.995, gains)
     threshold = Threshold(0.5, "youden", None)
     return DecisionPolicy(Calibration("platt", 1.0, 0.0), threshold, Conformal(0.1, 0.5, 0.5), gate)
 

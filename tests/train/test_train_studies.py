@@ -13,16 +13,14 @@ from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
 from cspine.decide.distance import InDistribution
 from cspine.decide.policy import DecisionPolicy
-from cspine.decide.series import SeriesScore
+from cspine.decide.series import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.inputs import SplitScores
 from cspine.train.studies import judge_unboxed
 from tests.rsna_sets import write_unboxed
 
 # It calls nothing a stranger.
-GATE = InDistribution(
-    np.zeros(2, np.float32), np.eye(1, 2, dtype=np.float32), np.ones(1, np.float32), 1.0, 1e12, 0.9
-)
+GATE = InDistribution(np.zeros((1, 2), np.float32), 1e12, 0.9, np.ones(2, np.float32))
 
 
 class Network:
@@ -59,7 +57,7 @@ def dataset(tmp_path_factory):
 def test_the_series_score_finds_the_study_or_does_not(dataset, tmp_path):
     config = TrainConfig(cache=str(tmp_path), resamples=20)
     task = SimpleNamespace(config=config, dataset=dataset, view="slice")
-    rule = SeriesScore(1, 1.0, 0.0, 0.5)
+    rule = SeriesScore(1, 1.0, 0.0, 0.5, NormalLogits((0.0, 0.0), 99))
     found = judge_unboxed(judge(1.0, rule), task)
     assert (found["studies"], found["scored"]) == (1, 1)
     assert found["recall"]["value"] == found["auroc"]["value"] == 1.0
