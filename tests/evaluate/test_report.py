@@ -296,7 +296,10 @@ def test_studies_without_boxes_have_a_column_where_they_are_scored():
 def test_the_roc_by_patient_is_drawn_where_a_series_score_is():
     inputs = make_inputs()
     assert "ROC by patient" not in render_report(inputs)
-    series = {"top": 1, "scale": 1.0, "offset": 0.0, "threshold": 0.5}
+    series = {
+            "top": 1, "scale": 1.0, "offset": 0.0, "threshold": 0.5,
+            "normal": {"quantiles": [0.0, 0.0], "slices": 1000},
+        }  # fmt: skip
     decision = {**inputs.card["decision"], "series": series}
     page = render_report(replace(inputs, card={**inputs.card, "decision": decision}))
     patients = len(np.unique(inputs.splits[-1].scored().groups))

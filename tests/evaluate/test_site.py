@@ -25,7 +25,13 @@ CARD = {
     "version": "0123456789ab",
     "decision": {
         "threshold": {"value": 0.5, "method": "sensitivity", "target": 1.0},
-        "series": {"top": 1, "scale": 1.0, "offset": 0.0, "threshold": 0.5},
+        "series": {
+            "top": 1,
+            "scale": 1.0,
+            "offset": 0.0,
+            "threshold": 0.5,
+            "normal": {"quantiles": [0.0, 0.0], "slices": 1000},
+        },
     },
 }
 
