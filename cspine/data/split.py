@@ -16,7 +16,7 @@ import csv
 import hashlib
 import io
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from cspine.core.errors import ConfigError, DataError, SplitLeakError
 from cspine.core.labels import FRACTURE
-from cspine.core.words import count_noun
+from cspine.core.words import count_noun, count_slices
 from cspine.data.groups import variant_rank
 from cspine.data.records import Dataset, SliceRecord
 
@@ -244,9 +244,10 @@ def _split_published(records: Records) -> Split:
         held = {path for label in (0, 1) for path in _first_share(sides["train"], label)}
         sides["validation"] = tuple(r for r in sides["train"] if r.path in held)
         sides["train"] = tuple(r for r in sides["train"] if r.path not in held)
-    leaks = find_leaks(sides)
+    kinds = Counter(group.split()[0] for group, _, _ in find_leaks(sides))
+    shared = count_slices(kinds["slice"], kinds["patient"])
     slices = [f"{name} stands on {_describe(side)}" for name, side in sides.items() if side]
-    note = f"As published: {'; '.join(slices)}; on two sides: {count_noun(len(leaks), 'group')}."
+    note = f"As published: {'; '.join(slices)}; on two sides: {shared}."
     if not sides["test"]:
         note = f"No independent test: none is published, and validation chose. {note}"
     return _make(sides["train"], sides["validation"], sides["test"], None, note, "published")
