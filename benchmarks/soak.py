@@ -37,7 +37,7 @@ MODELS = str(ROOT / "benchmarks" / "random_models.py")
 # Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
 RELOAD_EVERY_S = 10.0
 # More connections than places, or nothing could be refused.
-REFERENCE_CLIENTS, REFERENCE_S, CONNECTIONS = 8, 60.0, 128
+REFERENCE_CLIENTS, REFERENCE_S, MORE_CONNECTIONS = 8, 60.0, 64
 LOAD_SHARE, MEMORY_SHARE = 0.8, 0.05
 # Before that allocator and caches still grow to their size.
 SETTLED_S = 300.0
@@ -137,8 +137,9 @@ def soak(
     rate, seconds = LOAD_SHARE * maximum_per_s, 60 * options.minutes
     exchanger = Exchanger(models, stagings, service, warming.published)
     stolen_s = psutil.cpu_times().steal
+    connections = options.max_queue + MORE_CONNECTIONS
     figures = exchanger.while_running(
-        Job(service.port, parts, "image/png", CONNECTIONS, seconds, rate=rate, answers=True)
+        Job(service.port, parts, "image/png", connections, seconds, rate=rate, answers=True)
     )
     stolen_s = psutil.cpu_times().steal - stolen_s
     closing = Exchanger(models, stagings, service, exchanger.published)
