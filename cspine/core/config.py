@@ -191,7 +191,7 @@ class TrainConfig:
     # slices of new patients is 1 %, and the checks of the picture take their part of it.
     in_distribution_quantile: float = _setting(
         0.995,
-        "share of training embeddings that count as known",
+        "share of held-out images that count as known",
         low=0.5,
         high=1.0,
     )

@@ -3,10 +3,9 @@ few typical ones, the centres of k-means (Lloyd 1982).
 
 Each unit is first put on a scale of its own: the logarithm, where the units are rectified means,
 which are skewed and of very different size, over its spread. Several centres, since the embeddings
-of one class and level lie far from those of another with nothing between them. Of 128 real crops,
-which models that learned from phantoms alone must refuse, three CNNs refuse 122 to 128 at a
-threshold that 99.4 % of unseen phantoms stay under; by one Gaussian of the same units, a
-Mahalanobis distance, they refused 100 to 111. It does not know pixels.
+of one class and level lie far from those of another with nothing between them: one Gaussian of the
+same units, a Mahalanobis distance, let more strangers pass (`benchmarks/gate.py` measures it). It
+does not know pixels.
 """
 
 from __future__ import annotations

@@ -68,12 +68,15 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     predict = predict_factory(given.models, precision)
     seen = read_seen(given.models, card)
     result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit, seen)
-    page = write_report(given.out / "report", result.inputs)
-    write_answers(given.out / "answers.csv", result)
-    beside = given.out / "evaluation.json.part"
-    # A figure that does not exist is null; NaN would be no JSON, and is refused.
-    beside.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
-    beside.replace(given.out / "evaluation.json")
+    try:
+        page = write_report(given.out / "report", result.inputs)
+        write_answers(given.out / "answers.csv", result)
+        beside = given.out / "evaluation.json.part"
+        # A figure that does not exist is null; NaN would be no JSON, and is refused.
+        beside.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
+        beside.replace(given.out / "evaluation.json")
+    except OSError as error:
+        raise ConfigError(f"`out` must be writable. Received: {given.out} ({error})") from error
     _tell(result)
     log.info("Report: %s", page)
     return 0

@@ -45,7 +45,7 @@ FACTS_ATTRIBUTE = "facts"
 MAP_LAYER = "map_head"
 # An HDF5 attribute ends at 64 KiB with its header.
 MAX_FACTS_BYTES = 64_000
-# The gate has five, the largest half a mebibyte: 64 axes of 2,048 units in float32.
+# The gate has three, the largest half a mebibyte: 64 centres of 2,048 units in float32.
 MAX_ARRAYS = 16
 MAX_ARRAYS_BYTES = 8 * 2**20
 # Plain, so that no name can be mistaken for a path or an HDF5 link.
@@ -58,7 +58,7 @@ class H5Contents:
     """What an `.h5` file says of itself, without its weights.
 
     `facts` has architecture, image_size, view, map_head, decision and note; `arrays` are numbers
-    by name, such as the in-distribution mean (D,) and axes (K, D).
+    by name, such as the in-distribution centres (K, D) and gains (D,).
     """
 
     facts: dict[str, Any]

@@ -77,6 +77,7 @@ class Engine:
         self._parts.network.append(compiled)
         self.precision_used = computed_in(compiled, precision)
         self.image_size = int(network.inputs[0].shape[1])
+        self.embedding_units = int(network.output("embedding").partial_shape[1].get_length())
         self._outputs = sorted(name for port in network.outputs for name in port.get_names())
         for _ in range(self.streams):
             self._idle.append(self._add_request(compiled))

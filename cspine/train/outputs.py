@@ -38,7 +38,7 @@ def run_network(classifier: Classifier, samples: Samples) -> Outputs:
 
 
 def measure_distances(classifier: Classifier, train: Samples, held_out: Samples) -> np.ndarray:
-    """Distances float64 (M,) of `held_out` from what the network learned from, 1 on average there.
+    """Distances float64 (M,) of `held_out` from what the network learned from.
 
     In units of the network's own spread, so those of several networks can be compared.
 

@@ -1,4 +1,4 @@
-"""The distance: exact on a known Gaussian, tight on strangers, finite on anything."""
+"""The distance: exact by hand, tight on strangers, finite on anything."""
 
 import numpy as np
 import pytest

@@ -275,6 +275,14 @@ def test_what_cannot_work_is_told_before_scoring(tmp_path, more, named):
         run(["evaluate", "nowhere", *more])
 
 
+def test_what_cannot_be_written_is_told_in_one_line(copied, tmp_path):
+    models, out = write_card(tmp_path / "models"), tmp_path / "out"
+    (out / "answers.csv").mkdir(parents=True)
+    given = ["evaluate", str(copied), "--models", str(models), "--out", str(out)]
+    with pytest.raises(ConfigError, match=r"`out` must be writable\. Received: .*out \("):
+        run([*given, "--resamples", "20"])
+
+
 def test_a_folder_without_a_card_is_named(tmp_path):
     with pytest.raises(ArtifactError, match=r"best\.json"):
         run(["report", "--models", str(tmp_path)])

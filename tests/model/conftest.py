@@ -15,7 +15,7 @@ from cspine.model.versions import ModelFiles, hash_file
 
 SIZES = {"cnn": 64, "resnet50v2": 64, "inceptionv3": 75, "xception": 71}
 DECISION = {"calibration": {"method": "platt", "scale": 1.0, "offset": 0.0}}
-ARRAYS = {"in_distribution.mean": np.arange(5, dtype=np.float32)}
+ARRAYS = {"in_distribution_gains": np.arange(5, dtype=np.float32)}
 
 
 @dataclass(frozen=True)

@@ -52,4 +52,4 @@ def test_facts_and_arrays_come_back(saved):
     contents = read_h5(saved("cnn").path)
     assert contents.facts["view"] == "vertebra"
     assert contents.decision["calibration"]["method"] == "platt"
-    assert contents.arrays["in_distribution.mean"].tolist() == [0, 1, 2, 3, 4]
+    assert contents.arrays["in_distribution_gains"].tolist() == [0, 1, 2, 3, 4]

@@ -112,6 +112,14 @@ def test_weights_that_change_under_the_load_are_refused(tiny_models):
         Predictor.from_engine(replace(files, h5_sha256="0" * 64), Engine.load(files))
 
 
+def test_a_gate_of_another_networks_width_is_refused(tiny_models):
+    files = resolve_version(tiny_models)
+    engine = Engine.load(files)
+    engine.embedding_units += 1
+    with pytest.raises(ArtifactError, match=f"{engine.embedding_units} units"):
+        Predictor.from_engine(files, engine)
+
+
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
