@@ -53,6 +53,19 @@ class DecisionPolicy:
     in_distribution: InDistribution
     series: SeriesScore | None = None
 
+    def check_units(self, units: int) -> None:
+        """Refuse a network whose embedding, of so many units, the gate does not measure.
+
+        Raises:
+            ArtifactError: the gate has another number.
+        """
+        measured = self.in_distribution.centres.shape[1]
+        if measured != units:
+            raise ArtifactError(
+                f"The gate must measure an embedding of {units} units, as the network gives. "
+                f"Received: {measured}"
+            )
+
     def decide(self, logits: np.ndarray, embeddings: np.ndarray, image_ok: np.ndarray) -> Decisions:
         """Return the answers for logits (N,), embeddings (N, D) and bool image checks (N,)."""
         return self.decide_known(logits, self.in_distribution.accepts(embeddings), image_ok)

@@ -140,12 +140,7 @@ class Predictor:
             raise ArtifactError("`best.h5` must stay as it is while it is loaded. It has changed")
         _check_card(files, contents.facts)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
-        units = policy.in_distribution.centres.shape[1]
-        if units != engine.embedding_units:
-            raise ArtifactError(
-                f"The gate must measure an embedding of {engine.embedding_units} units, as the "
-                f"network gives. Received: {units}"
-            )
+        policy.check_units(engine.embedding_units)
         check_self_test(engine, files.card)
         return cls(engine, policy, files.card, limits, observe)
 
