@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe_machine
 from benchmarks.pretext import CROP, LEVELS, WINDOW, Crops, batches, draw_batch, render_crops
 from benchmarks.progress import Progress
+from cspine.core.files import written_whole
 from cspine.train.fit import FitPlan, area_under_roc, rate_at, weighted_map_loss
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
@@ -112,9 +113,8 @@ def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, An
         steps += 1
         done = max(steps / most, (time.perf_counter() - began) / (60 * given.minutes))
     file = str(ARCHITECTURES[name].weights_file)
-    part = given.out / f".{name}.part.h5"
-    backbone.save(part, include_optimizer=False)
-    part.replace(given.out / file)
+    with written_whole(given.out / file) as part:
+        backbone.save(part, include_optimizer=False)
     seconds = round(time.perf_counter() - began, 1)
     figures = {key: round(value, 3) for key, value in judge(network, crops.of(held_out)).items()}
     return {

@@ -9,18 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cspine.core.files import written_whole
+
 
 class Progress:
     """Results by name; those of a file with other settings are not read.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is made with the first result.
         settings: of the run, JSON values.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self._path, self.done = path, {"settings": settings}
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
             self.done = found if found["settings"] == settings else self.done
@@ -28,9 +29,8 @@ class Progress:
     def keep(self, name: str, result: dict[str, Any]) -> None:
         """Put a result into the file."""
         self.done[name] = result
-        part = self._path.with_name(f".{self._path.name}.part")
-        part.write_text(json.dumps(self.done, indent=1), encoding="utf-8")
-        part.replace(self._path)
+        with written_whole(self._path) as part:
+            part.write_text(json.dumps(self.done, indent=1), encoding="utf-8")
 
     def once(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of `work`, and the seconds it took; it runs unless it did before."""

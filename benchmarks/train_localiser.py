@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.localise import true_middle  # noqa: E402
+from cspine.core.files import written_whole  # noqa: E402
 from cspine.imaging.vertebra_bone import bone_map  # noqa: E402
 from cspine.imaging.vertebra_centre import (  # noqa: E402
     FRAME_SIDE,
@@ -105,9 +106,8 @@ def main() -> None:
     frames, places = (np.array(part, np.float32) for part in zip(*examples, strict=True))
     kernel = fit_kernel(frames, places, arguments.epochs)
     target = ROOT / "cspine" / "imaging" / KERNEL_FILE
-    beside = target.with_name("vertebra_centre.part.npz")
-    np.savez_compressed(beside, kernel=kernel)
-    beside.replace(target)
+    with written_whole(target) as part:
+        np.savez_compressed(part, kernel=kernel)
     scores = score_frames(kernel.astype(np.float32), fft.rfft2(frames, GRID))
     left = np.hypot(*(np.array([refine_peak(one) for one in scores]) - places).T)
     print(f"{len(left)} examples, error in places: {np.percentile(left, [50, 95, 100]).round(2)}")

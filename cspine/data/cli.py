@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cspine.core.errors import ConfigError
+from cspine.core.files import written_whole
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +43,8 @@ def run_audit(args: argparse.Namespace) -> int:
     for target in (args.json, args.html):
         if target and not Path(target).parent.is_dir():
             raise ConfigError(f"`{target}` must be in a folder that exists. Received: none such")
+        if target and Path(target).is_dir():
+            raise ConfigError(f"`{target}` must be a file to write. Received: a folder")
     if args.names is not None:
         report, read = audit_names(_read_names(Path(args.names))), None
     else:
@@ -50,9 +53,9 @@ def run_audit(args: argparse.Namespace) -> int:
     for line in [*report.lines(), *report.details()]:
         sys.stdout.write(line + "\n")
     if args.json:
-        _write_beside(Path(args.json), report.to_json())
+        _write(Path(args.json), report.to_json())
     if args.html:
-        _write_beside(Path(args.html), render_page(report, read))
+        _write(Path(args.html), render_page(report, read))
     return 0
 
 
@@ -66,11 +69,10 @@ def _read_names(path: Path) -> list[str]:
     return names
 
 
-def _write_beside(path: Path, text: str) -> None:
-    """Write through a file beside `path`, so that no half-written report is ever there."""
-    beside = path.with_name(path.name + ".part")
+def _write(path: Path, text: str) -> None:
+    """Write a report, whole or not at all."""
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with written_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"`{path}` must be writable. Received: {error.strerror}") from error

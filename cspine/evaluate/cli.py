@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspine.core.errors import ArtifactError, ConfigError
+from cspine.core.files import written_whole
+from cspine.core.settings import PRECISIONS
 from cspine.core.words import count_noun, count_slices
 from cspine.evaluate.facts import seen_words
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PredictFactory = Callable[[Path, str], "Predict"]  # (models folder, numeric precision)
-PRECISIONS = ("auto", "f32", "bf16", "int8")
 CARD = "best.json"
 
 
@@ -62,19 +63,18 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
 
     check_settings(given)
     card = read_card(given.models)
-    precision = given.precision or given.environment.get("CSPINE_PRECISION") or "auto"
+    # Before minutes of audit: it may not load.
+    predict = predict_factory(given.models, choose_precision(given))
     # As in training: copies that only pixels give away are neither slices nor patients.
     dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
-    predict = predict_factory(given.models, precision)
     seen = read_seen(given.models, card)
     result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit, seen)
     try:
         page = write_report(given.out / "report", result.inputs)
         write_answers(given.out / "answers.csv", result)
-        beside = given.out / "evaluation.json.part"
-        # A figure that does not exist is null; NaN would be no JSON, and is refused.
-        beside.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
-        beside.replace(given.out / "evaluation.json")
+        with written_whole(given.out / "evaluation.json") as part:
+            # A figure that does not exist is null; NaN would be no JSON, and is refused.
+            part.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"`out` must be writable. Received: {given.out} ({error})") from error
     _tell(result)
@@ -94,6 +94,19 @@ def check_settings(given: argparse.Namespace) -> None:
     place = next(one for one in (given.out, *given.out.parents) if one.exists())
     if not place.is_dir():
         raise ConfigError(f"`out` must be a folder. Received: {given.out} ({place} is a file)")
+
+
+def choose_precision(given: argparse.Namespace) -> str:
+    """The precision of the flag, else of the environment, else `auto`.
+
+    Raises:
+        ConfigError: the environment names one that there is not.
+    """
+    precision = given.precision or given.environment.get("CSPINE_PRECISION") or "auto"
+    if precision not in PRECISIONS:
+        allowed = ", ".join(PRECISIONS)
+        raise ConfigError(f"`CSPINE_PRECISION` must be one of {allowed}. Received: {precision!r}")
+    return str(precision)
 
 
 def run_report(given: argparse.Namespace) -> int:

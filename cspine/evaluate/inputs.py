@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from cspine.core.errors import ArtifactError, quote
+from cspine.core.files import written_whole
 from cspine.core.labels import FRACTURE
 from cspine.evaluate.interval import Interval
 
@@ -142,7 +143,7 @@ def worst_mistakes(
 
 
 def save_inputs(path: Path, inputs: ReportInputs) -> None:
-    """Write everything but the card to `path` as JSON, beside it first, then renamed."""
+    """Write everything but the card to `path` as JSON, whole or not at all."""
     parts: dict[str, Any] = {"schema": SCHEMA}
     for name in ("candidates", "leaderboard", "histories", "audit", "proposal"):
         parts[name] = plain(getattr(inputs, name))
@@ -151,9 +152,8 @@ def save_inputs(path: Path, inputs: ReportInputs) -> None:
     parts["version"] = inputs.card.get("version")
     parts["splits"] = [plain(vars(split)) for split in inputs.splits]
     parts["mistakes"] = [_mistake_parts(mistake) for mistake in inputs.mistakes]
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(parts, allow_nan=False), encoding="utf-8")
-    beside.replace(path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(parts, allow_nan=False), encoding="utf-8")
 
 
 def load_inputs(path: Path, card: Mapping[str, Any]) -> ReportInputs:

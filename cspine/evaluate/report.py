@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
 
+from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
 from cspine.core.words import count_noun, count_slices
 from cspine.decide.policy import read_series
@@ -43,13 +44,12 @@ HEADLINE = ("auroc", "recall", "specificity", "ece")
 def write_report(out_dir: Path, inputs: ReportInputs) -> Path:
     """Write `index.html` and `inputs.json` into `out_dir` and return the page's path.
 
-    Both are written beside and renamed. The folder is made where it is missing.
+    Both appear whole or not at all. The folder is made where it is missing.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
     save_inputs(out_dir / INPUTS_FILE, inputs)
-    beside = out_dir / (PAGE + ".part")
-    beside.write_text(render_report(inputs), encoding="utf-8")
-    return beside.replace(out_dir / PAGE)
+    with written_whole(out_dir / PAGE) as part:
+        part.write_text(render_report(inputs), encoding="utf-8")
+    return out_dir / PAGE
 
 
 def render_report(inputs: ReportInputs) -> str:

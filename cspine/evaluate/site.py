@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cspine.core.errors import DataError
+from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.data.records import Dataset, SliceRecord
@@ -182,11 +183,9 @@ def choose_slices(
 
 def write_answers(path: Path, result: SiteResult) -> None:
     """Write one row a slice as CSV: path, patient, truth, probability, answer, in distribution."""
-    # Beside and renamed: a run that is stopped leaves no half table.
-    beside = path.with_name(path.name + ".part")
     said = result.scores.predictions or ()
     known = np.asarray(result.scores.in_distribution)
-    with beside.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ("path", "patient_id", "truth", "probability", "prediction", "in_distribution")
@@ -197,7 +196,6 @@ def write_answers(path: Path, result: SiteResult) -> None:
                 (record.path, record.patient_id, CLASS_NAMES[int(result.scores.labels[row])],
                  f"{p:.6f}" if np.isfinite(p) else "", said[row], bool(known[row]))
             )  # fmt: skip
-    beside.replace(path)
 
 
 def _predict_all(

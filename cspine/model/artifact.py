@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from cspine.core.errors import ArtifactError
+from cspine.core.files import written_whole
 from cspine.model.card import (
     SCHEMA_VERSION,
     check_facts,
@@ -98,20 +99,19 @@ def save_weights(
     # All checks before the first byte is written.
     text = _encode_facts(facts)
     _check_arrays({name: (a.dtype, a.shape) for name, a in arrays.items()})
-    part = path.with_name(f".{path.stem}.part.h5")
-    _save_model(classifier, part)
-    # Added to what Keras wrote: plain Keras reads its own groups and never looks at this one.
-    with h5py.File(part, "a") as file:
-        group = file.create_group(GROUP)
-        # Fixed length: text of variable length lies in HDF5's global heap, which the reader
-        # refuses.
-        group.attrs[FACTS_ATTRIBUTE] = np.bytes_(text)
-        stored = group.create_group("arrays")
-        for name, array in arrays.items():
-            stored.create_dataset(name, data=array)
-        if classifier.map_head:
-            _write_map_head(group.create_group(MAP_LAYER), classifier)
-    part.replace(path)
+    with written_whole(path) as part:
+        _save_model(classifier, part)
+        # Added to what Keras wrote: plain Keras reads its own groups and never looks at this one.
+        with h5py.File(part, "a") as file:
+            group = file.create_group(GROUP)
+            # Fixed length: text of variable length lies in HDF5's global heap, which the reader
+            # refuses.
+            group.attrs[FACTS_ATTRIBUTE] = np.bytes_(text)
+            stored = group.create_group("arrays")
+            for name, array in arrays.items():
+                stored.create_dataset(name, data=array)
+            if classifier.map_head:
+                _write_map_head(group.create_group(MAP_LAYER), classifier)
     return hash_file(path)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from cspine.core.errors import ArtifactError, quote
+from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.model.architectures import ARCHITECTURES
 
@@ -136,17 +136,6 @@ def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
     return card
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside `path` and rename it there, so that readers see the old or the new."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        # Before the rename, or a power cut could leave the new name with old or no content.
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def write_card(
     folder: Path, card: Mapping[str, Any], private_key: Ed25519PrivateKey | None = None
 ) -> Path:
@@ -162,13 +151,15 @@ def write_card(
     if private_key is not None:
         # The signature first: a card is never seen without it.
         write_signature(folder, text, private_key)
-    write_bytes(folder / CARD_NAME, text)
+    with written_whole(folder / CARD_NAME) as part:
+        part.write_bytes(text)
     return folder / CARD_NAME
 
 
 def write_signature(folder: Path, text: bytes, private_key: Ed25519PrivateKey) -> None:
     """Write the signature of a card's bytes (Ed25519, RFC 8032), base64 in `best.json.sig`."""
-    write_bytes(folder / SIGNATURE_NAME, base64.b64encode(private_key.sign(text)) + b"\n")
+    with written_whole(folder / SIGNATURE_NAME) as part:
+        part.write_bytes(base64.b64encode(private_key.sign(text)) + b"\n")
 
 
 def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:

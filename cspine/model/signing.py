@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cspine.core.errors import ConfigError
-from cspine.model.card import CARD_NAME, load_card, write_bytes, write_signature
+from cspine.core.files import written_whole
+from cspine.model.card import CARD_NAME, load_card, write_signature
 from cspine.model.versions import VERSIONS_FOLDER, check_listed
 
 
@@ -55,5 +56,6 @@ def sign_models(models_dir: Path, key: Ed25519PrivateKey) -> str:
         check_listed(folder)
     for folder in folders:
         write_signature(folder, text, key)
-    write_bytes(models_dir / CARD_NAME, text)
+    with written_whole(models_dir / CARD_NAME) as part:
+        part.write_bytes(text)
     return version

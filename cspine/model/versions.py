@@ -11,11 +11,13 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cspine.core.errors import ArtifactError, quote
+from cspine.core.files import written_whole
 from cspine.model.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
 
 logger = logging.getLogger(__name__)
@@ -184,15 +186,8 @@ def copy_files(source: Path, target: Path, names: list[str]) -> None:
         OSError: a file could not be written; nothing half written stays.
     """
     for name in names:
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with written_whole(target / name) as part:
             shutil.copyfile(source / name, part)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
 
 
 def resolve_version(
@@ -225,7 +220,7 @@ def resolve_version(
     if bare and version is None and public_key is None:
         return _describe_bare(models_dir / H5_NAME)
     told = "; ".join(dict.fromkeys(reasons)) or f"no {H5_NAME} and no {CARD_NAME}"
-    raise ArtifactError(f"{models_dir} must hold a model whose hashes match. Received: {told}")
+    raise ArtifactError(f"{models_dir} must hold a model that can be served. Received: {told}")
 
 
 def _places(models_dir: Path, version: str | None, or_older: bool) -> Iterator[Path]:
@@ -236,10 +231,9 @@ def _places(models_dir: Path, version: str | None, or_older: bool) -> Iterator[P
         return
     current = None
     if (models_dir / CARD_NAME).is_file():
-        try:
+        # What is wrong with it is told where the folder itself is opened.
+        with suppress(ArtifactError):
             current = load_card(models_dir)["version"]
-        except ArtifactError as error:
-            logger.warning("%s does not name a version: %s", CARD_NAME, error)
         if current is not None and _is_version(current) and (kept / current).is_dir():
             # The kept folder before the copy beside the card: it is never written to again.
             yield kept / current

@@ -20,6 +20,7 @@ import numpy as np
 
 from cspine.core.cores import count_cores
 from cspine.core.errors import ConfigError, CspineError, ImageError
+from cspine.core.files import written_whole
 from cspine.decide.series import SeriesScore
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
@@ -209,13 +210,14 @@ class ResumableCsv:
         return [row for row in rows if not row["error"]]
 
     def _rewrite(self) -> None:
-        """Write the kept rows beside the file, and put them in its place."""
-        part = self._path.with_name(f".{self._path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        """Write the kept rows in the file's place."""
+        with (
+            written_whole(self._path) as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        part.replace(self._path)
 
     def add(self, row: Row) -> None:
         """Append one row."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cspine.core.errors import ConfigError
+from cspine.core.files import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -38,24 +39,22 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, state: Checkpoint) -> None:
     """Write `path` (.npz) whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
-        f"{part}_{number:04d}": array
-        for part in ("network", "optimizer", "best")
-        for number, array in enumerate(getattr(state, part))
+        f"{name}_{number:04d}": array
+        for name in ("network", "optimizer", "best")
+        for number, array in enumerate(getattr(state, name))
     }
     head = json.dumps({"key": state.key, "history": state.history})
-    part = path.with_name(f".{path.name}.part")
-    # An open file, since numpy would add `.npz` to a path that ends otherwise.
-    with part.open("wb") as file:
+    with written_whole(path) as part:
         # Text as an array of one: an .npz holds nothing else.
-        np.savez(file, head=np.array(head), held_out=state.held_out, **arrays)
-    part.replace(path)
+        np.savez(part, head=np.array(head), held_out=state.held_out, **arrays)
 
 
 def list_checkpoints(out: Path) -> list[Path]:
     """The checkpoints that runs into the models folder `out` have left."""
-    return sorted((out / "run").rglob("*.npz"))
+    found = (out / "run").rglob("*.npz")
+    # A hidden one is half of one: its run was killed.
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from cspine.core.files import written_whole
 from cspine.core.progress import progress
 from cspine.data.samples import Samples
 from cspine.train.augment import augment
@@ -79,12 +80,18 @@ def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -
 def _write_features(
     trunk: keras.Model, samples: Samples, path: Path, copies: int, seed: int
 ) -> None:
-    """Run the trunk over every copy and batch; the file is renamed into place when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Run the trunk over every copy and batch, into a file that appears when it is whole."""
     shape = (copies, len(samples), *trunk.output["features"].shape[1:])
-    part = path.with_name(f".{path.name}.part")
-    # float16 halves the disk; activations after batch norm are of order one.
-    features = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+    with written_whole(path) as part:
+        # float16 halves the disk; activations after batch norm are of order one.
+        features = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+        _fill_features(features, trunk, samples, seed)
+        features.flush()
+
+
+def _fill_features(features: np.ndarray, trunk: keras.Model, samples: Samples, seed: int) -> None:
+    """Put the activations of every copy of every sample in their place."""
+    copies = len(features)
     rng = np.random.default_rng(seed)
     units = pair_units(samples)
     order = _order_pairs_first(units)
@@ -98,8 +105,6 @@ def _write_features(
         # In inference mode: the trunk's norms use the statistics they were trained with.
         outputs = trunk.predict_on_batch(as_pixels(images))
         features[copy, indices] = np.asarray(outputs["features"], np.float16)
-    features.flush()
-    part.replace(path)
 
 
 def _order_pairs_first(units: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
 from cspine.evaluate.report import write_report
@@ -153,13 +154,11 @@ def leaderboard_rows(judged: Sequence[Judged], best: Judged) -> list[dict[str, A
 
 
 def write_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows as CSV, beside first, then renamed."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    """Write the rows as CSV, whole or not at all."""
+    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(path)
 
 
 def find_missed(

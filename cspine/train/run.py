@@ -14,6 +14,7 @@ import keras
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
+from cspine.core.files import written_whole
 from cspine.data.audit import audit_first
 from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset
@@ -75,11 +76,9 @@ def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:
         refuse_leaks(split)
     view = config.view or _view_of(dataset)
     run_dir = Path(config.out) / "run"
-    run_dir.mkdir(parents=True, exist_ok=True)
     # Written before training, so that even a run that is killed says who was on which side.
-    part = run_dir / ".manifest.csv.part"
-    part.write_text(split.manifest(), encoding="utf-8")
-    part.replace(run_dir / "manifest.csv")
+    with written_whole(run_dir / "manifest.csv") as part:
+        part.write_text(split.manifest(), encoding="utf-8")
     return Task(config, dataset, split, view, run_dir)
 
 

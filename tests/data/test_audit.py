@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_slice
+from data_pictures import make_slice
 
 from cspine.data.audit import audit_dataset, audit_names
 from cspine.data.audit_page import render_page

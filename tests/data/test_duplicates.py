@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import make_slice
+from data_pictures import make_slice
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cspine.data.descriptors import Signature, describe, sample

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
+from data_pictures import picture
 from PIL import Image
 
 from cspine.core.errors import DataError

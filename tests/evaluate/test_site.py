@@ -275,6 +275,12 @@ def test_what_cannot_work_is_told_before_scoring(tmp_path, more, named):
         run(["evaluate", "nowhere", *more])
 
 
+def test_a_precision_that_there_is_not_is_told_before_the_data_are_read(tmp_path):
+    models = write_card(tmp_path / "models")
+    with pytest.raises(ConfigError, match=r"one of auto, f32, bf16, int8\. Received: 'f16'"):
+        run(["evaluate", "nowhere", "--models", str(models)], [], {"CSPINE_PRECISION": "f16"})
+
+
 def test_what_cannot_be_written_is_told_in_one_line(copied, tmp_path):
     models, out = write_card(tmp_path / "models"), tmp_path / "out"
     (out / "answers.csv").mkdir(parents=True)

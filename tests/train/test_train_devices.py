@@ -22,7 +22,7 @@ FIT = """
 import json, sys
 sys.path[:0] = ["tests/train", "."]
 import numpy as np
-from conftest import draw_samples
+from train_samples import draw_samples
 from cspine.train.fit import Clock
 from cspine.train.run import spread_over_devices
 from test_train_fit import start_fit

@@ -37,7 +37,7 @@ def digest_of(classifier) -> str:
 def test_same_seed_same_weights_in_two_processes():
     code = (
         "import sys; sys.path[:0] = ['tests/train', '.']\n"
-        "from conftest import draw_samples; from test_train_fit import *\n"
+        "from train_samples import draw_samples; from test_train_fit import *\n"
         "c, fit = start_fit(draw_samples(), PLAN); fit.run(Clock(None)); print(digest_of(c))"
     )
     environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

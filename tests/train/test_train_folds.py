@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import draw_samples
+from train_samples import draw_samples
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError

@@ -7,8 +7,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from conftest import draw_samples
 from keras import layers
+from train_samples import draw_samples
 
 from cspine.model import backbones
 from cspine.model.architectures import ARCHITECTURES, Architecture, find_architecture

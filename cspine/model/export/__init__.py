@@ -20,6 +20,7 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.errors import ArtifactError
+from cspine.core.files import written_whole
 from cspine.core.processes import bare_environment
 from cspine.model.versions import MAX_FILE_BYTES, hash_file
 
@@ -157,21 +158,13 @@ def _read_records(network: ov.Model) -> tuple[str, ...] | None:
 def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:
     """Write a network as `path` (.xml) and its `.bin`, with the hashes that `read_ir` asks for.
 
-    Both are written beside and renamed, the `.bin` first.
+    Both appear whole, the `.bin` first.
     """
-    part = path.with_name(f".{path.stem}.part.xml")
-    part_weights = part.with_suffix(".bin")
     network.set_rt_info(h5_sha256, [RT_INFO, RECORDS[0]])
-    try:
-        ov.serialize(network, part, part_weights)
+    # The inner one ends first: a reader between the two finds a mismatch, and makes its own.
+    with written_whole(path) as part, written_whole(path.with_suffix(".bin")) as weights:
+        ov.serialize(network, part, weights)
         # Only now known: the hash is of the `.bin` that the first pass wrote; the second writes
         # the same.
-        network.set_rt_info(hash_file(part_weights), [RT_INFO, RECORDS[1]])
-        ov.serialize(network, part, part_weights)
-        # The `.bin` first: a reader between the two renames finds a mismatch, and makes its own.
-        part_weights.replace(path.with_suffix(".bin"))
-        part.replace(path)
-    finally:
-        # Where a disk is full, half a network must not stay on it.
-        part.unlink(missing_ok=True)
-        part_weights.unlink(missing_ok=True)
+        network.set_rt_info(hash_file(weights), [RT_INFO, RECORDS[1]])
+        ov.serialize(network, part, weights)

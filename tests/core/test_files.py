@@ -1,0 +1,31 @@
+import pytest
+
+from cspine.core.files import written_whole
+
+
+def test_the_file_appears_with_the_end_of_the_block(tmp_path):
+    path = tmp_path / "new" / "best.h5"
+    with written_whole(path) as part:
+        # The ending is kept, since some writers add their own where it is another.
+        assert part.suffix == ".h5" and part.parent == path.parent
+        part.write_bytes(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_no_half(tmp_path, error):
+    path = tmp_path / "best.h5"
+    path.write_bytes(b"old")
+    with pytest.raises(error), written_whole(path) as part:
+        part.write_bytes(b"ha")
+        raise error
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_its_place_is_refused_and_kept(tmp_path):
+    (tmp_path / "report.json" / "kept").mkdir(parents=True)
+    with pytest.raises(OSError), written_whole(tmp_path / "report.json") as part:
+        part.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert (tmp_path / "report.json" / "kept").is_dir()
