@@ -17,10 +17,9 @@ from scipy import ndimage
 from cspine.data.masks import pool_mask
 from cspine.imaging.channels import as_network_input
 from cspine.imaging.preprocess import preprocess
-from cspine.phantom.config import PhantomConfig
+from cspine.phantom.config import LEVELS, PhantomConfig
 from cspine.phantom.render import render_patient
 
-LEVELS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")
 PATIENTS_SEED = 900_001  # far from the seeds of every other set
 CROP, WINDOW = 192, 96  # pixels a side of a vertebra's crop, and of a window of it
 MAX_NOISE = 15.0  # grey values

@@ -30,9 +30,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
-from benchmarks.pretext import CROP, LEVELS, WINDOW, Crops, batches, draw_batch, render_crops
+from benchmarks.pretext import CROP, WINDOW, Crops, batches, draw_batch, render_crops
 from benchmarks.progress import Progress
 from cspine.core.files import written_whole
+from cspine.phantom.config import LEVELS
 from cspine.train.fit import FitPlan, area_under_roc, rate_at, weighted_map_loss
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")

@@ -43,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
     patients, slices = _SIZES[args.layout]
     config = PhantomConfig(seed=args.seed, confound=args.confound, variants=args.variants)
     if args.sheet:
-        if args.confound:
-            raise ConfigError(
-                "`--sheet` must have both classes at every level. Received: --confound height"
-            )
+        _refuse_what_a_sheet_has_not(args)
         print(f"Sheet: {write_sheet(args.sheet, config)}")  # noqa: T201 - a command's answer
         return 0
     if args.folder is None:
@@ -58,3 +55,17 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"Phantom set: {_WRITERS[args.layout](args.folder, config)}")  # noqa: T201
     return 0
+
+
+def _refuse_what_a_sheet_has_not(args: argparse.Namespace) -> None:
+    """Of a set's options a sheet knows the seed alone; one ignored in silence would mislead."""
+    if args.confound:
+        raise ConfigError(
+            "`--sheet` must have both classes at every level. Received: --confound height"
+        )
+    given = {"DIR": args.folder, "--patients": args.patients, "--slices": args.slices}
+    if extra := [name for name, value in given.items() if value is not None]:
+        raise ConfigError(
+            f"`--sheet` writes no set and must go without {', '.join(given)}. "
+            f"Received: {', '.join(extra)}"
+        )

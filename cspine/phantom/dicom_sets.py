@@ -29,6 +29,7 @@ from cspine.core.labels import FRACTURE
 from cspine.phantom.config import LEVELS, PhantomConfig
 from cspine.phantom.png import encode_mask
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
+from cspine.phantom.scanner import pad
 from cspine.phantom.table import make_row, write_table
 from cspine.phantom.workers import run_per_patient, written_beside
 
@@ -125,7 +126,7 @@ def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Datas
 def _set_pixels(ds: Dataset, item: PhantomSlice, is_signed: bool, intercept: int) -> None:
     """Store the Hounsfield units; unsigned pixels have 12 bits, signed ones 16."""
     # Slope 1, so that no Hounsfield unit is lost to rounding.
-    stored = item.hu - intercept
+    stored = pad(item.hu, item.patient) - intercept
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = item.hu.shape
     # A CT image has 16 bits allocated and 12 to 16 stored (C.8.2.1). With intercept -1024 the

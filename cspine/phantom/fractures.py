@@ -34,7 +34,11 @@ _MASK_REACH_PX = 0.6
 
 @dataclass(frozen=True)
 class Fracture:
-    """The truth of one fracture. Lengths in mm; `mask` is bool (512, 512), true on the gap."""
+    """The truth of one fracture. Lengths in mm; `mask` is bool (512, 512), true on the gap.
+
+    `visible_area_mm2` is the gap's within this slice's bone; `visible_length_mm` that area over the
+    width: the length of an even gap, both paths of a double fracture together.
+    """
 
     kind: str
     width_mm: float
@@ -66,7 +70,7 @@ def break_bone(
     displacement = float(width * rng.uniform(0, 0.9))
     # A leaning plane moves by thickness × tangent from one face of the slice to the other.
     smear = patient.thickness_mm * float(np.tan(abs(rng.normal(0, np.radians(22)))))
-    kind, gaps = _most_visible(bone, vertebra, place, width, min(smear, 1.5), patient, rng)
+    kind, gaps = _most_visible(bone, vertebra, width, min(smear, 1.5), patient, rng)
     # A copy of the twin: only what follows can differ between the two.
     broken = hu.copy()
     view = broken[window]
@@ -88,13 +92,12 @@ def break_bone(
 
 
 def _most_visible(
-    bone: DrawnBone, v: Vertebra, place: Place, width: float, smear: float, patient: Patient,
-    rng: Rng,
+    bone: DrawnBone, v: Vertebra, width: float, smear: float, patient: Patient, rng: Rng
 ) -> tuple[str, list[_Gap]]:  # fmt: skip
     """Draw fractures until one crosses enough bone of this slice; else keep the longest seen."""
     best: tuple[float, str, list[_Gap]] = (-1.0, "", [])
     for _ in range(_TRIES):
-        kind, courses = _draw_courses(v, place, rng)
+        kind, courses = _draw_courses(v, rng)
         gaps = [_open_gap(bone.spot.at, c, width, smear, patient.spacing_mm, rng) for c in courses]
         shares = np.max([gap.share for gap in gaps], axis=0) * bone.share
         length = float(shares.sum()) * patient.spacing_mm**2 / width
@@ -106,15 +109,15 @@ def _most_visible(
     return best[1], best[2]
 
 
-def _draw_courses(v: Vertebra, place: Place, rng: Rng) -> tuple[str, list[Course]]:
+def _draw_courses(v: Vertebra, rng: Rng) -> tuple[str, list[Course]]:
     """A type that this level knows, and its paths."""
     kinds = _KINDS_OF_LEVEL[min(v.level, 2)]
     name = str(rng.choice(list(kinds)))
-    return name, kinds[name](v, place, rng)
+    return name, kinds[name](v, rng)
 
 
 # A ring breaks in two places at least: each arch of C1 gets a path.
-def _jefferson(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _jefferson(v: Vertebra, rng: Rng) -> list[Course]:
     side = rng.choice([-1, 1])
     x, depth = 0.5 * v.canal[0] * 0.75, v.canal[1]
     back = (
@@ -126,17 +129,19 @@ def _jefferson(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     return [back, front]
 
 
-def _lateral_mass(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _lateral_mass(v: Vertebra, rng: Rng) -> list[Course]:
     side = rng.choice([-1, 1])
     return [((side * 18.0, -3.0), float(rng.uniform(0, 3.14)), 10.0)]
 
 
-def _dens(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+# Through the dens where the slice has one, below it through the body (type III of Anderson and
+# D'Alonzo, J Bone Joint Surg 1974).
+def _dens(v: Vertebra, rng: Rng) -> list[Course]:
     return [((float(rng.normal(0, 1)), -6.5 + float(rng.normal(0, 1.5))), rng.normal(0, 0.5), 8.0)]
 
 
 # Both sides at once: a traumatic spondylolisthesis of C2 goes through both pars.
-def _hangman(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _hangman(v: Vertebra, rng: Rng) -> list[Course]:
     return [
         ((side * (0.5 * v.body[0] + rng.uniform(4, 8)), rng.uniform(0, 3)),
          side * (0.9 + rng.normal(0, 0.3)), 9.0)
@@ -144,7 +149,7 @@ def _hangman(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     ]  # fmt: skip
 
 
-def _body(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _body(v: Vertebra, rng: Rng) -> list[Course]:
     """Sagittal or oblique through the body, or a corner broken off its front."""
     if rng.uniform() < 0.65:
         middle = (float(rng.normal(0, 0.2)) * v.body[0], -0.5 * v.body[1])
@@ -154,7 +159,7 @@ def _body(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     return [(middle, -side * 0.75 + float(rng.normal(0, 0.3)), 9.0)]
 
 
-def _lamina(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _lamina(v: Vertebra, rng: Rng) -> list[Course]:
     side = int(rng.choice([-1, 1]))
     start, end, share = pillar_centre(v, side), lamina_end(v), rng.uniform(0.35, 0.85)
     middle = (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
@@ -163,38 +168,38 @@ def _lamina(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
     return [(middle, float(across + rng.normal(0, 0.35)), 6.0)]
 
 
-def _pillar(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _pillar(v: Vertebra, rng: Rng) -> list[Course]:
     centre = pillar_centre(v, int(rng.choice([-1, 1])))
     return [(centre, float(rng.uniform(0, 3.14)), 9.0)]
 
 
-def _pedicle(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _pedicle(v: Vertebra, rng: Rng) -> list[Course]:
     side = int(rng.choice([-1, 1]))
     x, y = pillar_centre(v, side)
     middle = ((0.5 * v.body[0] * side + x) / 2, (y - 2 - 0.2 * v.body[1]) / 2)
     return [(middle, 1.57 - side * 0.5 + float(rng.normal(0, 0.3)), 7.0)]
 
 
-def _transverse(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _transverse(v: Vertebra, rng: Rng) -> list[Course]:
     side = int(rng.choice([-1, 1]))
     middle = (side * v.wings[(side + 1) // 2] * rng.uniform(0.72, 0.9), -4.0)
     return [(middle, 1.57 + float(rng.normal(0, 0.4)), 7.0)]
 
 
-def _spinous(v: Vertebra, place: Place, rng: Rng) -> list[Course]:
+def _spinous(v: Vertebra, rng: Rng) -> list[Course]:
     start, end, share = lamina_end(v), spinous_end(v), rng.uniform(0.2, 0.9)
     middle = (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
     return [(middle, float(rng.normal(0, 0.5)), 6.0)]
 
 
-_Draw = Callable[[Vertebra, Place, Rng], list[Course]]
+_Draw = Callable[[Vertebra, Rng], list[Course]]
 _BELOW_C2: dict[str, _Draw] = {
     "body": _body, "lamina": _lamina, "facet": _pillar, "pedicle": _pedicle,
     "transverse process": _transverse, "spinous process": _spinous,
 }  # fmt: skip
 _KINDS_OF_LEVEL: tuple[dict[str, _Draw], ...] = (
     {"jefferson": _jefferson, "lateral mass": _lateral_mass},
-    {"dens": _dens, "hangman": _hangman, "lamina": _lamina, "spinous process": _spinous},
+    {"dens or body": _dens, "hangman": _hangman, "lamina": _lamina, "spinous process": _spinous},
     _BELOW_C2,
 )
 

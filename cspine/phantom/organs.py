@@ -11,8 +11,8 @@ import numpy as np
 from cspine.phantom.canvas import Canvas
 from cspine.phantom.patient import ORGANS, Patient, Place, Rng, stream
 from cspine.phantom.shapes import Plane, Point, ellipse, length, polyline, wavy
+from cspine.phantom.soft_tissue import AIR_HU
 
-AIR_HU = -1000.0
 _BLOOD_HU, _CONTRAST_HU, _GLAND_HU, _MUCOSA_HU, _TOOTH_HU = 45.0, 260.0, 95.0, 58.0, 2100.0
 SWOLLEN_SHARE = 0.3  # of slices of either class
 

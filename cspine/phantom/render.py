@@ -35,7 +35,8 @@ from cspine.phantom.vertebra import draw_vertebra
 class Truth:
     """What is known of a slice; lengths in mm, None or empty where there is no fracture.
 
-    `label` is an index of `core.labels`; `hard_negative` names what merely looks like a fracture.
+    `label` is an index of `core.labels`; `hard_negative` names what merely looks like a fracture;
+    visible area and length are those of `fractures.Fracture`.
     """
 
     label: int

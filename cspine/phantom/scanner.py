@@ -118,6 +118,13 @@ def show(hu: Array, patient: Patient) -> npt.NDArray[np.uint8]:
     return picture
 
 
+def pad(hu: Array, patient: Patient) -> Array:
+    """The slice as a scanner stores it: `hu`, and outside a round field `PADDING_HU`."""
+    if patient.round_field is None:
+        return hu
+    return np.where(outside_field(), np.float32(PADDING_HU), hu)
+
+
 @lru_cache(maxsize=1)
 def outside_field() -> npt.NDArray[np.bool_]:
     """Which pixels, bool (512, 512), lie outside the circle that just fits into the picture."""

@@ -9,6 +9,7 @@ from cspine.__main__ import main
 
 @pytest.mark.parametrize("arguments, told", [
     (["--sheet", "sheet.png", "--confound", "height"], "`--sheet` must have both classes"),
+    (["set", "--sheet", "sheet.png", "--slices", "3"], "Received: DIR, --slices"),
     ([], "`folder` or `--sheet FILE` must be given"),
     (["set", "--patients", "0"], "`patients` must be at least 1"),
     (["set", "--slices", "0"], "`slices_per_patient` must be 2 or more"),

@@ -17,6 +17,7 @@ from cspine.core.labels import FRACTURE
 from cspine.data.index import index_dataset
 from cspine.imaging.decode import decode_image
 from cspine.phantom.dataset import PhantomConfig, render_patient, write_dicom, write_rsna
+from cspine.phantom.scanner import pad
 
 CONFIG = PhantomConfig(patients=3, slices_per_patient=2)
 
@@ -30,9 +31,11 @@ def test_pydicom_reads_the_series(series):
     read = [pydicom.dcmread(path) for path in series]
     assert len({ds.StudyInstanceUID for ds in read}) == 3
     assert all(ds.SOPInstanceUID.is_valid and ds.StudyInstanceUID.is_valid for ds in read)
-    expected = render_patient(0, CONFIG)[0].hu
+    item = render_patient(0, CONFIG)[0]
+    # A scanner stores nothing but padding outside its round field.
     hu = read[0].pixel_array * float(read[0].RescaleSlope) + float(read[0].RescaleIntercept)
-    assert (hu == expected).all()
+    assert item.patient.round_field and (hu == pad(item.hu, item.patient)).all()
+    assert (hu[[0, 0, -1, -1], [0, -1, 0, -1]] == -1024).all() and hu[256, 1] > -1024
 
 
 def test_a_dicom_set_has_its_truth_in_a_table_that_the_loader_reads(series):
@@ -57,7 +60,8 @@ def test_another_set_of_the_same_seed_has_other_uids(series, tmp_path):
 def test_our_own_decoder_agrees(series):
     decoded = decode_image(series[0].read_bytes())
     item = render_patient(0, CONFIG)[0]
-    assert (decoded.hu == item.hu).all() and decoded.spacing_mm == item.truth.spacing_mm
+    assert (decoded.hu == pad(item.hu, item.patient)).all()
+    assert decoded.spacing_mm == item.truth.spacing_mm
 
 
 def run_dcmtk(names, *arguments):

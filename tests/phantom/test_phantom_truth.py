@@ -102,6 +102,19 @@ def test_a_fractured_patient_has_normal_slices_too(count):
     assert all(draw_labels(patient, draw_places(patient, count), everything))
 
 
+@pytest.fixture(scope="module")
+def truths():
+    config = PhantomConfig()
+    return [item.truth for number in range(14) for item in render_patient(number, config)]
+
+
+@pytest.mark.parametrize(("told", "share"), [("hard_negative", 0.75), ("is_swollen", 0.3)])
+def test_what_merely_looks_like_a_fracture_is_as_frequent_in_either_class(truths, told, share):
+    for label in (0, 1):
+        found = [bool(getattr(truth, told)) for truth in truths if truth.label == label]
+        assert np.mean(found) == pytest.approx(share, abs=3 * np.sqrt(0.25 / len(found)))
+
+
 def test_every_fracture_can_be_seen():
     config = PhantomConfig(seed=1002, fractured_share=1.0)
     # Patient 26's first slice holds little bone, at the top of C1.
