@@ -22,9 +22,9 @@ import openvino as ov
 
 from cspine.core.cores import count_cores
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
-from cspine.imaging.channels import as_network_input
 from cspine.model.compiled import check_network, compile_network, computed_in
 from cspine.model.export import MappedNetwork
+from cspine.model.line import Line, Waiting, as_pixels
 from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
 from cspine.model.outputs import Answer, EngineOutput
 from cspine.model.retire import Parts, retire_with, weak_callback
@@ -62,7 +62,8 @@ class Engine:
         """
         self.precision = precision
         self.streams = streams or count_cores()
-        self._waiting: deque[tuple[np.ndarray, Answer, bool]] = deque()
+        self._line = Line()
+        self._image_s = 0.0  # that the last image took
         self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
         self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
         self._of_alone: frozenset[int] = frozenset()
@@ -116,10 +117,11 @@ class Engine:
         mapped.drop_pages()
         return engine
 
-    def submit(self, image: np.ndarray, alone: bool = False) -> Answer:
+    def submit(self, image: np.ndarray, alone: bool = False, due_s: float = math.inf) -> Answer:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
 
-        `alone` says that nobody else wants the cores; see `use_all_cores`.
+        `alone` says that nobody else wants the cores; see `use_all_cores`. Where others wait, an
+        image that would not be done at `due_s`, on `time.monotonic`'s clock, is cancelled.
 
         A future that is cancelled before its image is started is dropped without work. Callbacks
         of the future run on an engine thread and must be short.
@@ -127,10 +129,10 @@ class Engine:
         Raises:
             ValueError: the image has another shape or type.
         """
-        pixels = self._as_pixels(image)
+        pixels = as_pixels(image, self.image_size)
         self._recover_failed()
         future = Answer(self)
-        self._waiting.append((pixels, future, alone))
+        self._line.add(Waiting(pixels, future, alone, due_s))
         self._start_waiting()
         return future
 
@@ -158,7 +160,8 @@ class Engine:
         """
         if self.streams == 1 or self._of_alone:
             return
-        pixels = self._as_pixels(np.full((self.image_size,) * 2, 128, np.uint8))
+        side = self.image_size
+        pixels = as_pixels(np.full((side, side), 128, np.uint8), side)
         expected, image_s = self._time_image(pixels[0])
         if image_s < ALONE_FROM_S:
             return
@@ -181,9 +184,11 @@ class Engine:
         self._alone.append(request)
 
     @property
-    def queue_depth(self) -> int:
-        """Number of images that wait for a stream."""
-        return len(self._waiting)
+    def busy_s(self) -> float:
+        """Seconds for which the longest of the running inferences has run; 0 where none runs."""
+        running = list(self._running.values())
+        began = [answer.started_s for _, answer in running if answer.started_s is not None]
+        return time.perf_counter() - min(began) if began else 0.0
 
     def _add_request(self, compiled: ov.CompiledModel) -> ov.InferRequest:
         """A new request of a compiled network, retired with the engine."""
@@ -193,57 +198,48 @@ class Engine:
         self._parts.requests.append(request)
         return request
 
-    def _as_pixels(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (1, S, S, 3), contiguous."""
-        side = self.image_size
-        if image.dtype != np.uint8 or image.shape not in ((side, side), (side, side, 3)):
-            raise ValueError(
-                f"`image` must be uint8 ({side}, {side}) or ({side}, {side}, 3). "
-                f"Received: {image.dtype} {image.shape}"
-            )
-        if image.ndim == 2:
-            image = as_network_input(image)
-        return np.ascontiguousarray(image)[np.newaxis]
-
     def _start_waiting(self) -> None:
         """Start waiting images on idle requests, until there are no more of either."""
         while True:
+            failed = None
             with self._bookkeeping:
+                late = self._line.drop_late(self._image_s)
                 request = None if self._parts.is_over.is_set() else self._take_idle()
-                if request is None:
-                    return
-                pixels, future, _ = self._waiting.popleft()
-                error = self._start(request, pixels, future)
+                if request is not None:
+                    failed = self._start(request, self._line.take())
             # Without the lock: who waits may submit the next image at once.
-            if error is not None:
-                future.set_exception(error)
+            for answer in late:
+                answer.cancel()
+            if failed is not None:
+                answer, error = failed
+                answer.set_exception(error)
+            if request is None:
+                return
 
     def _take_idle(self) -> ov.InferRequest | None:
         """An idle request for the image that waits longest; None where either is lacking."""
-        if not self._waiting:
+        if not self._line:
             return None
-        is_alone = self._waiting[0][2] and not self._running
+        is_alone = self._line.first.alone and not self._running
         idle = self._alone if is_alone and self._alone else self._idle
         return idle.popleft() if idle else None
 
     def _put_back(self, request: ov.InferRequest) -> None:
         (self._alone if id(request) in self._of_alone else self._idle).append(request)
 
-    def _start(
-        self, request: ov.InferRequest, pixels: np.ndarray, future: Answer
-    ) -> Exception | None:
-        """Start one inference; return why it did not start, None too where nobody wants it."""
-        if not future.set_running_or_notify_cancel():
+    def _start(self, request: ov.InferRequest, one: Waiting) -> tuple[Answer, Exception] | None:
+        """Start one inference; return the answer that fails and why, where it does not start."""
+        if not one.answer.set_running_or_notify_cancel():
             self._put_back(request)
             return None
-        self._running[id(request)] = (request, future)
+        self._running[id(request)] = (request, one.answer)
         try:
             # A number: the request itself as its own user data would never be freed.
-            request.start_async({0: pixels}, userdata=id(request), share_inputs=True)
+            request.start_async({0: one.pixels}, userdata=id(request), share_inputs=True)
         except Exception as error:
             self._running.pop(id(request), None)
             self._put_back(request)
-            return error
+            return one.answer, error
         return None
 
     def _recover_failed(self) -> None:
@@ -284,6 +280,7 @@ class Engine:
             self._put_back(request)
             future.set_exception(error)
         else:
+            self._image_s = time.perf_counter() - (future.started_s or 0.0)
             self._put_back(request)
             self._start_waiting()
             future.set_result(answer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import TypeVar
@@ -76,13 +76,16 @@ class Budget:
         """Return the future's result, or give up on it: what has not begun then never does.
 
         Raises:
-            OverloadedError: no time is left; a LateError where the work had not begun.
+            OverloadedError: no time is left; a LateError where the work had not begun, or will
+                not, since it would be late.
             UnwantedError: nobody waits any more.
         """
         while True:
             left_s = self.left_s()
             try:
                 return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
+            except CancelledError:
+                raise LateError from None
             except FutureTimeoutError:
                 if not self.is_wanted():
                     future.cancel()

@@ -1,7 +1,7 @@
 """Answers by image content: what is in flight is computed once, what is done is remembered.
 
 Bounded by entries and by the bytes of pixels that remembered answers hold. Knows nothing of images:
-the key is the caller's, and holds the model's version, so a new model never answers from an old
+the key is the caller's, and names the model that was loaded, so a new one never answers from an old
 one's memory.
 """
 

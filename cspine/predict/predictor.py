@@ -7,6 +7,7 @@ knows one model; which one is served, and when that changes, is the business of 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 LIMITS = Limits()
 NO_END = Budget()
 
+_SERIALS = itertools.count()
 _SHARED_FACTS = ("architecture", "image_size", "view")
 NO_NECK = "The image is no axial CT slice of the neck: {}"
 NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
@@ -78,6 +80,8 @@ class Predictor:
         self.card = card
         self.limits = limits
         self.version = str(card["version"])
+        # Of this load alone: the same version may be published again with another card.
+        self.serial = next(_SERIALS)
         self.architecture = str(card["architecture"])
         self._view, self._image_size = str(card["view"]), int(card["image_size"])
         self._notes = (str(card["note"]),) if card.get("note") else ()
@@ -199,8 +203,8 @@ class Predictor:
         # Asked again: decoding may have used the budget up.
         budget.remaining_s()
         # Others that are still being decoded want the cores as well.
-        alone = self._in_work == 1
-        future = None if crop is None else self.engine.submit(crop.image, alone)
+        alone, due_s = self._in_work == 1, budget.deadline_s
+        future = None if crop is None else self.engine.submit(crop.image, alone, due_s)
         # While the engine works on its own threads, this one looks whether the picture is a neck.
         reason = check_image(image.grey, image.is_colour)
         refusal = None if reason is None else NO_NECK.format(reason)

@@ -1,17 +1,44 @@
-"""Whether the model answers at all: what readiness is judged by, beside being told to stop.
+"""What fails through no fault of its caller: what that says of the model, and what is told.
 
-Counts predictions that failed through no fault of their callers, one after another. Knows no model.
+Readiness is judged by predictions that failed one after another. Knows no model and no HTTP.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
 
+from cspine.core.errors import CspineError, OverloadedError
+
 MANY = 3  # in a row, with no answer between them
 # After which the service offers itself again: asked no more, it could not mend.
 MEMORY_S = 10.0
+OUR_FAULT = "The service met a fault of its own. The log has it under this request's id."
+# Out of threads or processes, of open files (ours, the system's), of buffers, of memory.
+_SCARCE = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class FaultError(CspineError):
+    """A defect of ours, of whose inside the caller learns nothing."""
+
+
+def as_fault(error: Exception) -> CspineError:
+    """Return what a caller is told in place of an error that nobody expected."""
+    if lacks_resource(error):
+        return OverloadedError("The service lacks memory for this now. Try again.", 5)
+    return FaultError(OUR_FAULT)
+
+
+def lacks_resource(error: Exception) -> bool:
+    """Return whether `error` says that memory, threads, processes or open files ran out."""
+    if isinstance(error, OSError):
+        return error.errno in _SCARCE
+    # Python has no class of its own for a thread that the system does not grant.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    )
 
 
 class FailureStreak:

@@ -76,7 +76,8 @@ def attach(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
         response.headers["X-Request-ID"] = g.request_id
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        _allow_origin(response, settings.cors_origins)
+        origin, is_preflight = request.headers.get("Origin"), request.method == "OPTIONS"
+        response.headers.update(cors_headers(settings.cors_origins, origin, is_preflight))
         _record(response, metrics)
         return response
 
@@ -122,20 +123,22 @@ def _check_key(keys: Keys, rate: Rate) -> None:
     g.charge = partial(rate.charge, caller)
 
 
-def _allow_origin(response: Response, origins: tuple[str, ...]) -> None:
-    """Name the caller's origin as allowed where it is listed; with no list, say nothing of CORS."""
+def cors_headers(
+    origins: tuple[str, ...], origin: str | None, is_preflight: bool = False
+) -> dict[str, str]:
+    """Return the headers that allow the caller's origin where it is listed; none with no list."""
     if not origins:
-        return
+        return {}
     # Also where the origin is not listed, or a cache would serve one origin's answer to another.
-    response.headers.add("Vary", "Origin")
-    origin = request.headers.get("Origin")
+    headers = {"Vary": "Origin"}
     if origin is not None and origin in origins:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
-        if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
+        if is_preflight:
+            headers["Access-Control-Allow-Methods"] = "GET, POST"
+            headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+    return headers
 
 
 def _record(response: Response, metrics: Metrics) -> None:

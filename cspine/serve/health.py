@@ -23,13 +23,12 @@ def show_live() -> Response:
 def show_ready() -> Response:
     """Answer 200 while a warmed model answers; 503 where it fails, or is told to stop."""
     service = find_service()
-    if service.is_stopping:
-        return answer_json({"status": "stopping"}, 503)
-    if service.road.failures.is_long:
-        return answer_json({"status": "failing"}, 503)
+    state = service.state
+    if state != "ready":
+        return answer_json({"status": state}, 503)
     predictor = service.models.current
     model = {"architecture": predictor.architecture, "version": predictor.version}
-    return answer_json({"status": "ready", "model": model})
+    return answer_json({"status": state, "model": model})
 
 
 @blueprint.get("/metrics")

@@ -20,7 +20,7 @@ from typing import Any
 from waitress.server import TcpWSGIServer
 
 from cspine.serve.channel import DeadlineChannel
-from cspine.serve.refusals import BOUNDED_PATH, OVERLOADED, OverloadError
+from cspine.serve.refusals import OVERLOADED, OverloadError, bounded_route
 from cspine.serve.workers import LastingDispatcher, return_memory
 from cspine.serve.yielding import find_silent, find_yielding
 
@@ -72,6 +72,7 @@ class DeadlineServer(TcpWSGIServer):
     max_held_bytes = 512 * 1024 * 1024
     next_channel_cleanup = math.inf  # Waitress looks at the wall clock: set back, it looks no more
     task_dispatcher: LastingDispatcher
+    cors_origins: tuple[str, ...] = ()
     _map: Sockets
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -85,7 +86,7 @@ class DeadlineServer(TcpWSGIServer):
         """Hand a whole request to a thread; where every place is taken, have it refused."""
         task.queued_s = time.monotonic()
         request = task.requests[0]
-        if request.error is None and request.path == BOUNDED_PATH and self.is_full():
+        if request.error is None and self.is_full() and bounded_route(request):
             request.error = OverloadError(OVERLOADED)
         # By the loop itself: a refusal takes less than the way to a thread and back, and many come.
         if not (isinstance(request.error, OverloadError) and task.refuse_at_once()):

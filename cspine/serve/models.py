@@ -49,6 +49,7 @@ class ModelHolder:
         self._load = load
         self._stamp = stamp
         self._seen = seen
+        self._again_s = math.inf  # when what was refused is tried again
         # Two loads at once would need three models' memory.
         self._swapping = threading.Lock()
         self._is_new = threading.Event()  # and not hastened yet
@@ -78,6 +79,8 @@ class ModelHolder:
                 raise
             # One assignment: a request reads either the old predictor or the new one, whole.
             version_before, self.current = self.current.version, predictor
+            # Whoever chose this one does not want the refused one back.
+            self._again_s = math.inf
             self.on_swap(predictor)
             logger.info("model %s serves in place of %s", predictor.version, version_before)
             self._is_new.set()
@@ -99,19 +102,17 @@ class ModelHolder:
         return thread
 
     def _watch(self) -> None:
-        again_s = math.inf
         self._hasten()
         while not self._is_ending.wait(WATCH_S):
             # Here, so that who asked for a load has the answer before the second compile.
             self._hasten()
             stamp = self._stamp()
-            if stamp is None or (stamp == self._seen and time.monotonic() < again_s):
+            if stamp is None or (stamp == self._seen and time.monotonic() < self._again_s):
                 # Nothing new, or the folder is away for a while: the old model serves on.
                 continue
             # What fails may have failed for want of disk or memory, so it is tried again.
-            self._seen, again_s = stamp, time.monotonic() + RETRY_S
+            self._seen, self._again_s = stamp, time.monotonic() + RETRY_S
             try:
                 self.reload()
-                again_s = math.inf
             except Exception:  # said and counted by `reload`: the watch must go on
                 continue

@@ -6,7 +6,6 @@ nothing of its inside: it is logged with the request's id, which the answer carr
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import re
@@ -19,13 +18,11 @@ from werkzeug.exceptions import HTTPException
 
 from cspine.core.errors import CspineError, OverloadedError
 from cspine.predict.budget import UnwantedError
+from cspine.serve.failures import OUR_FAULT, as_fault
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# Out of threads or processes, of open files (ours, the system's), of buffers, of memory.
-_SCARCE = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_OUR_FAULT = "The service met a fault of its own. The log has it under this request's id."
 
 
 def status_of(error: CspineError, table: Mapping[type[CspineError], int]) -> int:
@@ -39,7 +36,7 @@ def describe_error(error: CspineError, status: int) -> dict[str, Any]:
     # An overload is no fault, and says what to do; anything else of 500 and up might say too much.
     ours = status >= 500 and not isinstance(error, OverloadedError)
     slug = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
-    return _document(f"urn:cspine:problem:{slug}", status, _OUR_FAULT if ours else str(error))
+    return _document(f"urn:cspine:problem:{slug}", status, OUR_FAULT if ours else str(error))
 
 
 def _document(kind: str, status: int, detail: str) -> dict[str, Any]:
@@ -65,16 +62,6 @@ def make_problem(document: Mapping[str, Any], headers: Mapping[str, str] | None 
     )
 
 
-def lacks_resource(error: Exception) -> bool:
-    """Return whether `error` says that memory, threads, processes or open files ran out."""
-    if isinstance(error, OSError):
-        return error.errno in _SCARCE
-    # Python has no class of its own for a thread that the system does not grant.
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "can't start new thread" in str(error)
-    )
-
-
 def _log_failure(error: Exception) -> None:
     """Write the traceback under the request's id, which is all that the answer tells."""
     logger.error("a request failed", exc_info=error, extra={"request_id": g.get("request_id")})
@@ -84,9 +71,12 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
     """Answer every error that leaves a view with a problem document."""
 
     def on_ours(error: CspineError) -> Response:
-        status = status_of(error, table)
-        if status == 500:
+        if status_of(error, table) == 500:
             _log_failure(error)
+        return answer(error)
+
+    def answer(error: CspineError) -> Response:
+        status = status_of(error, table)
         wait_s = error.retry_after_s if isinstance(error, OverloadedError) else None
         headers = None if wait_s is None else {"Retry-After": str(wait_s)}
         return make_problem(describe_error(error, status), headers)
@@ -101,9 +91,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
 
     def on_defect(error: Exception) -> Response:
         _log_failure(error)
-        if lacks_resource(error):
-            return on_ours(OverloadedError("The service lacks memory for this now. Try again.", 5))
-        return make_problem(_document("about:blank", 500, _OUR_FAULT))
+        return answer(as_fault(error))
 
     def on_unwanted(_: UnwantedError) -> Response:
         # The client is gone: nobody reads this; the access log shows it as 499, as proxies do.

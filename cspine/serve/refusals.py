@@ -7,17 +7,34 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from typing import Any
 
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error, ServerNotImplemented
 
-from cspine.serve.gate import ACCESS_LOG, HEADERS, read_request_id
+from cspine.serve.gate import ACCESS_LOG, HEADERS, cors_headers, read_request_id
 
 access = logging.getLogger(ACCESS_LOG)
 
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
 OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
-BOUNDED_PATH = "/predict"
+_V2_INFER = re.compile(r"/v2/models/cspine(/versions/[^/]+)?/infer")
+
+
+def bounded_route(request: Any) -> str | None:
+    """Return the route of a prediction, which takes a place; None for any other request.
+
+    As the application's rules call it: the metrics know no other names.
+    """
+    if getattr(request, "command", "") != "POST":  # of what could not be parsed there is none
+        return None
+    if request.path == "/predict":
+        return "/predict"
+    found = _V2_INFER.fullmatch(request.path)
+    if found is None:
+        return None
+    return f"/v2/models/cspine{'/versions/<version>' if found[1] else ''}/infer"
 
 
 class OverloadError(Error):
@@ -53,11 +70,13 @@ class ProblemTask(ErrorTask):
         }).encode()  # fmt: skip
         self.status = f"{error.code} {error.reason}"
         # No view and so no gate is reached, which adds these elsewhere.
-        self.response_headers += [*HEADERS.items(), ("X-Request-ID", request_id)]
+        origins, origin = self.channel.server.cors_origins, self.request.headers.get("ORIGIN")
+        headers = {**HEADERS, **cors_headers(origins, origin), "X-Request-ID": request_id}
+        self.response_headers += headers.items()
         self.response_headers.append(("Content-Type", "application/problem+json"))
         # Of a refused request all may be invented: only what is known is named.
-        known = (getattr(self.request, "command", ""), self.request.path) == ("POST", BOUNDED_PATH)
-        method, route = ("POST", BOUNDED_PATH) if known else ("other", "unknown")
+        known = bounded_route(self.request)
+        method, route = ("other", "unknown") if known is None else ("POST", known)
         access.info("request", extra={"request_id": request_id, "method": method,
                                       "route": route, "status": error.code})  # fmt: skip
         self.channel.server.count_refusal(route, method, error.code)

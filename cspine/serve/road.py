@@ -7,10 +7,10 @@ reads it once for each image, so that no answer mixes two. It knows nothing of F
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -24,13 +24,14 @@ from cspine.predict.cache import MAX_ENTRIES, AnswerCache
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.serve.admission import Admission
-from cspine.serve.failures import FailureStreak
+from cspine.serve.failures import FailureStreak, as_fault
 from cspine.serve.fetch import Fetcher
 from cspine.serve.inputs import Link, Source
 from cspine.serve.models import ModelHolder
 from cspine.serve.pool import Pool
 from cspine.serve.telemetry import Metrics
 
+logger = logging.getLogger(__name__)
 LINK_THREADS = 8
 IsWanted = Callable[[], bool]
 # Of one list: both pictures of 64 images of 1024 × 1024 pixels.
@@ -125,6 +126,12 @@ class Road:
                 return pictures.keep(self._answer_with(predictor, source, explain, budget))
             except CspineError as error:
                 return error
+            except UnwantedError:
+                raise  # nobody waits for the others either
+            except Exception as error:
+                # One image's misfortune must not take the answers of the others.
+                logger.exception("an image of a list failed")
+                return as_fault(error)
 
         has_links = any(isinstance(source, Link) for source in sources)
         with self.admission.place():
@@ -140,14 +147,13 @@ class Road:
         def answer(one: npt.NDArray[np.uint8]) -> Prediction:
             start = time.perf_counter()
             # The shape as well: the same bytes may be a wide picture or a high one.
-            content = f"pixels {one.shape}".encode() + one.tobytes()
-            prediction = self._remembered(
-                predictor,
-                content,
-                False,
-                budget,
-                lambda: predictor.predict_pixels(one, False, budget),
-            )
+            content = hashlib.sha256(f"pixels {one.shape}".encode())
+            content.update(one.data)
+
+            def compute() -> Prediction:
+                return predictor.predict_pixels(one, False, budget)
+
+            prediction = self._remembered((predictor.serial, content.digest()), compute, budget)
             return self._count(prediction, start)
 
         with self.admission.place():
@@ -162,36 +168,30 @@ class Road:
         # A fetch may have used it up, or the client may have left meanwhile.
         budget.remaining_s()
         # By content, not by URL: what lies behind a URL may change.
-        prediction = self._remembered(
-            predictor, data, explain, budget, lambda: predictor.predict(data, explain, budget)
-        )
+        # With `explain`: an answer that was remembered without pictures has none to show.
+        key = (predictor.serial, explain, hashlib.sha256(data).digest())
+        prediction = self._remembered(key, lambda: predictor.predict(data, explain, budget), budget)
         return self._count(prediction, start)
 
     def _remembered(
-        self,
-        predictor: Predictor,
-        content: bytes,
-        explain: bool,
-        budget: Budget,
-        compute: Callable[[], Prediction],
+        self, key: Hashable, compute: Callable[[], Prediction], budget: Budget
     ) -> Prediction:
-        """Return the answer for this content: from the cache, from who computes it now, or anew."""
-        # With `explain`: an answer that was remembered without pictures has none to show.
-        key = (predictor.version, explain, hashlib.sha256(content).digest())
-        with self._watched():
-            return self._cache.get_or_compute(key, compute, budget)
+        """Return the answer of `key`: from the cache, from who computes it now, or anew."""
+        return self._cache.get_or_compute(key, lambda: self._watched(compute), budget)
 
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Count answers, and what fails through no fault of the caller's."""
+    def _watched(self, compute: Callable[[], Prediction]) -> Prediction:
+        """Compute; count what the network answers, and what fails by no fault of the caller's."""
         try:
-            yield
+            prediction = compute()
         except (ImageError, UnwantedError, LateError):
             raise  # none of them says anything of the model
         except Exception:
             self.failures.add()
             raise
-        self.failures.end()
+        # Where there is nothing to judge, the network was not asked.
+        if prediction.probability is not None:
+            self.failures.end()
+        return prediction
 
     def _fetch(self, link: Link, budget: Budget) -> bytes:
         start = time.perf_counter()

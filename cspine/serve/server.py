@@ -21,7 +21,13 @@ from waitress.adjustments import Adjustments
 
 from cspine.core.errors import ConfigError
 from cspine.serve.app import max_body_bytes
-from cspine.serve.limits import MAX_CONNECTIONS, MAX_HEADER_BYTES, DeadlineServer, Sockets
+from cspine.serve.limits import (
+    MAX_CONNECTIONS,
+    MAX_HEADER_BYTES,
+    RESERVE,
+    DeadlineServer,
+    Sockets,
+)
 from cspine.serve.service import EXTENSION, Service
 from cspine.serve.telemetry import make_metrics_app
 from cspine.serve.workers import LastingDispatcher, bound_memory, raise_file_limit
@@ -59,6 +65,8 @@ class Runner:
         raise_file_limit()
         # A thread for each place: with fewer, the queue would be Waitress's, which nobody measures.
         self._dispatcher = LastingDispatcher(settings.max_queue + SPARE_THREADS)
+        # With fewer, the places would never fill, and who comes too many would not be told.
+        self._connections = max(MAX_CONNECTIONS, settings.max_queue + SPARE_THREADS + 2 * RESERVE)
         # One map for all listeners, so that one loop serves them.
         self._map = Sockets()
         self._body_bytes = max_body_bytes(settings)
@@ -66,6 +74,7 @@ class Runner:
         for server in self._servers:
             server.deadlines = replace(server.deadlines, work_s=settings.deadline_s + WORK_MARGIN_S)
             server.is_full = lambda: self._service.road.admission.is_full
+            server.cors_origins = settings.cors_origins
             server.count_refusal = self._service.metrics.count_request
         if settings.metrics_listen is not None:
             metrics_app = make_metrics_app(self._service.metrics)
@@ -95,7 +104,7 @@ class Runner:
     def _bind(self, app: Callable[..., Any], host: str, port: int) -> list[DeadlineServer]:
         adjustments = Adjustments(
             listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-            connection_limit=MAX_CONNECTIONS,
+            connection_limit=self._connections,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=self._body_bytes,
             # Bodies stay in memory: no image touches a disk.

@@ -29,10 +29,19 @@ class Service:
     is_stopping: bool = field(default=False)
 
     @property
+    def state(self) -> str:
+        """Return `ready`, `stopping`, or `failing` where predictions fail or the network hangs."""
+        if self.is_stopping:
+            return "stopping"
+        # Looked at, and no inference of its own: that would take a stream from a patient's image.
+        # What takes longer than a whole prediction may is not slow: its answer is never sent.
+        hangs = self.models.current.engine.busy_s > self.settings.deadline_s
+        return "failing" if hangs or self.road.failures.is_long else "ready"
+
+    @property
     def is_ready(self) -> bool:
         """Return whether the model answers and the service goes on."""
-        # Not asked of the engine: a probe that infers would take a stream from a patient's image.
-        return not self.is_stopping and not self.road.failures.is_long
+        return self.state == "ready"
 
 
 def find_service() -> Service:

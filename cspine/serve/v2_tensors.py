@@ -23,6 +23,7 @@ from werkzeug.exceptions import BadRequest
 from cspine.serve.inputs import MAX_ITEMS, MAX_JSON_MARKS, decode_base64, parse_json_object
 
 HEADER = "Inference-Header-Content-Length"
+MAX_ID = 256  # characters
 # Pixels may come as lists of numbers, nested down to one list for each pixel.
 # 2 million numbers are two slices of 512 × 512 × 3, and half a second in which the interpreter does
 # nothing else; more pixels come as binary data.
@@ -57,20 +58,21 @@ def read_infer_request(
     inputs = head.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadRequest("`inputs` must hold one tensor, `image` or `pixels`.")
-    tensor, binary = inputs[0], body[length:]
+    # A view: the body may be large.
+    tensor, binary = inputs[0], memoryview(body)[length:]
     shape = _read_shape(tensor)
     size = _parameters(tensor).get("binary_data_size")
     if (binary and size is None) or (size is not None and size != len(binary)):
         raise BadRequest(f"`binary_data_size` must be {len(binary)}. Received: {size!r:.40}")
-    identity = head.get("id")
+    identity = _read_id(head)
     outputs = _read_outputs(head, known)
     match tensor.get("name"), tensor.get("datatype"):
         case "image", "BYTES":
             images = _read_images(tensor, shape, binary if size is not None else None)
-            return InferRequest(_as_id(identity), images, None, outputs)
+            return InferRequest(identity, images, None, outputs)
         case "pixels", "UINT8":
             pixels = _read_pixels(tensor, shape, binary if size is not None else None)
-            return InferRequest(_as_id(identity), None, pixels, outputs)
+            return InferRequest(identity, None, pixels, outputs)
     raise BadRequest("The input must be `image` of BYTES or `pixels` of UINT8.")
 
 
@@ -83,9 +85,12 @@ def _read_length(text: str | None, total: int) -> int:
     return int(text)
 
 
-def _as_id(value: object) -> str | None:
-    # It comes back with the answer, so it stays short.
-    return value if isinstance(value, str) and len(value) <= 256 else None
+def _read_id(head: Mapping[str, Any]) -> str | None:
+    value = head.get("id")
+    # It comes back with the answer, so it must be short.
+    if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
+        raise BadRequest(f"`id` must be a string of at most {MAX_ID} characters.")
+    return value
 
 
 def _parameters(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def _read_outputs(head: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, 
 
 
 def _read_images(
-    tensor: Mapping[str, Any], shape: tuple[int, ...], binary: bytes | None
+    tensor: Mapping[str, Any], shape: tuple[int, ...], binary: memoryview | None
 ) -> tuple[bytes, ...]:
     count = math.prod(shape)
     if binary is None:
@@ -134,7 +139,7 @@ def _read_images(
     return images
 
 
-def _split_bytes(binary: bytes) -> Iterator[bytes]:
+def _split_bytes(binary: memoryview) -> Iterator[bytes]:
     """Yield the elements of a BYTES tensor."""
     position = 0
     while position < len(binary):
@@ -144,12 +149,12 @@ def _split_bytes(binary: bytes) -> Iterator[bytes]:
         position += 4
         if position + length > len(binary):
             raise BadRequest("A BYTES tensor must be whole. Received: a truncated one")
-        yield binary[position : position + length]
+        yield bytes(binary[position : position + length])
         position += length
 
 
 def _read_pixels(
-    tensor: Mapping[str, Any], shape: tuple[int, ...], binary: bytes | None
+    tensor: Mapping[str, Any], shape: tuple[int, ...], binary: memoryview | None
 ) -> npt.NDArray[np.uint8]:
     if len(shape) != 4 or shape[3] != 3:
         raise BadRequest(f"`pixels` must have the shape [N, H, W, 3]. Received: {list(shape)}")

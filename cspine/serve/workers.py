@@ -16,7 +16,7 @@ from waitress.task import ThreadedTaskDispatcher
 logger = logging.getLogger(__name__)
 
 # For connections, fetches, codec children and models; a shell often allows 256 or 1024.
-FILES = 4096
+FILES = 16384
 _MIB = 1024 * 1024
 # Of glibc's malloc.h. It gives each of many threads an arena of its own, and each keeps what its
 # largest request needed: resident memory rose for thousands of requests, by a third and more. And

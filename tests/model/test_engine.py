@@ -37,7 +37,17 @@ def test_answers_keep_their_order_over_many_threads(engine):
         futures = list(pool.map(engine.submit, np.tile(images, (10, 1, 1))))
     got = np.concatenate([future.result(timeout=60).logit for future in futures])
     assert np.array_equal(got, np.tile(expected, 10))
-    assert engine.queue_depth == 0
+    assert engine.busy_s == 0
+
+
+def test_an_image_that_would_be_late_is_dropped_while_others_wait(files):
+    engine = Engine.load(files, streams=1)
+    image = np.zeros((engine.image_size,) * 2, np.uint8)
+    answers = [engine.submit(image, due_s=time.monotonic()) for _ in range(200)]
+    # Late as well, and the last: with nobody behind it, it costs nobody anything.
+    assert answers[-1].result(timeout=60).logit.shape == (1,)
+    assert 0 < sum(answer.cancelled() for answer in answers) < 200
+    assert all(answer.done() for answer in answers)
 
 
 def test_an_engine_that_nobody_holds_is_freed(files):

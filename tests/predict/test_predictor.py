@@ -63,7 +63,7 @@ class Queue:
         if is_running:
             self.future.set_running_or_notify_cancel()
 
-    def submit(self, image, alone):
+    def submit(self, image, alone, due_s):
         return self.future
 
 
@@ -174,14 +174,22 @@ def test_many_threads_get_their_own_answers(predictor):
     assert [together[i] for i in range(16)] == pytest.approx(alone * 4, abs=1e-6)
 
 
+def test_what_the_engine_drops_as_late_is_told_as_late(predictor, neck_png):
+    waiting = copy(predictor)
+    waiting.engine = Queue(is_running=False)
+    waiting.engine.future.cancel()
+    with pytest.raises(LateError):
+        waiting.predict(neck_png, budget=Budget.of(60))
+
+
 def test_an_image_is_alone_where_no_other_is_in_work(predictor, neck_png, monkeypatch):
     submit, seen = predictor.engine.submit, []
 
-    def submit_and_ask(image, alone):
+    def submit_and_ask(image, alone, due_s):
         seen.append(alone)
         if len(seen) == 1:
             predictor.predict(neck_png)  # while the first one waits
-        return submit(image, alone)
+        return submit(image, alone, due_s)
 
     monkeypatch.setattr(predictor.engine, "submit", submit_and_ask)
     predictor.predict(neck_png)

@@ -15,6 +15,7 @@ from cspine.predict.prediction import Prediction
 
 class FakeEngine:
     precision = precision_used = "f32"
+    busy_s = 0.0
 
 
 class FakePredictor:
@@ -25,6 +26,7 @@ class FakePredictor:
 
     def __init__(self, version: str = "0123456789ab"):
         self.version = version
+        self.serial = id(self)
         self.card = {"note": "a model of the tests"}
         self.hold = threading.Event()
         self.hold.set()

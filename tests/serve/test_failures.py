@@ -1,6 +1,7 @@
 """What readiness says while predictions fail, and that it says otherwise once they do not."""
 
 import errno
+import io
 
 import pytest
 from service_fakes import make_png, wait_for
@@ -51,6 +52,43 @@ def test_a_model_that_fails_is_not_ready_until_it_answers(client, predictor, mon
     assert client.get("/health/live").status_code == 200
     assert post(9).status_code == 200
     assert client.get("/health/ready").status_code == 200
+
+
+def test_a_network_that_hangs_is_not_ready_until_it_answers(client, predictor, monkeypatch):
+    with monkeypatch.context() as hanging:
+        hanging.setattr(predictor.engine, "busy_s", 10.5)  # longer than a prediction may take
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json["status"]) == (503, "failing")
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_an_answer_from_memory_says_nothing_of_the_network(client, predictor, monkeypatch):
+    def fail(*_):
+        raise RuntimeError
+
+    post = lambda n: client.post("/predict", data=make_png(n), content_type="image/png")  # noqa: E731
+    assert post(0).status_code == 200
+    monkeypatch.setattr(predictor, "_answer", fail)
+    for number in range(1, failures.MANY + 1):
+        assert post(number).status_code == 500 and post(0).status_code == 200
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_one_image_that_fails_leaves_the_answers_of_the_others(client, predictor, monkeypatch):
+    answer = predictor._answer
+
+    def fail_on_black(image, *rest):
+        if image.grey.max() == 0:
+            raise RuntimeError("a defect")
+        return answer(image, *rest)
+
+    monkeypatch.setattr(predictor, "_answer", fail_on_black)
+    files = [(io.BytesIO(make_png(value)), "a.png") for value in (9, 0, 200)]
+    first, second, third = client.post("/predict", data={"file": files}).json["results"]
+    assert (first["prediction"], third["prediction"]) == ("normal", "fracture")
+    assert second["error"]["status"] == 500 and "defect" not in str(second)
 
 
 def test_an_unreadable_image_says_nothing_of_the_model(client):

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import requests
@@ -209,6 +210,29 @@ def test_a_full_service_refuses_before_the_application_and_keeps_the_connection(
         assert session.post(f"{url}/predict", data=png, headers=headers, timeout=5).ok
         assert 'route="/predict",status="503"} 1.0' in session.get(f"{url}/metrics").text
     assert predictor.calls == 1
+
+
+def test_predictions_alone_are_refused_early_and_a_listed_origin_may_read_it(
+    settings, predictor, serve_app, png
+):
+    app = create_app(replace(settings, cors_origins=("https://a.example",)), predictor)
+    runner, origin = serve_app(app), {"Origin": "https://a.example"}
+    url, infer = f"http://127.0.0.1:{runner.port}", "v2/models/cspine/versions/1/infer"
+    admission = app.extensions["cspine"].road.admission
+    with admission.place(), admission.place(), admission.place(), admission.place():
+        refused = requests.post(f"{url}/{infer}", json={}, headers=origin, timeout=5)
+        assert requests.get(f"{url}/predict", timeout=5).status_code == 405
+        assert requests.options(f"{url}/predict", headers=origin, timeout=5).ok
+    assert (refused.status_code, refused.json()["error"]) == (503, refusals.OVERLOADED)
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert refused.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    route = '"/v2/models/cspine/versions/<version>/infer"'
+    assert f'route={route},status="503"}} 1.0' in requests.get(f"{url}/metrics", timeout=5).text
+
+
+def test_there_are_connections_for_all_places_and_more(settings, predictor, serve_app):
+    runner = serve_app(create_app(replace(settings, max_queue=600), predictor))
+    assert runner._servers[0].adj.connection_limit > 600 + limits.RESERVE
 
 
 def test_a_refusal_takes_no_thread_and_several_on_one_connection_keep_their_order(

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,31 @@ def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
     assert 'cspine_reloads_total{result="swapped"} 2.0' in metrics.render().decode()
     ending.set()
     thread.join(timeout=5)
+
+
+def test_what_was_refused_does_not_come_back_after_a_rollback(quick, monkeypatch):
+    monkeypatch.setattr(models_module, "RETRY_S", 0.05)
+    outcomes = {None: [ArtifactError("no memory")], "a" * 12: [FakePredictor("a" * 12)]}
+    asked = []
+
+    def load(version):
+        asked.append(version)
+        outcome = outcomes[version].pop(0) if outcomes[version] else FakePredictor("b" * 12)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    holder, ending = (
+        ModelHolder(FakePredictor("c" * 12), load, lambda: 2, seen=1),
+        threading.Event(),
+    )
+    thread = holder.watch(ending)
+    wait_for(lambda: asked == [None])
+    holder.reload("a" * 12)
+    time.sleep(0.2)  # several times the wait before another try
+    ending.set()
+    thread.join(timeout=5)
+    assert holder.current.version == "a" * 12 and asked == [None, "a" * 12]
 
 
 def publish_bad(folder):

@@ -107,6 +107,7 @@ BAD = [
     )),
     {"inputs": [tensor()], "outputs": [{"name": "other"}]},
     {"inputs": [tensor()], "outputs": [1]},
+    {"inputs": [tensor()], "id": "x" * 257}, {"inputs": [tensor()], "id": 7},
     {"inputs": [tensor(name="image", datatype="BYTES", shape=[1], data=[1])]},
     {"inputs": [tensor(name="image", datatype="BYTES", shape=[2], data=["aaaa"])]},
 ]  # fmt: skip

@@ -1,0 +1,82 @@
+"""The images that wait for the engine: first come, first served, and none that would be late.
+
+Under an overload that lasts, who came first has the least time left: its answer would come too late
+and cost the next one's, and so on for all that wait. Knows no network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from cspine.imaging.channels import as_network_input
+from cspine.model.outputs import Answer
+
+# Of the time that the last image took, which the next one may need: it may take a little longer.
+MARGIN = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """One image: its pixels, uint8 (1, S, S, 3); the future of its answer; whether nobody else
+    wants the cores; and when the answer is due, on `time.monotonic`'s clock."""
+
+    pixels: np.ndarray
+    answer: Answer
+    alone: bool
+    due_s: float
+
+
+def as_pixels(image: np.ndarray, side: int) -> np.ndarray:
+    """Return an image, uint8 (side, side) or (side, side, 3), as contiguous (1, side, side, 3).
+
+    Raises:
+        ValueError: the image has another shape or type.
+    """
+    if image.dtype != np.uint8 or image.shape not in ((side, side), (side, side, 3)):
+        raise ValueError(
+            f"`image` must be uint8 ({side}, {side}) or ({side}, {side}, 3). "
+            f"Received: {image.dtype} {image.shape}"
+        )
+    if image.ndim == 2:
+        image = as_network_input(image)
+    return np.ascontiguousarray(image)[np.newaxis]
+
+
+class Line:
+    """A queue of waiting images; its callers see to it that one at a time takes from it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, one: Waiting) -> None:
+        """Put an image at the end."""
+        self._waiting.append(one)
+
+    @property
+    def first(self) -> Waiting:
+        """The image whose turn it is; there must be one."""
+        return self._waiting[0]
+
+    def take(self) -> Waiting:
+        """Take the image whose turn it is; there must be one."""
+        return self._waiting.popleft()
+
+    def drop_late(self, image_s: float) -> list[Answer]:
+        """Take out the first ones while they were given up, or would be late if an image takes
+        `image_s`; return their answers, which the caller cancels.
+
+        The last of a line stays: were images only thought to take so long, nobody would find out.
+        """
+        dropped, latest_s = [], time.monotonic() + MARGIN * image_s
+        while self._waiting and (
+            self.first.answer.cancelled() or (len(self) > 1 and self.first.due_s < latest_s)
+        ):
+            dropped.append(self.take().answer)
+        return dropped
