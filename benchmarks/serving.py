@@ -181,6 +181,9 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
     if name == "resnet50v2":
         held = max(float(row["resident_mb"]) for row in (*upload.values(), *url.values()))
         add("resident MB after the load", held, RESIDENT_MB, at_least=False)
+        auto = figures["auto"]
+        add(f"resident MB after the load, auto ({auto['chose']})", auto["resident_mb"],
+            RESIDENT_MB, at_least=False)  # fmt: skip
     return bars
 
 

@@ -152,7 +152,9 @@ def soak(
     return {
         "maximum_per_s": maximum_per_s, "asked_per_s": round(rate, 2),
         "maximum_per_s_at_the_end": maximum_at_the_end,
+        # Of all that were published, and were swapped in, those of the load alone.
         "published": closing.published, "swapped": swapped,
+        "published_in_the_load": exchanger.published - warming.published,
         # Of a virtual machine: what its host gave to others.
         "stolen_cpu_s": round(stolen_s, 1),
         "load": figures, "answers": mixed, "memory": memory,

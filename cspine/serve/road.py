@@ -202,7 +202,9 @@ class Road:
             if not budget.is_wanted():
                 raise UnwantedError from None
             raise
-        self._metrics.observe("fetch", time.perf_counter() - start)
+        finally:
+            # Those that failed too: else a time-out, the longest of all, would not be seen.
+            self._metrics.observe("fetch", time.perf_counter() - start)
         return data
 
     def _count(self, prediction: Prediction, start: float) -> Prediction:
