@@ -11,6 +11,7 @@ does not know pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -41,6 +42,11 @@ class InDistribution:
     gains: np.ndarray
     floors: np.ndarray | None = None
 
+    @cached_property
+    def _centres64(self) -> np.ndarray:
+        """The centres as the distances are computed, turned once and not for each image."""
+        return self.centres.astype(np.float64)
+
     @property
     def scaling(self) -> str:
         """`log` or `linear`: what is done to the units first."""
@@ -54,9 +60,8 @@ class InDistribution:
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Return float64 (N,) ≥ 0 for embeddings (N, D): squared distance to the nearest centre,
         over D: the mean over units of a squared difference in spreads."""
-        centres = self.centres.astype(np.float64)
-        distances = _squared_distances(self.scale(embeddings), centres)
-        return np.asarray(distances.min(axis=1) / centres.shape[1])
+        distances = _squared_distances(self.scale(embeddings), self._centres64)
+        return np.asarray(distances.min(axis=1) / self.centres.shape[1])
 
     def accepts(self, embeddings: np.ndarray) -> np.ndarray:
         """Return bool (N,): the embedding is finite and no stranger than the threshold."""
