@@ -32,7 +32,7 @@ def quote(value: object) -> str:
 
 
 class CspineError(Exception):
-    """Any error that is the caller's to mend; everything else is a defect of cspine."""
+    """Any error whose text is for its reader: theirs to mend, but for `serve`'s FaultError."""
 
 
 class ConfigError(CspineError):

@@ -103,6 +103,7 @@ def choose_precision(given: argparse.Namespace) -> str:
         ConfigError: the environment names one that there is not.
     """
     precision = given.precision or given.environment.get("CSPINE_PRECISION") or "auto"
+    precision = precision.lower()  # as the service reads it
     if precision not in PRECISIONS:
         allowed = ", ".join(PRECISIONS)
         raise ConfigError(f"`CSPINE_PRECISION` must be one of {allowed}. Received: {precision!r}")

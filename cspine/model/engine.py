@@ -63,7 +63,8 @@ class Engine:
         self.precision = precision
         self.streams = streams or count_cores()
         self._line = Line()
-        self._image_s = 0.0  # that the last image took
+        # The last few: after a pause of the machine one on each stream took long, and says nothing.
+        self._took_s: deque[float] = deque(maxlen=self.streams + 1)
         self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
         self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
         self._of_alone: frozenset[int] = frozenset()
@@ -183,9 +184,11 @@ class Engine:
         self._of_alone = frozenset((id(request),))
         self._alone.append(request)
 
-    @property
     def busy_s(self) -> float:
         """Seconds for which the longest of the running inferences has run; 0 where none runs."""
+        # Else one that failed would seem to run for as long as nobody submits another.
+        self._recover_failed()
+        self._start_waiting()
         running = list(self._running.values())
         began = [answer.started_s for _, answer in running if answer.started_s is not None]
         return time.perf_counter() - min(began) if began else 0.0
@@ -203,7 +206,7 @@ class Engine:
         while True:
             failed = None
             with self._bookkeeping:
-                late = self._line.drop_late(self._image_s)
+                late = self._line.drop_late(min(self._took_s, default=0.0))
                 request = None if self._parts.is_over.is_set() else self._take_idle()
                 if request is not None:
                     failed = self._start(request, self._line.take())
@@ -280,7 +283,7 @@ class Engine:
             self._put_back(request)
             future.set_exception(error)
         else:
-            self._image_s = time.perf_counter() - (future.started_s or 0.0)
+            self._took_s.append(time.perf_counter() - (future.started_s or 0.0))
             self._put_back(request)
             self._start_waiting()
             future.set_result(answer)

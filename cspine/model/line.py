@@ -15,7 +15,7 @@ import numpy as np
 from cspine.imaging.channels import as_network_input
 from cspine.model.outputs import Answer
 
-# Of the time that the last image took, which the next one may need: it may take a little longer.
+# Of the time that an image took lately: the next one may take a little longer.
 MARGIN = 1.5
 
 

@@ -22,7 +22,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command `phantom`."""
     parser = subparsers.add_parser("phantom", help="write a set of synthetic CT slices")
     parser.add_argument("folder", type=Path, nargs="?", help="where to; absent or empty")
-    parser.add_argument("--layout", choices=_WRITERS, default="grouped")
+    parser.add_argument("--layout", choices=_WRITERS, help="by default grouped")
     parser.add_argument("--patients", type=int, help="by default 150, or 4, 2, 12 by layout")
     parser.add_argument("--slices", type=int, help="of each patient, by default 8, 48, 48, 24")
     parser.add_argument("--seed", type=int, default=1)
@@ -38,22 +38,23 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Write the set, print where it lies, and return the exit code."""
-    if args.variants and args.layout != "kaggle":
-        raise ConfigError(f"`--variants` must go with `--layout kaggle`. Received: {args.layout}")
-    patients, slices = _SIZES[args.layout]
     config = PhantomConfig(seed=args.seed, confound=args.confound, variants=args.variants)
     if args.sheet:
         _refuse_what_a_sheet_has_not(args)
         print(f"Sheet: {write_sheet(args.sheet, config)}")  # noqa: T201 - a command's answer
         return 0
+    layout = args.layout or "grouped"
+    if args.variants and layout != "kaggle":
+        raise ConfigError(f"`--variants` must go with `--layout kaggle`. Received: {layout}")
     if args.folder is None:
         raise ConfigError("`folder` or `--sheet FILE` must be given. Received: neither")
+    patients, slices = _SIZES[layout]
     config = dataclasses.replace(
         config,
         patients=patients if args.patients is None else args.patients,
         slices_per_patient=slices if args.slices is None else args.slices,
     )
-    print(f"Phantom set: {_WRITERS[args.layout](args.folder, config)}")  # noqa: T201
+    print(f"Phantom set: {_WRITERS[layout](args.folder, config)}")  # noqa: T201
     return 0
 
 
@@ -63,7 +64,10 @@ def _refuse_what_a_sheet_has_not(args: argparse.Namespace) -> None:
         raise ConfigError(
             "`--sheet` must have both classes at every level. Received: --confound height"
         )
-    given = {"DIR": args.folder, "--patients": args.patients, "--slices": args.slices}
+    given = {
+        "DIR": args.folder, "--layout": args.layout, "--patients": args.patients,
+        "--slices": args.slices, "--variants": args.variants or None,
+    }  # fmt: skip
     if extra := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"`--sheet` writes no set and must go without {', '.join(given)}. "

@@ -85,7 +85,8 @@ class Budget:
             try:
                 return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
             except CancelledError:
-                raise LateError from None
+                # As above: an overload told to nobody would only spoil the counts.
+                raise (LateError if self.is_wanted() else UnwantedError) from None
             except FutureTimeoutError:
                 if not self.is_wanted():
                     future.cancel()

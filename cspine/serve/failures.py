@@ -21,14 +21,15 @@ _SCARCE = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, er
 
 
 class FaultError(CspineError):
-    """A defect of ours, of whose inside the caller learns nothing."""
+    """A defect of ours, of whose inside the caller learns nothing; its cause is for the log."""
 
 
 def as_fault(error: Exception) -> CspineError:
-    """Return what a caller is told in place of an error that nobody expected."""
-    if lacks_resource(error):
-        return OverloadedError("The service lacks memory for this now. Try again.", 5)
-    return FaultError(OUR_FAULT)
+    """Return what a caller is told in place of an error that nobody expected, its cause."""
+    scarce = OverloadedError("The service lacks memory for this now. Try again.", 5)
+    told = scarce if lacks_resource(error) else FaultError(OUR_FAULT)
+    told.__cause__ = error
+    return told
 
 
 def lacks_resource(error: Exception) -> bool:

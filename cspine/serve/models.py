@@ -111,8 +111,8 @@ class ModelHolder:
                 # Nothing new, or the folder is away for a while: the old model serves on.
                 continue
             # What fails may have failed for want of disk or memory, so it is tried again.
-            self._seen, self._again_s = stamp, time.monotonic() + RETRY_S
+            self._seen = stamp
             try:
                 self.reload()
             except Exception:  # said and counted by `reload`: the watch must go on
-                continue
+                self._again_s = time.monotonic() + RETRY_S

@@ -62,8 +62,8 @@ def make_problem(document: Mapping[str, Any], headers: Mapping[str, str] | None 
     )
 
 
-def _log_failure(error: Exception) -> None:
-    """Write the traceback under the request's id, which is all that the answer tells."""
+def log_failure(error: Exception) -> None:
+    """Write the traceback, causes included, under the request's id, all that the answer tells."""
     logger.error("a request failed", exc_info=error, extra={"request_id": g.get("request_id")})
 
 
@@ -72,7 +72,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
 
     def on_ours(error: CspineError) -> Response:
         if status_of(error, table) == 500:
-            _log_failure(error)
+            log_failure(error)
         return answer(error)
 
     def answer(error: CspineError) -> Response:
@@ -90,7 +90,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         return make_problem(_document("about:blank", status, detail), headers)
 
     def on_defect(error: Exception) -> Response:
-        _log_failure(error)
+        log_failure(error)
         return answer(as_fault(error))
 
     def on_unwanted(_: UnwantedError) -> Response:

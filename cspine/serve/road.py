@@ -7,7 +7,6 @@ reads it once for each image, so that no answer mixes two. It knows nothing of F
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -31,7 +30,6 @@ from cspine.serve.models import ModelHolder
 from cspine.serve.pool import Pool
 from cspine.serve.telemetry import Metrics
 
-logger = logging.getLogger(__name__)
 LINK_THREADS = 8
 IsWanted = Callable[[], bool]
 # Of one list: both pictures of 64 images of 1024 × 1024 pixels.
@@ -130,7 +128,6 @@ class Road:
                 raise  # nobody waits for the others either
             except Exception as error:
                 # One image's misfortune must not take the answers of the others.
-                logger.exception("an image of a list failed")
                 return as_fault(error)
 
         has_links = any(isinstance(source, Link) for source in sources)

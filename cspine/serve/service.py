@@ -35,7 +35,7 @@ class Service:
             return "stopping"
         # Looked at, and no inference of its own: that would take a stream from a patient's image.
         # What takes longer than a whole prediction may is not slow: its answer is never sent.
-        hangs = self.models.current.engine.busy_s > self.settings.deadline_s
+        hangs = self.models.current.engine.busy_s() > self.settings.deadline_s
         return "failing" if hangs or self.road.failures.is_long else "ready"
 
     @property

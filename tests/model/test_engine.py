@@ -37,7 +37,7 @@ def test_answers_keep_their_order_over_many_threads(engine):
         futures = list(pool.map(engine.submit, np.tile(images, (10, 1, 1))))
     got = np.concatenate([future.result(timeout=60).logit for future in futures])
     assert np.array_equal(got, np.tile(expected, 10))
-    assert engine.busy_s == 0
+    assert engine.busy_s() == 0
 
 
 def test_an_image_that_would_be_late_is_dropped_while_others_wait(files):
@@ -192,15 +192,18 @@ class FragileEngine(Engine):
         super()._finish(key)
 
 
-def test_a_failed_inference_is_told_and_costs_no_request(files):
+@pytest.mark.parametrize("is_looked_at", [False, True])
+def test_a_failed_inference_is_told_and_costs_no_request(files, is_looked_at):
     engine, image = FragileEngine.load(files, streams=1), np.zeros((64, 64), np.uint8)
     engine.broken = True
-    # OpenVINO never calls back for it again; the next submit must find out.
+    # OpenVINO never calls back for it again; the next submit must find out, or readiness.
     failed = [engine.submit(image)]
     (request, _) = next(iter(engine._running.values()))
     with pytest.raises(RuntimeError):
         request.wait()
     engine.broken = False
+    if is_looked_at:
+        assert engine.busy_s() == 0 and failed[0].done()
     assert engine.submit(image).result(timeout=60).logit.shape == (1,)
     with pytest.raises(OverloadedError, match="failed"):
         failed[0].result(timeout=0)

@@ -15,7 +15,7 @@ from cspine.predict.prediction import Prediction
 
 class FakeEngine:
     precision = precision_used = "f32"
-    busy_s = 0.0
+    busy_s = staticmethod(lambda: 0.0)
 
 
 class FakePredictor:

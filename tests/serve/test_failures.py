@@ -56,7 +56,8 @@ def test_a_model_that_fails_is_not_ready_until_it_answers(client, predictor, mon
 
 def test_a_network_that_hangs_is_not_ready_until_it_answers(client, predictor, monkeypatch):
     with monkeypatch.context() as hanging:
-        hanging.setattr(predictor.engine, "busy_s", 10.5)  # longer than a prediction may take
+        # Longer than a prediction may take.
+        hanging.setattr(predictor.engine, "busy_s", lambda: 10.5)
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json["status"]) == (503, "failing")
         assert client.get("/v2/health/ready").status_code == 503

@@ -161,8 +161,10 @@ def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:
     Both appear whole, the `.bin` first.
     """
     network.set_rt_info(h5_sha256, [RT_INFO, RECORDS[0]])
+    weights_path = path.with_suffix(".bin")
+    # Not durable: a start makes some that it throws away, and a publication copies them.
     # The inner one ends first: a reader between the two finds a mismatch, and makes its own.
-    with written_whole(path) as part, written_whole(path.with_suffix(".bin")) as weights:
+    with written_whole(path, False) as part, written_whole(weights_path, False) as weights:
         ov.serialize(network, part, weights)
         # Only now known: the hash is of the `.bin` that the first pass wrote; the second writes
         # the same.
