@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from benchmarks.ideal_observer import detectability
+from cspine.core.files import written_whole
 from cspine.data.pipeline import imaging_source
 from cspine.decide import image_checks
 from cspine.decide.image_checks import check_image
@@ -62,12 +63,8 @@ def load_crops(config: PhantomConfig, view: str, size: int, cache: Path | None) 
             return Crops(**{field.name: kept[field.name] for field in fields(Crops)})
     crops = _render(config, view, size)
     if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Beside and renamed: a run that is cut off leaves no half file.
-        part = place.with_name(f".{place.name}")
-        with part.open("wb") as file:
-            np.savez(file, **vars(crops))
-        part.replace(place)
+        with written_whole(place) as part:
+            np.savez(part, **vars(crops))
     return crops
 
 

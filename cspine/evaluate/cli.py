@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.files import written_whole
-from cspine.core.settings import PRECISIONS
+from cspine.core.settings import PRECISIONS, read_settings
 from cspine.core.words import count_noun, count_slices
 from cspine.evaluate.facts import seen_words
 
@@ -64,7 +64,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     check_settings(given)
     card = read_card(given.models)
     # Before minutes of audit: it may not load.
-    predict = predict_factory(given.models, choose_precision(given))
+    predict = predict_factory(given.models, find_precision(given))
     # As in training: copies that only pixels give away are neither slices nor patients.
     dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
     seen = read_seen(given.models, card)
@@ -96,18 +96,16 @@ def check_settings(given: argparse.Namespace) -> None:
         raise ConfigError(f"`out` must be a folder. Received: {given.out} ({place} is a file)")
 
 
-def choose_precision(given: argparse.Namespace) -> str:
-    """The precision of the flag, else of the environment, else `auto`.
+def find_precision(given: argparse.Namespace) -> str:
+    """The precision of the flag, else of the environment, as the service reads it.
 
     Raises:
         ConfigError: the environment names one that there is not.
     """
-    precision = given.precision or given.environment.get("CSPINE_PRECISION") or "auto"
-    precision = precision.lower()  # as the service reads it
-    if precision not in PRECISIONS:
-        allowed = ", ".join(PRECISIONS)
-        raise ConfigError(f"`CSPINE_PRECISION` must be one of {allowed}. Received: {precision!r}")
-    return str(precision)
+    name = "CSPINE_PRECISION"
+    # The other settings are of a service, and none of this command's business.
+    asked = given.precision or read_settings({name: given.environment.get(name, "")}).precision
+    return str(asked)
 
 
 def run_report(given: argparse.Namespace) -> int:

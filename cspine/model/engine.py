@@ -24,7 +24,7 @@ from cspine.core.cores import count_cores
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.model.compiled import check_network, compile_network, computed_in
 from cspine.model.export import MappedNetwork
-from cspine.model.line import Line, Waiting, as_pixels
+from cspine.model.line import Line, Waiting, as_input
 from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
 from cspine.model.outputs import Answer, EngineOutput
 from cspine.model.retire import Parts, retire_with, weak_callback
@@ -130,7 +130,7 @@ class Engine:
         Raises:
             ValueError: the image has another shape or type.
         """
-        pixels = as_pixels(image, self.image_size)
+        pixels = as_input(image, self.image_size)
         self._recover_failed()
         future = Answer(self)
         self._line.add(Waiting(pixels, future, alone, due_s))
@@ -162,7 +162,7 @@ class Engine:
         if self.streams == 1 or self._of_alone:
             return
         side = self.image_size
-        pixels = as_pixels(np.full((side, side), 128, np.uint8), side)
+        pixels = as_input(np.full((side, side), 128, np.uint8), side)
         expected, image_s = self._time_image(pixels[0])
         if image_s < ALONE_FROM_S:
             return

@@ -30,7 +30,7 @@ class Waiting:
     due_s: float
 
 
-def as_pixels(image: np.ndarray, side: int) -> np.ndarray:
+def as_input(image: np.ndarray, side: int) -> np.ndarray:
     """Return an image, uint8 (side, side) or (side, side, 3), as contiguous (1, side, side, 3).
 
     Raises:

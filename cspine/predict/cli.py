@@ -10,6 +10,7 @@ from typing import Any
 
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.core.progress import progress
+from cspine.core.settings import PRECISIONS
 from cspine.predict.batch import (
     ResumableCsv,
     Row,
@@ -27,7 +28,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
-    parser.add_argument("--precision", default="auto", choices=("auto", "f32", "bf16", "int8"))
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write rows here; an interrupted run goes on"
     )

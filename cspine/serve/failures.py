@@ -26,8 +26,9 @@ class FaultError(CspineError):
 
 def as_fault(error: Exception) -> CspineError:
     """Return what a caller is told in place of an error that nobody expected, its cause."""
-    scarce = OverloadedError("The service lacks memory for this now. Try again.", 5)
-    told = scarce if lacks_resource(error) else FaultError(OUR_FAULT)
+    told: CspineError = FaultError(OUR_FAULT)
+    if lacks_resource(error):
+        told = OverloadedError("The service lacks memory for this now. Try again.", 5)
     told.__cause__ = error
     return told
 

@@ -11,7 +11,7 @@ from cspine.predict.prediction import Prediction
 from cspine.serve.answers import answer_json
 from cspine.serve.gate import charge_images, guarded
 from cspine.serve.inputs import Question, read_question
-from cspine.serve.problems import describe_error, log_failure, status_of
+from cspine.serve.problems import describe_error, log_if_ours, status_of
 from cspine.serve.service import find_service, watch_client
 from cspine.serve.statuses import STATUSES
 
@@ -34,10 +34,9 @@ def predict() -> Response:
 
 def _describe_item(result: Prediction | CspineError, question: Question) -> dict[str, Any]:
     if isinstance(result, CspineError):
-        # An overload has a cause where the machine lacks something.
-        if result.__cause__ is not None:
-            log_failure(result)
-        return {"error": describe_error(result, status_of(result, STATUSES))}
+        status = status_of(result, STATUSES)
+        log_if_ours(result, status)
+        return {"error": describe_error(result, status)}
     return _describe(result, question)
 
 

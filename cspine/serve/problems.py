@@ -62,21 +62,21 @@ def make_problem(document: Mapping[str, Any], headers: Mapping[str, str] | None 
     )
 
 
-def log_failure(error: Exception) -> None:
-    """Write the traceback, causes included, under the request's id, all that the answer tells."""
-    logger.error("a request failed", exc_info=error, extra={"request_id": g.get("request_id")})
+def log_if_ours(error: CspineError, status: int) -> None:
+    """Write the traceback of a fault of ours under the request's id, all that the answer tells.
+
+    A fault has the status 500, or is an overload with a cause: the machine lacks something.
+    """
+    if status == 500 or (isinstance(error, OverloadedError) and error.__cause__ is not None):
+        logger.error("a request failed", exc_info=error, extra={"request_id": g.get("request_id")})
 
 
 def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
     """Answer every error that leaves a view with a problem document."""
 
     def on_ours(error: CspineError) -> Response:
-        if status_of(error, table) == 500:
-            log_failure(error)
-        return answer(error)
-
-    def answer(error: CspineError) -> Response:
         status = status_of(error, table)
+        log_if_ours(error, status)
         wait_s = error.retry_after_s if isinstance(error, OverloadedError) else None
         headers = None if wait_s is None else {"Retry-After": str(wait_s)}
         return make_problem(describe_error(error, status), headers)
@@ -90,8 +90,7 @@ def attach(app: Flask, table: Mapping[type[CspineError], int]) -> None:
         return make_problem(_document("about:blank", status, detail), headers)
 
     def on_defect(error: Exception) -> Response:
-        log_failure(error)
-        return answer(as_fault(error))
+        return on_ours(as_fault(error))
 
     def on_unwanted(_: UnwantedError) -> Response:
         # The client is gone: nobody reads this; the access log shows it as 499, as proxies do.

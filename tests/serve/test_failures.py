@@ -77,7 +77,9 @@ def test_an_answer_from_memory_says_nothing_of_the_network(client, predictor, mo
     assert client.get("/health/ready").status_code == 503
 
 
-def test_one_image_that_fails_leaves_the_answers_of_the_others(client, predictor, monkeypatch):
+def test_one_image_that_fails_leaves_the_answers_of_the_others(
+    client, predictor, monkeypatch, caplog
+):
     answer = predictor._answer
 
     def fail_on_black(image, *rest):
@@ -86,10 +88,17 @@ def test_one_image_that_fails_leaves_the_answers_of_the_others(client, predictor
         return answer(image, *rest)
 
     monkeypatch.setattr(predictor, "_answer", fail_on_black)
-    files = [(io.BytesIO(make_png(value)), "a.png") for value in (9, 0, 200)]
-    first, second, third = client.post("/predict", data={"file": files}).json["results"]
+    pictures = [*map(make_png, (9, 0, 200)), b"no picture"]
+    files = [(io.BytesIO(picture), "a.png") for picture in pictures]
+    asked = client.post("/predict", data={"file": files})
+    first, second, third, fourth = asked.json["results"]
     assert (first["prediction"], third["prediction"]) == ("normal", "fracture")
     assert second["error"]["status"] == 500 and "defect" not in str(second)
+    assert fourth["error"]["status"] == 415
+    # The defect alone, with its cause, under the id that the caller has.
+    [logged] = [record for record in caplog.records if record.exc_info]
+    assert logged.request_id == asked.headers["X-Request-ID"]
+    assert str(logged.exc_info[1].__cause__) == "a defect"
 
 
 def test_an_unreadable_image_says_nothing_of_the_model(client):

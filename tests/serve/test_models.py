@@ -105,10 +105,8 @@ def test_what_was_refused_does_not_come_back_after_a_rollback(quick, monkeypatch
             raise outcome
         return outcome
 
-    holder, ending = (
-        ModelHolder(FakePredictor("c" * 12), load, lambda: 2, seen=1),
-        threading.Event(),
-    )
+    holder = ModelHolder(FakePredictor("c" * 12), load, lambda: 2, seen=1)
+    ending = threading.Event()
     thread = holder.watch(ending)
     wait_for(lambda: asked == [None])
     holder.reload("a" * 12)

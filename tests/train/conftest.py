@@ -1,3 +1,5 @@
+"""The samples that most of the training's tests fit."""
+
 from __future__ import annotations
 
 import pytest
