@@ -44,7 +44,9 @@ def test_the_engine_agrees_with_keras(name, saved):
     output = engine.infer(one.images)
     for key, values in run(one.classifier.serving, one.images).items():
         got = getattr(output, key)
-        assert np.allclose(got, values.reshape(got.shape), rtol=1e-5, atol=TOLERANCE), key
+        # Of the largest value: each is a sum of terms that large, which processors round apart.
+        scale = TOLERANCE + 1e-5 * np.abs(got).max()
+        assert np.allclose(got, values.reshape(got.shape), rtol=0, atol=scale), key
     assert np.allclose(output.cam.mean((1, 2)), output.logit, atol=TOLERANCE)
 
 
