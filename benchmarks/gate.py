@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1003, help="not a training set's seed")
     parser.add_argument("--real", type=Path, help="folder of real slices")
     arguments = parser.parse_args()
-    predictor = Predictor.load(arguments.model, "f32")
+    predictor = Predictor.load(arguments.model, "f32", answer_synthetic=True)
     if arguments.seed == predictor.card["seeds"]["phantom"]:
         parser.error("--seed must differ from the seed that the model was trained on")
     report: dict[str, Any] = {"machine": describe_machine(), "model": predictor.version}

@@ -29,7 +29,7 @@ AT_ONCE = 16
 
 def build(folder: Path, name: str, seed: int = 0) -> None:
     """Publish a model with random weights, its IR and its int8 IR into `folder`."""
-    from cspine.core.labels import CLASS_NAMES
+    from cspine.core.labels import CLASS_NAMES, REAL
     from cspine.model.artifact import hash_file, publish_version, save_weights, write_card
     from cspine.model.classifier import build_classifier
     from cspine.model.export import export_ir
@@ -41,7 +41,7 @@ def build(folder: Path, name: str, seed: int = 0) -> None:
     classifier = build_classifier(name, size, weights="none", seed=seed, map_head=True)
     policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]), seed)
     path = staging / "best.h5"
-    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), "vertebra")
+    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), "vertebra", REAL)
     export_ir(path, staging)
     random = np.random.default_rng(0)
     shape = (CALIBRATION_IMAGES, size, size)

@@ -47,7 +47,8 @@ def load_predict(models: Path, precision: str) -> Predict:
     """Return how the model of a folder answers: the one thing that `evaluate` must be handed."""
     from cspine.predict.predictor import Predictor  # brings the engine, which few commands need
 
-    return Predictor.load(models, precision).predict
+    # Measured on what it is given: which class would be named to a caller is another matter.
+    return Predictor.load(models, precision, answer_synthetic=True).predict
 
 
 def set_environment(command: str) -> None:

@@ -47,6 +47,16 @@ def test_a_folder_that_is_not_there_is_one_line_and_exit_code_2(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_phantom_set_without_marks_is_one_line_and_exit_code_2(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "set")
+    (tmp_path / "set" / "phantom.json").write_text("{}")
+    done = run_train("--data", "set", "--architectures", "cnn", cwd=tmp_path)
+    assert done.returncode == 2
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("The images of a phantom set must have the mark of a synthetic image.")
+    assert error.endswith("write the phantom set again with `python -m cspine phantom DIR`")
+
+
 def test_help_lists_every_flag(tmp_path):
     done = run_train("--help", cwd=tmp_path)
     assert done.returncode == 0

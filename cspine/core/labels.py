@@ -1,4 +1,7 @@
-"""The two classes, their order and the positive one. Nothing else decides a class's index."""
+"""The two classes, their order and the positive one, and the domains that a model can know.
+
+Nothing else decides a class's index.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,12 @@ NORMAL, FRACTURE = 0, 1
 POSITIVE_CLASS = CLASS_NAMES[FRACTURE]
 # An answer, not a class: no label ever has it.
 UNCERTAIN = "uncertain"
+
+# What a model learned from, in its `.h5`, its card and every answer: synthetic images, synthetic
+# fractures painted into real scans, or real images. `unknown` is said of older files alone.
+SYNTHETIC, PAINTED, REAL = "synthetic", "painted", "real"
+UNKNOWN_DOMAIN = "unknown"
+DOMAINS = (SYNTHETIC, PAINTED, REAL)
 
 MEDICAL_NOTICE = "Not a medical device. It assists and never replaces a physician."
 

@@ -31,13 +31,14 @@ _TREES = ("kaggle", "tree", "flat")
 
 @dataclass(frozen=True)
 class _Checked:
-    """What reading one file told: its hash, kind and DICOM groups, or a fault."""
+    """What reading one file told: its hash, kind, DICOM groups and mark, or a fault."""
 
     sha256: str
     kind: str = ""
     patient_id: str | None = None
     series_uid: str | None = None
     fault: str = ""
+    is_synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,13 @@ def _check_file(storage: Storage, path: str) -> _Checked:
     except CspineError as error:
         return _Checked("", fault=str(error))
     digest = hashlib.sha256(data).hexdigest()
-    return _Checked(digest, _kind(decoded), decoded.patient_id, decoded.series_uid)
+    return _Checked(
+        digest,
+        _kind(decoded),
+        decoded.patient_id,
+        decoded.series_uid,
+        is_synthetic=decoded.is_synthetic,
+    )
 
 
 def _kind(decoded: DecodedImage) -> str:
@@ -198,7 +205,7 @@ def _kind(decoded: DecodedImage) -> str:
 
 def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceRecord:
     """Return the record with its hash, kind and, in a tree of DICOM files, the named groups."""
-    record = replace(record, sha256=check.sha256, kind=check.kind)
+    record = replace(record, sha256=check.sha256, kind=check.kind, is_synthetic=check.is_synthetic)
     # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
     if layout in _TREES and (check.patient_id or check.series_uid):
         # Where no patient is named, the series is the coarsest group that is known.

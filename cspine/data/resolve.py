@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cspine.core.errors import DataError
+from cspine.core.synthetic_mark import PNG_TEXT
 from cspine.data.index import index_dataset
 from cspine.data.layouts import find_table, index_tree
 from cspine.data.records import Dataset
@@ -65,8 +66,10 @@ def resolve_data(
 
 def write_phantom_once(build_dir: Path, config: PhantomConfig) -> Path:
     """Return the folder of the grouped phantom set of `config`, written if it is not there."""
-    # The phantom's version is in the configuration: another version is another folder.
-    key = hashlib.sha256(repr(sorted(asdict(config).items())).encode()).hexdigest()[:12]
+    # The phantom's version is in the configuration, and the mark is in the files: another one of
+    # either is another folder.
+    asked = f"{sorted(asdict(config).items())!r} {PNG_TEXT}"
+    key = hashlib.sha256(asked.encode()).hexdigest()[:12]
     folder = build_dir / f"phantom-{key}"
     if not (folder / "phantom.json").is_file():
         write_grouped(folder, config)

@@ -19,6 +19,11 @@ SMALL_SIDE_PX = 64
 MIN_SIDE_PX = 64
 MAX_ASPECT = 1.8
 TISSUE_LEVELS = 28  # grey levels that hold one tissue, its noise averaged out
+PAPER_LEVEL = 190
+MANY_BORDERS = (
+    "The picture has more sharp borders than a neck; it may be another part of the body or a "
+    "drawing."
+)
 DISC, CENTRE = 0.97, 0.6  # of the inscribed circle's radius; outside it many exports hold no data
 
 
@@ -31,7 +36,8 @@ class Appearance:
     whole disc, that two tissues' grey levels hold; `unrest` median step of the small picture over
     its contrast; `sharp` share of its steps, along rows and columns, above 0.75 of the contrast;
     `smooth` share of places without a step above 0.12 of it; `upright` how much more of the
-    picture is clearly brighter in the centre and darker round it than the other way about, −2..2.
+    picture is clearly brighter in the centre and darker round it than the other way about, −2..2;
+    `commonest` the grey level that most of the centre has.
     """
 
     contrast: float
@@ -42,6 +48,7 @@ class Appearance:
     sharp: float
     smooth: float
     upright: float
+    commonest: float
 
 
 def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
@@ -70,7 +77,10 @@ def _refusal(seen: Appearance) -> str | None:
     if seen.contrast < 12:
         return "The picture is blank."
     if is_page or seen.sharp > 0.14:
-        return "The picture looks like a page of text or a drawing."
+        # A head or a chest is as full of borders as a page, but no body is as bright as paper.
+        if seen.commonest > PAPER_LEVEL:
+            return "The picture looks like a page of text or a drawing."
+        return MANY_BORDERS
     if seen.sharp < 0.021:
         return "The picture has no sharp border between body and air, as a CT slice has."
     if seen.two_tones < 0.68 or seen.disc_tones < 0.66:
@@ -104,6 +114,7 @@ def measure(grey: np.ndarray) -> Appearance:
         sharp=float((across > bound).mean() + (down > bound).mean()) / 2,
         smooth=float((steps < 0.12 * contrast).mean()),
         upright=_tilt(centre, tissue) - _tilt(ring, tissue),
+        commonest=tissue,
     )
 
 

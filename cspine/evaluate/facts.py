@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
+from cspine.core import labels
 from cspine.core.words import count_noun, count_slices
 
 UNKNOWN = "not recorded"
@@ -38,8 +39,12 @@ def get(card: Mapping[str, Any], path: str, default: Any = None) -> Any:
 
 
 def layout(card: Mapping[str, Any]) -> str:
-    """Return the layout of the data that the model learned from, "" where not recorded."""
-    return str(get(card, "data.layout", ""))
+    """Return the layout of the data that the model learned from, "" where not recorded.
+
+    Synthetic images in any layout are SYNTHETIC.
+    """
+    is_synthetic = get(card, "domain") == labels.SYNTHETIC
+    return SYNTHETIC if is_synthetic else str(get(card, "data.layout", ""))
 
 
 def judged_split(names: Container[str]) -> str | None:
@@ -171,7 +176,10 @@ def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
     about = _published_limit(site["slices"], site["patients"])
     if site["layout"] != PUBLISHED:
         about = {**_DATA_LIMITS, SYNTHETIC: _SYNTHETIC_SITE}.get(site["layout"], _OWN_DATA)
-    strange = " On real slices it is expected to answer “uncertain”."
+    strange = (
+        " It scores these images for this page alone: served, it names no class for an image that "
+        "does not have the mark of a synthetic one."
+    )
     learned = f"The model learned from {card_facts(card)['data']}."
     found = [seen_words(site), about, learned + strange * (layout(card) == SYNTHETIC)]
     return [sentence for sentence in found if sentence]
@@ -190,8 +198,8 @@ def _published_limit(slices: Any, patients: Any) -> str:
 _DATA_LIMITS = {
     SYNTHETIC: (
         "The model learned from synthetic images alone. Its figures say that the method works on "
-        "images whose truth is known; they say nothing about how it would do on a real patient, "
-        "and on real slices it is expected to answer “uncertain”."
+        "images whose truth is known; they say nothing about how it would do on a real patient. "
+        "Served, it names no class for an image that does not have the mark of a synthetic one."
     ),
     RSNA: (
         "Labels of the RSNA 2022 set are by study and vertebra; a slice counts as fractured where "

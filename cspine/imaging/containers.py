@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.core.synthetic_mark import PNG_CONTENT
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -35,13 +36,15 @@ _KEPT_MARKERS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 class Container:
     """A picture's size in stored (unrotated) pixels and the bytes that its pixels need.
 
-    `orientation` is the EXIF value, 1–8.
+    `orientation` is the EXIF value, 1–8; `is_synthetic` whether a PNG has the mark of
+    `core/synthetic_mark.py`.
     """
 
     width: int
     height: int
     orientation: int
     data: bytes
+    is_synthetic: bool = False
 
 
 def read_png(data: bytes) -> Container:
@@ -61,16 +64,19 @@ def read_png(data: bytes) -> Container:
     # The 4 bytes after each chunk are its checksum, which the decoder checks.
     kept = [data[: end + 4]]
     orientation: int | None = None
+    is_synthetic = False
     for name, start, end in chunks:
         if name == b"acTL":
             raise UnsupportedImageError("A PNG must hold one frame. Received: an animated PNG")
         if name == b"IHDR":
             raise ImageError("A PNG must have one IHDR chunk. Received: several")
-        if name == b"eXIf" and orientation is None:
+        if name == b"tEXt" and data[start:end] == PNG_CONTENT:
+            is_synthetic = True
+        elif name == b"eXIf" and orientation is None:
             orientation = read_orientation(data[start:end])
         elif name in _PNG_KEPT:
             kept.append(data[start - 8 : end + 4])
-    return Container(width, height, orientation or 1, b"".join(kept))
+    return Container(width, height, orientation or 1, b"".join(kept), is_synthetic)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

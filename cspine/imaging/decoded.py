@@ -56,6 +56,9 @@ class DecodedImage:
         patient_id: a pseudonym, the hash of PatientID, for grouping only. Never log it.
         instance_number, z_mm: the slice's place in its series.
         warnings: sentences for the user. They hold no value that could name a patient.
+        instance_uid: SOPInstanceUID; None where missing or not a UID.
+        is_synthetic: whether the file has the mark of `core/synthetic_mark.py`.
+        refusal: why the DICOM header says that this is no axial slice, in a sentence, or None.
     """
 
     grey: GreyArray
@@ -68,3 +71,6 @@ class DecodedImage:
     instance_number: int | None = None
     z_mm: float | None = None
     warnings: tuple[str, ...] = ()
+    instance_uid: str | None = None
+    is_synthetic: bool = False
+    refusal: str | None = None

@@ -12,9 +12,11 @@ import hashlib
 import numpy as np
 
 from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.core.synthetic_mark import DICOM_YES, MANUFACTURER
 from cspine.imaging.decoded import DecodedImage, HuArray, Limits
 from cspine.imaging.dicom_attributes import Attributes
 from cspine.imaging.dicom_elements import is_uid, read_elements
+from cspine.imaging.dicom_orientation import find_refusal
 from cspine.imaging.dicom_pixels import PixelFormat, StoredArray, read_stored_values
 from cspine.imaging.dicom_window import BONE_WINDOW, apply_window, choose_window
 
@@ -54,26 +56,30 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
         "dicom",
         hu=hu,
         spacing_mm=_read_spacing(attributes),
-        series_uid=_read_series(attributes),
+        series_uid=_read_uid(attributes, "SeriesInstanceUID"),
         patient_id=_hash_patient(attributes),
         instance_number=attributes.whole("InstanceNumber"),
         z_mm=_read_z(attributes),
         warnings=tuple(warnings),
+        instance_uid=_read_uid(attributes, "SOPInstanceUID"),
+        is_synthetic=_has_mark(attributes),
+        refusal=find_refusal(attributes),
     )
 
 
 def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
     """Raise where the file is no single grey CT slice; warn where it does not say."""
-    modality, sop_class = attributes.text("Modality"), attributes.text("SOPClassUID")
+    modality = attributes.text("Modality")
+    sop_class = attributes.text("SOPClassUID") or attributes.text("MediaStorageSOPClassUID")
     if sop_class is not None and sop_class.startswith(_CT_CLASS + "."):
         # These keep rescale and position inside sequences, frame by frame.
         raise UnsupportedImageError("A DICOM file must be one CT slice. Received: enhanced CT")
     if modality is None and sop_class not in (None, _CT_CLASS):
         raise UnsupportedImageError("A DICOM file must be CT. Received: another SOP class")
-    # The files of RSNA 2022 name none.
-    if modality is None:
+    # The files of RSNA 2022 name no modality; the SOP class says as much.
+    if modality is None and sop_class is None:
         warnings.append("The DICOM file does not name its modality; it was read as CT.")
-    elif modality != "CT":
+    elif modality not in (None, "CT"):
         named = f"`{modality}`" if modality in _MODALITIES else "another modality"
         raise UnsupportedImageError(f"A DICOM file must be CT. Received: {named}")
     if attributes.elements.pixels is None and attributes.elements.fragments is None:
@@ -140,8 +146,8 @@ def _read_spacing(attributes: Attributes) -> float | None:
     return spacing[0] if spacing and spacing[0] > 0 else None
 
 
-def _read_series(attributes: Attributes) -> str | None:
-    uid = attributes.text("SeriesInstanceUID")
+def _read_uid(attributes: Attributes, keyword: str) -> str | None:
+    uid = attributes.text(keyword)
     return uid if uid is not None and is_uid(uid) else None
 
 
@@ -149,6 +155,14 @@ def _read_z(attributes: Attributes) -> float | None:
     """Return the z of ImagePositionPatient in mm (C.7.6.2.1.1)."""
     position = attributes.decimals("ImagePositionPatient")
     return position[2] if len(position) == 3 else None
+
+
+def _has_mark(attributes: Attributes) -> bool:
+    """Return whether the file has the mark of `core/synthetic_mark.py`."""
+    return (
+        attributes.text("SyntheticData") == DICOM_YES
+        and attributes.text("Manufacturer") == MANUFACTURER
+    )
 
 
 def _hash_patient(attributes: Attributes) -> str | None:

@@ -15,12 +15,18 @@ from cspine.core.errors import ImageError
 from cspine.imaging.dicom_elements import Elements
 
 _TAGS = {
+    "MediaStorageSOPClassUID": 0x00020002,
+    "ImageType": 0x00080008,
     "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018,
+    "SyntheticData": 0x0008001C,
     "Modality": 0x00080060,
+    "Manufacturer": 0x00080070,
     "PatientID": 0x00100020,
     "SeriesInstanceUID": 0x0020000E,
     "InstanceNumber": 0x00200013,
     "ImagePositionPatient": 0x00200032,
+    "ImageOrientationPatient": 0x00200037,
     "SamplesPerPixel": 0x00280002,
     "PhotometricInterpretation": 0x00280004,
     "NumberOfFrames": 0x00280008,

@@ -21,7 +21,7 @@ DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 PIXEL_DATA = 0x7FE00010
-_TRANSFER_SYNTAX = 0x00020010
+_MEDIA_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 
@@ -37,7 +37,7 @@ _MAX_VALUE_BYTES = 64 * 1024  # of any wanted element but the pixels
 
 @dataclass
 class Elements:
-    """The wanted top-level elements of one data set.
+    """The wanted top-level elements of one data set and of its meta group.
 
     Fields:
         transfer_syntax: its UID.
@@ -89,7 +89,8 @@ def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Eleme
     start = 132 if data[128:132] == b"DICM" else 0
     meta = Elements(EXPLICIT_LITTLE)
     # The meta group is always explicit little endian, whatever follows (PS3.10 7.1).
-    start = _Walk(view, start, meta, frozenset((_TRANSFER_SYNTAX,)), last_group=0x0002).run()
+    needed = frozenset((_MEDIA_CLASS, _TRANSFER_SYNTAX))
+    start = _Walk(view, start, meta, needed, last_group=0x0002).run()
     declared = meta.values.get(_TRANSFER_SYNTAX)
     if declared is None:
         syntax = _guess_syntax(view, start)
@@ -99,7 +100,7 @@ def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Eleme
         raise UnsupportedImageError("A DICOM transfer syntax must be a UID. Received: other text")
     if syntax == DEFLATED_LITTLE:
         view, start = memoryview(_inflate(view[start:], limits)), 0
-    elements = Elements(syntax)
+    elements = Elements(syntax, {tag: meta.values[tag] for tag in wanted & meta.values.keys()})
     _Walk(view, start, elements, wanted).run()
     return elements
 

@@ -52,7 +52,11 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
     if kind == "jpeg":
         _check_end(grey)
     return DecodedImage(
-        _turn_upright(grey, container.orientation), kind, is_colour, warnings=warnings
+        _turn_upright(grey, container.orientation),
+        kind,
+        is_colour,
+        warnings=warnings,
+        is_synthetic=container.is_synthetic,
     )
 
 

@@ -52,14 +52,17 @@ MAX_ARRAYS_BYTES = 8 * 2**20
 # Plain, so that no name can be mistaken for a path or an HDF5 link.
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _FACTS = {"schema_version", "architecture", "image_size", "view", "map_head", "decision", "note"}
+# Not in files of 0.1.0 and before; `find_domain` says what is made of those.
+_LATER_FACTS = {"domain"}
 
 
 @dataclass(frozen=True)
 class H5Contents:
     """What an `.h5` file says of itself, without its weights.
 
-    `facts` has architecture, image_size, view, map_head, decision and note; `arrays` are numbers
-    by name, such as the in-distribution centres (K, D) and gains (D,).
+    `facts` has architecture, image_size, view, map_head, decision, note and, but for older files,
+    domain; `arrays` are numbers by name, such as the in-distribution centres (K, D) and gains
+    (D,).
     """
 
     facts: dict[str, Any]
@@ -77,12 +80,14 @@ def save_weights(
     decision: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     view: str,
+    domain: str,
     note: str = "",
 ) -> str:
     """Write `path` (an `.h5`) atomically and return its SHA-256 in hex.
 
     `decision` is JSON of at most 64,000 bytes, `arrays` are plain numbers, at most 8 MiB in all;
-    `view` is `slice` or `vertebra`; `note` is a sentence for people.
+    `view` is `slice` or `vertebra`; `domain` what the model learned from, one of `labels.DOMAINS`;
+    `note` is a sentence for people.
 
     Raises:
         ArtifactError: a part breaks these rules.
@@ -95,6 +100,7 @@ def save_weights(
         "map_head": classifier.map_head,
         "decision": dict(decision),
         "note": note,
+        "domain": domain,
     }
     # All checks before the first byte is written.
     text = _encode_facts(facts)
@@ -148,7 +154,7 @@ def _write_map_head(group: h5py.Group, classifier: Classifier) -> None:
 def _check_facts(facts: dict[str, Any]) -> None:
     check_facts(facts, "the model file")
     # Exactly these: what this version does not know it could not check.
-    if set(facts) != _FACTS or not isinstance(facts["note"], str):
+    if set(facts) - _LATER_FACTS != _FACTS or not isinstance(facts["note"], str):
         raise ArtifactError(
             f"A model file's facts must be {sorted(_FACTS)}. Received: {sorted(facts)}"
         )

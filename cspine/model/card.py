@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from cspine.core.errors import ArtifactError, quote
 from cspine.core.files import written_whole
-from cspine.core.labels import CLASS_NAMES
+from cspine.core.labels import CLASS_NAMES, DOMAINS, SYNTHETIC, UNKNOWN_DOMAIN
 from cspine.model.architectures import ARCHITECTURES
 
 SCHEMA_VERSION = 1
@@ -28,6 +28,8 @@ MAX_CARD_BYTES = 8 * 2**20
 # 64 bytes in base64 are 88 characters, and a newline.
 MAX_SIGNATURE_BYTES = 256
 VIEWS = ("slice", "vertebra")
+# What trainings on phantoms leave as the model's note.
+SYNTHETIC_NOTE = "demo model, trained on synthetic images"
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "schema_version": int,
     "version": str,
@@ -73,6 +75,8 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         "view": facts.get("view") in VIEWS,
         "map_head": isinstance(facts.get("map_head"), bool),
         "decision": isinstance(facts.get("decision"), dict),
+        # Older files have none.
+        "domain": facts.get("domain", SYNTHETIC) in DOMAINS,
     }
     for name, holds in rules.items():
         if not holds:
@@ -87,6 +91,36 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         raise ArtifactError(
             f"`image_size` of {what} must be from {least} to 1024. Received: {quote(size)}"
         )
+
+
+def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
+    """Check that a card calls a model what `true`, from its `.h5`, does.
+
+    Raises:
+        ArtifactError: architecture, image size, view, version or domain differ; a card without a
+            domain is an older one.
+    """
+    for name in ("architecture", "image_size", "view", "version", "domain"):
+        said = card.get(name, true[name] if name == "domain" else None)
+        if said != true[name]:
+            raise ArtifactError(
+                f"`{name}` in {CARD_NAME} must be {true[name]}, as best.h5 has it. Received: "
+                f"{str(said)[:40]!r}"
+            )
+
+
+def find_domain(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """Return what a model learned from: `synthetic`, `painted`, `real` or `unknown`.
+
+    `facts` are those of its `.h5`, which alone decide where they name a domain. Of an older file
+    the card's layout tells whether phantoms trained it, and where no layout is recorded its note.
+    """
+    if "domain" in facts:
+        return str(facts["domain"])
+    data = card.get("data")
+    layout = data.get("layout") if isinstance(data, Mapping) else None
+    is_phantom = layout == "phantom" if layout else facts.get("note") == SYNTHETIC_NOTE
+    return SYNTHETIC if is_phantom else UNKNOWN_DOMAIN
 
 
 def _read_at_most(path: Path, most: int) -> bytes:

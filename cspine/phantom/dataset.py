@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cspine.core.errors import DataError
 from cspine.core.labels import MEDICAL_NOTICE
+from cspine.core.synthetic_mark import PNG_KEYWORD, PNG_TEXT
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.demo import DemoSlice, demo_slices
 from cspine.phantom.dicom_sets import write_dicom, write_rsna
 from cspine.phantom.patient import VARIANTS, stream
-from cspine.phantom.png import encode_mask, encode_png
+from cspine.phantom.png import encode_mask, encode_slice
 from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants, published_name
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 from cspine.phantom.table import make_row, write_table
@@ -106,10 +108,10 @@ def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dic
     rows = []
     for item in render_patient(number, config):
         name = f"{item.truth.slice_id}.png"
-        (folder / "images" / name).write_bytes(encode_png(item.grey))
+        (folder / "images" / name).write_bytes(encode_slice(item.grey))
         if item.twin_grey is not None:
             (folder / "masks" / name).write_bytes(encode_mask(item.mask))
-            (folder / "twins" / name).write_bytes(encode_png(item.twin_grey))
+            (folder / "twins" / name).write_bytes(encode_slice(item.twin_grey))
         besides = (f"masks/{name}", f"twins/{name}") if item.twin_grey is not None else ()
         rows.append(make_row(item.truth, f"images/{name}", *besides))
     return rows
@@ -118,6 +120,8 @@ def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dic
 def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
     """Write one series of the published kind, unsorted into splits; return rows by file name."""
     rows = []
+    mark = PngInfo()
+    mark.add_text(PNG_KEYWORD, PNG_TEXT)
     for item in render_patient(number, config):
         place = folder / item.truth.label_name
         # Another patient's process may have made it.
@@ -129,6 +133,8 @@ def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[dict
         for suffix, picture in copies.items():
             small = picture.resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
             name = f"{stem}{suffix}.png"
-            small.convert("RGB").save(place / name, compress_level=_FAST, compress_type=zlib.Z_RLE)
+            small.convert("RGB").save(
+                place / name, pnginfo=mark, compress_level=_FAST, compress_type=zlib.Z_RLE
+            )
             rows.append(make_row(item.truth, name))
     return rows

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from PIL import Image
-
 from cspine.phantom.config import PhantomConfig
+from cspine.phantom.png import encode_slice
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 
 # Patient numbers from here on are in no written set.
@@ -50,6 +48,4 @@ def _first(
 
 
 def _packed(item: PhantomSlice) -> DemoSlice:
-    buffer = io.BytesIO()
-    Image.fromarray(item.grey).save(buffer, "PNG")
-    return DemoSlice(f"{item.truth.slice_id}.png", buffer.getvalue(), item.truth)
+    return DemoSlice(f"{item.truth.slice_id}.png", encode_slice(item.grey), item.truth)

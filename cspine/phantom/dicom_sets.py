@@ -26,6 +26,7 @@ from pydicom.uid import (
 
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE
+from cspine.core.synthetic_mark import DICOM_YES, MANUFACTURER
 from cspine.phantom.config import LEVELS, PhantomConfig
 from cspine.phantom.png import encode_mask
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
@@ -109,6 +110,7 @@ def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Datas
     ds.file_meta.ImplementationClassUID = make_uid("cspine")
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = make_uid(*key, "image", number)
+    ds.SyntheticData, ds.Manufacturer = DICOM_YES, MANUFACTURER
     # The same pseudonym in both: nothing here may pass for a real name.
     ds.PatientName = ds.PatientID = truth.patient_id
     ds.StudyInstanceUID, ds.SeriesInstanceUID = make_uid(*key, "study"), make_uid(*key, "series")
@@ -143,7 +145,7 @@ def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
     """A whole CT image, every attribute that the IOD requires present."""
     ds = _bare_image(item, config, ExplicitVRLittleEndian)
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    ds.Modality, ds.Manufacturer = "CT", "cspine"
+    ds.Modality = "CT"
     ds.ManufacturerModelName, ds.SoftwareVersions = "synthetic CT", config.version
     # Type 2: must be there and may be empty (PS3.5 7.4.3).
     ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""

@@ -1,4 +1,4 @@
-"""Grey pictures as PNG bytes, three times as fast as a general encoder writes them.
+"""Slices and masks as grey PNG bytes, three times as fast as a general encoder writes them.
 
 CT is noise, which hardly shrinks: one filter for all rows and runs alone make files as small as a
 search over the filters does. After the PNG specification (W3C, third edition), 5, 7.1 and 9.2.
@@ -12,13 +12,27 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
+from cspine.core.synthetic_mark import PNG_CONTENT
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The filter that stores each pixel's difference from its left neighbour.
 _LEFT = 1
 
 
-def encode_png(grey: npt.NDArray[np.uint8]) -> bytes:
-    """Return uint8 (H, W) as an 8-bit grey PNG; the same picture, the same bytes."""
+def encode_slice(grey: npt.NDArray[np.uint8]) -> bytes:
+    """Return a slice, uint8 (H, W), as an 8-bit grey PNG with the mark of a synthetic image.
+
+    The same picture gives the same bytes.
+    """
+    return _encode(grey, ((b"tEXt", PNG_CONTENT),))
+
+
+def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Return bool (H, W) as a PNG of 0 and 255, without the mark: it is no image of a neck."""
+    return _encode(mask.astype(np.uint8) * np.uint8(255))
+
+
+def _encode(grey: npt.NDArray[np.uint8], texts: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
     height, width = grey.shape
     # Each row is led by its filter's number.
     lines = np.empty((height, 1 + width), np.uint8)
@@ -28,13 +42,8 @@ def encode_png(grey: npt.NDArray[np.uint8]) -> bytes:
     coder = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
     pixels = coder.compress(lines.tobytes()) + coder.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    chunks = ((b"IHDR", header), *texts, (b"IDAT", pixels), (b"IEND", b""))
     return _SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks)
-
-
-def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
-    """Return bool (H, W) as a PNG of 0 and 255."""
-    return encode_png(mask.astype(np.uint8) * np.uint8(255))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -9,29 +9,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from cspine.core.cores import count_cores
 from cspine.core.errors import ConfigError, CspineError, ImageError
 from cspine.core.files import written_whole
-from cspine.decide.series import SeriesScore
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
-
-log = logging.getLogger(__name__)
+from cspine.predict.reasons import OPENED
 
 # Files of DICOM archives often have no suffix at all.
 SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
 COLUMNS = (
     "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
-    "version", "series", "warnings", "error",
+    "version", "domain", "series", "slice", "reason", "warnings", "error",
 )  # fmt: skip
 # Folders beside a `slices.csv` that hold no slices of their own.
 ASIDE = ("masks", "twins")
@@ -39,16 +33,6 @@ ASIDE = ("masks", "twins")
 _WINDOW = 64
 
 Row = dict[str, str]
-
-
-@dataclass(frozen=True)
-class StudyScore:
-    """One DICOM series: a pseudonym, its number of slices, and P(fracture) of the whole, 0–1."""
-
-    series: str
-    slices: int
-    probability: float
-    prediction: str
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -108,9 +92,6 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
 
 def _describe(path: Path, prediction: Prediction) -> Row:
-    series = prediction.series_uid
-    # A series' UID can be traced to a hospital; its hash still groups the slices.
-    pseudonym = "" if series is None else hashlib.sha256(series.encode()).hexdigest()[:12]
     return {
         "path": str(path),
         "prediction": prediction.prediction,
@@ -120,55 +101,22 @@ def _describe(path: Path, prediction: Prediction) -> Row:
         "region": "" if prediction.region is None else " ".join(map(str, prediction.region)),
         "architecture": prediction.architecture,
         "version": prediction.version,
-        "series": pseudonym,
+        "domain": prediction.domain,
+        "series": _hash_uid(prediction.series_uid),
+        "slice": _hash_uid(prediction.instance_uid),
+        "reason": prediction.reason,
         "warnings": " ".join(prediction.warnings),
         "error": "",
     }
 
 
+def _hash_uid(uid: str | None) -> str:
+    """Return a pseudonym: a UID can be traced to a hospital, its hash still groups."""
+    return "" if uid is None else hashlib.sha256(uid.encode()).hexdigest()[:12]
+
+
 def _failure(path: Path, error: CspineError) -> Row:
     return {**dict.fromkeys(COLUMNS, ""), "path": str(path), "error": str(error)}
-
-
-def score_studies(predictor: Predictor, rows: Iterable[Row]) -> list[StudyScore]:
-    """Return one score for each DICOM series with several slices, where the model can give it.
-
-    Why one is missing is logged.
-    """
-    rule = predictor.policy.series
-    if rule is None:
-        return []
-    studies = _gather_studies(rows)
-    _warn_of(rule, studies)
-    scores = []
-    for series, probabilities in studies.items():
-        probability = rule.apply(np.array(probabilities))
-        if probability is not None:
-            # No "uncertain" here: conformal sets were fitted on slices, not on studies.
-            word = "fracture" if probability >= rule.threshold else "normal"
-            scores.append(StudyScore(series, len(probabilities), probability, word))
-    return scores
-
-
-def _gather_studies(rows: Iterable[Row]) -> dict[str, list[float]]:
-    """Return series → the probabilities of its slices, of those with several."""
-    slices: dict[str, list[float]] = {}
-    for row in rows:
-        # A slice above or below the neck says nothing of it, and must not dilute a study's score.
-        if row["series"] and row["probability"] and row["in_distribution"] == "true":
-            slices.setdefault(row["series"], []).append(float(row["probability"]))
-    return {series: found for series, found in slices.items() if len(found) > 1}
-
-
-def _warn_of(rule: SeriesScore, studies: Mapping[str, Sequence[float]]) -> None:
-    """Log how many studies the rule does not cover."""
-    missing = sum(not rule.covers(len(found)) for found in studies.values())
-    if missing:
-        log.warning(
-            "No score for %d of %d series: they have more slices than the %d normal ones that the "
-            "model's series score was fitted on. Train on more patients.",
-            missing, len(studies), rule.normal.slices,
-        )  # fmt: skip
 
 
 class ResumableCsv:
@@ -177,19 +125,20 @@ class ResumableCsv:
     Args:
         path: the file; one that exists is gone on with.
         version: the model's, which every row in it must share.
+        is_opened: whether the model answers under `CSPINE_ANSWER_SYNTHETIC`; so must every row.
 
     Raises:
         ConfigError: the file is another one or of another model, or its folder is not there.
     """
 
-    def __init__(self, path: Path, version: str) -> None:
+    def __init__(self, path: Path, version: str, is_opened: bool = False) -> None:
         self._path = path
         if not path.parent.is_dir():
             raise ConfigError(f"The folder of `--csv` must exist. Received: {path.parent}")
-        self.rows = self._read(version) if path.exists() else []
+        self.rows = self._read(version, is_opened) if path.exists() else []
         self._rewrite()
 
-    def _read(self, version: str) -> list[Row]:
+    def _read(self, version: str, is_opened: bool) -> list[Row]:
         # A file that is none of ours must not be lost to a slip of the hand, whatever it holds.
         text = self._path.read_text(encoding="utf-8", errors="replace")
         heading, (first, newline, _) = ",".join(COLUMNS), text.partition("\n")
@@ -206,8 +155,14 @@ class ResumableCsv:
             raise ConfigError(
                 f"`--csv` must hold answers of model {version}. Received: {', '.join(others)}"
             )
+        answered = [row for row in rows if not row["error"]]
+        if any((OPENED in row["warnings"]) != is_opened for row in answered):
+            raise ConfigError(
+                "`--csv` must hold answers given under the same CSPINE_ANSWER_SYNTHETIC. "
+                f"Received: {self._path}"
+            )
         # What failed is tried again.
-        return [row for row in rows if not row["error"]]
+        return answered
 
     def _rewrite(self) -> None:
         """Write the kept rows in the file's place."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cspine.core.labels import MEDICAL_NOTICE
+from cspine.core.labels import MEDICAL_NOTICE, POSITIVE_CLASS
 from cspine.core.progress import progress
-from cspine.core.settings import PRECISIONS
-from cspine.predict.batch import (
-    ResumableCsv,
-    Row,
-    StudyScore,
-    answer_files,
-    find_images,
-    score_studies,
-)
+from cspine.core.settings import PRECISIONS, read_settings
+from cspine.core.words import count_noun
+from cspine.predict.batch import ResumableCsv, Row, answer_files, find_images
+from cspine.predict.reasons import CODES
+from cspine.predict.studies import describe_study, score_studies
 
 
 def register(subparsers: Any) -> None:
@@ -42,8 +39,11 @@ def run_predict(given: argparse.Namespace) -> int:
     from cspine.predict.predictor import Predictor
 
     paths = find_images(given.paths)
-    predictor = Predictor.load(given.models, given.precision)
-    table = ResumableCsv(given.csv, predictor.version) if given.csv else None
+    predictor = Predictor.load(
+        given.models, given.precision, answer_synthetic=_find_answer_synthetic(given)
+    )
+    opened = predictor.is_opened
+    table = ResumableCsv(given.csv, predictor.version, opened) if given.csv else None
     done = {row["path"] for row in table.rows} if table else set()
     rest = [path for path in paths if str(path) not in done]
     rows = list(table.rows) if table else []
@@ -58,11 +58,32 @@ def run_predict(given: argparse.Namespace) -> int:
         told = f" Run it again to go on in {given.csv}." if table else ""
         sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{told}\n")
         raise
-    for score in score_studies(predictor, rows):
-        _write(json.dumps(vars(score)) if given.json else _study_line(score))
+    for score in score_studies(predictor.policy.series, rows):
+        _write(json.dumps(vars(score)) if given.json else describe_study(score))
+    failed = sum(bool(row["error"]) for row in rows)
     # On stderr: stdout is for answers, and may be a pipe.
-    sys.stderr.write(f"{len(rest)} answered, {len(done)} already there. {MEDICAL_NOTICE}\n")
-    return int(any(row["error"] for row in rows))
+    for line in _tally(rows):
+        sys.stderr.write(f"{line}\n")
+    told = f"{len(rest) - failed} answered{f', {failed} failed' if failed else ''}"
+    sys.stderr.write(f"{told}, {len(done)} already there. {MEDICAL_NOTICE}\n")
+    return int(failed > 0)
+
+
+def _find_answer_synthetic(given: argparse.Namespace) -> bool:
+    """Return whether the environment opens a model of synthetic images, as the service reads it."""
+    name = "CSPINE_ANSWER_SYNTHETIC"
+    # The other settings are of a service, and none of this command's business.
+    return read_settings({name: given.environment.get(name, "")}).answer_synthetic
+
+
+def _tally(rows: list[Row]) -> list[str]:
+    """Return how many files have each answer, and of those without a class, each reason."""
+    words = Counter(row["prediction"] or "failed" for row in rows)
+    reasons = Counter(row["reason"] for row in rows if row["reason"])
+    return [
+        *(f"{count_noun(count, 'file')}: {word}" for word, count in words.most_common()),
+        *(f"  uncertain, {CODES[code]}: {count}" for code, count in reasons.most_common()),
+    ]
 
 
 def _write(line: str) -> None:
@@ -70,13 +91,15 @@ def _write(line: str) -> None:
 
 
 def _line(row: Row) -> str:
+    """Return one file's answer and what stands behind it."""
     if row["error"]:
-        return f"{row['path']}: {row['error']}"
-    return f"{row['path']}: {row['prediction']} {row['probability'] or '-'}"
-
-
-def _study_line(score: StudyScore) -> str:
-    return (
-        f"series {score.series}: {score.prediction} {score.probability:.3f}, "
-        f"from {score.slices} slices"
-    )
+        return f"{row['path']}: failed. {row['error']}"
+    told = CODES.get(row["reason"], "")
+    if row["reason"] in ("header", "picture"):
+        # Its sentence says more than the code alone.
+        told = row["warnings"]
+    if not told:
+        side = "at or above" if row["prediction"] == POSITIVE_CLASS else "below"
+        told = f"{side} the threshold {float(row['threshold']):.3f}"
+    answer = f"{row['path']}: {row['prediction']} {row['probability'] or '-'}"
+    return f"{answer} ({told}; model of {row['domain']} images)"

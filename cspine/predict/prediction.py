@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cspine.core.labels import UNKNOWN_DOMAIN
 from cspine.imaging.preprocess import encode_png
 
 
@@ -30,6 +31,9 @@ class Prediction:
         kind: `png`, `jpeg`, `dicom` or `array`.
         series_uid: the study's SeriesInstanceUID, DICOM only, for joining slices.
         grey: uint8 (H, W), the picture that was judged; only where an explanation was asked for.
+        domain: what the model learned from, one of `labels.DOMAINS` or `unknown`.
+        reason: why no class is named, a key of `reasons.CODES`; "" where one is.
+        instance_uid: the file's SOPInstanceUID, DICOM only, for telling copies.
     """
 
     prediction: str
@@ -45,6 +49,9 @@ class Prediction:
     kind: str = "array"
     series_uid: str | None = None
     grey: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
+    domain: str = UNKNOWN_DOMAIN
+    reason: str = ""
+    instance_uid: str | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -62,7 +69,11 @@ class Prediction:
             "threshold": self.threshold,
             "in_distribution": self.in_distribution,
             "region": None if self.region is None else list(self.region),
-            "model": {"architecture": self.architecture, "version": self.version},
+            "model": {
+                "architecture": self.architecture,
+                "version": self.version,
+                "domain": self.domain,
+            },
             "warnings": list(self.warnings),
         }
         for name, pixels in (("heatmap", self.heatmap), ("image", self.grey)):

@@ -11,32 +11,42 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from cspine.core.cores import count_cores
 from cspine.core.errors import ArtifactError
+from cspine.core.labels import SYNTHETIC, UNCERTAIN, UNKNOWN_DOMAIN
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
 from cspine.imaging.preprocess import Crop, preprocess
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
+from cspine.model.card import check_same, find_domain
 from cspine.model.engine import Engine
 from cspine.model.explain import heatmap
 from cspine.model.networks import choose_precision
 from cspine.model.outputs import Answer, EngineOutput
 from cspine.model.self_test import check_self_test
 from cspine.model.versions import hash_file
-from cspine.predict.budget import Budget, LateError
+from cspine.predict.budget import Budget
+from cspine.predict.decode_slots import DecodeSlots, Observe
 from cspine.predict.prediction import Prediction
+from cspine.predict.reasons import (
+    NO_VERTEBRA,
+    SYNTHETIC_MODEL,
+    TOO_CLOSE,
+    UNLIKE_TRAINING,
+    Reason,
+    find_notes,
+    refuse_image,
+)
 
-Observe = Callable[[str, float], None]
 logger = logging.getLogger(__name__)
 
 # Frozen, as NO_END is, so they may stand as defaults.
@@ -44,15 +54,18 @@ LIMITS = Limits()
 NO_END = Budget()
 
 _SERIALS = itertools.count()
-_SHARED_FACTS = ("architecture", "image_size", "view")
-NO_NECK = "The image is no axial CT slice of the neck: {}"
-NO_VERTEBRA = "No cervical vertebra was found in the image, so there is nothing to judge."
-STRANGE = "The image does not look like the images that the model learned from."
-ABSTAINED = "The probability is too close to call at the model's confidence level."
 
 
 def _ignore(stage: str, seconds: float) -> None:
     """The observer of those who measure nothing."""
+
+
+class Options(TypedDict, total=False):
+    """What a predictor may be given beside its model, as `Predictor` has it."""
+
+    limits: Limits
+    observe: Observe
+    answer_synthetic: bool
 
 
 class Predictor:
@@ -65,6 +78,8 @@ class Predictor:
         limits: bytes and pixels that one image may have.
         observe: called with (stage, seconds): `slot`, the wait for a turn to decode, `decode`,
             `queue`, the wait for the engine, and `inference`.
+        answer_synthetic: let a model of synthetic images answer for any image, for experiments;
+            else for images with the mark of `core/synthetic_mark.py` alone.
     """
 
     def __init__(
@@ -74,6 +89,7 @@ class Predictor:
         card: Mapping[str, Any],
         limits: Limits = LIMITS,
         observe: Observe = _ignore,
+        answer_synthetic: bool = False,
     ) -> None:
         self.engine = engine
         self.policy = policy
@@ -84,11 +100,12 @@ class Predictor:
         self.serial = next(_SERIALS)
         self.architecture = str(card["architecture"])
         self._view, self._image_size = str(card["view"]), int(card["image_size"])
-        self._notes = (str(card["note"]),) if card.get("note") else ()
+        self.domain = str(card.get("domain", UNKNOWN_DOMAIN))
+        self.is_opened = self.domain == SYNTHETIC and answer_synthetic
+        self._notes = find_notes(card.get("note"), self.domain, self.is_opened)
         self._observe = observe
         self._counting, self._in_work = threading.Lock(), 0
-        # Bounded: a release too many would be a defect, and is raised as one.
-        self._decoders = threading.BoundedSemaphore(count_cores())
+        self._slots = DecodeSlots(count_cores(), observe)
 
     @classmethod
     def load(
@@ -96,15 +113,14 @@ class Predictor:
         models_dir: Path,
         precision: str = "auto",
         streams: int | None = None,
-        limits: Limits = LIMITS,
-        observe: Observe = _ignore,
+        **options: Unpack[Options],
     ) -> Predictor:
         """Load the newest version of `models_dir` whose hashes match.
 
         Raises:
             ArtifactError: there is no model, or none that may be loaded.
         """
-        return cls.from_files(resolve_version(models_dir), precision, streams, limits, observe)
+        return cls.from_files(resolve_version(models_dir), precision, streams, **options)
 
     @classmethod
     def from_files(
@@ -112,8 +128,7 @@ class Predictor:
         files: ModelFiles,
         precision: str = "auto",
         streams: int | None = None,
-        limits: Limits = LIMITS,
-        observe: Observe = _ignore,
+        **options: Unpack[Options],
     ) -> Predictor:
         """Load the model of these files and run it once.
 
@@ -121,15 +136,14 @@ class Predictor:
             ArtifactError: a file is damaged or not one that may be loaded.
         """
         engine = Engine.load(files, choose_precision(files.card, precision), streams)
-        return cls.from_engine(files, engine, limits, observe)
+        return cls.from_engine(files, engine, **options)
 
     @classmethod
     def from_engine(
         cls,
         files: ModelFiles,
         engine: Engine,
-        limits: Limits = LIMITS,
-        observe: Observe = _ignore,
+        **options: Unpack[Options],
     ) -> Predictor:
         """Give the engine of these files its policy, and put it to the card's own test.
 
@@ -142,11 +156,13 @@ class Predictor:
         # Where no version is kept, another model may have been written over this one meanwhile.
         if hash_file(files.h5) != files.h5_sha256:
             raise ArtifactError("`best.h5` must stay as it is while it is loaded. It has changed")
-        _check_card(files, contents.facts)
+        domain = find_domain(contents.facts, files.card)
+        check_same(files.card, {**contents.facts, "version": files.version, "domain": domain})
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         policy.check_units(engine.embedding_units)
         check_self_test(engine, files.card)
-        return cls(engine, policy, files.card, limits, observe)
+        card = {**files.card, "domain": domain}
+        return cls(engine, policy, card, **options)
 
     def hasten(self) -> None:
         """Have an image that comes alone answered sooner, from the end of this call on.
@@ -198,7 +214,7 @@ class Predictor:
     ) -> Prediction:
         # Decoding is the CPU's work alone: more of it at once than there are cores would only make
         # every image later. Those who wait for a slot wait without holding a decoded image.
-        with self._decoder_slot(budget):
+        with self._slots.hold(budget):
             image, crop = self._timed("decode", lambda: self._prepare(decode()))
         # Asked again: decoding may have used the budget up.
         budget.remaining_s()
@@ -206,28 +222,48 @@ class Predictor:
         alone, due_s = self._in_work == 1, budget.deadline_s
         future = None if crop is None else self.engine.submit(crop.image, alone, due_s)
         # While the engine works on its own threads, this one looks whether the picture is a neck.
-        reason = check_image(image.grey, image.is_colour)
-        refusal = None if reason is None else NO_NECK.format(reason)
+        refusals = refuse_image(image.refusal, check_image(image.grey, image.is_colour))
         if crop is None or future is None:
-            return self._abstain(image, explain, refusal or NO_VERTEBRA)
+            if self._is_closed_to(image):
+                refusals = (*refusals, SYNTHETIC_MODEL)
+            return self._abstain(image, explain, refusals or (NO_VERTEBRA,))
         try:
             output = budget.result_of(future)
         finally:
             self._observe_answer(future)
-        return self._judge(image, crop, output, explain, refusal)
+        return self._judge(image, crop, output, explain, refusals)
+
+    def _is_closed_to(self, image: DecodedImage) -> bool:
+        """Return whether the image is not of the kind that the model may speak of."""
+        return self.domain == SYNTHETIC and not (self.is_opened or image.is_synthetic)
 
     def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
-        crop = preprocess(image.grey, self._view, self._image_size)
+        closed = self._is_closed_to(image)
+        crop = None if closed else preprocess(image.grey, self._view, self._image_size)
         # Nothing below reads Hounsfield units: four bytes a pixel that would wait for the engine.
         return replace(image, hu=None), crop
 
-    def _abstain(self, image: DecodedImage, explain: bool, *reasons: str) -> Prediction:
+    def _abstain(
+        self, image: DecodedImage, explain: bool, reasons: tuple[Reason, ...]
+    ) -> Prediction:
         """Return what is said of an image in which there is nothing to judge."""
+        sentences = (reason.sentence for reason in reasons)
         return Prediction(
-            "uncertain", None, self.policy.threshold.value, False, None, self.architecture,
-            self.version, (*self._notes, *image.warnings, *reasons), None,
-            image.kind, image.series_uid, image.grey if explain else None,
-        )  # fmt: skip
+            prediction=UNCERTAIN,
+            probability=None,
+            threshold=self.policy.threshold.value,
+            in_distribution=False,
+            region=None,
+            architecture=self.architecture,
+            version=self.version,
+            domain=self.domain,
+            warnings=(*self._notes, *image.warnings, *sentences),
+            reason=reasons[0].code if reasons else "",
+            kind=image.kind,
+            series_uid=image.series_uid,
+            instance_uid=image.instance_uid,
+            grey=image.grey if explain else None,
+        )
 
     def _judge(
         self,
@@ -235,20 +271,20 @@ class Predictor:
         crop: Crop,
         output: EngineOutput,
         explain: bool,
-        refusal: str | None,
+        refusals: tuple[Reason, ...],
     ) -> Prediction:
-        """Return what the network says of `crop`; `refusal` says why the image is no neck CT."""
-        decision = self.policy.decide(output.logit, output.embedding, np.array([refusal is None]))
+        """Return what the network says of `crop`; `refusals` say why the image is no neck CT."""
+        decision = self.policy.decide(output.logit, output.embedding, np.array([not refusals]))
         # One image was asked about, so each array has one entry.
         known, word = bool(decision.in_distribution[0]), decision.prediction[0]
-        reasons: tuple[str, ...] = (ABSTAINED,) if known and word == "uncertain" else ()
+        reasons: tuple[Reason, ...] = (TOO_CLOSE,) if known and word == UNCERTAIN else ()
         if not known:
-            reasons = (refusal or STRANGE,)
+            reasons = refusals or (UNLIKE_TRAINING,)
         height, width = image.grey.shape
         # The crop may stick out of a small image; the caller gets pixels that exist.
         region = crop.region.clip_to(height, width)
         return replace(
-            self._abstain(image, explain, *reasons),
+            self._abstain(image, explain, reasons),
             prediction=word,
             probability=float(decision.probability[0]),
             in_distribution=known,
@@ -256,20 +292,6 @@ class Predictor:
             # Of the whole crop, which the map covers; what sticks out is cut off there.
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )
-
-    @contextmanager
-    def _decoder_slot(self, budget: Budget) -> Iterator[None]:
-        """Hold one of the decoding slots, and observe how long it took to get it."""
-        start = time.perf_counter()
-        # A timeout, and no queue without end: late work helps nobody.
-        if not self._decoders.acquire(timeout=budget.remaining_s()):
-            raise LateError
-        try:
-            self._observe("slot", time.perf_counter() - start)
-            budget.remaining_s()
-            yield
-        finally:
-            self._decoders.release()
 
     def _observe_answer(self, answer: Answer) -> None:
         """Observe how long the image waited for the engine, and how long it was computed."""
@@ -286,15 +308,3 @@ class Predictor:
             return work()
         finally:
             self._observe(stage, time.perf_counter() - start)
-
-
-def _check_card(files: ModelFiles, facts: Mapping[str, Any]) -> None:
-    """Raise where the card calls the model what its `.h5` does not: another view or size."""
-    true = {name: facts[name] for name in _SHARED_FACTS} | {"version": files.version}
-    for name, value in true.items():
-        said = files.card.get(name)
-        if said != value:
-            raise ArtifactError(
-                f"`{name}` in best.json must be {value}, as best.h5 has it. Received: "
-                f"{str(said)[:40]!r}"
-            )

@@ -38,7 +38,13 @@ def open_models(
     limits = Limits(settings.max_bytes, settings.max_pixels)
 
     def complete(loaded: LoadedEngine) -> Predictor:
-        return Predictor.from_engine(loaded.files, loaded.engine, limits, metrics.observe)
+        return Predictor.from_engine(
+            loaded.files,
+            loaded.engine,
+            limits=limits,
+            observe=metrics.observe,
+            answer_synthetic=settings.answer_synthetic,
+        )
 
     def load(version: str | None) -> Predictor:
         # A bad card must not bring back what an operator has rolled away from.

@@ -7,7 +7,13 @@ from typing import Any
 from flask import Blueprint, Response
 
 import cspine
-from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, UNCERTAIN
+from cspine.core.labels import (
+    CLASS_NAMES,
+    DOMAINS,
+    MEDICAL_NOTICE,
+    UNCERTAIN,
+    UNKNOWN_DOMAIN,
+)
 from cspine.serve.answers import answer_json
 from cspine.serve.inputs import EXPLANATIONS, MAX_ITEMS, RAW_TYPES
 from cspine.serve.problems import MEDIA_TYPE
@@ -195,6 +201,7 @@ def _page_paths() -> Json:
 
 def _schemas() -> Json:
     text = {"type": "string"}
+    domain = {"enum": [*DOMAINS, UNKNOWN_DOMAIN], "description": "What the model learned from."}
     answer = {
         "prediction": {"enum": [*CLASS_NAMES, UNCERTAIN]},
         # OpenAPI 3.1 is JSON Schema 2020-12: null is a type, and `nullable` is no more.
@@ -205,8 +212,8 @@ def _schemas() -> Json:
         "region": {"type": ["array", "null"], "items": {"type": "integer"},
                    "minItems": 4, "maxItems": 4,
                    "description": "x0, y0, x1, y1 in source pixels; x1 and y1 exclusive."},
-        "model": {"type": "object", "required": ["architecture", "version"],
-                  "properties": {"architecture": text, "version": text}},
+        "model": {"type": "object", "required": ["architecture", "version", "domain"],
+                  "properties": {"architecture": text, "version": text, "domain": domain}},
         "warnings": {"type": "array", "items": text},
     }  # fmt: skip
     picture = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}

@@ -33,7 +33,7 @@ from cspine.serve.v2_tensors import (
 blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 
 NAME = "cspine"
-OUTPUTS = ("probability", "prediction")
+OUTPUTS = ("probability", "prediction", "domain")
 _MODEL = f"/models/{NAME}"
 _VERSION = f"{_MODEL}/versions/<version>"
 # Numbers in JSON take ten times their text in memory, and Python reads one text at a time anyway.
@@ -74,10 +74,10 @@ def show_model_ready(version: str | None = None) -> Response:
 @blueprint.get(_VERSION)
 def show_model(version: str | None = None) -> Response:
     """Answer with the model's metadata."""
-    _check_version(version)
+    current = _check_version(version)
     return answer_json({
         "name": NAME,
-        "versions": [find_service().models.current.version],
+        "versions": [current.version],
         "platform": "openvino",
         "inputs": [
             {"name": "image", "datatype": "BYTES", "shape": [-1]},
@@ -86,7 +86,9 @@ def show_model(version: str | None = None) -> Response:
         "outputs": [
             {"name": "probability", "datatype": "FP32", "shape": [-1]},
             {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
+            {"name": "domain", "datatype": "BYTES", "shape": [-1]},
         ],
+        "parameters": {"domain": current.domain},
     })  # fmt: skip
 
 
@@ -194,4 +196,8 @@ def _raise_or_return(result: Prediction | CspineError) -> Prediction:
 def _describe(predictions: list[Prediction]) -> list[Output]:
     probabilities = [p.probability if p.probability is not None else math.nan for p in predictions]
     words = [p.prediction for p in predictions]
-    return [Output("probability", "FP32", probabilities), Output("prediction", "BYTES", words)]
+    return [
+        Output("probability", "FP32", probabilities),
+        Output("prediction", "BYTES", words),
+        Output("domain", "BYTES", [p.domain for p in predictions]),
+    ]

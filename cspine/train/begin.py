@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
+from cspine.data.domain import find_data_domain
 from cspine.data.records import Dataset
 from cspine.data.resolve import resolve_data
 from cspine.evaluate.metrics import METRICS
@@ -35,6 +36,8 @@ def begin_run(config: TrainConfig) -> Dataset:
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
     logger.info("%s", line)
+    # Before hours of work: a set of both kinds, or of neither, is refused.
+    logger.info("The images are %s.", find_data_domain(dataset))
     if config.resume and not list_checkpoints(Path(config.out)):
         logger.warning("No checkpoint lies in %s/run: `--resume` starts anew.", config.out)
     return dataset

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS
+from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS, SYNTHETIC
+from cspine.data.domain import find_data_domain
 from cspine.evaluate.inputs import plain
 from cspine.imaging.preprocess import encode_png
-from cspine.model.card import SCHEMA_VERSION
+from cspine.model.card import SCHEMA_VERSION, SYNTHETIC_NOTE
 from cspine.model.classifier import Classifier
 from cspine.model.versions import VERSION_LENGTH, hash_file
 from cspine.train.candidate import Task
@@ -30,14 +31,13 @@ from cspine.train.sources import as_pixels
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
 # Settings that are of the machine, not of the model.
 FOLDERS = ("data", "out", "cache")
-PHANTOM_NOTE = "demo model, trained on synthetic images"
 
 
 def card_note(task: Task) -> str:
     """The sentence that stands with every answer: the configured one, or what the data demands."""
     if task.config.note:
         return task.config.note
-    return PHANTOM_NOTE if task.dataset.layout == "phantom" else ""
+    return SYNTHETIC_NOTE if find_data_domain(task.dataset) == SYNTHETIC else ""
 
 
 def build_card(
@@ -55,6 +55,7 @@ def build_card(
         # Whole seconds: finer means nothing, and UTC needs no place.
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "note": card_note(task),
+        "domain": find_data_domain(task.dataset),
         "notice": MEDICAL_NOTICE,
         "architecture": classifier.name,
         "image_size": classifier.image_size,

@@ -18,6 +18,7 @@ import numpy as np
 
 from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES
+from cspine.data.domain import find_data_domain
 from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
 from cspine.evaluate.report import write_report
 from cspine.evaluate.seen import write_seen
@@ -110,7 +111,13 @@ def _write_model(best: Judged, task: Task, staging: Path) -> str:
     classifier, policy = best.candidate.classifier, best.policy
     path = staging / H5_NAME
     digest = save_weights(
-        classifier, path, policy.to_dict(), policy.arrays(), task.view, card_note(task)
+        classifier,
+        path,
+        policy.to_dict(),
+        policy.arrays(),
+        view=task.view,
+        domain=find_data_domain(task.dataset),
+        note=card_note(task),
     )
     export_ir(path, staging)
     return digest

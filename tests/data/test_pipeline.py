@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imaging_samples import ct_bytes, make_ramp
 from PIL import Image
 
 from cspine.core.errors import DataError
@@ -119,3 +120,18 @@ def test_the_check_sees_whole_pictures_once_and_is_kept(dataset, tmp_path):
     assert looked == [(64, 64)] * 3
     unchecked = load_samples(dataset, dataset.records, "slice", 32, tmp_path, with_twins=True)
     assert unchecked.image_ok.all() and unchecked.key != samples.key
+
+
+def test_what_a_header_refuses_the_check_refuses(tmp_path):
+    """As in serving, where neither is in distribution."""
+    localiser = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    (tmp_path / "a.dcm").write_bytes(ct_bytes())
+    (tmp_path / "b.dcm").write_bytes(ct_bytes(make_ramp()[::-1].astype("uint16") * 8, **localiser))
+    (tmp_path / "slices.csv").write_text("path,label\na.dcm,normal\nb.dcm,fracture\n")
+    dataset = index_dataset(tmp_path)
+
+    def accept(grey, is_colour):
+        return None
+
+    samples = load_samples(dataset, dataset.records, "slice", 64, tmp_path / "c", check=accept)
+    assert samples.image_ok.tolist() == [True, False]

@@ -2,12 +2,15 @@
 
 import io
 import logging
+import math
+import warnings
 
 import numpy as np
 import pydicom
 import pytest
 from imaging_samples import change_syntax, compress, ct_bytes, make_ct, make_ramp, write_ct
 from pydicom.uid import (
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -116,9 +119,62 @@ def test_eight_bits():
 
 
 def test_missing_modality_and_rescale_are_warned_of():
-    decoded = decode_image(ct_bytes(RAMP, Modality=None, RescaleSlope=None, RescaleIntercept=None))
+    absent = dict.fromkeys(("Modality", "SOPClassUID", "RescaleSlope", "RescaleIntercept"))
+    decoded = decode_image(write_ct(make_ct(RAMP, **absent), preamble=False))
     assert "modality" in decoded.warnings[0] and "rescale" in decoded.warnings[1]
     assert np.array_equal(decoded.hu, RAMP)
+
+
+def test_the_sop_class_of_the_data_set_or_of_its_meta_group_is_a_modality():
+    assert decode_image(ct_bytes(RAMP, Modality=None)).warnings == ()
+    data = make_ct(RAMP, Modality=None, SOPClassUID=None)
+    data.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    assert decode_image(write_ct(data)).warnings == ()
+    data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"  # MR
+    with pytest.raises(UnsupportedImageError, match="another SOP class"):
+        decode_image(write_ct(data))
+
+
+AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+TILTED = [1, 0, 0, 0, math.cos(math.radians(44)), math.sin(math.radians(44))]
+STEEP = [1, 0, 0, 0, math.cos(math.radians(46)), math.sin(math.radians(46))]
+
+
+@pytest.mark.parametrize("cosines", [AXIAL, TILTED, [-1, 0, 0, 0, -1, 0], [0] * 6, [1, 0], None])
+def test_an_axial_or_unknown_orientation_is_not_refused(cosines):
+    assert decode_image(ct_bytes(RAMP, ImageOrientationPatient=cosines)).refusal is None
+
+
+@pytest.mark.parametrize(("cosines", "degrees"), [(CORONAL, 90), (SAGITTAL, 90), (STEEP, 46)])
+def test_an_orientation_that_is_not_axial_is_told(cosines, degrees):
+    assert decode_image(ct_bytes(RAMP, ImageOrientationPatient=cosines)).refusal == (
+        "The DICOM header says that it is not axial: the slice normal lies "
+        f"{degrees}° from the patient's long axis (ImageOrientationPatient)."
+    )
+
+
+def test_an_orientation_that_cannot_be_read_is_absent():
+    data = ct_bytes(RAMP, ImageOrientationPatient=AXIAL)
+    damaged = data.replace(b"1.0\\0.0\\0.0", b"1.0\\x.0\\0.0")
+    assert damaged != data
+    assert decode_image(damaged).refusal is None
+
+
+def test_a_localiser_is_told():
+    image_type = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    assert decode_image(ct_bytes(RAMP, ImageType=image_type)).refusal == (
+        "The DICOM header says that it is a localiser (ImageType LOCALIZER)."
+    )
+    assert decode_image(ct_bytes(RAMP, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])).refusal is None
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "no uid", None])
+def test_the_instance_is_told_where_it_is_a_uid(uid):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of the uid that is none
+        data = write_ct(make_ct(RAMP, SOPInstanceUID=uid), preamble=False)
+    decoded = decode_image(data)
+    assert decoded.instance_uid == (uid if uid == "1.2.3" else None)
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])

@@ -45,7 +45,7 @@ def saved(tmp_path_factory):
             classifier = build_classifier(name, SIZES[name], seed=3, map_head=True)
             unsettle(classifier)
             path = tmp_path_factory.mktemp(name) / "best.h5"
-            digest = save_weights(classifier, path, DECISION, ARRAYS, view="vertebra", note="demo")
+            digest = save_weights(classifier, path, DECISION, ARRAYS, "vertebra", "real", "demo")
             shape = (3, SIZES[name], SIZES[name], 3)
             images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
             made[name] = Saved(classifier, path, digest, images)

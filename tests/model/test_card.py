@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peak_memory import peak_memory
 
 from cspine.core.errors import ArtifactError
-from cspine.model.card import load_card, write_card
+from cspine.model.card import SYNTHETIC_NOTE, check_same, find_domain, load_card, write_card
 
 CARD = {
     "schema_version": 1, "version": "0" * 12, "architecture": "cnn", "image_size": 192,
@@ -33,6 +33,8 @@ def test_a_card_comes_back(tmp_path):
         ({"image_size": "192"}, "image_size"),
         ({"view": "sagittal"}, "view"),
         ({"map_head": 1}, "map_head"),
+        ({"domain": "unknown"}, "domain"),
+        ({"domain": None}, "domain"),
         ({"decision": None}, "decision"),
         ({"files": []}, "files"),
         ({"class_names": ["fracture", "normal"]}, "class_names"),
@@ -112,3 +114,29 @@ def test_a_giant_signature_is_not_read_whole(tmp_path):
 def test_the_text_is_stable(tmp_path):
     path = write_card(tmp_path, CARD)
     assert list(json.loads(path.read_text())) == sorted(CARD)
+
+
+@pytest.mark.parametrize(
+    ("facts", "card", "domain"),
+    [
+        ({"domain": "real", "note": SYNTHETIC_NOTE}, {"data": {"layout": "phantom"}}, "real"),
+        ({"domain": "painted"}, {}, "painted"),
+        # Older files: the card's layout, else the note.
+        ({"note": ""}, {"data": {"layout": "phantom"}}, "synthetic"),
+        ({"note": SYNTHETIC_NOTE}, {"data": {"layout": "kaggle"}}, "unknown"),
+        ({"note": SYNTHETIC_NOTE}, {}, "synthetic"),
+        ({"note": SYNTHETIC_NOTE}, {"data": []}, "synthetic"),
+        ({"note": "ours"}, {}, "unknown"),
+    ],
+)
+def test_the_domain_is_the_files_own_or_that_of_what_trained_it(facts, card, domain):
+    assert find_domain(facts, card) == domain
+
+
+def test_a_card_may_lack_the_domain_and_not_contradict_it():
+    true = {name: CARD[name] for name in ("architecture", "image_size", "view", "version")}
+    true["domain"] = "synthetic"
+    check_same(CARD, true)
+    check_same(CARD | {"domain": "synthetic"}, true)
+    with pytest.raises(ArtifactError, match=r"`domain` in best\.json must be synthetic"):
+        check_same(CARD | {"domain": "real"}, true)

@@ -10,8 +10,7 @@ from tiny_model import as_png, draw_neck
 
 from cspine.__main__ import main
 from cspine.core.errors import ConfigError, ImageError
-from cspine.decide.series import NormalLogits, SeriesScore
-from cspine.predict.batch import COLUMNS, ResumableCsv, answer_files, find_images, score_studies
+from cspine.predict.batch import COLUMNS, ResumableCsv, answer_files, find_images
 from cspine.predict.predictor import Predictor
 
 
@@ -107,33 +106,6 @@ def test_who_is_interrupted_waits_for_nothing_that_has_not_begun(folder):
     threading.Timer(0.2, going.set).start()
     rows.close()
     assert len(asked) < 40
-
-
-def scorer_of(rule):
-    """The one part of a predictor that scoring a study asks for."""
-    return SimpleNamespace(policy=SimpleNamespace(series=rule))
-
-
-def test_a_series_is_scored_by_the_models_rule(predictor, caplog):
-    # Where normal slices' logits are all 0, this rule gives the highest slice.
-    scorer = scorer_of(SeriesScore(1, 1.0, 0.0, 0.5, NormalLogits((0.0, 0.0), 50)))
-    row = {"series": "s", "probability": "0.2", "in_distribution": "true"}
-    # A stranger, a lone slice and one without a series must not count.
-    rows = [row, row | {"probability": "0.9"}, row | {"in_distribution": "false"},
-            row | {"series": "alone"}, row | {"series": ""}]  # fmt: skip
-    [score] = score_studies(scorer, rows)
-    assert (score.series, score.slices, score.prediction) == ("s", 2, "fracture")
-    assert score.probability == pytest.approx(0.9)
-    assert not caplog.text
-    assert score_studies(predictor, rows) == []
-
-
-def test_a_series_of_too_many_slices_has_no_score_and_a_reason(caplog):
-    scorer = scorer_of(SeriesScore(1, 1.0, 0.0, 0.5, NormalLogits((-2.0, 0.0), 2)))
-    row = {"series": "two", "probability": "0.2", "in_distribution": "true"}
-    rows = [row] * 2 + [row | {"series": "three"}] * 3
-    assert [score.series for score in score_studies(scorer, rows)] == ["two"]
-    assert "No score for 1 of 2 series" in caplog.text and "the 2 normal ones" in caplog.text
 
 
 def test_the_command_goes_on_and_tells_failures_by_its_exit_code(

@@ -19,7 +19,7 @@ from cspine.predict.predictor import Predictor
 
 @pytest.fixture(scope="module")
 def predictor(tiny_models):
-    return Predictor.load(tiny_models, "f32", 2, Limits(max_pixels=10**6))
+    return Predictor.load(tiny_models, "f32", 2, limits=Limits(max_pixels=10**6))
 
 
 def test_a_slice_is_answered(predictor, neck_png):

@@ -1,4 +1,6 @@
-"""Builds a tiny, untrained, real model folder: `python tiny_model.py FOLDER NAME SIZE VIEW SEED`.
+"""Builds a tiny, untrained, real model folder.
+
+`python tiny_model.py FOLDER NAME SIZE VIEW SEED DOMAIN`
 
 Run in a process of its own on the OpenVINO backend, so that no test process imports TensorFlow.
 """
@@ -15,9 +17,11 @@ from PIL import Image
 NOTE = "A model of the tests, never trained."
 
 
-def build_tiny_model(folder: Path, name="cnn", size=64, view="slice", seed=0) -> Path:
+def build_tiny_model(
+    folder: Path, name="cnn", size=64, view="slice", seed=0, domain="real"
+) -> Path:
     """Publish a model into `folder`, from a child process; returns the folder."""
-    command = [sys.executable, __file__, str(folder), name, str(size), view, str(seed)]
+    command = [sys.executable, __file__, str(folder), name, str(size), view, str(seed), domain]
     root = Path(__file__).parents[2]
     environment = os.environ | {"KERAS_BACKEND": "openvino", "PYTHONPATH": str(root)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -60,7 +64,7 @@ def make_policy(width: int):
     return DecisionPolicy(Calibration("platt", 1.0, 0.0), threshold, Conformal(0.1, 0.5, 0.5), gate)
 
 
-def main(folder: Path, name: str, size: int, view: str, seed: int) -> None:
+def main(folder: Path, name: str, size: int, view: str, seed: int, domain: str) -> None:
     from cspine.model.artifact import hash_file, publish_version, save_weights, write_card
     from cspine.model.classifier import build_classifier
     from cspine.model.export import export_ir
@@ -71,16 +75,19 @@ def main(folder: Path, name: str, size: int, view: str, seed: int) -> None:
     classifier = build_classifier(name, size, weights="none", seed=seed, map_head=True)
     policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]))
     path = staging / "best.h5"
-    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), view, NOTE)
+    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), view, domain, NOTE)
     export_ir(path, staging)
     names = ("best.h5", "best.xml", "best.bin")
     write_card(staging, {
         "schema_version": 1, "version": digest[:12], "architecture": name, "image_size": size,
         "view": view, "map_head": True, "decision": policy.to_dict(), "note": NOTE,
+        "domain": domain,
         "files": {one: hash_file(staging / one) for one in names},
     })  # fmt: skip
     publish_version(staging, folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+    main(
+        Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]), sys.argv[6]
+    )

@@ -25,7 +25,7 @@ class FakePredictor:
     architecture = "cnn"
 
     def __init__(self, version: str = "0123456789ab"):
-        self.version = version
+        self.version, self.domain = version, "real"
         self.serial = id(self)
         self.card = {"note": "a model of the tests"}
         self.hold = threading.Event()
@@ -51,6 +51,7 @@ class FakePredictor:
         return Prediction(
             word, probability, 0.5, True, (0, 0, width, height), "cnn", self.version,
             ("a model of the tests",), heat, image.kind, None, image.grey if explain else None,
+            domain=self.domain,
         )  # fmt: skip
 
 

@@ -50,7 +50,11 @@ def test_one_image_in_every_form(client, png, form):
     assert set(response.json) == ANSWER_KEYS
     assert response.json["prediction"] == "fracture"
     assert response.json["region"] == [0, 0, 64, 64]
-    assert response.json["model"] == {"architecture": "cnn", "version": "0123456789ab"}
+    assert response.json["model"] == {
+        "architecture": "cnn",
+        "version": "0123456789ab",
+        "domain": "real",
+    }
 
 
 def test_explanations_are_pictures_of_the_source_size(client, png):

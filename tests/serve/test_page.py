@@ -82,11 +82,35 @@ def test_no_answer_stands_beside_another_slice(page, predictor):
     assert not page.locator("#result").is_visible()
     predictor.hold.set()
     page.wait_for_selector("#result:not([hidden])")
-    assert page.locator("#word").inner_text().lower() == "normal"
+    assert page.locator("#word").inner_text() == "No fracture seen on this slice"
     page.fill("#url", "http://127.0.0.1/a.png")
     page.keyboard.press("Enter")
     page.wait_for_selector("#problem:not([hidden])")
     assert not page.locator("#layers").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("domain", "said"),
+    [
+        ("synthetic", "Demo model, trained on synthetic images. It says nothing about a patient."),
+        ("real", ""),
+        ("unknown", "What this model learned from is not recorded."),
+    ],
+)
+def test_what_the_model_learned_from_stands_above_the_answer(page, predictor, domain, said):
+    predictor.domain = domain
+    file = {"name": "s", "mimeType": "image/png", "buffer": make_png(20)}
+    page.set_input_files("#file", file)
+    page.wait_for_selector("#result:not([hidden])")
+    note, word = page.locator("#domain"), page.locator("#word")
+    assert note.inner_text() == said and note.is_visible() == bool(said)
+    assert page.locator("#model").inner_text().endswith(f" · {domain} images")
+    if said:
+        assert note.bounding_box()["y"] < word.bounding_box()["y"]
+    # No finding is no praise: neither large nor green.
+    size = float(word.evaluate("e => getComputedStyle(e).fontSize").removesuffix("px"))
+    red, green, blue = word.evaluate("e => getComputedStyle(e).color.match(/\\d+/g).map(Number)")
+    assert size <= 30 and green <= max(red, blue)
 
 
 def test_the_page_and_its_parts_are_our_own(client):

@@ -117,10 +117,18 @@ function updateOverlay() {
 
 // ---------- the answer ----------
 
+// A slice without a finding is no healthy neck, so it is never called "normal" here.
+const WORDS = { fracture: "Fracture", normal: "No fracture seen on this slice", uncertain: "Uncertain" };
+const DOMAINS = {
+  synthetic: "Demo model, trained on synthetic images. It says nothing about a patient.",
+  painted: "This model learned from synthetic fractures painted into real scans.",
+  unknown: "What this model learned from is not recorded.",
+};
+
 const format = (number) => number.toFixed(number >= 0.01 && number <= 0.99 ? 2 : 3);
 
 function sentenceOf(answer) {
-  if (answer.probability === null) return "Nothing in this image could be judged.";
+  if (answer.probability === null) return "The model gives no probability for this image.";
   const probability = format(answer.probability);
   const threshold = format(answer.threshold);
   const side = answer.probability >= answer.threshold ? "at or above" : "below";
@@ -134,7 +142,9 @@ async function showAnswer(answer) {
   if (answer.heatmap) drawHeat(await loadImage(`data:image/png;base64,${answer.heatmap}`));
   placeRegion(answer.region);
   $("result").className = `result ${answer.prediction}`;
-  $("word").textContent = answer.prediction;
+  $("domain").textContent = DOMAINS[answer.model.domain] ?? "";
+  $("domain").hidden = !(answer.model.domain in DOMAINS);
+  $("word").textContent = WORDS[answer.prediction];
   $("sentence").textContent = sentenceOf(answer);
   showGauge(answer);
   $("warnings").replaceChildren(...answer.warnings.map((text) => {
@@ -146,8 +156,8 @@ async function showAnswer(answer) {
   $("threshold").textContent = format(answer.threshold);
   $("distribution").textContent = answer.in_distribution ? "yes" : "no";
   $("crop").textContent = answer.region ? `${answer.region.slice(0, 2)} – ${answer.region.slice(2)}` : "none";
-  $("model").textContent = `${answer.model.architecture} · ${answer.model.version}`;
-  $("slice").setAttribute("aria-label", `The slice. Answer: ${answer.prediction}.`);
+  $("model").textContent = `${answer.model.architecture} · ${answer.model.version} · ${answer.model.domain} images`;
+  $("slice").setAttribute("aria-label", `The slice. Answer: ${WORDS[answer.prediction]}.`);
   show("result");
   $("controls").hidden = false;
 }

@@ -1,0 +1,43 @@
+"""Whether the images of a data set are synthetic or real, told by the mark in the files.
+
+Never by a folder's name or a note: what a model learned from decides what it may speak of.
+"""
+
+from __future__ import annotations
+
+from cspine.core.errors import DataError
+from cspine.core.labels import REAL, SYNTHETIC
+from cspine.core.words import count_noun
+from cspine.data.records import Dataset
+
+# What the phantom writes beside a set's table.
+PHANTOM_FILE = "phantom.json"
+REWRITE = "write the phantom set again with `python -m cspine phantom DIR`"
+
+
+def find_data_domain(dataset: Dataset) -> str:
+    """Return `synthetic` where every image of `dataset` has the mark, `real` where none has.
+
+    Raises:
+        DataError: some images have it and others not, or a phantom set has none.
+    """
+    records = (*dataset.records, *dataset.unboxed_records)
+    marked = [record.path for record in records if record.is_synthetic]
+    if len(marked) == len(records):
+        return SYNTHETIC
+    if marked:
+        unmarked = next(record.path for record in records if not record.is_synthetic)
+        raise DataError(
+            "The images of `data` must be all synthetic or all real. Received: the mark of a "
+            f"synthetic image in {len(marked)} of {count_noun(len(records), 'file')}, such as "
+            f"{marked[0]}, and none in {unmarked}. Make a set of each kind; if all are synthetic, "
+            f"{REWRITE}"
+        )
+    # At the root or in one folder below, where a set's table may lie.
+    if any(n in (PHANTOM_FILE, f"{n.split('/')[0]}/{PHANTOM_FILE}") for n in dataset.storage.names):
+        raise DataError(
+            "The images of a phantom set must have the mark of a synthetic image. Received: "
+            f"{PHANTOM_FILE} and {count_noun(len(records), 'image')} without it, as an older "
+            f"version or another program wrote them; {REWRITE}"
+        )
+    return REAL

@@ -1,0 +1,65 @@
+"""Why an answer names no class: a code for tables and tallies, and a sentence for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspine.core.labels import UNKNOWN_DOMAIN
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason; `code` is a key of CODES, `sentence` stands in the answer's warnings."""
+
+    code: str
+    sentence: str
+
+
+# Code → how a tally names it.
+CODES = {
+    "header": "the DICOM header says that it is no axial slice",
+    "picture": "no axial CT slice of the neck by its looks",
+    "synthetic_model": "a model of synthetic images names no class for other images",
+    "no_vertebra": "no cervical vertebra found",
+    "unlike_training": "unlike the images that the model learned from",
+    "too_close": "too close to call",
+}
+NO_VERTEBRA = Reason(
+    "no_vertebra",
+    "No cervical vertebra was found in the image, so there is nothing to judge.",
+)
+UNLIKE_TRAINING = Reason(
+    "unlike_training",
+    "The image does not look like the images that the model learned from.",
+)
+TOO_CLOSE = Reason(
+    "too_close",
+    "The probability is too close to call at the model's confidence level.",
+)
+SYNTHETIC_MODEL = Reason(
+    "synthetic_model",
+    "This model learned from synthetic images alone, so it names no class for an image that is "
+    "not known to be synthetic. Train a model on your own data: README.md#train-on-your-images.",
+)
+# Of every answer of a model that is in this state.
+OPENED = (
+    "CSPINE_ANSWER_SYNTHETIC is on: this model learned from synthetic images alone and answers for "
+    "any image. For experiments only."
+)
+UNRECORDED = "What this model learned from is not recorded, so nothing says what it may judge."
+
+
+def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
+    """Return the reason that the file's header or the picture's looks give, if any, as one."""
+    for code, found in (("header", header), ("picture", picture)):
+        if found is not None:
+            return (Reason(code, f"The image is no axial CT slice of the neck: {found}"),)
+    return ()
+
+
+def find_notes(note: object, domain: str, is_opened: bool) -> tuple[str, ...]:
+    """Return the sentences that stand in every answer of a model."""
+    found = [str(note)] if note else []
+    found += [OPENED] if is_opened else []
+    found += [UNRECORDED] if domain == UNKNOWN_DOMAIN else []
+    return tuple(found)

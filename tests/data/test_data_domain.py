@@ -1,0 +1,46 @@
+"""Whether a set's images are synthetic or real is told by the mark in their files alone."""
+
+import json
+
+import pytest
+from data_pictures import picture, png
+
+from cspine.core.errors import DataError
+from cspine.core.synthetic_mark import PNG_TEXT
+from cspine.data import resolve
+from cspine.data.domain import find_data_domain
+from cspine.data.index import index_dataset
+from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle, write_rsna
+
+SMALL = PhantomConfig(patients=4, slices_per_patient=4, seed=7)
+
+
+@pytest.mark.parametrize("write", [write_grouped, write_kaggle, write_rsna])
+def test_a_phantom_set_is_synthetic_in_any_layout(write, tmp_path):
+    assert find_data_domain(index_dataset(write(tmp_path / "set", SMALL))) == "synthetic"
+
+
+def test_a_set_without_marks_is_real(make_tree, published):
+    assert find_data_domain(index_dataset(make_tree(published))) == "real"
+
+
+def test_a_set_that_is_marked_in_part_is_refused(tmp_path):
+    root = write_grouped(tmp_path / "set", SMALL)
+    replaced = sorted((root / "images").iterdir())[0]
+    replaced.write_bytes(png(picture(1)))
+    with pytest.raises(DataError, match=r"in 15 of 16 files, .* none in .*Make a set of each kind"):
+        find_data_domain(index_dataset(root))
+
+
+def test_a_phantom_set_without_marks_is_refused(make_tree):
+    root = make_tree(["train/normal/a.png", "train/fracture/b.png"])
+    (root / "phantom.json").write_text(json.dumps({"version": "phantom-v1"}))
+    with pytest.raises(DataError, match=r"without it.*write the phantom set again with `python"):
+        find_data_domain(index_dataset(root))
+
+
+def test_a_phantom_set_of_before_the_mark_is_not_taken_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(resolve, "PNG_TEXT", "")
+    old = resolve.write_phantom_once(tmp_path, SMALL)
+    monkeypatch.setattr(resolve, "PNG_TEXT", PNG_TEXT)
+    assert resolve.write_phantom_once(tmp_path, SMALL) != old
