@@ -8,7 +8,7 @@ import os
 import sys
 
 from cspine.core.errors import CspineError
-from cspine.core.settings import read_settings
+from cspine.core.serve_settings import read_settings
 
 TIMEOUT_S = 2
 # Addresses to listen on, and not to ask.

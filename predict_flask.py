@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
-from cspine.core.settings import ServeSettings, read_settings
+from cspine.core.serve_settings import ServeSettings, read_settings
 from cspine.serve.early import begin_engine
 from cspine.serve.telemetry import JsonFormatter, Metrics
 

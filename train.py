@@ -10,8 +10,8 @@ import logging
 import os
 import sys
 
+from cspine.core.cli_flags import parse_config
 from cspine.core.errors import CspineError
-from cspine.core.flags import parse_config
 
 
 def main(arguments: list[str]) -> int:

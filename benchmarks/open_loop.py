@@ -34,7 +34,7 @@ from benchmarks.services import (  # noqa: E402
     start_ours,
     write_pictures,
 )
-from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
+from cspine.core.train_config import ARCHITECTURE_NAMES  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0

@@ -22,8 +22,8 @@ with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", 
     from hostile_requests import Requests, read_first, spoil
     from hostile_urls import HOSTILE
 
-    from cspine.core.config import make_config
-    from cspine.core.flags import read_toml
+    from cspine.core.cli_flags import read_toml
+    from cspine.core.train_config import make_config
     from cspine.model.artifact import read_h5
     from cspine.model.card import load_card
     from cspine.model.versions import resolve_version

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from benchmarks.ideal_observer import detectability
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 from cspine.data.pipeline import imaging_source
 from cspine.decide import image_checks
 from cspine.decide.image_checks import check_image

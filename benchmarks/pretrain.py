@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe_machine
 from benchmarks.pretext import CROP, WINDOW, Crops, batches, draw_batch, render_crops
 from benchmarks.progress import Progress
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 from cspine.phantom.config import LEVELS
 from cspine.train.fit import FitPlan, area_under_roc, rate_at, weighted_map_loss
 

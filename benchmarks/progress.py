@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 
 
 class Progress:

@@ -37,7 +37,7 @@ from benchmarks.services import (  # noqa: E402
     start_ours,
     write_pictures,
 )
-from cspine.core.config import ARCHITECTURE_NAMES  # noqa: E402
+from cspine.core.train_config import ARCHITECTURE_NAMES  # noqa: E402
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.localise import true_middle  # noqa: E402
-from cspine.core.files import written_whole  # noqa: E402
+from cspine.core.atomic_write import written_whole  # noqa: E402
 from cspine.imaging.vertebra_bone import bone_map  # noqa: E402
 from cspine.imaging.vertebra_centre import (  # noqa: E402
     FRAME_SIDE,

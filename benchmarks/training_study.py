@@ -35,7 +35,7 @@ import keras
 
 from benchmarks.machine import describe_machine
 from benchmarks.progress import Progress
-from cspine.core.config import TrainConfig
+from cspine.core.train_config import TrainConfig
 from cspine.data.pipeline import load_samples
 from cspine.data.resolve import resolve_data
 from cspine.data.samples import Samples

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cspine
+from cspine.core.cli_flags import OneLineParser
 from cspine.core.errors import CspineError
-from cspine.core.flags import OneLineParser
 from cspine.core.labels import MEDICAL_NOTICE
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
-from cspine.core.words import count_noun
+from cspine.core.text import count_noun
 from cspine.data.rsna import describe_unboxed
 from cspine.data.shortcuts import Shortcut
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError
-from cspine.core.files import written_whole
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

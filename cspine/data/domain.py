@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cspine.core.errors import DataError
 from cspine.core.labels import REAL, SYNTHETIC
-from cspine.core.words import count_noun
+from cspine.core.text import count_noun
 from cspine.data.records import Dataset
 
 # What the phantom writes beside a set's table.

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 
 from cspine import imaging
-from cspine.core import blocks
 from cspine.core.errors import DataError, ImageError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.core.progress import progress
@@ -134,14 +133,15 @@ def _hash_job(dataset: Dataset, job: _Job, with_masks: bool) -> bytes:
 
 @cache
 def imaging_source() -> str:
-    """Return a hash of all that makes a crop: another preprocessing never meets old crops.
+    """Return a hash of all that makes a crop: another preprocessing never meets old crops."""
+    return hash_sources(Path(*imaging.__path__))
 
-    That is the imaging room's source, the finder's kernel, and what it takes from `core`.
-    """
-    digest = hashlib.sha256(Path(blocks.__file__).read_bytes())
-    for folder in imaging.__path__:
-        for path in sorted(p for p in Path(folder).iterdir() if p.suffix in (".py", ".npz")):
-            digest.update(path.read_bytes())
+
+def hash_sources(package: Path) -> str:
+    """Return the hex SHA-256 of every source and array file below a package's folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in package.rglob("*") if p.suffix in (".py", ".npz")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cspine.core.words import count_slices
+from cspine.core.text import count_slices
 from cspine.data.records import SliceRecord
 
 

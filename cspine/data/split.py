@@ -24,7 +24,7 @@ import numpy as np
 
 from cspine.core.errors import ConfigError, DataError, SplitLeakError
 from cspine.core.labels import FRACTURE
-from cspine.core.words import count_noun, count_slices
+from cspine.core.text import count_noun, count_slices
 from cspine.data.groups import variant_rank
 from cspine.data.records import Dataset, SliceRecord
 

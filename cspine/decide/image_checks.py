@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cspine.core.blocks import block_means
+from cspine.imaging.downsample import block_means
 
 SMALL_SIDE_PX = 64
 MIN_SIDE_PX = 64

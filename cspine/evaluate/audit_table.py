@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cspine.core.words import count_noun
+from cspine.core.text import count_noun
 from cspine.evaluate.tables import NONE, figure
 
 # Words for the row, its number, and examples.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cspine.core.words import count_noun, count_slices
+from cspine.core.text import count_noun, count_slices
 from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, get, layout, seen_words, site_of
 
 EDITION = "CLAIM, 2024 update"

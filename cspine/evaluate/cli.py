@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, ConfigError
-from cspine.core.files import written_whole
-from cspine.core.settings import PRECISIONS, read_settings
-from cspine.core.words import count_noun, count_slices
+from cspine.core.serve_settings import PRECISIONS, read_settings
+from cspine.core.text import count_noun, count_slices
 from cspine.evaluate.facts import seen_words
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from cspine.core import labels
-from cspine.core.words import count_noun, count_slices
+from cspine.core.text import count_noun, count_slices
 
 UNKNOWN = "not recorded"
 # From the least flattering to the most.

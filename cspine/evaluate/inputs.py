@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
-from cspine.core.files import written_whole
 from cspine.core.labels import FRACTURE
 from cspine.evaluate.interval import Interval
 

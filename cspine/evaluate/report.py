@@ -13,9 +13,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
 
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
-from cspine.core.words import count_noun, count_slices
+from cspine.core.text import count_noun, count_slices
 from cspine.decide.policy import read_series
 from cspine.evaluate import curves, plots, tables
 from cspine.evaluate.audit_table import audit_table

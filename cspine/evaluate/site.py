@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import DataError
-from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.data.records import Dataset, SliceRecord

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cspine.core.words import count_noun
+from cspine.core.text import count_noun
 from cspine.evaluate.interval import Interval, wilson_interval
 
 NONE = "–"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cspine.core.blocks import block_means
+from cspine.imaging.downsample import block_means
 
 WORKING_SIDE_PX = 128  # the vertebra is 28 to 50 cells wide there, noise is averaged away
 _AIR = 12  # grey levels below are air or outside the field of view in every window

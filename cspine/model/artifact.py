@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError
-from cspine.core.files import written_whole
 from cspine.model.card import (
     SCHEMA_VERSION,
     check_facts,

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
-from cspine.core.files import written_whole
 from cspine.core.labels import CLASS_NAMES, DOMAINS, SYNTHETIC, UNKNOWN_DOMAIN
 from cspine.model.architectures import ARCHITECTURES
 

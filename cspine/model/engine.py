@@ -20,7 +20,7 @@ from collections import deque
 import numpy as np
 import openvino as ov
 
-from cspine.core.cores import count_cores
+from cspine.core.cpu import count_cores
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.model.compiled import check_network, compile_network, computed_in
 from cspine.model.export import MappedNetwork

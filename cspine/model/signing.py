@@ -11,8 +11,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError
-from cspine.core.files import written_whole
 from cspine.model.card import CARD_NAME, load_card, write_signature
 from cspine.model.versions import VERSIONS_FOLDER, check_listed
 

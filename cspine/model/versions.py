@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
-from cspine.core.files import written_whole
 from cspine.model.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from cspine.core.cores import count_cores
+from cspine.core.cpu import count_cores
 from cspine.core.errors import DataError
 from cspine.core.progress import progress
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from cspine.core.cores import count_cores
+from cspine.core.atomic_write import written_whole
+from cspine.core.cpu import count_cores
 from cspine.core.errors import ConfigError, CspineError, ImageError
-from cspine.core.files import written_whole
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.predict.reasons import OPENED

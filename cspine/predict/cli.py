@@ -11,8 +11,8 @@ from typing import Any
 
 from cspine.core.labels import MEDICAL_NOTICE, POSITIVE_CLASS
 from cspine.core.progress import progress
-from cspine.core.settings import PRECISIONS, read_settings
-from cspine.core.words import count_noun
+from cspine.core.serve_settings import PRECISIONS, read_settings
+from cspine.core.text import count_noun
 from cspine.predict.batch import ResumableCsv, Row, answer_files, find_images
 from cspine.predict.reasons import CODES
 from cspine.predict.studies import describe_study, score_studies

@@ -19,7 +19,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from cspine.core.cores import count_cores
+from cspine.core.cpu import count_cores
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import SYNTHETIC, UNCERTAIN, UNKNOWN_DOMAIN
 from cspine.decide.image_checks import check_image

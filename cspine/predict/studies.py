@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
-from cspine.core.words import count_noun
+from cspine.core.text import count_noun
 from cspine.decide.series import SeriesScore
 from cspine.predict.reasons import CODES
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.predict.predictor import Predictor
 from cspine.serve import gate, health, openapi, page, predict_views, problems, protocol_v2
 from cspine.serve.admission import Admission

@@ -18,7 +18,7 @@ from flask import Flask, Response, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized, UnsupportedMediaType
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve.admission import Keys, Rate
 from cspine.serve.telemetry import Metrics
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from cspine.core.errors import ArtifactError
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.imaging.decode import Limits
 from cspine.model.versions import list_versions
 from cspine.predict.predictor import Predictor

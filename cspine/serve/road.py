@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from cspine.core.cores import count_cores
+from cspine.core.cpu import count_cores
 from cspine.core.errors import CspineError, FetchError, ImageError
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.cache import MAX_ENTRIES, AnswerCache
 from cspine.predict.prediction import Prediction

@@ -8,7 +8,7 @@ from typing import cast
 
 from flask import current_app, request
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve.models import ModelHolder
 from cspine.serve.road import Road
 from cspine.serve.telemetry import Metrics

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
+from cspine.core.train_config import TrainConfig
 from cspine.data.domain import find_data_domain
 from cspine.data.records import Dataset
 from cspine.data.resolve import resolve_data

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError
+from cspine.core.train_config import TrainConfig
 from cspine.data.pipeline import load_samples
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.samples import Samples

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError
-from cspine.core.files import written_whole
 
 logger = logging.getLogger(__name__)
 

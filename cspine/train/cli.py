@@ -7,8 +7,8 @@ import logging
 import time
 from pathlib import Path
 
-from cspine.core.config import TrainConfig
-from cspine.core.flags import add_flags, config_from_namespace
+from cspine.core.cli_flags import add_flags, config_from_namespace
+from cspine.core.train_config import TrainConfig
 from cspine.train.begin import begin_run
 from cspine.train.checkpoint import list_checkpoints
 

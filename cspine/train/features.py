@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 from cspine.core.progress import progress
 from cspine.data.samples import Samples
 from cspine.train.augment import augment

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.domain import find_data_domain
 from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes

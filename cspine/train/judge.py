@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError
+from cspine.core.train_config import TrainConfig
 from cspine.data.samples import Samples
 from cspine.decide.calibration import fit_calibration
 from cspine.decide.conformal import fit_conformal

@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 
-from cspine.core.config import TrainConfig
+from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError
-from cspine.core.files import written_whole
+from cspine.core.train_config import TrainConfig
 from cspine.data.audit import audit_first
 from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,14 @@ import pytest
 from imaging_samples import ct_bytes, make_ramp
 from PIL import Image
 
+from cspine import imaging
 from cspine.core.errors import DataError
 from cspine.data.index import index_dataset
 from cspine.data.masks import pool_mask
-from cspine.data.pipeline import load_samples
+from cspine.data.pipeline import hash_sources, imaging_source, load_samples
 from cspine.imaging.localise import Box
 
+IMAGING = Path(*imaging.__path__)
 TABLE = """path,label,patient_id,slice_id,width_mm,mask_path,twin_path
 a.png,fracture,p1,s1,1.5,mask.png,twin.png
 b.png,normal,p2,s2,,,
@@ -135,3 +139,31 @@ def test_what_a_header_refuses_the_check_refuses(tmp_path):
 
     samples = load_samples(dataset, dataset.records, "slice", 64, tmp_path / "c", check=accept)
     assert samples.image_ok.tolist() == [True, False]
+
+
+def sources_of(package):
+    return sorted(p for p in package.rglob("*") if p.suffix in (".py", ".npz"))
+
+
+@pytest.mark.parametrize("name", [str(p.relative_to(IMAGING)) for p in sources_of(IMAGING)])
+def test_the_key_covers_every_file_of_the_imaging_room(name, tmp_path):
+    shutil.copytree(IMAGING, tmp_path / "imaging")
+    assert hash_sources(tmp_path / "imaging") == imaging_source()
+    with (tmp_path / "imaging" / name).open("ab") as file:
+        file.write(b" ")
+    assert hash_sources(tmp_path / "imaging") != imaging_source()
+
+
+def test_the_key_covers_the_picture_check(dataset, tmp_path):
+    module = tmp_path / "a_check.py"
+    keys = []
+    for reason in ("None", "'dark'"):
+        module.write_text(f"def check(grey, is_colour):\n    return {reason}\n")
+        spec = importlib.util.spec_from_file_location("a_check", module)
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        samples = load_samples(
+            dataset, dataset.records, "slice", 64, tmp_path / "cache", check=loaded.check
+        )
+        keys.append(samples.key)
+    assert len(set(keys)) == 2

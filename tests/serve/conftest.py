@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from service_fakes import FakePredictor, make_png
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve import server
 from cspine.serve.app import create_app
 from cspine.serve.server import Runner

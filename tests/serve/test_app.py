@@ -14,7 +14,7 @@ from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core import errors
 from cspine.core.errors import FetchTimeoutError
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve import road
 from cspine.serve.app import create_app
 from cspine.serve.fetch import Fetcher

@@ -11,7 +11,7 @@ import requests
 from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve import channel, limits, server, yielding
 from cspine.serve.app import create_app
 

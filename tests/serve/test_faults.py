@@ -7,7 +7,7 @@ import threading
 import requests
 from service_fakes import FakePredictor, make_png, wait_for
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve import models as models_module
 from cspine.serve.app import create_app
 from cspine.serve.early import stamp_card

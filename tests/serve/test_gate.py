@@ -5,7 +5,7 @@ import io
 import pytest
 
 from cspine.core.errors import OverloadedError
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve.admission import Admission, Keys, Rate
 from cspine.serve.app import create_app
 

@@ -16,7 +16,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve import limits, refusals, yielding
 from cspine.serve.app import create_app
 from cspine.serve.parsing import BoundedParser

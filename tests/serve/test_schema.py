@@ -10,7 +10,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from service_fakes import FakePredictor
 
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
 from cspine.serve.fetch import Fetcher
 

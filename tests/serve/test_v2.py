@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from werkzeug.exceptions import BadRequest
 
 from cspine.core.errors import ImageError
-from cspine.core.settings import ServeSettings
+from cspine.core.serve_settings import ServeSettings
 from cspine.serve import protocol_v2
 from cspine.serve.app import create_app
 from cspine.serve.models import ModelHolder

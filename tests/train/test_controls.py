@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cspine.core.config import TrainConfig
+from cspine.core.train_config import TrainConfig
 from cspine.data.split import Fold
 from cspine.train import controls
 from cspine.train.result import FitResult

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from cspine.core.config import TrainConfig
+from cspine.core.train_config import TrainConfig
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
 from cspine.decide.distance import fit_distance

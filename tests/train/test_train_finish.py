@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspine.core.config import TrainConfig
 from cspine.core.errors import ConfigError
+from cspine.core.train_config import TrainConfig
 from cspine.model import pretrained
 from cspine.model.classifier import build_classifier
 from cspine.train import cli, run

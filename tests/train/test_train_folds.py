@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from train_samples import draw_samples
 
-from cspine.core.config import TrainConfig
 from cspine.core.errors import DataError
+from cspine.core.train_config import TrainConfig
 from cspine.data.split import Fold
 from cspine.model.artifact import resolve_version
 from cspine.phantom.dataset import PhantomConfig, write_grouped

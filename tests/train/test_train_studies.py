@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cspine.core.config import TrainConfig
+from cspine.core.train_config import TrainConfig
 from cspine.data.index import index_dataset
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
+from cspine.core.atomic_write import written_whole
+from cspine.core.child_environment import bare_environment
 from cspine.core.errors import ArtifactError
-from cspine.core.files import written_whole
-from cspine.core.processes import bare_environment
 from cspine.model.versions import MAX_FILE_BYTES, hash_file
 
 IR_NAME = "best.xml"

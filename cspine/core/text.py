@@ -1,4 +1,4 @@
-"""Settings that are more than a number or a word: a duration, a bar for a metric."""
+"""Numbers as words of a sentence, and the words of settings as numbers."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ def parse_requirement(text: str) -> tuple[str, float]:
         return _OTHER_NAMES.get(name, name), value
     except ValueError:
         raise ConfigError(f"`require` must be METRIC=NUMBER. Received: {text!r}") from None
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an `s` unless it is one: "1 slice", "0 slices"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def count_slices(slices: int, patients: int) -> str:
+    """Return what a figure stands on, such as "6 slices of 1 patient"."""
+    return f"{count_noun(slices, 'slice')} of {count_noun(patients, 'patient')}"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cspine.core.cores import count_cores
+from cspine.core.cpu import count_cores
 
 
 @pytest.mark.parametrize("text, most", [

@@ -1,6 +1,6 @@
 """The settings of a training run: one frozen dataclass that flags, defaults and help come from.
 
-Each field carries its own help and bounds; `core/flags.py` turns those of a flag group into
+Each field carries its own help and bounds; `core/cli_flags.py` turns those of a flag group into
 command-line flags. Nothing here knows a room: whether an image size suits an architecture, or a
 folder holds a data set, is for those who use the value to say.
 """
@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from cspine.core.errors import ConfigError
-from cspine.core.values import parse_duration, parse_requirement
+from cspine.core.text import parse_duration, parse_requirement
 
 # As in `model/architectures.py`, which the lowest room cannot import.
 ARCHITECTURE_NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")

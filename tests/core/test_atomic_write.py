@@ -1,6 +1,6 @@
 import pytest
 
-from cspine.core.files import written_whole
+from cspine.core.atomic_write import written_whole
 
 
 def test_the_file_appears_with_the_end_of_the_block(tmp_path):

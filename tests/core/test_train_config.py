@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from cspine.core.config import TrainConfig
+from cspine.core.cli_flags import build_parser, parse_config
 from cspine.core.errors import ConfigError
-from cspine.core.flags import build_parser, parse_config
+from cspine.core.train_config import TrainConfig
 
 
 def test_defaults_without_arguments():

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from cspine.core.errors import ConfigError
-from cspine.core.settings import ServeSettings, parse_address, read_settings
+from cspine.core.serve_settings import ServeSettings, parse_address, read_settings
 
 
 def test_an_empty_environment_gives_the_defaults():

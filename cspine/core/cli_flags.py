@@ -13,8 +13,8 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cspine.core.config import TrainConfig, make_config
 from cspine.core.errors import ConfigError
+from cspine.core.train_config import TrainConfig, make_config
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from cspine.core.processes import bare_environment
+from cspine.core.child_environment import bare_environment
 
 
 def test_a_child_imports_what_its_parent_does_and_knows_no_secret(monkeypatch):
