@@ -28,8 +28,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
-from cspine.imaging.containers import read_png
 from cspine.imaging.decode import decode_image
+from cspine.imaging.image_headers import read_png
 from cspine.imaging.preprocess import encode_png, preprocess
 
 try:

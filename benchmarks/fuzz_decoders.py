@@ -38,7 +38,7 @@ from imaging_samples import compress, make_picture, make_ramp  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from cspine.core.errors import ImageError  # noqa: E402
-from cspine.imaging.codec_pool import shared_pool  # noqa: E402
+from cspine.imaging.dicom.codec_pool import shared_pool  # noqa: E402
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
 MAX_SEED_BYTES = 100_000

@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.machine import describe_machine  # noqa: E402
 from benchmarks.output import print_figures  # noqa: E402
 from cspine.imaging.decode import decode_image  # noqa: E402
-from cspine.imaging.localise import Box, find_vertebra  # noqa: E402
+from cspine.imaging.vertebra.finder import Box, find_vertebra  # noqa: E402
 from cspine.phantom.bone import VERTEBRA_MIDDLE  # noqa: E402
 from cspine.phantom.config import PhantomConfig  # noqa: E402
 from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402

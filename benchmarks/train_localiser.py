@@ -4,7 +4,7 @@
 
 Softmax regression over the 64 × 64 places of a frame, on phantoms and their mirror images: the
 score of a place is the frame's convolution with one kernel, and the target is a small Gaussian at
-the true middle. Writes cspine/imaging/vertebra_centre.npz; about two minutes on one core.
+the true middle. Writes cspine/imaging/vertebra/centre.npz; about two minutes on one core.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.localise import true_middle  # noqa: E402
 from cspine.core.atomic_write import written_whole  # noqa: E402
-from cspine.imaging.vertebra_bone import bone_map  # noqa: E402
-from cspine.imaging.vertebra_centre import (  # noqa: E402
+from cspine.imaging.vertebra.bone import bone_map  # noqa: E402
+from cspine.imaging.vertebra.centre import (  # noqa: E402
     FRAME_SIDE,
     KERNEL_FILE,
     refine_peak,

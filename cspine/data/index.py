@@ -21,7 +21,7 @@ from cspine.data.rsna import find_rsna, index_rsna
 from cspine.data.storage import FolderStorage, Storage, open_storage
 from cspine.data.table import index_table
 from cspine.imaging.decode import decode_image
-from cspine.imaging.decoded import DecodedImage
+from cspine.imaging.decoded_image import DecodedImage
 
 log = logging.getLogger(__name__)
 READERS = 2  # threads; decoding releases the interpreter's lock

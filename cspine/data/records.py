@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cspine.data.storage import Storage
-from cspine.imaging.localise import Box
+from cspine.imaging.vertebra.finder import Box
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.data.records import SliceRecord
 from cspine.data.storage import MAX_TABLE_BYTES, Storage
-from cspine.imaging.localise import Box
+from cspine.imaging.vertebra.finder import Box
 
 STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/"
 # Both in slices, by their numbers.

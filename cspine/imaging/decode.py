@@ -11,11 +11,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from cspine.core.errors import ImageError, UnsupportedImageError
-from cspine.imaging.containers import JPEG_SIGNATURE, PNG_SIGNATURE
-from cspine.imaging.decoded import DecodedImage, Limits
-from cspine.imaging.dicom import decode_dicom
-from cspine.imaging.dicom_elements import looks_like_dicom
-from cspine.imaging.raster import decode_raster, is_coloured
+from cspine.imaging.decoded_image import DecodedImage, Limits
+from cspine.imaging.dicom.decode import decode_dicom
+from cspine.imaging.dicom.elements import looks_like_dicom
+from cspine.imaging.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE
+from cspine.imaging.png_jpeg import decode_raster, is_coloured
 
 __all__ = ["DecodedImage", "Limits", "decode_image", "image_from_array"]
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from cspine.core.errors import ConfigError
 from cspine.imaging.channels import as_network_input as as_network_input
-from cspine.imaging.decoded import GreyArray
-from cspine.imaging.localise import Box, find_vertebra
+from cspine.imaging.decoded_image import GreyArray
+from cspine.imaging.vertebra.finder import Box, find_vertebra
 
 AIR = 0  # what lies outside the source image, uint8
 _Scalar = TypeVar("_Scalar", bound=np.generic)

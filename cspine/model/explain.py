@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from cspine.imaging.localise import Box
+from cspine.imaging.vertebra.finder import Box
 from cspine.model.outputs import EngineOutput
 
 

@@ -22,7 +22,7 @@ from cspine.data.domain import find_data_domain
 from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
 from cspine.evaluate.report import write_report
 from cspine.evaluate.seen import write_seen
-from cspine.imaging.localise import Box
+from cspine.imaging.vertebra.finder import Box
 from cspine.model.artifact import publish_version, save_weights, write_card
 from cspine.model.classifier import Classifier
 from cspine.model.explain import heatmap

@@ -17,7 +17,7 @@ from cspine.core.errors import DataError
 from cspine.data.index import index_dataset
 from cspine.data.masks import pool_mask
 from cspine.data.pipeline import hash_sources, imaging_source, load_samples
-from cspine.imaging.localise import Box
+from cspine.imaging.vertebra.finder import Box
 
 IMAGING = Path(*imaging.__path__)
 TABLE = """path,label,patient_id,slice_id,width_mm,mask_path,twin_path

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cspine.core.errors import ImageError
-from cspine.imaging.containers import read_orientation
 from cspine.imaging.decode import Limits, decode_image
+from cspine.imaging.image_headers import read_orientation
 
 sys.path.append(str(Path(__file__).parents[1] / "imaging"))
 from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, PROGRESSIVE, shipped_as_ct

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ImageError
-from cspine.imaging import codec_pool
-from cspine.imaging.codec_pool import CodecPool, decode_frame
+from cspine.imaging.dicom import codec_pool
+from cspine.imaging.dicom.codec_pool import CodecPool, decode_frame
 
 RLE = "1.2.840.10008.1.2.5"
 

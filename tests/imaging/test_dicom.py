@@ -18,8 +18,8 @@ from pydicom.uid import (
 
 from cspine.core.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from cspine.imaging.decode import decode_image
-from cspine.imaging.decoded import Limits
-from cspine.imaging.dicom_window import BONE_WINDOW, apply_window
+from cspine.imaging.decoded_image import Limits
+from cspine.imaging.dicom.window import BONE_WINDOW, apply_window
 
 RAMP = make_ramp().astype(np.uint16) * 8
 HU = RAMP.astype(np.float32) - 1024

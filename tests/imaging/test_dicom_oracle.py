@@ -13,11 +13,11 @@ from pydicom.pixels import apply_windowing
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
-from cspine.imaging.decoded import Limits
-from cspine.imaging.dicom_attributes import Attributes
-from cspine.imaging.dicom_elements import read_elements
-from cspine.imaging.dicom_pixels import PixelFormat, read_stored_values
-from cspine.imaging.dicom_window import apply_window
+from cspine.imaging.decoded_image import Limits
+from cspine.imaging.dicom.attributes import Attributes
+from cspine.imaging.dicom.elements import read_elements
+from cspine.imaging.dicom.pixels import PixelFormat, read_stored_values
+from cspine.imaging.dicom.window import apply_window
 
 ROOT = Path(pydicom.data.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file())

@@ -9,7 +9,6 @@ from imaging_samples import make_ramp
 from cspine.core.errors import ConfigError
 from cspine.imaging import preprocess as module
 from cspine.imaging.decode import decode_image
-from cspine.imaging.localise import Box
 from cspine.imaging.preprocess import (
     as_network_input,
     crop_mask,
@@ -17,6 +16,7 @@ from cspine.imaging.preprocess import (
     encode_png,
     preprocess,
 )
+from cspine.imaging.vertebra.finder import Box
 
 RAMP = make_ramp(100, 120)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cspine.imaging.localise import Box
+from cspine.imaging.vertebra.finder import Box
 from cspine.model.explain import heatmap
 from cspine.model.outputs import EngineOutput
 

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.errors import ImageError, UnsupportedImageError
-from cspine.imaging.codec_pool import decode_frame
-from cspine.imaging.containers import jpeg_segments, parse_frame
-from cspine.imaging.dicom_elements import (
+from cspine.imaging.dicom.codec_pool import decode_frame
+from cspine.imaging.dicom.elements import (
     DEFLATED_LITTLE,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     Elements,
 )
+from cspine.imaging.image_headers import jpeg_segments, parse_frame
 
 _NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED_LITTLE, EXPLICIT_BIG)
 _RLE = "1.2.840.10008.1.2.5"

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from cspine.core.errors import ImageError
-from cspine.imaging.dicom_attributes import Attributes
+from cspine.imaging.dicom.attributes import Attributes
 
 # From the patient's long axis to the slice normal. A gantry tilts by 30° at most; coronal and
 # sagittal reformats lie at 90°.

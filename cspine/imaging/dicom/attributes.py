@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cspine.core.errors import ImageError
-from cspine.imaging.dicom_elements import Elements
+from cspine.imaging.dicom.elements import Elements
 
 _TAGS = {
     "MediaStorageSOPClassUID": 0x00020002,

@@ -2,7 +2,7 @@
 
 The filter was fitted on phantoms so that a softmax over all places picks the true one
 (benchmarks/train_localiser.py). It knows no level, and says nothing about whether there is a
-vertebra at all: that is judged in cspine.imaging.localise from the score and the bone around.
+vertebra at all: that is judged in finder.py from the score and the bone around.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from cspine.imaging.vertebra_bone import Map
+from cspine.imaging.vertebra.bone import Map
 
 FRAME_SIDE = 64  # places a side that are scored; the longer side of any picture is brought to it
 _NEAR = 2  # places around the best one over which the softmax is averaged, for a finer centre
-KERNEL_FILE = "vertebra_centre.npz"
+KERNEL_FILE = "centre.npz"
 
 
 def sample_frame(bone: Map) -> npt.NDArray[np.float32]:
@@ -62,7 +62,7 @@ def refine_peak(scores: npt.NDArray[np.float32]) -> tuple[float, float]:
 @lru_cache(maxsize=1)
 def _load_spectrum() -> npt.NDArray[np.complex64]:
     """The kernel's spectrum; its grid of twice the frame's side stops wrap-around."""
-    file = resources.files("cspine.imaging") / KERNEL_FILE
+    file = resources.files("cspine.imaging.vertebra") / KERNEL_FILE
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         spectrum: npt.NDArray[np.complex64] = fft.rfft2(arrays["kernel"].astype(np.float32))
     return spectrum

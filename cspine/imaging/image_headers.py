@@ -2,7 +2,7 @@
 
 `read_png` and `read_jpeg` walk the chunks or segments and hand back a file that holds only what
 the pixels need, so that no decoder ever meets an ICC profile, a text chunk, a thumbnail or the
-second frame. They know nothing of pixels; `raster.py` decodes.
+second frame. They know nothing of pixels; `png_jpeg.py` decodes.
 """
 
 from __future__ import annotations

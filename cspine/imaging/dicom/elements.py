@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from cspine.core.errors import ImageError, UnsupportedImageError
-from cspine.imaging.decoded import Limits
+from cspine.imaging.decoded_image import Limits
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cspine.core.child_environment import bare_environment
 from cspine.core.errors import ImageError
-from cspine.imaging.codec_child import ANSWER, REQUEST
+from cspine.imaging.dicom.codec_child import ANSWER, REQUEST
 
 _CHILD = Path(__file__).with_name("codec_child.py")
 _DEADLINE_S = 4.0  # a 512 × 512 frame takes 5–90 ms, 40 million pixels of JPEG 2000 some seconds

@@ -1,6 +1,6 @@
 """PNG and JPEG pictures to grey pixels, with Pillow.
 
-Pillow gets only what `containers.py` has let through. The rules, which training and serving share:
+Pillow gets only what `image_headers.py` has let through. Training and serving share the rules:
 
 - 16 bits: the high byte of each sample, `value >> 8`, the same for grey and colour.
 - Colour: ITU-R BT.601 luma, Pillow's `L`; three equal channels keep their value exactly.
@@ -23,8 +23,8 @@ import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from cspine.core.errors import ImageError, ImageTooLargeError
-from cspine.imaging.containers import Container, read_jpeg, read_png
-from cspine.imaging.decoded import DecodedImage, GreyArray, Limits
+from cspine.imaging.decoded_image import DecodedImage, GreyArray, Limits
+from cspine.imaging.image_headers import Container, read_jpeg, read_png
 
 _COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture stays below
 _COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice stays below
@@ -71,7 +71,7 @@ def _check_bomb(container: Container) -> None:
 
 
 def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:
-    """Return (uint8 (H, W), is_colour, warnings) of a file that `containers.py` has let through."""
+    """Return (uint8 (H, W), is_colour, warnings) of a file that passed its header."""
     try:
         image = Image.open(io.BytesIO(container.data), formats=(kind.upper(),))
         # The size that was checked must be the one that is decoded.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cspine.imaging.decoded import GreyArray, HuArray
-from cspine.imaging.dicom_attributes import Attributes
+from cspine.imaging.decoded_image import GreyArray, HuArray
+from cspine.imaging.dicom.attributes import Attributes
 
 # Centre and width in HU, where the file has no window: the usual bone window of CT reading.
 BONE_WINDOW = (400.0, 1800.0)

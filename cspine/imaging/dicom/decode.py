@@ -1,7 +1,7 @@
 """One DICOM CT slice to Hounsfield units and a windowed grey picture.
 
 Section numbers are those of the DICOM standard, PS3.3. Reads only the attributes that
-`dicom_attributes.py` lists; of the patient it keeps one hash, for grouping. Knows nothing of files
+`attributes.py` lists; of the patient it keeps one hash, for grouping. Knows nothing of files
 or series.
 """
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from cspine.core.errors import ImageError, UnsupportedImageError
 from cspine.core.synthetic_mark import DICOM_YES, MANUFACTURER
-from cspine.imaging.decoded import DecodedImage, HuArray, Limits
-from cspine.imaging.dicom_attributes import Attributes
-from cspine.imaging.dicom_elements import is_uid, read_elements
-from cspine.imaging.dicom_orientation import find_refusal
-from cspine.imaging.dicom_pixels import PixelFormat, StoredArray, read_stored_values
-from cspine.imaging.dicom_window import BONE_WINDOW, apply_window, choose_window
+from cspine.imaging.decoded_image import DecodedImage, HuArray, Limits
+from cspine.imaging.dicom.attributes import Attributes
+from cspine.imaging.dicom.elements import is_uid, read_elements
+from cspine.imaging.dicom.orientation import find_refusal
+from cspine.imaging.dicom.pixels import PixelFormat, StoredArray, read_stored_values
+from cspine.imaging.dicom.window import BONE_WINDOW, apply_window, choose_window
 
 __all__ = ["BONE_WINDOW", "decode_dicom"]
 

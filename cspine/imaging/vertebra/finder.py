@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cspine.imaging.vertebra_bone import Map, bone_map
-from cspine.imaging.vertebra_centre import find_centre
+from cspine.imaging.vertebra.bone import Map, bone_map
+from cspine.imaging.vertebra.centre import find_centre
 
 # Fractions of the longer side of the picture.
 _REACH = 0.22  # no part of a vertebra lies farther from its centre

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cspine.imaging.localise import Box, find_vertebra
-from cspine.imaging.vertebra_bone import bone_map
-from cspine.imaging.vertebra_centre import find_centre, refine_peak
+from cspine.imaging.vertebra.bone import bone_map
+from cspine.imaging.vertebra.centre import find_centre, refine_peak
+from cspine.imaging.vertebra.finder import Box, find_vertebra
 from cspine.phantom.bone import VERTEBRA_MIDDLE
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient

@@ -1,0 +1,1 @@
+"""DICOM CT slices: elements, attributes, pixels, window, orientation."""

@@ -1,0 +1,1 @@
+"""Find the vertebra in an axial slice."""
