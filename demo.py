@@ -18,7 +18,7 @@ from pathlib import Path
 import requests
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
-from cspine.phantom.dataset import DemoSlice, demo_slices
+from cspine.phantom.writers.demo_slices import DemoSlice, demo_slices
 from predict_test import NoAnswerError, open_session, post_url, read_answer, serve_slice
 
 ROOT = Path(__file__).parent

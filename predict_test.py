@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def make_slice() -> bytes:
     """Return a PNG of a synthetic neck with a fracture."""
-    from cspine.phantom.dataset import demo_slices
+    from cspine.phantom.writers.demo_slices import demo_slices
 
     return demo_slices(SEED)[0].png
 

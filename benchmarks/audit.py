@@ -32,7 +32,9 @@ from benchmarks.output import print_figures
 from cspine.data.audit import audit_dataset, audit_names
 from cspine.data.groups import parse_name
 from cspine.data.index import scan_dataset
-from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 
 def read_clock() -> tuple[float, float]:

@@ -28,9 +28,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
+from cspine.core.png import encode_png
 from cspine.imaging.decode import decode_image
 from cspine.imaging.image_headers import read_png
-from cspine.imaging.preprocess import encode_png, preprocess
+from cspine.imaging.preprocess import preprocess
 
 try:
     import cv2

@@ -24,10 +24,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.output import print_figures  # noqa: E402
-from benchmarks.random_models import build  # noqa: E402
-from cspine.model.architectures import ARCHITECTURES  # noqa: E402
+from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
+from benchmarks.random_models import build
+from cspine.model.architectures import ARCHITECTURES
 
 PRECISIONS = ("f32", "bf16", "int8")
 # Field 22 of /proc/self/stat is the start in ticks since boot; the name before may hold blanks.

@@ -35,7 +35,8 @@ from cspine.imaging.preprocess import as_network_input, preprocess
 from cspine.model.architectures import ARCHITECTURES
 from cspine.model.artifact import resolve_version
 from cspine.model.engine import Engine
-from cspine.phantom.dataset import PhantomConfig, write_kaggle
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUND = 1e-4

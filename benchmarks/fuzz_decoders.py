@@ -18,12 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "imaging")]
 
-from benchmarks.fuzzing import Target, fuzz, make_parser, seen_by_atheris  # noqa: E402
+from benchmarks.fuzzing import Target, fuzz, make_parser, seen_by_atheris
 
 with seen_by_atheris("cspine.imaging"):
     from cspine.imaging.decode import Limits, decode_image
 
-from hostile_samples import (  # noqa: E402
+from hostile_samples import (
     CODECS,
     CT,
     HOSTILE,
@@ -34,11 +34,11 @@ from hostile_samples import (  # noqa: E402
     compressed,
     shipped_as_ct,
 )
-from imaging_samples import compress, make_picture, make_ramp  # noqa: E402
-from PIL import Image  # noqa: E402
+from imaging_samples import compress, make_picture, make_ramp
+from PIL import Image
 
-from cspine.core.errors import ImageError  # noqa: E402
-from cspine.imaging.dicom.codec_pool import shared_pool  # noqa: E402
+from cspine.core.errors import ImageError
+from cspine.imaging.dicom.codec_pool import shared_pool
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
 MAX_SEED_BYTES = 100_000

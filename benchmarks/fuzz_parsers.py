@@ -21,9 +21,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.fuzzing import fuzz, make_parser  # noqa: E402
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.parser_targets import MODELS, list_targets  # noqa: E402
+from benchmarks.fuzzing import fuzz, make_parser
+from benchmarks.machine import describe_machine
+from benchmarks.parser_targets import MODELS, list_targets
 
 
 def try_in_child(target: str, folder: Path) -> dict[str, Any]:

@@ -30,12 +30,12 @@ sys.path[:0] = [
     *(str(ROOT / "tests" / room) for room in ("serve", "imaging", "predict")),
 ]
 
-from hostile_requests import Answer, Requests, exchange  # noqa: E402
-from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct  # noqa: E402
-from real_service import RealService, running  # noqa: E402
-from tiny_model import as_png, draw_neck  # noqa: E402
+from hostile_requests import Answer, Requests, exchange
+from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
+from real_service import RealService, running
+from tiny_model import as_png, draw_neck
 
-from benchmarks.machine import describe_machine  # noqa: E402
+from benchmarks.machine import describe_machine
 
 CLIENTS = 8
 MAX_QUEUE = 4  # fewer than clients, so that refusals happen, too

@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import describe_machine
 from benchmarks.other_pictures import COUNTS, draw_pictures, encode
 from cspine.evaluate.interval import wilson_interval
-from cspine.phantom.dataset import PhantomConfig, render_patient
-from cspine.phantom.workers import run_per_patient
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import render_patient
+from cspine.phantom.writers.parallel import run_per_patient
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 

@@ -44,8 +44,9 @@ from cspine.data.split import keep_originals
 from cspine.evaluate.interval import Interval, percentile_interval
 from cspine.evaluate.metrics import compute_metrics
 from cspine.evaluate.resampling import draw_weights, group_codes
-from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
-from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import PUBLISHED_SIDE_PX, make_variants, write_kaggle
 
 # 16 × 16 shows a slice's shape and no fracture.
 FOLDS, SIDE_PX, RESAMPLES = 5, 16, 2000

@@ -7,7 +7,7 @@ Prints JSON. With --sheet the real slices are drawn small into one picture, each
 was found, to be looked at: a figure tells that a box came, not that it is in its place. FOLDER
 holds `fracture/` and `normal/` PNGs under the published names; the slices that hold no cervical
 vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true centre is the
-phantom's own middle of the vertebra (cspine.phantom.bone.VERTEBRA_MIDDLE).
+phantom's own middle of the vertebra (cspine.phantom.anatomy.bone.VERTEBRA_MIDDLE).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from PIL import Image, ImageDraw
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.output import print_figures  # noqa: E402
-from cspine.imaging.decode import decode_image  # noqa: E402
-from cspine.imaging.vertebra.finder import Box, find_vertebra  # noqa: E402
-from cspine.phantom.bone import VERTEBRA_MIDDLE  # noqa: E402
-from cspine.phantom.config import PhantomConfig  # noqa: E402
-from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402
+from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
+from cspine.imaging.decode import decode_image
+from cspine.imaging.vertebra.finder import Box, find_vertebra
+from cspine.phantom.anatomy.bone import VERTEBRA_MIDDLE
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import PhantomSlice, render_patient
 
 # The side of the CNN's crop in vertebra view.
 CROP_PX = 192

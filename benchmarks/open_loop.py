@@ -24,17 +24,17 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, ways_to_ask  # noqa: E402
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.output import print_figures  # noqa: E402
-from benchmarks.services import (  # noqa: E402
+from benchmarks.load import Job, ways_to_ask
+from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
+from benchmarks.services import (
     Service,
     helper,
     run_child,
     start_ours,
     write_pictures,
 )
-from cspine.core.train_config import ARCHITECTURE_NAMES  # noqa: E402
+from cspine.core.train_config import ARCHITECTURE_NAMES
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "decide"))
 
 from non_ct import draw_picture
 
-from cspine.phantom.dataset import PhantomConfig, render_patient
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import render_patient
 
 SEED = 77_000  # of the drawn pictures, far from the tests' own
 COUNTS = {

@@ -24,9 +24,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.services import start_ours  # noqa: E402
-from cspine.phantom.dataset import PhantomConfig, write_grouped  # noqa: E402
+from benchmarks.machine import describe_machine
+from benchmarks.services import start_ours
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
 
 LARGEST_DIFFERENCE = 1e-3
 

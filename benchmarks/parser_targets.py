@@ -31,9 +31,9 @@ with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", 
     from cspine.serve.urls import follow_redirect, parse_url
     from cspine.serve.v2_tensors import HEADER, read_infer_request
 
-from werkzeug.exceptions import BadRequest  # noqa: E402
+from werkzeug.exceptions import BadRequest
 
-from cspine.core.errors import (  # noqa: E402
+from cspine.core.errors import (
     ArtifactError,
     ConfigError,
     ImageError,

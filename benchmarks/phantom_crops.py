@@ -22,8 +22,9 @@ from cspine.data.pipeline import imaging_source
 from cspine.decide import image_checks
 from cspine.decide.image_checks import check_image
 from cspine.imaging.preprocess import preprocess
-from cspine.phantom.dataset import PhantomConfig, render_patient
-from cspine.phantom.workers import run_per_patient
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import render_patient
+from cspine.phantom.writers.parallel import run_per_patient
 
 Row = tuple[np.ndarray | None, bool, int, float, float, str]
 

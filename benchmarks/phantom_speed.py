@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from cspine.phantom.dataset import PhantomConfig, write_grouped
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
 
 
 def measure(patients: int) -> dict[str, object]:

@@ -27,7 +27,7 @@ from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine
-from cspine.phantom.dataset import PhantomConfig
+from cspine.phantom.config import PhantomConfig
 
 ROUNDED = ("bf16", "int8")
 

@@ -39,18 +39,22 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.model_figures import Truth, bootstrap, error_of  # noqa: E402
-from benchmarks.phantom_crops import Crops, load_crops  # noqa: E402
-from benchmarks.rival import SIDE_PX, Files, Rival, claim, fit_rival, read_files  # noqa: E402
-from cspine.decide.policy import DecisionPolicy  # noqa: E402
-from cspine.decide.threshold import METHODS, choose_threshold  # noqa: E402
-from cspine.evaluate.inputs import INPUTS_FILE, SplitScores, load_inputs  # noqa: E402
-from cspine.evaluate.metrics import compute_metrics  # noqa: E402
-from cspine.model.artifact import read_h5, resolve_version  # noqa: E402
-from cspine.model.engine import Engine  # noqa: E402
-from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle  # noqa: E402
-from cspine.phantom.published import make_variants  # noqa: E402
+from benchmarks.machine import describe_machine
+from benchmarks.model_figures import Truth, bootstrap, error_of
+from benchmarks.phantom_crops import Crops, load_crops
+from benchmarks.rival import SIDE_PX, Files, Rival, claim, fit_rival, read_files
+from cspine.decide.policy import DecisionPolicy
+from cspine.decide.threshold import METHODS, choose_threshold
+from cspine.evaluate.inputs import INPUTS_FILE, SplitScores, load_inputs
+from cspine.evaluate.metrics import compute_metrics
+from cspine.model.artifact import read_h5, resolve_version
+from cspine.model.engine import Engine
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import (
+    make_variants,
+    write_kaggle,
+)
 
 RESAMPLES = 1000
 COPIES = 20  # of each slice in the published set

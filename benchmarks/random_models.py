@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cspine.model.architectures import ARCHITECTURES  # noqa: E402
+from cspine.model.architectures import ARCHITECTURES
 
 CALIBRATION_IMAGES = 16
 AT_ONCE = 16

@@ -156,9 +156,10 @@ def helper(role: str, *arguments: object) -> Iterator[tuple[int, psutil.Process]
 
 def write_pictures(folder: Path, count: int = 16) -> list[Path]:
     """Write PNGs of synthetic slices, 512², in each of which the finder sees a vertebra."""
-    from cspine.imaging.preprocess import encode_png
+    from cspine.core.png import encode_png
     from cspine.imaging.vertebra.finder import find_vertebra
-    from cspine.phantom.dataset import PhantomConfig, render_patient
+    from cspine.phantom.config import PhantomConfig
+    from cspine.phantom.render import render_patient
 
     # A slice without a vertebra would be answered without the network.
     paths: list[Path] = []

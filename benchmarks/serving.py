@@ -25,10 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, Part, upload_parts, ways_to_ask  # noqa: E402
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.output import print_figures  # noqa: E402
-from benchmarks.services import (  # noqa: E402
+from benchmarks.load import Job, Part, upload_parts, ways_to_ask
+from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
+from benchmarks.services import (
     Service,
     free_port,
     helper,
@@ -37,7 +37,7 @@ from benchmarks.services import (  # noqa: E402
     start_ours,
     write_pictures,
 )
-from cspine.core.train_config import ARCHITECTURE_NAMES  # noqa: E402
+from cspine.core.train_config import ARCHITECTURE_NAMES
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients

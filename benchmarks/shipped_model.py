@@ -38,7 +38,7 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics, width_bands
 from cspine.model.artifact import ModelFiles, read_h5, resolve_version
 from cspine.model.engine import Engine
-from cspine.phantom.dataset import PhantomConfig
+from cspine.phantom.config import PhantomConfig
 
 
 def answer(files: ModelFiles, crops: Crops) -> Answers:

@@ -27,11 +27,11 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, upload_parts  # noqa: E402
-from benchmarks.machine import describe_machine  # noqa: E402
-from benchmarks.output import print_figures  # noqa: E402
-from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures  # noqa: E402
-from cspine.core.train_config import ARCHITECTURE_NAMES  # noqa: E402
+from benchmarks.load import Job, upload_parts
+from benchmarks.machine import describe_machine
+from benchmarks.output import print_figures
+from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures
+from cspine.core.train_config import ARCHITECTURE_NAMES
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")
 # Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.

@@ -27,7 +27,8 @@ from benchmarks.output import print_figures
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.descriptors import resize
 from cspine.data.shortcuts import score_shortcut
-from cspine.phantom.dataset import PhantomConfig, write_grouped
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
 
 SIDE_PX, BINS, BAR = 16, 32, 0.60
 

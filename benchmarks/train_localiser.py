@@ -19,17 +19,17 @@ from scipy import fft
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.localise import true_middle  # noqa: E402
-from cspine.core.atomic_write import written_whole  # noqa: E402
-from cspine.imaging.vertebra.bone import bone_map  # noqa: E402
-from cspine.imaging.vertebra.centre import (  # noqa: E402
+from benchmarks.localise import true_middle
+from cspine.core.atomic_write import written_whole
+from cspine.imaging.vertebra.bone import bone_map
+from cspine.imaging.vertebra.centre import (
     FRAME_SIDE,
     KERNEL_FILE,
     refine_peak,
     sample_frame,
 )
-from cspine.phantom.config import PhantomConfig  # noqa: E402
-from cspine.phantom.render import PhantomSlice, render_patient  # noqa: E402
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import PhantomSlice, render_patient
 
 # Wide enough that convolution does not wrap around.
 GRID = (2 * FRAME_SIDE,) * 2

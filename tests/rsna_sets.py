@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cspine.phantom.dataset import PhantomConfig
-from cspine.phantom.dicom_sets import write_rsna
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.dicom_layouts import write_rsna
 
 CONFIG = PhantomConfig(patients=6, slices_per_patient=6, seed=3)
 

@@ -16,7 +16,8 @@ from cspine.data.layouts import find_table, index_tree
 from cspine.data.records import Dataset
 from cspine.data.rsna import describe_unboxed, find_rsna
 from cspine.data.storage import open_storage
-from cspine.phantom.dataset import PhantomConfig, write_grouped
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
 
 KAGGLE_SET = "vuppalaadithyasairam/spine-fracture-prediction-from-xrays"
 DEFAULT_FOLDER = Path("data")

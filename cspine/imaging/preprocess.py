@@ -7,7 +7,6 @@ Knows nothing of files, labels or models.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,7 +28,6 @@ _SLICE_BELOW_PX = 384  # a source smaller than this was resized already: too coa
 # Pillow's bilinear filter widens with the factor of reduction, so it is antialiased: every source
 # pixel counts. benchmarks/decode.py measures it beside the others.
 _FILTER = Image.Resampling.BILINEAR
-_PNG_LEVEL = 1  # a noisy slice is 12 % smaller at level 6, which takes more than twice as long
 
 
 @dataclass(frozen=True)
@@ -108,10 +106,3 @@ def crop_mask(
     # A box filter of floats is above 0 exactly where some source pixel is True.
     levels = Image.fromarray(cut.astype(np.float32), mode="F")
     return np.asarray(levels.resize((image_size, image_size), Image.Resampling.BOX)) > 0
-
-
-def encode_png(grey: GreyArray) -> bytes:
-    """Return uint8 (H, W) as an 8-bit grey PNG with no metadata; the same bytes every time."""
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "PNG", compress_level=_PNG_LEVEL)
-    return buffer.getvalue()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from cspine.core.errors import ConfigError
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.dataset import write_dicom, write_grouped, write_kaggle, write_rsna
-from cspine.phantom.sheet import write_sheet
+from cspine.phantom.writers.contact_sheet import write_sheet
+from cspine.phantom.writers.dicom_layouts import write_dicom, write_rsna
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 _WRITERS = {
     "grouped": write_grouped, "kaggle": write_kaggle, "dicom": write_dicom, "rsna": write_rsna,

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cspine.phantom.bone import DrawnBone
+from cspine.phantom.anatomy.bone import DrawnBone
+from cspine.phantom.anatomy.shapes import Array, Plane, Point, Window, box_about, polyline
+from cspine.phantom.anatomy.vertebra import Vertebra, lamina_end, pillar_centre, spinous_end
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.patient import FRACTURE, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Array, Plane, Point, Window, box_about, polyline
-from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre, spinous_end
 
 # A path before it is bent: middle, direction (rad; 0 runs to the left), half length in mm.
 Course = tuple[Point, float, float]

@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL
-from cspine.phantom.bone import VERTEBRA_MIDDLE, draw_bone, vertebra_reach
-from cspine.phantom.canvas import make_canvas, neck_plane
+from cspine.phantom.anatomy.bone import VERTEBRA_MIDDLE, draw_bone, vertebra_reach
+from cspine.phantom.anatomy.canvas import make_canvas, neck_plane
+from cspine.phantom.anatomy.organs import draw_organs
+from cspine.phantom.anatomy.shapes import Array
+from cspine.phantom.anatomy.soft_tissue import draw_neck
+from cspine.phantom.anatomy.vertebra import draw_vertebra
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.fractures import Fracture, break_bone
-from cspine.phantom.mimics import draw_mimic
-from cspine.phantom.organs import draw_organs
+from cspine.phantom.hard_negatives import draw_mimic
 from cspine.phantom.patient import (
     NOISE,
     TWIN_NOISE,
@@ -26,9 +29,6 @@ from cspine.phantom.patient import (
     stream,
 )
 from cspine.phantom.scanner import acquire, show
-from cspine.phantom.shapes import Array
-from cspine.phantom.soft_tissue import draw_neck
-from cspine.phantom.vertebra import draw_vertebra
 
 
 @dataclass(frozen=True)

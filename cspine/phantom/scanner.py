@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from cspine.phantom.anatomy.shapes import Array
 from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import Patient, Place, Rng
-from cspine.phantom.shapes import Array
 
 # The least that CT stores, as scanners write it outside the field of view.
 PADDING_HU = -1024.0

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.labels import UNKNOWN_DOMAIN
-from cspine.imaging.preprocess import encode_png
+from cspine.core.png import encode_png
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS, SYNTHETIC
+from cspine.core.png import encode_png
 from cspine.data.domain import find_data_domain
 from cspine.evaluate.inputs import plain
-from cspine.imaging.preprocess import encode_png
 from cspine.model.card import SCHEMA_VERSION, SYNTHETIC_NOTE
 from cspine.model.classifier import Classifier
 from cspine.model.versions import VERSION_LENGTH, hash_file

@@ -12,7 +12,8 @@ import pytest
 from cspine.data.audit import audit_dataset
 from cspine.data.groups import parse_name
 from cspine.data.index import scan_dataset
-from cspine.phantom.dataset import PhantomConfig, write_kaggle
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 
 @pytest.fixture(scope="module")

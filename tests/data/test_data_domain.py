@@ -10,7 +10,10 @@ from cspine.core.synthetic_mark import PNG_TEXT
 from cspine.data import resolve
 from cspine.data.domain import find_data_domain
 from cspine.data.index import index_dataset
-from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle, write_rsna
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.dicom_layouts import write_rsna
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 SMALL = PhantomConfig(patients=4, slices_per_patient=4, seed=7)
 

@@ -10,7 +10,8 @@ import pytest
 
 from cspine.core.errors import DataError
 from cspine.data.resolve import KAGGLE_SET, resolve_data
-from cspine.phantom.dataset import PhantomConfig, write_grouped
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
 
 SMALL = PhantomConfig(patients=2, slices_per_patient=2, seed=7)
 

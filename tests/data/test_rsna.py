@@ -18,7 +18,7 @@ from cspine.data.pipeline import load_samples
 from cspine.data.resolve import resolve_data
 from cspine.data.split import split_dataset
 from cspine.imaging.vertebra.finder import Box
-from cspine.phantom.dicom_sets import write_rsna
+from cspine.phantom.writers.dicom_layouts import write_rsna
 from tests.rsna_sets import CONFIG, write_unboxed
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from cspine.imaging.vertebra.bone import bone_map
 from cspine.imaging.vertebra.centre import find_centre, refine_peak
 from cspine.imaging.vertebra.finder import Box, find_vertebra
-from cspine.phantom.bone import VERTEBRA_MIDDLE
+from cspine.phantom.anatomy.bone import VERTEBRA_MIDDLE
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
 

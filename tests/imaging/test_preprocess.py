@@ -7,15 +7,10 @@ from hypothesis import strategies as st
 from imaging_samples import make_ramp
 
 from cspine.core.errors import ConfigError
+from cspine.core.png import encode_png
 from cspine.imaging import preprocess as module
 from cspine.imaging.decode import decode_image
-from cspine.imaging.preprocess import (
-    as_network_input,
-    crop_mask,
-    default_view,
-    encode_png,
-    preprocess,
-)
+from cspine.imaging.preprocess import as_network_input, crop_mask, default_view, preprocess
 from cspine.imaging.vertebra.finder import Box
 
 RAMP = make_ramp(100, 120)

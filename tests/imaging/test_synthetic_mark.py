@@ -7,18 +7,15 @@ from imaging_samples import ct_bytes, make_picture, make_ramp
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cspine.core.png import encode_png
 from cspine.core.synthetic_mark import PNG_KEYWORD, PNG_TEXT
 from cspine.imaging.decode import decode_image, image_from_array
-from cspine.imaging.preprocess import encode_png
-from cspine.phantom.dataset import (
-    PhantomConfig,
-    write_dicom,
-    write_grouped,
-    write_kaggle,
-    write_rsna,
-)
-from cspine.phantom.demo import demo_slices
-from cspine.phantom.sheet import write_sheet
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.contact_sheet import write_sheet
+from cspine.phantom.writers.demo_slices import demo_slices
+from cspine.phantom.writers.dicom_layouts import write_dicom, write_rsna
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 RAMP = make_ramp(64, 64)
 TINY = PhantomConfig(patients=2, slices_per_patient=3, seed=3)

@@ -158,7 +158,7 @@ def test_self_test_tells_the_right_network_from_a_wrong_one(engine):
     import struct
     import zlib
 
-    from cspine.imaging.preprocess import encode_png
+    from cspine.core.png import encode_png
 
     images = np.random.default_rng(4).integers(0, 256, (2, 64, 64), dtype=np.uint8)
     test = {

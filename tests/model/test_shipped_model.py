@@ -14,8 +14,8 @@ from cspine.model.card import find_domain, load_card
 from cspine.model.export import export_ir
 from cspine.model.versions import hash_file, resolve_version
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.png import encode_slice
 from cspine.phantom.render import render_patient
+from cspine.phantom.writers.slice_png import encode_slice
 
 MODELS = Path(__file__).parents[2] / "models"
 FIXTURES = Path(__file__).parent / "fixtures"

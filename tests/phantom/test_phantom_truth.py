@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cspine.phantom.bone import draw_bone
-from cspine.phantom.canvas import make_canvas, neck_plane
+from cspine.phantom.anatomy.bone import draw_bone
+from cspine.phantom.anatomy.canvas import make_canvas, neck_plane
+from cspine.phantom.anatomy.soft_tissue import draw_neck
+from cspine.phantom.anatomy.vertebra import draw_vertebra, height_at
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.patient import Place, draw_labels, draw_patient, draw_places
 from cspine.phantom.render import render_patient
 from cspine.phantom.scanner import acquire, noise_amplitude
-from cspine.phantom.soft_tissue import draw_neck
-from cspine.phantom.vertebra import draw_vertebra, height_at
 
 C4 = Place(0, 3, 0.5, 0.0)
 

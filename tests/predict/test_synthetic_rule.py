@@ -8,7 +8,7 @@ import pytest
 from tiny_model import NOTE, as_png, build_tiny_model, draw_neck
 
 from cspine.__main__ import main
-from cspine.phantom.png import encode_slice
+from cspine.phantom.writers.slice_png import encode_slice
 from cspine.predict.predictor import Predictor
 from cspine.predict.reasons import OPENED, UNRECORDED
 

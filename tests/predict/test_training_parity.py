@@ -7,7 +7,8 @@ from PIL import Image
 from cspine.data.index import index_dataset
 from cspine.data.pipeline import load_samples
 from cspine.imaging.decode import decode_image
-from cspine.phantom.dataset import PhantomConfig, write_dicom
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.dicom_layouts import write_dicom
 from cspine.predict.predictor import Predictor
 
 CONFIG = PhantomConfig(patients=1, slices_per_patient=2, seed=4)

@@ -17,9 +17,9 @@ from stand_ins import as_dicom, draw_chest, draw_head
 
 from cspine.__main__ import main
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.demo import demo_slices
-from cspine.phantom.png import encode_slice
 from cspine.phantom.render import render_patient
+from cspine.phantom.writers.demo_slices import demo_slices
+from cspine.phantom.writers.slice_png import encode_slice
 
 DEMO = "demo model, trained on synthetic images"
 WHY = (

@@ -14,7 +14,8 @@ from cspine.core.errors import DataError
 from cspine.core.train_config import TrainConfig
 from cspine.data.split import Fold
 from cspine.model.artifact import resolve_version
-from cspine.phantom.dataset import PhantomConfig, write_grouped
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
 from cspine.train import finish
 from cspine.train import folds as train_folds
 from cspine.train.candidate import Task, _transfer_plan

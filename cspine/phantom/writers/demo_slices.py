@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.png import encode_slice
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
+from cspine.phantom.writers.slice_png import encode_slice
 
 # Patient numbers from here on are in no written set.
 _UNSEEN = 1_000_000

@@ -13,9 +13,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from cspine.phantom.patient import TISSUE, Patient, Place, Rng, stream
-from cspine.phantom.roughness import doubled, rough_field
-from cspine.phantom.shapes import (
+from cspine.phantom.anatomy.roughness import doubled, rough_field
+from cspine.phantom.anatomy.shapes import (
     Array,
     Plane,
     Point,
@@ -26,6 +25,7 @@ from cspine.phantom.shapes import (
     unite,
     wavy,
 )
+from cspine.phantom.patient import TISSUE, Patient, Place, Rng, stream
 
 AIR_HU, FAT_HU, SKIN_HU = -1000.0, -100.0, 45.0
 # One side's muscles (x, y, squared radius as a weight); the other is mirrored and jittered.

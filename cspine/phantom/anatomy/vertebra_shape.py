@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from cspine.phantom.anatomy.shapes import Array, Plane, Point, ellipse, polyline, rod, unite
+from cspine.phantom.anatomy.vertebra import (
+    Vertebra,
+    height_at,
+    lamina_end,
+    pillar_centre,
+    spinous_end,
+)
 from cspine.phantom.patient import Place
-from cspine.phantom.shapes import Array, Plane, Point, ellipse, polyline, rod, unite
-from cspine.phantom.vertebra import Vertebra, height_at, lamina_end, pillar_centre, spinous_end
 
 
 def bone_distance(at: Plane, v: Vertebra, place: Place) -> Array:

@@ -1,68 +1,58 @@
-"""Writes phantom sets as pictures: grouped 512² PNGs with their truth, or the published layout.
+"""Write phantom sets in the layout of the published Kaggle set: names, size, cut and copies.
 
-Patients are rendered by worker processes, each file by one of them, so the bytes do not depend on
-how many there are. A set is written beside its place and renamed, so a folder is whole or absent.
-The other writers and the demo's slices are re-exported here: this is the room's front door.
+Counted from the published names: each slice has 20 copies, three rotated, nine rotated twice, two
+sharpened and three rotations of each. Angles are small and arbitrary, corners black.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zlib
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
 from cspine.core.errors import DataError
-from cspine.core.labels import MEDICAL_NOTICE
 from cspine.core.synthetic_mark import PNG_KEYWORD, PNG_TEXT
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.demo import DemoSlice, demo_slices
-from cspine.phantom.dicom_sets import write_dicom, write_rsna
-from cspine.phantom.patient import VARIANTS, stream
-from cspine.phantom.png import encode_mask, encode_slice
-from cspine.phantom.published import PUBLISHED_SIDE_PX, make_variants, published_name
-from cspine.phantom.render import PhantomSlice, Truth, render_patient
-from cspine.phantom.table import make_row, write_table
-from cspine.phantom.workers import run_per_patient, written_beside
-
-__all__ = [
-    "DemoSlice", "PhantomConfig", "PhantomSlice", "Truth", "demo_slices", "render_patient",
-    "write_dicom", "write_grouped", "write_kaggle", "write_rsna",
-]  # fmt: skip
+from cspine.phantom.patient import VARIANTS, Rng, stream
+from cspine.phantom.render import render_patient
+from cspine.phantom.writers.parallel import run_per_patient, written_beside
+from cspine.phantom.writers.truth_table import make_row, write_table
 
 _FAST = 1  # of PNG's compression; noise hardly shrinks further
+PUBLISHED_SIDE_PX = 224
+_FIRST_SERIES = 10
+_LAST_NUMBER = 150
 
 
-def write_grouped(out: Path, config: PhantomConfig) -> Path:
-    """Write `images/`, `masks/`, `twins/`, `slices.csv` and `phantom.json` into `out`; return it.
+def published_name(series: int, index: int, count: int) -> str:
+    """Return a stem like `CSFDV1B10 (18)`; slice numbers run from 1 to about 150, top down."""
+    step = max(1, _LAST_NUMBER // count)
+    return f"CSFDV1B{_FIRST_SERIES + series} ({1 + index * step})"
 
-    Masks are 0 or 255 and stand beside fractured slices only, as do the twins.
 
-    Raises:
-        DataError: `out` holds something already.
-    """
-    with written_beside(out) as folder:
-        for name in ("images", "masks", "twins"):
-            (folder / name).mkdir()
-        rows = run_per_patient(partial(_write_patient, folder, config), config.patients)
-        table = folder / "slices.csv"
-        write_table(table, rows)
-        digest = hashlib.sha256(table.read_bytes()).hexdigest()
-        about = {
-            "version": config.version,
-            "config": asdict(config),
-            "slices_csv_sha256": digest,
-            # In the set itself, since folders are passed on without what was said of them.
-            "notice": f"Synthetic images. {MEDICAL_NOTICE}",
-        }
-        (folder / "phantom.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return out
+def make_variants(picture: Image.Image, rng: Rng) -> dict[str, Image.Image]:
+    """Return the original under the empty suffix, and its 20 copies, angles drawn from `rng`."""
+
+    def rotated(source: Image.Image) -> Image.Image:
+        angle = float(rng.choice([-1, 1]) * rng.uniform(4, 20))
+        return source.rotate(angle, Image.Resampling.BILINEAR)
+
+    copies = {"": picture}
+    for first in (1, 2, 3):
+        copies[f"-rotated{first}"] = rotated(picture)
+        for second in (1, 2, 3):
+            copies[f"-rotated{first}-rotated{second}"] = rotated(copies[f"-rotated{first}"])
+    sharper = picture.filter(ImageFilter.UnsharpMask(radius=2, percent=350, threshold=0))
+    for name in ("-sharpened", "-sharpened1"):
+        copies[name] = sharper
+        sharper = sharper.filter(ImageFilter.SHARPEN)
+        for second in (1, 2, 3):
+            copies[f"{name}-rotated{second}"] = rotated(copies[name])
+    return copies
 
 
 def write_kaggle(out: Path, config: PhantomConfig) -> Path:
@@ -101,20 +91,6 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
         staged.rmdir()
         write_table(folder / "truth.csv", rows)
     return out
-
-
-def _write_patient(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
-    """Write one patient's pictures; return the rows of the table."""
-    rows = []
-    for item in render_patient(number, config):
-        name = f"{item.truth.slice_id}.png"
-        (folder / "images" / name).write_bytes(encode_slice(item.grey))
-        if item.twin_grey is not None:
-            (folder / "masks" / name).write_bytes(encode_mask(item.mask))
-            (folder / "twins" / name).write_bytes(encode_slice(item.twin_grey))
-        besides = (f"masks/{name}", f"twins/{name}") if item.twin_grey is not None else ()
-        rows.append(make_row(item.truth, f"images/{name}", *besides))
-    return rows
 
 
 def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:

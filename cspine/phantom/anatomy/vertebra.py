@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cspine.phantom.anatomy.shapes import Point
 from cspine.phantom.patient import VERTEBRA, Patient, stream
-from cspine.phantom.shapes import Point
 
 # C1 … C7: body width, depth, canal width, depth, pillar's distance, spinous length (mm).
 _WIDTHS = (0.0, 17.0, 17.5, 18.5, 19.5, 21.0, 23.0)

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from cspine.phantom.anatomy.shapes import Array, Plane, Point, Window, coverage
 from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import Patient
-from cspine.phantom.shapes import Array, Plane, Point, Window, coverage
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cspine.phantom.canvas import Canvas
+from cspine.phantom.anatomy.canvas import Canvas
+from cspine.phantom.anatomy.shapes import Plane, Point, ellipse, length, polyline, wavy
+from cspine.phantom.anatomy.soft_tissue import AIR_HU
 from cspine.phantom.patient import ORGANS, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Plane, Point, ellipse, length, polyline, wavy
-from cspine.phantom.soft_tissue import AIR_HU
 
 _BLOOD_HU, _CONTRAST_HU, _GLAND_HU, _MUCOSA_HU, _TOOTH_HU = 45.0, 260.0, 95.0, 58.0, 2100.0
 SWOLLEN_SHARE = 0.3  # of slices of either class

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.mimics import Mimic
+from cspine.phantom.hard_negatives import Mimic
 from cspine.phantom.render import render_patient
 
 CONFIG = PhantomConfig(slices_per_patient=8, fractured_share=1.0)

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from cspine.phantom.anatomy.shapes import Array
 from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import ROUGHNESS, Patient, Rng, stream
-from cspine.phantom.shapes import Array
 
 _HALF_PX = SIDE_PX // 2
 

@@ -28,11 +28,11 @@ from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE
 from cspine.core.synthetic_mark import DICOM_YES, MANUFACTURER
 from cspine.phantom.config import LEVELS, PhantomConfig
-from cspine.phantom.png import encode_mask
 from cspine.phantom.render import PhantomSlice, Truth, render_patient
 from cspine.phantom.scanner import pad
-from cspine.phantom.table import make_row, write_table
-from cspine.phantom.workers import run_per_patient, written_beside
+from cspine.phantom.writers.parallel import run_per_patient, written_beside
+from cspine.phantom.writers.slice_png import encode_mask
+from cspine.phantom.writers.truth_table import make_row, write_table
 
 _BOX_MARGIN_PX = 8
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspine.phantom.png import encode_mask, encode_slice
+from cspine.phantom.writers.slice_png import encode_mask, encode_slice
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (64, 200)])

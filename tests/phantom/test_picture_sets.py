@@ -13,8 +13,10 @@ from PIL import Image
 from cspine.core.errors import ConfigError, DataError
 from cspine.data.groups import parse_name
 from cspine.data.index import index_dataset
-from cspine.phantom.dataset import PhantomConfig, write_grouped, write_kaggle
-from cspine.phantom.table import COLUMNS
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
+from cspine.phantom.writers.kaggle_layout import write_kaggle
+from cspine.phantom.writers.truth_table import COLUMNS
 
 SMALL = PhantomConfig(patients=2, slices_per_patient=3)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cspine.phantom.canvas import Canvas, Spot
+from cspine.phantom.anatomy.canvas import Canvas, Spot
+from cspine.phantom.anatomy.shapes import Array, Plane, coverage, ellipse
+from cspine.phantom.anatomy.vertebra import Vertebra, height_at, pillar_centre, spinous_end
+from cspine.phantom.anatomy.vertebra_shape import body_distance, bone_distance
 from cspine.phantom.patient import TEXTURE, Patient, Place, stream
-from cspine.phantom.shapes import Array, Plane, coverage, ellipse
-from cspine.phantom.vertebra import Vertebra, height_at, pillar_centre, spinous_end
-from cspine.phantom.vertebra_shape import body_distance, bone_distance
 
 # mm in the vertebra's frame: about midway between the body's front and the spinous tip.
 VERTEBRA_MIDDLE = (0.0, 8.0)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cspine.phantom.bone import DrawnBone
+from cspine.phantom.anatomy.bone import DrawnBone
+from cspine.phantom.anatomy.shapes import Plane, Point, Window, box_about, coverage, polyline
+from cspine.phantom.anatomy.vertebra import Vertebra, lamina_end, pillar_centre
 from cspine.phantom.config import SIDE_PX
 from cspine.phantom.patient import MIMICS, Patient, Place, Rng, stream
-from cspine.phantom.shapes import Plane, Point, Window, box_about, coverage, polyline
-from cspine.phantom.vertebra import Vertebra, lamina_end, pillar_centre
 
 MIMIC_SHARE = 0.75  # of the slices of either class
 _RIM_HU = 850.0

@@ -16,8 +16,10 @@ from PIL import Image
 from cspine.core.labels import FRACTURE
 from cspine.data.index import index_dataset
 from cspine.imaging.decode import decode_image
-from cspine.phantom.dataset import PhantomConfig, render_patient, write_dicom, write_rsna
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import render_patient
 from cspine.phantom.scanner import pad
+from cspine.phantom.writers.dicom_layouts import write_dicom, write_rsna
 
 CONFIG = PhantomConfig(patients=3, slices_per_patient=2)
 

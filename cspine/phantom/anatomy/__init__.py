@@ -1,0 +1,1 @@
+"""Shapes and tissues of the synthetic neck."""

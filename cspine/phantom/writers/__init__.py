@@ -1,0 +1,1 @@
+"""Write synthetic data sets, demonstration slices and contact sheets."""
