@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from cspine.data.audit import audit_dataset, audit_names
-from cspine.data.groups import parse_name
+from cspine.data.audit.audit import audit_dataset, audit_names
 from cspine.data.index import scan_dataset
+from cspine.data.layouts.filenames import parse_name
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle

@@ -35,10 +35,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from cspine.data.audit import audit_dataset
-from cspine.data.descriptors import resize
-from cspine.data.groups import parse_name
+from cspine.data.audit.audit import audit_dataset
+from cspine.data.audit.descriptors import resize
 from cspine.data.index import scan_dataset
+from cspine.data.layouts.filenames import parse_name
 from cspine.data.records import Dataset
 from cspine.data.split import keep_originals
 from cspine.evaluate.interval import Interval, percentile_interval

@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from benchmarks.ideal_observer import detectability
 from cspine.core.atomic_write import written_whole
-from cspine.data.pipeline import imaging_source
+from cspine.data.crop_cache import imaging_source
 from cspine.decide import image_checks
 from cspine.decide.image_checks import check_image
 from cspine.imaging.preprocess import preprocess

@@ -14,9 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from cspine.data.pipeline import load_samples
-from cspine.data.resolve import resolve_data
+from cspine.data.crop_cache import load_samples
 from cspine.data.samples import Samples
+from cspine.data.sources import resolve_data
 from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.classifier import build_classifier

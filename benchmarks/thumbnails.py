@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from cspine.core.labels import CLASS_NAMES
-from cspine.data.descriptors import resize
-from cspine.data.shortcuts import score_shortcut
+from cspine.data.audit.descriptors import resize
+from cspine.data.audit.shortcuts import score_shortcut
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 

@@ -36,9 +36,9 @@ import keras
 from benchmarks.machine import describe_machine
 from benchmarks.progress import Progress
 from cspine.core.train_config import TrainConfig
-from cspine.data.pipeline import load_samples
-from cspine.data.resolve import resolve_data
+from cspine.data.crop_cache import load_samples
 from cspine.data.samples import Samples
+from cspine.data.sources import resolve_data
 from cspine.data.split import split_dataset
 from cspine.model.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig

@@ -33,8 +33,8 @@ def run_audit(args: argparse.Namespace) -> int:
         ConfigError: neither or both of a source and --names, or a file that cannot be read.
         DataError: the source is no data set.
     """
-    from cspine.data.audit import audit_dataset, audit_names  # brings scikit-learn, which the
-    from cspine.data.audit_page import render_page  # serving environment does not have
+    from cspine.data.audit.audit import audit_dataset, audit_names  # brings scikit-learn, which the
+    from cspine.data.audit.page import render_page  # serving environment does not have
     from cspine.data.index import scan_dataset
 
     if (args.source is None) == (args.names is None):

@@ -15,11 +15,11 @@ from pathlib import Path
 from cspine.core.errors import CspineError, DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
-from cspine.data.layouts import find_empty_classes, find_table, index_tree
+from cspine.data.layouts.class_folders import find_empty_classes, find_table, index_tree
+from cspine.data.layouts.csv_table import index_table
+from cspine.data.layouts.rsna import find_rsna, index_rsna
 from cspine.data.records import Dataset, SliceRecord
-from cspine.data.rsna import find_rsna, index_rsna
 from cspine.data.storage import FolderStorage, Storage, open_storage
-from cspine.data.table import index_table
 from cspine.imaging.decode import decode_image
 from cspine.imaging.decoded_image import DecodedImage
 

@@ -25,7 +25,7 @@ import numpy as np
 from cspine.core.errors import ConfigError, DataError, SplitLeakError
 from cspine.core.labels import FRACTURE
 from cspine.core.text import count_noun, count_slices
-from cspine.data.groups import variant_rank
+from cspine.data.layouts.filenames import variant_rank
 from cspine.data.records import Dataset, SliceRecord
 
 Records = tuple[SliceRecord, ...]

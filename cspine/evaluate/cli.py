@@ -55,7 +55,7 @@ def register(subparsers: Any, predict_factory: PredictFactory) -> None:
 
 def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> int:
     """Evaluate, write `report/`, `evaluation.json` and `answers.csv`, and say what came of it."""
-    from cspine.data.audit import audit_first
+    from cspine.data.audit.audit import audit_first
     from cspine.data.index import index_dataset
     from cspine.evaluate.report import write_report
     from cspine.evaluate.seen import read_seen

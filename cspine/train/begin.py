@@ -13,7 +13,7 @@ from cspine.core.errors import ConfigError
 from cspine.core.train_config import TrainConfig
 from cspine.data.domain import find_data_domain
 from cspine.data.records import Dataset
-from cspine.data.resolve import resolve_data
+from cspine.data.sources import resolve_data
 from cspine.evaluate.metrics import METRICS
 from cspine.model.architectures import ARCHITECTURES, check_image_size
 from cspine.phantom.config import PhantomConfig

@@ -15,7 +15,7 @@ import numpy as np
 
 from cspine.core.errors import DataError
 from cspine.core.train_config import TrainConfig
-from cspine.data.pipeline import load_samples
+from cspine.data.crop_cache import load_samples
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.samples import Samples
 from cspine.data.split import Split

@@ -15,7 +15,7 @@ import keras
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError
 from cspine.core.train_config import TrainConfig
-from cspine.data.audit import audit_first
+from cspine.data.audit.audit import audit_first
 from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset
 from cspine.imaging.decode import decode_image

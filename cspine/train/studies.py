@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cspine.data.pipeline import load_samples
+from cspine.data.crop_cache import load_samples
 from cspine.decide.image_checks import check_image
 from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.unboxed import describe_unboxed_studies

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from data_pictures import make_slice
 
-from cspine.data.audit import audit_dataset, audit_names
-from cspine.data.audit_page import render_page
+from cspine.data.audit.audit import audit_dataset, audit_names
+from cspine.data.audit.page import render_page
+from cspine.data.audit.shortcuts import score_shortcut
 from cspine.data.index import scan_dataset
-from cspine.data.shortcuts import score_shortcut
 from cspine.data.split import split_dataset
 
 KEYS = {

@@ -9,9 +9,9 @@ from collections import defaultdict
 
 import pytest
 
-from cspine.data.audit import audit_dataset
-from cspine.data.groups import parse_name
+from cspine.data.audit.audit import audit_dataset
 from cspine.data.index import scan_dataset
+from cspine.data.layouts.filenames import parse_name
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.kaggle_layout import write_kaggle
 

@@ -7,7 +7,7 @@ from data_pictures import picture, png
 
 from cspine.core.errors import DataError
 from cspine.core.synthetic_mark import PNG_TEXT
-from cspine.data import resolve
+from cspine.data import sources
 from cspine.data.domain import find_data_domain
 from cspine.data.index import index_dataset
 from cspine.phantom.config import PhantomConfig
@@ -43,7 +43,7 @@ def test_a_phantom_set_without_marks_is_refused(make_tree):
 
 
 def test_a_phantom_set_of_before_the_mark_is_not_taken_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(resolve, "PNG_TEXT", "")
-    old = resolve.write_phantom_once(tmp_path, SMALL)
-    monkeypatch.setattr(resolve, "PNG_TEXT", PNG_TEXT)
-    assert resolve.write_phantom_once(tmp_path, SMALL) != old
+    monkeypatch.setattr(sources, "PNG_TEXT", "")
+    old = sources.write_phantom_once(tmp_path, SMALL)
+    monkeypatch.setattr(sources, "PNG_TEXT", PNG_TEXT)
+    assert sources.write_phantom_once(tmp_path, SMALL) != old

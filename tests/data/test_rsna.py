@@ -11,11 +11,11 @@ import pytest
 
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE, NORMAL
-from cspine.data import rsna
-from cspine.data.audit import audit_dataset
+from cspine.data.audit.audit import audit_dataset
+from cspine.data.crop_cache import load_samples
 from cspine.data.index import index_dataset
-from cspine.data.pipeline import load_samples
-from cspine.data.resolve import resolve_data
+from cspine.data.layouts import rsna
+from cspine.data.sources import resolve_data
 from cspine.data.split import split_dataset
 from cspine.imaging.vertebra.finder import Box
 from cspine.phantom.writers.dicom_layouts import write_rsna

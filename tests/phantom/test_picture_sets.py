@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from cspine.core.errors import ConfigError, DataError
-from cspine.data.groups import parse_name
 from cspine.data.index import index_dataset
+from cspine.data.layouts.filenames import parse_name
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle

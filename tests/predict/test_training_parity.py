@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cspine.data.crop_cache import load_samples
 from cspine.data.index import index_dataset
-from cspine.data.pipeline import load_samples
 from cspine.imaging.decode import decode_image
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.dicom_layouts import write_dicom

@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
-from cspine.data.audit_report import AuditReport, Leak
-from cspine.data.duplicates import NEIGHBOUR, Search, Sets
-from cspine.data.groups import parse_name, variant_rank
-from cspine.data.layouts import PUBLISHED_SPLITS, SPLIT_NAMES
-from cspine.data.looks import Look, describe_kinds, look_at, score_shortcuts
+from cspine.data.audit.duplicates import NEIGHBOUR, Search, Sets
+from cspine.data.audit.image_features import Look, describe_kinds, look_at, score_shortcuts
+from cspine.data.audit.report import AuditReport, Leak
+from cspine.data.layouts.class_folders import PUBLISHED_SPLITS, SPLIT_NAMES
+from cspine.data.layouts.filenames import parse_name, variant_rank
 from cspine.data.records import Dataset, SliceRecord
 
 log = logging.getLogger(__name__)

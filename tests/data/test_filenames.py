@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cspine.data.groups import ParsedName, parse_name, variant_rank
+from cspine.data.layouts.filenames import ParsedName, parse_name, variant_rank
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cspine.core.progress import progress
-from cspine.data.descriptors import HARMONICS, RINGS, Signature
-from cspine.data.registration import Reference, register
+from cspine.data.audit.descriptors import HARMONICS, RINGS, Signature
+from cspine.data.audit.registration import Reference, register
 
 # Neighbouring slices of real scans reach 0.62, mild copies stay above 0.67.
 SAME = 0.65

@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 
 from cspine.core.errors import DataError
 from cspine.core.labels import label_index
-from cspine.data.groups import parse_name
-from cspine.data.layouts import SPLIT_NAMES
+from cspine.data.layouts.class_folders import SPLIT_NAMES
+from cspine.data.layouts.filenames import parse_name
 from cspine.data.records import SliceRecord
 from cspine.data.storage import MAX_TABLE_BYTES, Storage
 

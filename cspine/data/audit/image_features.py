@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cspine.core.progress import progress
-from cspine.data.descriptors import Signature, describe, resize
-from cspine.data.groups import parse_name
+from cspine.data.audit.descriptors import Signature, describe, resize
+from cspine.data.audit.shortcuts import Shortcut, score_shortcut
+from cspine.data.layouts.filenames import parse_name
 from cspine.data.records import Dataset, SliceRecord
-from cspine.data.shortcuts import Shortcut, score_shortcut
 from cspine.imaging.decode import decode_image
 
 _READERS = 2

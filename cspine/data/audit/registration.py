@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from cspine.data.descriptors import (
+from cspine.data.audit.descriptors import (
     ANGLES,
     INNER_PX,
     RADIUS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cspine.core.errors import DataError
-from cspine.data.resolve import KAGGLE_SET, resolve_data
+from cspine.data.sources import KAGGLE_SET, resolve_data
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 

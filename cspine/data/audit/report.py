@@ -12,8 +12,8 @@ from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.text import count_noun
-from cspine.data.rsna import describe_unboxed
-from cspine.data.shortcuts import Shortcut
+from cspine.data.audit.shortcuts import Shortcut
+from cspine.data.layouts.rsna import describe_unboxed
 
 _EXAMPLES = 5
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from cspine import imaging
 from cspine.core.errors import DataError
+from cspine.data.crop_cache import hash_sources, imaging_source, load_samples
 from cspine.data.index import index_dataset
 from cspine.data.masks import pool_mask
-from cspine.data.pipeline import hash_sources, imaging_source, load_samples
 from cspine.imaging.vertebra.finder import Box
 
 IMAGING = Path(*imaging.__path__)

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from cspine.core.errors import DataError
 from cspine.core.labels import CLASS_NAMES
-from cspine.data.groups import parse_name
+from cspine.data.layouts.filenames import parse_name
 from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
-from cspine.data.audit_report import AuditReport
+from cspine.data.audit.report import AuditReport
 from cspine.imaging.decode import decode_image
 
 _THUMBNAIL_PX = 112

@@ -12,9 +12,9 @@ from pathlib import Path
 from cspine.core.errors import DataError
 from cspine.core.synthetic_mark import PNG_TEXT
 from cspine.data.index import index_dataset
-from cspine.data.layouts import find_table, index_tree
+from cspine.data.layouts.class_folders import find_table, index_tree
+from cspine.data.layouts.rsna import describe_unboxed, find_rsna
 from cspine.data.records import Dataset
-from cspine.data.rsna import describe_unboxed, find_rsna
 from cspine.data.storage import open_storage
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped

@@ -1,0 +1,1 @@
+"""Audit a data set for copies, leaks and shortcuts."""
