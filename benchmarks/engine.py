@@ -27,15 +27,15 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from benchmarks.random_models import build
-from cspine.model.architectures import ARCHITECTURES
+from cspine.model.networks.architectures import ARCHITECTURES
 
 PRECISIONS = ("f32", "bf16", "int8")
 # Field 22 of /proc/self/stat is the start in ticks since boot; the name before may hold blanks.
 START = """
 import json, os, sys, time
 from pathlib import Path
-from cspine.model.versions import resolve_version
-from cspine.model.engine import Engine
+from cspine.model.store.registry import resolve_version
+from cspine.model.engine.engine import Engine
 engine = Engine.load(resolve_version(Path(sys.argv[1])), sys.argv[2])
 ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
 up = float(Path("/proc/uptime").read_text().split()[0])
@@ -48,8 +48,8 @@ print(json.dumps({"ready_s": round(up - ticks / os.sysconf("SC_CLK_TCK"), 2),
 
 def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> dict[str, Any]:
     """Latency over all cores and rate over one stream a core."""
-    from cspine.model.engine import Engine
-    from cspine.model.versions import resolve_version
+    from cspine.model.engine.engine import Engine
+    from cspine.model.store.registry import resolve_version
 
     files = resolve_version(folder)
     images = np.random.default_rng(1).integers(0, 256, (16, size, size), np.uint8)

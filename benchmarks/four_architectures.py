@@ -32,9 +32,9 @@ from benchmarks.machine import describe_machine
 from cspine.decide.calibration import sigmoid
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import as_network_input, preprocess
-from cspine.model.architectures import ARCHITECTURES
-from cspine.model.artifact import resolve_version
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.networks.architectures import ARCHITECTURES
+from cspine.model.store.registry import resolve_version
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.kaggle_layout import write_kaggle
 

@@ -24,9 +24,9 @@ with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", 
 
     from cspine.core.cli_flags import read_toml
     from cspine.core.train_config import make_config
-    from cspine.model.artifact import read_h5
-    from cspine.model.card import load_card
-    from cspine.model.versions import resolve_version
+    from cspine.model.store.card import load_card
+    from cspine.model.store.registry import resolve_version
+    from cspine.model.store.weights_file import read_h5
     from cspine.serve.inputs import decode_base64, parse_json_object
     from cspine.serve.urls import follow_redirect, parse_url
     from cspine.serve.v2_tensors import HEADER, read_infer_request

@@ -25,8 +25,9 @@ from benchmarks.output import print_figures
 from benchmarks.phantom_crops import Crops, load_crops
 from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
-from cspine.model.artifact import ModelFiles, read_h5, resolve_version
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.store.registry import ModelFiles, resolve_version
+from cspine.model.store.weights_file import read_h5
 from cspine.phantom.config import PhantomConfig
 
 ROUNDED = ("bf16", "int8")

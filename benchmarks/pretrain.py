@@ -55,7 +55,7 @@ def build_network(name: str) -> tuple[Any, Any]:
     """A classifier's backbone, and a network of all five tasks: its two heads and three more."""
     import keras
 
-    from cspine.model.classifier import build_classifier
+    from cspine.model.networks.classifier import build_classifier
 
     keras.utils.clear_session()
     classifier = build_classifier(name, WINDOW, map_head=True)
@@ -100,7 +100,7 @@ def judge(network: Any, crops: Crops) -> dict[str, float]:
 
 def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, Any]:
     """Train one backbone until its time or steps are over, save it, and return its figures."""
-    from cspine.model.architectures import ARCHITECTURES
+    from cspine.model.networks.architectures import ARCHITECTURES
 
     held_out = crops.patients >= crops.patients.max() * (1 - HELD_OUT)
     backbone, network = build_network(name)

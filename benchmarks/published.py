@@ -47,8 +47,9 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import METHODS, choose_threshold
 from cspine.evaluate.inputs import INPUTS_FILE, SplitScores, load_inputs
 from cspine.evaluate.metrics import compute_metrics
-from cspine.model.artifact import read_h5, resolve_version
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.store.registry import resolve_version
+from cspine.model.store.weights_file import read_h5
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import (

@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cspine.model.architectures import ARCHITECTURES
+from cspine.model.networks.architectures import ARCHITECTURES
 
 CALIBRATION_IMAGES = 16
 AT_ONCE = 16
@@ -30,10 +30,13 @@ AT_ONCE = 16
 def build(folder: Path, name: str, seed: int = 0) -> None:
     """Publish a model with random weights, its IR and its int8 IR into `folder`."""
     from cspine.core.labels import CLASS_NAMES, REAL
-    from cspine.model.artifact import hash_file, publish_version, save_weights, write_card
-    from cspine.model.classifier import build_classifier
-    from cspine.model.export import export_ir
-    from cspine.model.quantise import quantise_ir
+    from cspine.model.export.ir import export_ir
+    from cspine.model.export.quantise import quantise_ir
+    from cspine.model.networks.classifier import build_classifier
+    from cspine.model.store.card import write_card
+    from cspine.model.store.hashes import hash_file
+    from cspine.model.store.keras_weights import save_weights
+    from cspine.model.store.registry import publish_version
 
     size = ARCHITECTURES[name].image_size
     staging = folder / f"staging{seed}"
@@ -104,8 +107,8 @@ def serve_plain(folder: Path, port: int) -> None:
 
 def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, float]:
     """Images a second of the bare engine on decoded crops, and CPU seconds an image."""
-    from cspine.model.engine import Engine
-    from cspine.model.versions import resolve_version
+    from cspine.model.engine.engine import Engine
+    from cspine.model.store.registry import resolve_version
 
     engine = Engine.load(resolve_version(folder), precision)
     image = np.random.default_rng(0).integers(0, 256, (engine.image_size,) * 2, dtype=np.uint8)

@@ -36,8 +36,9 @@ from benchmarks.model_figures import (
 from benchmarks.phantom_crops import Crops, load_crops
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics, width_bands
-from cspine.model.artifact import ModelFiles, read_h5, resolve_version
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.store.registry import ModelFiles, resolve_version
+from cspine.model.store.weights_file import read_h5
 from cspine.phantom.config import PhantomConfig
 
 

@@ -49,7 +49,7 @@ def expect_answers(models: Path, paths: list[Path]) -> dict[str, list[float]]:
     """Return each kept version's probability of each picture, from a process without HTTP."""
     script = (
         "import json, sys; from pathlib import Path\n"
-        "from cspine.model.versions import list_versions, resolve_version\n"
+        "from cspine.model.store.registry import list_versions, resolve_version\n"
         "from cspine.predict.predictor import Predictor\n"
         "models, *paths = map(Path, sys.argv[1:])\n"
         "def ask(version):\n"
@@ -76,7 +76,7 @@ class Exchanger(threading.Thread):
 
     def run(self) -> None:
         """Publish and look, every RELOAD_EVERY_S."""
-        from cspine.model.versions import publish_version
+        from cspine.model.store.registry import publish_version
 
         start = time.monotonic()
         while not self._ending.wait(RELOAD_EVERY_S):

@@ -19,7 +19,7 @@ from cspine.data.samples import Samples
 from cspine.data.sources import resolve_data
 from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
-from cspine.model.classifier import build_classifier
+from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.scratch import fit_scratch

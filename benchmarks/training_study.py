@@ -40,7 +40,7 @@ from cspine.data.crop_cache import load_samples
 from cspine.data.samples import Samples
 from cspine.data.sources import resolve_data
 from cspine.data.split import split_dataset
-from cspine.model.classifier import build_classifier
+from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.scratch import STAGES, Stage, fit_scratch

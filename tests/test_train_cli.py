@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from published_tree import write_tree
 
-from cspine.model.artifact import resolve_version
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.store.registry import resolve_version
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ from typing import Any
 from cspine.core.errors import ConfigError
 from cspine.core.text import parse_duration, parse_requirement
 
-# As in `model/architectures.py`, which the lowest room cannot import.
+# As in `model/networks/architectures.py`, which the lowest room cannot import.
 ARCHITECTURE_NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")
 
 

@@ -27,7 +27,7 @@ def register(subparsers: Any) -> None:
 
 def run_sign(given: argparse.Namespace) -> int:
     """Sign, and say which version was signed."""
-    from cspine.model.signing import read_private_key, sign_models
+    from cspine.model.store.signing import read_private_key, sign_models
 
     version = sign_models(given.models, read_private_key(given.key))
     logger.info("Signed version %s in %s.", version, given.models)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cspine.imaging.vertebra.finder import Box
-from cspine.model.outputs import EngineOutput
+from cspine.model.engine.pending_output import EngineOutput
 
 
 def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) -> np.ndarray:

@@ -26,14 +26,15 @@ from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array
 from cspine.imaging.preprocess import Crop, preprocess
-from cspine.model.artifact import ModelFiles, read_h5, resolve_version
-from cspine.model.card import check_same, find_domain
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.network_files import choose_precision
+from cspine.model.engine.pending_output import Answer, EngineOutput
+from cspine.model.engine.self_test import check_self_test
 from cspine.model.explain import heatmap
-from cspine.model.networks import choose_precision
-from cspine.model.outputs import Answer, EngineOutput
-from cspine.model.self_test import check_self_test
-from cspine.model.versions import hash_file
+from cspine.model.store.card import check_same, find_domain
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.registry import ModelFiles, resolve_version
+from cspine.model.store.weights_file import read_h5
 from cspine.predict.budget import Budget
 from cspine.predict.decode_slots import DecodeSlots, Observe
 from cspine.predict.prediction import Prediction

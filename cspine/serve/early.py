@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from cspine.core.errors import ConfigError
 from cspine.core.serve_settings import ServeSettings
-from cspine.model.card import CARD_NAME
-from cspine.model.engine import Engine
-from cspine.model.networks import choose_precision
-from cspine.model.versions import ModelFiles, resolve_version
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.network_files import choose_precision
+from cspine.model.store.card import CARD_NAME
+from cspine.model.store.registry import ModelFiles, resolve_version
 
 
 @dataclass(frozen=True)

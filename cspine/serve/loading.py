@@ -14,7 +14,7 @@ from pathlib import Path
 from cspine.core.errors import ArtifactError
 from cspine.core.serve_settings import ServeSettings
 from cspine.imaging.decode import Limits
-from cspine.model.versions import list_versions
+from cspine.model.store.registry import list_versions
 from cspine.predict.predictor import Predictor
 from cspine.serve.early import LoadedEngine, load_engine, stamp_card
 from cspine.serve.models import ModelHolder

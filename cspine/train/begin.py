@@ -15,7 +15,7 @@ from cspine.data.domain import find_data_domain
 from cspine.data.records import Dataset
 from cspine.data.sources import resolve_data
 from cspine.evaluate.metrics import METRICS
-from cspine.model.architectures import ARCHITECTURES, check_image_size
+from cspine.model.networks.architectures import ARCHITECTURES, check_image_size
 from cspine.phantom.config import PhantomConfig
 from cspine.train.checkpoint import list_checkpoints
 

@@ -20,7 +20,7 @@ from cspine.data.records import Dataset, SliceRecord
 from cspine.data.samples import Samples
 from cspine.data.split import Split
 from cspine.decide.image_checks import check_image
-from cspine.model.classifier import Classifier, build_classifier
+from cspine.model.networks.classifier import Classifier, build_classifier
 from cspine.train.fit import Clock, FitPlan, area_under_roc
 from cspine.train.result import FitResult, Place
 from cspine.train.scratch import fit_scratch

@@ -20,9 +20,10 @@ from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS, SYNT
 from cspine.core.png import encode_png
 from cspine.data.domain import find_data_domain
 from cspine.evaluate.inputs import plain
-from cspine.model.card import SCHEMA_VERSION, SYNTHETIC_NOTE
-from cspine.model.classifier import Classifier
-from cspine.model.versions import VERSION_LENGTH, hash_file
+from cspine.model.networks.classifier import Classifier
+from cspine.model.store.card import SCHEMA_VERSION, SYNTHETIC_NOTE
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.registry import VERSION_LENGTH
 from cspine.train.candidate import Task
 from cspine.train.judge import Judged
 from cspine.train.sources import as_pixels

@@ -23,12 +23,13 @@ from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
 from cspine.evaluate.report import write_report
 from cspine.evaluate.seen import write_seen
 from cspine.imaging.vertebra.finder import Box
-from cspine.model.artifact import publish_version, save_weights, write_card
-from cspine.model.classifier import Classifier
+from cspine.model.engine.pending_output import EngineOutput
 from cspine.model.explain import heatmap
-from cspine.model.export import export_ir
-from cspine.model.outputs import EngineOutput
-from cspine.model.versions import H5_NAME
+from cspine.model.export.ir import export_ir
+from cspine.model.networks.classifier import Classifier
+from cspine.model.store.card import write_card
+from cspine.model.store.keras_weights import save_weights
+from cspine.model.store.registry import H5_NAME, publish_version
 from cspine.train.candidate import Task
 from cspine.train.card import build_card, card_note, list_files
 from cspine.train.judge import Judged, detail_figures

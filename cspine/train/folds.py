@@ -16,7 +16,7 @@ from cspine.core.errors import DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.samples import Samples
 from cspine.data.split import Fold
-from cspine.model.classifier import Classifier
+from cspine.model.networks.classifier import Classifier
 from cspine.train.candidate import Task, fit_once
 from cspine.train.fit import Clock
 from cspine.train.outputs import measure_distances

@@ -12,7 +12,7 @@ import numpy as np
 from cspine.core.progress import progress
 from cspine.data.samples import Samples
 from cspine.decide.distance import fit_distance
-from cspine.model.classifier import Classifier
+from cspine.model.networks.classifier import Classifier
 from cspine.train.sources import as_pixels
 
 BATCH = 64

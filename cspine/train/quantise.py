@@ -16,10 +16,10 @@ import openvino as ov
 from cspine.data.samples import Samples
 from cspine.decide.policy import DecisionPolicy
 from cspine.evaluate.metrics import compute_metrics, paired_bootstrap_difference
-from cspine.model.engine import Engine
-from cspine.model.export import INT8_NAME, IR_NAME, read_ir
-from cspine.model.outputs import EngineOutput
-from cspine.model.quantise import quantise_ir
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.pending_output import EngineOutput
+from cspine.model.export.ir import INT8_NAME, IR_NAME, read_ir
+from cspine.model.export.quantise import quantise_ir
 
 # NNCF's own default; more only take longer.
 CALIBRATION_IMAGES = 300

@@ -20,8 +20,8 @@ from cspine.data.records import Dataset
 from cspine.data.split import refuse_leaks, split_dataset
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import default_view
-from cspine.model.architectures import ARCHITECTURES
-from cspine.model.pretrained import find_pretrained
+from cspine.model.networks.architectures import ARCHITECTURES
+from cspine.model.networks.pretrained import find_pretrained
 from cspine.train.begin import begin_run
 from cspine.train.candidate import Task
 from cspine.train.controls import run_random_labels

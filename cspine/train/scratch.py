@@ -16,7 +16,7 @@ import numpy as np
 
 from cspine.data.masks import MASK_STRIDE
 from cspine.data.samples import Samples
-from cspine.model.classifier import Classifier, build_classifier
+from cspine.model.networks.classifier import Classifier, build_classifier
 from cspine.train.augment import augment
 from cspine.train.fit import Clock, Fit, FitPlan, score_source
 from cspine.train.result import FitResult, join_results

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from cspine.model.architectures import find_architecture
+from cspine.model.networks.architectures import find_architecture
 from cspine.train.candidate import Candidate, Task, fit_once, load_side
 from cspine.train.fit import Clock
 from cspine.train.folds import fit_folds

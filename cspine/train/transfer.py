@@ -12,8 +12,8 @@ from pathlib import Path
 import keras
 
 from cspine.data.samples import Samples
-from cspine.model.architectures import find_architecture
-from cspine.model.classifier import Classifier
+from cspine.model.networks.architectures import find_architecture
+from cspine.model.networks.classifier import Classifier
 from cspine.train.features import cache_features
 from cspine.train.fit import Clock, Fit, FitPlan
 from cspine.train.result import FitResult, join_results

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cspine.model.artifact import resolve_version, save_weights
-from cspine.model.classifier import Classifier, build_classifier
-from cspine.model.export import export_ir
-from cspine.model.quantise import quantise_ir
-from cspine.model.versions import ModelFiles, hash_file
+from cspine.model.export.ir import export_ir
+from cspine.model.export.quantise import quantise_ir
+from cspine.model.networks.classifier import Classifier, build_classifier
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.keras_weights import save_weights
+from cspine.model.store.registry import ModelFiles, resolve_version
 
 SIZES = {"cnn": 64, "resnet50v2": 64, "inceptionv3": 75, "xception": 71}
 DECISION = {"calibration": {"method": "platt", "scale": 1.0, "offset": 0.0}}

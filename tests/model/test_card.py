@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peak_memory import peak_memory
 
 from cspine.core.errors import ArtifactError
-from cspine.model.card import SYNTHETIC_NOTE, check_same, find_domain, load_card, write_card
+from cspine.model.store.card import SYNTHETIC_NOTE, check_same, find_domain, load_card, write_card
 
 CARD = {
     "schema_version": 1, "version": "0" * 12, "architecture": "cnn", "image_size": 192,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ConfigError
-from cspine.model.architectures import ARCHITECTURES
-from cspine.model.classifier import build_classifier
+from cspine.model.networks.architectures import ARCHITECTURES
+from cspine.model.networks.classifier import build_classifier
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))

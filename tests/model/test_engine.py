@@ -13,9 +13,9 @@ import openvino as ov
 import pytest
 
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
-from cspine.model.engine import Engine
-from cspine.model.export import MappedNetwork
-from cspine.model.self_test import check_self_test
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.self_test import check_self_test
+from cspine.model.export.ir import MappedNetwork
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_a_process_that_drops_an_engine_as_it_ends_ends_well(files):
     code = f"""
 from pathlib import Path
 import numpy as np
-from cspine.model.engine import Engine
-from cspine.model.versions import resolve_version
+from cspine.model.engine.engine import Engine
+from cspine.model.store.registry import resolve_version
 for _ in range(2):
     engine = Engine.load(resolve_version(Path({str(files.folder)!r})))
     for _ in range(8):
@@ -210,7 +210,7 @@ def test_a_failed_inference_is_told_and_costs_no_request(files, is_looked_at):
 
 
 def test_an_image_that_is_alone_has_all_cores_and_the_same_answer(files, monkeypatch):
-    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
+    monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 0.0)
     engine = Engine.load(files, streams=2)
     engine.use_all_cores()
     images = np.random.default_rng(3).integers(0, 256, (6, 64, 64), dtype=np.uint8)
@@ -225,7 +225,7 @@ def test_an_image_that_is_alone_has_all_cores_and_the_same_answer(files, monkeyp
 
 
 def test_weights_that_changed_on_the_disk_get_no_request(int8_files, monkeypatch):
-    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
+    monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 0.0)
     engine = Engine.load(int8_files, streams=2)
     weights = np.fromfile(path := int8_files.folder / "best.bin", np.float32)
     weights[(np.abs(weights) > 1e-3) & (np.abs(weights) < 1)] *= 0.5
@@ -238,7 +238,7 @@ def test_weights_that_changed_on_the_disk_get_no_request(int8_files, monkeypatch
 
 
 def test_all_cores_are_asked_for_once(files, monkeypatch):
-    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 0.0)
+    monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 0.0)
     engine = Engine.load(files, streams=2)
     engine.use_all_cores()
     engine.use_all_cores()
@@ -246,7 +246,7 @@ def test_all_cores_are_asked_for_once(files, monkeypatch):
 
 
 def test_a_small_network_is_compiled_once(files, monkeypatch):
-    monkeypatch.setattr("cspine.model.engine.ALONE_FROM_S", 1e9)
+    monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 1e9)
     engine = Engine.load(files, streams=2)
     engine.use_all_cores()
     assert len(engine._parts.requests) == 2

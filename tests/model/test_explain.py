@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cspine.imaging.vertebra.finder import Box
+from cspine.model.engine.pending_output import EngineOutput
 from cspine.model.explain import heatmap
-from cspine.model.outputs import EngineOutput
 
 
 def output_of(cam, fracture_map=None):

@@ -16,10 +16,11 @@ import pytest
 from openvino import opset13 as op
 
 from cspine.core.errors import ArtifactError
-from cspine.model import export, networks
-from cspine.model.export import map_ir, write_ir
-from cspine.model.networks import find_or_build_ir
-from cspine.model.versions import hash_file
+from cspine.model.engine import network_files
+from cspine.model.engine.network_files import find_or_build_ir
+from cspine.model.export import ir
+from cspine.model.export.ir import map_ir, write_ir
+from cspine.model.store.hashes import hash_file
 
 SMALL, LARGE = 54_321, 10**8
 
@@ -46,7 +47,7 @@ def parsed(monkeypatch):
         texts.append(text)
         return read_model(core, text, *weights)
 
-    monkeypatch.setattr(export.ov.Core, "read_model", watch)
+    monkeypatch.setattr(ir.ov.Core, "read_model", watch)
     return texts
 
 
@@ -61,7 +62,7 @@ def rebuilt(files, monkeypatch):
             (folder / name).write_bytes((files.folder / name).read_bytes())
         return folder / "best.xml"
 
-    monkeypatch.setattr(networks, "export_ir", copy_good)
+    monkeypatch.setattr(network_files, "export_ir", copy_good)
     return folders
 
 
@@ -166,7 +167,7 @@ def test_a_network_that_cannot_be_made_leaves_nothing(copied, tmp_path, monkeypa
         (folder / ".best.part.bin").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(networks, "export_ir", write_half)
+    monkeypatch.setattr(network_files, "export_ir", write_half)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # What a reload needs to leave the old model in its place.
     with pytest.raises(ArtifactError, match="No space left on device"):
@@ -194,7 +195,7 @@ def test_an_export_that_fails_leaves_nothing(files, tmp_path, monkeypatch):
         weights.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export.ov, "serialize", write_half)
+    monkeypatch.setattr(ir.ov, "serialize", write_half)
     with pytest.raises(OSError, match="No space left"):
         write_ir(network, tmp_path / "best.xml", files.h5_sha256)
     assert not list(tmp_path.iterdir())
@@ -211,5 +212,5 @@ def test_a_file_that_cannot_be_mapped_is_no_network(copied, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr(export.mmap, "mmap", refuse)
+    monkeypatch.setattr(ir.mmap, "mmap", refuse)
     assert map_ir(copied.folder / "best.xml", copied.h5_sha256) is None

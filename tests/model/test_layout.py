@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openvino import opset13 as ops
 
-from cspine.model.architectures import ARCHITECTURES
-from cspine.model.export import export_ir
+from cspine.model.export.ir import export_ir
 from cspine.model.export.layout import lay_out_in_planes
+from cspine.model.networks.architectures import ARCHITECTURES
 
 PICTURE = np.random.default_rng(0).random((1, 6, 8, 4), np.float32)
 Step = Callable[[ov.Node, np.random.Generator], ov.Node]

@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from cspine.model.architectures import ARCHITECTURES
-from cspine.model.artifact import load_classifier, read_h5, resolve_version
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
+from cspine.model.networks.architectures import ARCHITECTURES
+from cspine.model.store.keras_weights import load_classifier
+from cspine.model.store.registry import resolve_version
+from cspine.model.store.weights_file import read_h5
 
 NAMES = sorted(ARCHITECTURES)
 TOLERANCE = 1e-4

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ConfigError
-from cspine.model import pretrained
-from cspine.model.architectures import ARCHITECTURES
-from cspine.model.backbones import number_layers
-from cspine.model.classifier import build_classifier
+from cspine.model.networks import pretrained
+from cspine.model.networks.architectures import ARCHITECTURES
+from cspine.model.networks.backbones import number_layers
+from cspine.model.networks.classifier import build_classifier
 
 FILE = ARCHITECTURES["xception"].weights_file
 

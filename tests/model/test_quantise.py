@@ -6,9 +6,9 @@ import pytest
 from openvino import opset14 as op
 
 from cspine.core.errors import ArtifactError
-from cspine.model.engine import Engine
-from cspine.model.export import IR_NAME, export_ir, read_ir
-from cspine.model.quantise import _exact_nodes, quantise_ir, quantise_network
+from cspine.model.engine.engine import Engine
+from cspine.model.export.ir import IR_NAME, export_ir, read_ir
+from cspine.model.export.quantise import _exact_nodes, quantise_ir, quantise_network
 
 
 def test_the_f32_network_must_belong_to_the_model(tmp_path):

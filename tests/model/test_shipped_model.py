@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from cspine.evaluate.seen import DIGITS, read_seen
-from cspine.model.artifact import read_h5
-from cspine.model.card import find_domain, load_card
-from cspine.model.export import export_ir
-from cspine.model.versions import hash_file, resolve_version
+from cspine.model.export.ir import export_ir
+from cspine.model.store.card import find_domain, load_card
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.registry import resolve_version
+from cspine.model.store.weights_file import read_h5
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
 from cspine.phantom.writers.slice_png import encode_slice

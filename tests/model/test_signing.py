@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_versions import models, publish
+from test_registry import models, publish
 
 from cspine.core.errors import ArtifactError, ConfigError
-from cspine.model.signing import read_private_key, sign_models
-from cspine.model.versions import resolve_version
+from cspine.model.store.registry import resolve_version
+from cspine.model.store.signing import read_private_key, sign_models
 
 __all__ = ["models"]
 ROOT = Path(__file__).parents[2]

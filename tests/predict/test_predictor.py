@@ -10,9 +10,9 @@ from tiny_model import NOTE, as_png, draw_neck
 
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
 from cspine.imaging.decode import DecodedImage, Limits
-from cspine.model.engine import Engine
-from cspine.model.outputs import Answer
-from cspine.model.versions import resolve_version
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.pending_output import Answer
+from cspine.model.store.registry import resolve_version
 from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.predictor import Predictor
 

@@ -65,9 +65,12 @@ def make_policy(width: int):
 
 
 def main(folder: Path, name: str, size: int, view: str, seed: int, domain: str) -> None:
-    from cspine.model.artifact import hash_file, publish_version, save_weights, write_card
-    from cspine.model.classifier import build_classifier
-    from cspine.model.export import export_ir
+    from cspine.model.export.ir import export_ir
+    from cspine.model.networks.classifier import build_classifier
+    from cspine.model.store.card import write_card
+    from cspine.model.store.hashes import hash_file
+    from cspine.model.store.keras_weights import save_weights
+    from cspine.model.store.registry import publish_version
 
     staging = folder.with_name(folder.name + "-staging")
     staging.mkdir(parents=True, exist_ok=True)

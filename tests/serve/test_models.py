@@ -14,7 +14,7 @@ from tiny_model import build_tiny_model
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.serve_settings import ServeSettings
-from cspine.model.versions import publish_version
+from cspine.model.store.registry import publish_version
 from cspine.serve import models as models_module
 from cspine.serve.early import begin_engine, read_public_key
 from cspine.serve.loading import open_models

@@ -15,7 +15,7 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import compute_patient_metrics
-from cspine.model.outputs import EngineOutput
+from cspine.model.engine.pending_output import EngineOutput
 from cspine.train import judge
 from cspine.train.candidate import Candidate
 from cspine.train.judge import (

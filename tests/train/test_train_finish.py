@@ -10,8 +10,8 @@ from PIL import Image
 
 from cspine.core.errors import ConfigError
 from cspine.core.train_config import TrainConfig
-from cspine.model import pretrained
-from cspine.model.classifier import build_classifier
+from cspine.model.networks import pretrained
+from cspine.model.networks.classifier import build_classifier
 from cspine.train import cli, run
 from cspine.train.begin import begin_run
 from cspine.train.card import make_self_test

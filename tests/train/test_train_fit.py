@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ConfigError
-from cspine.model.classifier import build_classifier
+from cspine.model.networks.classifier import build_classifier
 from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cspine.train.fit import Clock, Fit, FitPlan, class_weights, rate_at
 from cspine.train.sources import PixelSource

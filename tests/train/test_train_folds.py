@@ -13,7 +13,7 @@ from train_samples import draw_samples
 from cspine.core.errors import DataError
 from cspine.core.train_config import TrainConfig
 from cspine.data.split import Fold
-from cspine.model.artifact import resolve_version
+from cspine.model.store.registry import resolve_version
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.train import finish

@@ -10,9 +10,9 @@ import pytest
 from keras import layers
 from train_samples import draw_samples
 
-from cspine.model import backbones
-from cspine.model.architectures import ARCHITECTURES, Architecture, find_architecture
-from cspine.model.classifier import build_classifier
+from cspine.model.networks import backbones
+from cspine.model.networks.architectures import ARCHITECTURES, Architecture, find_architecture
+from cspine.model.networks.classifier import build_classifier
 from cspine.train import transfer
 from cspine.train.features import cache_features
 from cspine.train.fit import Clock, FitPlan, area_under_roc

@@ -28,7 +28,8 @@ def _leave_out_what_is_not_needed() -> None:
 
 def _is_listed(made: Path) -> bool:
     """Whether the IR is as the card of its folder lists it."""
-    from cspine.model.versions import hash_file, resolve_version
+    from cspine.model.store.hashes import hash_file
+    from cspine.model.store.registry import resolve_version
 
     files = resolve_version(made.parent)
     both = (made, made.with_suffix(".bin"))

@@ -12,10 +12,11 @@ import openvino as ov
 from keras import tree
 from openvino._offline_transformations import apply_moc_transformations
 
-from cspine.model.artifact import hash_file, load_classifier
-from cspine.model.classifier import Classifier
-from cspine.model.export import write_ir
+from cspine.model.export.ir import write_ir
 from cspine.model.export.layout import lay_out_in_planes
+from cspine.model.networks.classifier import Classifier
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.keras_weights import load_classifier
 
 
 def convert_h5(h5_path: Path, out_dir: Path) -> Path:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError
-from cspine.model.card import CARD_NAME, load_card, write_signature
-from cspine.model.versions import VERSIONS_FOLDER, check_listed
+from cspine.model.store.card import CARD_NAME, load_card, write_signature
+from cspine.model.store.registry import VERSIONS_FOLDER, check_listed
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:

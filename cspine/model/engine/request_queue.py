@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cspine.imaging.channels import as_network_input
-from cspine.model.outputs import Answer
+from cspine.model.engine.pending_output import Answer
 
 # Of the time that an image took lately: the next one may take a little longer.
 MARGIN = 1.5

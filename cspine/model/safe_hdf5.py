@@ -24,7 +24,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 
 from cspine.core.errors import ArtifactError
-from cspine.model.versions import MAX_FILE_BYTES
+from cspine.model.store.hashes import MAX_FILE_BYTES
 
 MAX_OBJECTS = 20_000
 # A recursion must have an end; Keras's own files are less deep.

@@ -17,7 +17,7 @@ import openvino as ov
 
 from cspine.core.errors import ArtifactError
 from cspine.imaging.channels import as_network_input
-from cspine.model.export import INT8_NAME, IR_NAME, read_ir, write_ir
+from cspine.model.export.ir import INT8_NAME, IR_NAME, read_ir, write_ir
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 

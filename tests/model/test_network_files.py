@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ArtifactError
-from cspine.model import export
-from cspine.model.artifact import resolve_version
-from cspine.model.card import write_card
-from cspine.model.engine import Engine
-from cspine.model.export import export_ir, map_ir, read_ir
-from cspine.model.networks import choose_precision, find_int8
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.network_files import choose_precision, find_int8
+from cspine.model.export import ir
+from cspine.model.export.ir import export_ir, map_ir, read_ir
+from cspine.model.store.card import write_card
+from cspine.model.store.registry import resolve_version
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +60,7 @@ def test_an_empty_or_missing_bin_is_no_network(files, tmp_path):
 
 
 def test_an_ir_too_large_to_be_ours_is_not_parsed(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "MAX_XML_BYTES", 100)
+    monkeypatch.setattr(ir, "MAX_XML_BYTES", 100)
     assert map_ir(files.folder / "best.xml", files.h5_sha256) is None
 
 

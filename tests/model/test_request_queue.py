@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from cspine.model.line import MARGIN, Line, Waiting
-from cspine.model.outputs import Answer
+from cspine.model.engine.pending_output import Answer
+from cspine.model.engine.request_queue import MARGIN, Line, Waiting
 
 
 def stand(*left_s: float) -> tuple[Line, list[Answer]]:

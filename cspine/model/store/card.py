@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import CLASS_NAMES, DOMAINS, SYNTHETIC, UNKNOWN_DOMAIN
-from cspine.model.architectures import ARCHITECTURES
+from cspine.model.networks.architectures import ARCHITECTURES
 
 SCHEMA_VERSION = 1
 CARD_NAME = "best.json"

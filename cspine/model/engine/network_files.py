@@ -16,9 +16,10 @@ from typing import Any
 import openvino as ov
 
 from cspine.core.errors import ArtifactError
-from cspine.model.card import CARD_NAME
-from cspine.model.export import INT8_NAME, IR_NAME, MappedNetwork, export_ir, map_ir
-from cspine.model.versions import ModelFiles, copy_files, hash_file
+from cspine.model.export.ir import INT8_NAME, IR_NAME, MappedNetwork, export_ir, map_ir
+from cspine.model.store.card import CARD_NAME
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.registry import ModelFiles, copy_files
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from test_card import CARD, refuse
 
 from cspine.core.errors import ArtifactError
-from cspine.model.card import write_card
-from cspine.model.versions import hash_file, list_versions, publish_version, resolve_version
+from cspine.model.store.card import write_card
+from cspine.model.store.hashes import hash_file
+from cspine.model.store.registry import list_versions, publish_version, resolve_version
 
 
 def publish(folder, models, content, key=None):

@@ -22,13 +22,13 @@ import openvino as ov
 
 from cspine.core.cpu import count_cores
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
-from cspine.model.compiled import check_network, compile_network, computed_in
-from cspine.model.export import MappedNetwork
-from cspine.model.line import Line, Waiting, as_input
-from cspine.model.networks import PRECISIONS, find_int8, find_or_build_ir
-from cspine.model.outputs import Answer, EngineOutput
-from cspine.model.retire import Parts, retire_with, weak_callback
-from cspine.model.versions import ModelFiles
+from cspine.model.engine.compiled import check_network, compile_network, computed_in
+from cspine.model.engine.network_files import PRECISIONS, find_int8, find_or_build_ir
+from cspine.model.engine.pending_output import Answer, EngineOutput
+from cspine.model.engine.request_queue import Line, Waiting, as_input
+from cspine.model.engine.resources import Parts, retire_with, weak_callback
+from cspine.model.export.ir import MappedNetwork
+from cspine.model.store.registry import ModelFiles
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ replaced last. It knows files and hashes, not what is in them.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,8 @@ from typing import Any
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
-from cspine.model.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
+from cspine.model.store.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
+from cspine.model.store.hashes import hash_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,6 @@ VERSIONS_FOLDER = "versions"
 VERSION_LENGTH = 12
 # The one that serves, the one before, and one that was rolled back from.
 KEPT_VERSIONS = 3
-# The largest network here has under 100 MB of weights. A sparse file claims a TiB at no cost.
-MAX_FILE_BYTES = 512 * 2**20
-# Few pieces: after each one a thread must win Python's lock back from whatever is being imported.
-_HASHED_AT_ONCE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,25 +50,6 @@ class ModelFiles:
         """The SHA-256 that the card gives for the file `name`, or None."""
         value = self.card.get("files", {}).get(name)
         return value if isinstance(value, str) else None
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a model's file, in hex.
-
-    Raises:
-        ArtifactError: the file is larger than any of ours, and not read.
-        OSError: it cannot be read.
-    """
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ArtifactError(
-            f"`{path.name}` must be at most {MAX_FILE_BYTES} bytes. Received: {size}"
-        )
-    digest, buffer = hashlib.sha256(), bytearray(_HASHED_AT_ONCE)
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-    return digest.hexdigest()
 
 
 def list_versions(models_dir: Path) -> list[str]:
@@ -256,7 +233,7 @@ def _open_folder(folder: Path, public_key: bytes | None) -> ModelFiles:
 
 def _describe_bare(h5: Path) -> ModelFiles:
     """Files of a lone `best.h5`: its card holds what the `.h5` says of itself."""
-    from cspine.model.artifact import read_h5
+    from cspine.model.store.weights_file import read_h5
 
     digest = hash_file(h5)
     facts = read_h5(h5).facts

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from cspine.core.errors import ArtifactError
-from cspine.model.engine import Engine
+from cspine.model.engine.engine import Engine
 
 # A card may be anybody's: its test must not keep a start waiting.
 MAX_INPUTS = 16

@@ -5,7 +5,7 @@ the head is linear in the average, the same Dense applied to each cell of the la
 the class activation map (Zhou et al. 2016) and its mean over the cells is the logit exactly: one
 pass gives the answer and its explanation. The map head is a 1 × 1 convolution at stride 8.
 
-It knows graphs only: files are `artifact.py`'s, losses are the trainer's.
+It knows graphs only: files are `weights_file.py`'s, losses are the trainer's.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from cspine.model.architectures import MAP_STRIDE, find_architecture
-from cspine.model.backbones import build_backbone
-from cspine.model.cnn import ATTENTION_LAYER
-from cspine.model.pretrained import load_pretrained
+from cspine.model.networks.architectures import MAP_STRIDE, find_architecture
+from cspine.model.networks.backbones import build_backbone
+from cspine.model.networks.cnn import ATTENTION_LAYER
+from cspine.model.networks.pretrained import load_pretrained
 
 LOGIT_LAYER = "logit"
 

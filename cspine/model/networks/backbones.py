@@ -14,8 +14,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from cspine.model.architectures import ARCHITECTURES, check_image_size, find_architecture
-from cspine.model.cnn import build_cnn
+from cspine.model.networks.architectures import ARCHITECTURES, check_image_size, find_architecture
+from cspine.model.networks.cnn import build_cnn
 
 __all__ = ["ARCHITECTURES", "build_backbone", "check_image_size", "find_architecture"]
 

@@ -1,6 +1,6 @@
 """Where a backbone's first weights come from: ImageNet, a folder, or nowhere. Never silently.
 
-Files are read through `h5_safety.py`, weights only. It does not know what the weights were trained
+Files are read through `safe_hdf5.py`, weights only. It does not know what the weights were trained
 on; of a folder it records the name and the file's hash.
 """
 
@@ -14,10 +14,10 @@ import keras
 from keras.src.backend.config import keras_home  # no public function tells it
 
 from cspine.core.errors import ArtifactError, ConfigError
-from cspine.model.architectures import Architecture
-from cspine.model.backbones import number_layers
-from cspine.model.h5_safety import open_h5, read_layer
-from cspine.model.versions import hash_file
+from cspine.model.networks.architectures import Architecture
+from cspine.model.networks.backbones import number_layers
+from cspine.model.safe_hdf5 import open_h5, read_layer
+from cspine.model.store.hashes import hash_file
 
 logger = logging.getLogger(__name__)
 

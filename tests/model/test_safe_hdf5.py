@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ArtifactError
-from cspine.model.artifact import load_classifier, read_h5
+from cspine.model.store.keras_weights import load_classifier
+from cspine.model.store.weights_file import read_h5
 
 KERNEL = "model_weights/stem_conv/stem_conv/kernel"
 LAYER = "model_weights/stem_conv"

@@ -1,0 +1,1 @@
+"""Architectures as Keras networks, and their pre-trained weights."""

@@ -1,0 +1,1 @@
+"""Model files on disk: weights, card, signature, kept versions."""
