@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.other_pictures import COUNTS, draw_pictures, encode
-from cspine.evaluate.interval import wilson_interval
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
 from cspine.phantom.writers.parallel import run_per_patient
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
+from cspine.stats.intervals import wilson_interval
 
 
 def encode_patient(patient: int, config: PhantomConfig) -> list[bytes]:

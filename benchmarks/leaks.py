@@ -41,12 +41,12 @@ from cspine.data.index import scan_dataset
 from cspine.data.layouts.filenames import parse_name
 from cspine.data.records import Dataset
 from cspine.data.split import keep_originals
-from cspine.evaluate.interval import Interval, percentile_interval
 from cspine.evaluate.metrics import compute_metrics
-from cspine.evaluate.resampling import draw_weights, group_codes
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import PUBLISHED_SIDE_PX, make_variants, write_kaggle
+from cspine.stats.bootstrap import draw_weights, group_codes
+from cspine.stats.intervals import Interval, percentile_interval
 
 # 16 × 16 shows a slice's shape and no fracture.
 FOLDS, SIDE_PX, RESAMPLES = 5, 16, 2000

@@ -15,11 +15,11 @@ from scipy.special import expit, logit
 from cspine.core.labels import CLASS_NAMES
 from cspine.decide.conformal import fit_conformal
 from cspine.decide.policy import DecisionPolicy, Decisions
-from cspine.evaluate import ranking as rk
-from cspine.evaluate.facts import calibrated_share
-from cspine.evaluate.interval import Interval, percentile_interval
 from cspine.evaluate.metrics import VISIBLE_MM, compute_metrics, width_bands
-from cspine.evaluate.resampling import draw_weights, group_codes
+from cspine.evaluate.report.card_text import calibrated_share
+from cspine.stats import ranking as rk
+from cspine.stats.bootstrap import draw_weights, group_codes
+from cspine.stats.intervals import Interval, percentile_interval
 
 RESPLITS = 20
 

@@ -34,7 +34,8 @@ from benchmarks.pretext import CROP, WINDOW, Crops, batches, draw_batch, render_
 from benchmarks.progress import Progress
 from cspine.core.atomic_write import written_whole
 from cspine.phantom.config import LEVELS
-from cspine.train.fit import FitPlan, area_under_roc, rate_at, weighted_map_loss
+from cspine.stats.ranking import compute_auroc
+from cspine.train.fit import FitPlan, rate_at, weighted_map_loss
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
 SELECTION = ("out", "architectures")  # of the command line; the rest must not change in a run
@@ -88,8 +89,8 @@ def judge(network: Any, crops: Crops) -> dict[str, float]:
     pixels, truth = draw_batch(crops, JUDGED, np.random.default_rng(7))
     said = {name: np.asarray(value) for name, value in network.predict(pixels, verbose=0).items()}
     return {
-        "cut_auroc": area_under_roc(truth["logit"].ravel(), said["logit"].ravel()),
-        "cut_auroc_by_cell": area_under_roc(
+        "cut_auroc": compute_auroc(truth["logit"].ravel(), said["logit"].ravel()),
+        "cut_auroc_by_cell": compute_auroc(
             truth["fracture_map"].ravel(), said["fracture_map"].ravel()
         ),
         "level_accuracy": float((said["level"].argmax(1) == truth["level"]).mean()),

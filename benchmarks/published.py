@@ -45,8 +45,8 @@ from benchmarks.phantom_crops import Crops, load_crops
 from benchmarks.rival import SIDE_PX, Files, Rival, claim, fit_rival, read_files
 from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import METHODS, choose_threshold
-from cspine.evaluate.inputs import INPUTS_FILE, SplitScores, load_inputs
 from cspine.evaluate.metrics import compute_metrics
+from cspine.evaluate.report.inputs import INPUTS_FILE, SplitScores, load_inputs
 from cspine.model.engine.engine import Engine
 from cspine.model.store.registry import resolve_version
 from cspine.model.store.weights_file import read_h5

@@ -63,7 +63,7 @@ def make_policy(width: int, seed: int) -> Any:
     """A decision policy of full size that finds nothing strange; `seed` shifts its calibration."""
     from cspine.decide.calibration import Calibration
     from cspine.decide.conformal import Conformal
-    from cspine.decide.distance import MAX_CENTRES, InDistribution
+    from cspine.decide.out_of_distribution import MAX_CENTRES, InDistribution
     from cspine.decide.policy import DecisionPolicy
     from cspine.decide.threshold import Threshold
 

@@ -21,7 +21,8 @@ from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
-from cspine.train.fit import Clock, FitPlan, area_under_roc
+from cspine.stats.ranking import compute_auroc
+from cspine.train.fit import Clock, FitPlan
 from cspine.train.scratch import fit_scratch
 from cspine.train.transfer import TransferPlan, fit_transfer
 
@@ -102,8 +103,8 @@ def judge_logits(logits: np.ndarray, samples: Samples) -> dict[str, float]:
     if not samples.labels[wide].any():
         raise SystemExit("There is no unseen fracture as wide as 1 mm: ask for more patients.")
     return {
-        "auroc": round(area_under_roc(samples.labels, logits), 3),
-        "auroc_at_least_1_mm": round(area_under_roc(samples.labels[wide], logits[wide]), 3),
+        "auroc": round(compute_auroc(samples.labels, logits), 3),
+        "auroc_at_least_1_mm": round(compute_auroc(samples.labels[wide], logits[wide]), 3),
     }
 
 

@@ -42,7 +42,8 @@ from cspine.data.sources import resolve_data
 from cspine.data.split import split_dataset
 from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
-from cspine.train.fit import Clock, FitPlan, area_under_roc
+from cspine.stats.ranking import compute_auroc
+from cspine.train.fit import Clock, FitPlan
 from cspine.train.scratch import STAGES, Stage, fit_scratch
 
 Run = tuple[str, int, float, int]  # setting, seed, seconds, patients
@@ -151,8 +152,8 @@ def run_setting(run: Run) -> dict[str, float]:
     logits, labels = result.held_out[-1], validation.labels
     wide = (labels == 0) | (validation.widths_mm >= 1.0)
     return {
-        "auroc": round(area_under_roc(labels, logits), 4),
-        "auroc_at_least_1_mm": round(area_under_roc(labels[wide], logits[wide]), 4),
+        "auroc": round(compute_auroc(labels, logits), 4),
+        "auroc_at_least_1_mm": round(compute_auroc(labels[wide], logits[wide]), 4),
         "epochs": len(result.history),
         "samples": len(samples),
         "seconds": round(time.monotonic() - began, 1),

@@ -25,7 +25,7 @@ from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
 
 if TYPE_CHECKING:
-    from cspine.evaluate.site import Predict
+    from cspine.evaluate.external_validation import Predict
 
 TRAINING = ("train",)  # the commands that train, on TensorFlow; the others never need it
 

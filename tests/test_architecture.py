@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEVELS = {
-    "core": 0, "imaging": 1, "phantom": 1, "data": 2, "model": 3, "decide": 3,
-    "evaluate": 4, "train": 5, "predict": 5, "serve": 6,
+    "core": 0, "stats": 1, "fetch": 1, "imaging": 2, "phantom": 2, "data": 4, "model": 5,
+    "decide": 5, "evaluate": 6, "train": 7, "predict": 7, "serve": 8,
 }  # fmt: skip
 FORBIDDEN = {
     "predict": {"data", "train", "evaluate", "phantom"},
     "serve": {"data", "train", "evaluate", "phantom"},
     "train": {"predict", "serve"},
+    "evaluate": {"model"},
 }
 HTTP = {"flask", "waitress", "werkzeug", "requests", "urllib3", "http"}
 SOURCES = sorted((ROOT / "cspine").rglob("*.py"))

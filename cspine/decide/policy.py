@@ -18,8 +18,8 @@ from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
-from cspine.decide.distance import MAX_CENTRES, InDistribution
-from cspine.decide.series import NormalLogits, SeriesScore
+from cspine.decide.out_of_distribution import MAX_CENTRES, InDistribution
+from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 
 # Of normal slices' logits, for the series score: many times what a fit makes.

@@ -17,10 +17,10 @@ from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.serve_settings import PRECISIONS, read_settings
 from cspine.core.text import count_noun, count_slices
-from cspine.evaluate.facts import seen_words
+from cspine.evaluate.report.card_text import seen_words
 
 if TYPE_CHECKING:
-    from cspine.evaluate.site import Predict, SiteResult
+    from cspine.evaluate.external_validation import Predict, SiteResult
 
 log = logging.getLogger(__name__)
 PredictFactory = Callable[[Path, str], "Predict"]  # (models folder, numeric precision)
@@ -57,9 +57,9 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     """Evaluate, write `report/`, `evaluation.json` and `answers.csv`, and say what came of it."""
     from cspine.data.audit.audit import audit_first
     from cspine.data.index import index_dataset
-    from cspine.evaluate.report import write_report
-    from cspine.evaluate.seen import read_seen
-    from cspine.evaluate.site import evaluate_site, write_answers
+    from cspine.evaluate.external_validation import evaluate_site, write_answers
+    from cspine.evaluate.report.page import write_report
+    from cspine.evaluate.training_fingerprints import read_seen
 
     check_settings(given)
     card = read_card(given.models)
@@ -110,8 +110,8 @@ def find_precision(given: argparse.Namespace) -> str:
 
 def run_report(given: argparse.Namespace) -> int:
     """Build `report/index.html` again from the card and the inputs beside the page."""
-    from cspine.evaluate.inputs import INPUTS_FILE, load_inputs
-    from cspine.evaluate.report import write_report
+    from cspine.evaluate.report.inputs import INPUTS_FILE, load_inputs
+    from cspine.evaluate.report.page import write_report
 
     folder = given.models / "report"
     page = write_report(folder, load_inputs(folder / INPUTS_FILE, read_card(given.models)))

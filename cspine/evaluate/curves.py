@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cspine.evaluate import ranking as rk
-from cspine.evaluate.interval import wilson_interval
 from cspine.evaluate.metrics import BINS, check_scores
-from cspine.evaluate.resampling import draw_weights, group_codes
+from cspine.stats import ranking as rk
+from cspine.stats.bootstrap import draw_weights, group_codes
+from cspine.stats.intervals import wilson_interval
 
 # One grid for all resamples, so that a band can be read point by point.
 GRID = np.linspace(0.0, 1.0, 201)

@@ -13,10 +13,10 @@ import numpy as np
 
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE, NORMAL
-from cspine.decide.series import SeriesScore
-from cspine.evaluate import ranking as rk
-from cspine.evaluate.interval import Interval, percentile_interval
-from cspine.evaluate.resampling import draw_weights, group_codes
+from cspine.decide.study_score import SeriesScore
+from cspine.stats import ranking as rk
+from cspine.stats.bootstrap import draw_weights, group_codes
+from cspine.stats.intervals import Interval, percentile_interval
 
 METRICS = (
     "loss", "accuracy", "precision", "recall", "specificity", "npv", "auroc", "auprc", "brier",

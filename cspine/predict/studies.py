@@ -15,7 +15,7 @@ import numpy as np
 
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
 from cspine.core.text import count_noun
-from cspine.decide.series import SeriesScore
+from cspine.decide.study_score import SeriesScore
 from cspine.predict.reasons import CODES
 
 MIN_SLICES = 5

@@ -21,7 +21,8 @@ from cspine.data.samples import Samples
 from cspine.data.split import Split
 from cspine.decide.image_checks import check_image
 from cspine.model.networks.classifier import Classifier, build_classifier
-from cspine.train.fit import Clock, FitPlan, area_under_roc
+from cspine.stats.ranking import compute_auroc
+from cspine.train.fit import Clock, FitPlan
 from cspine.train.result import FitResult, Place
 from cspine.train.scratch import fit_scratch
 from cspine.train.transfer import TransferPlan, fit_transfer
@@ -63,7 +64,7 @@ class Candidate:
     @property
     def auroc(self) -> float:
         """AUROC on the held-out slices."""
-        return area_under_roc(self.held_out.labels, self.logits)
+        return compute_auroc(self.held_out.labels, self.logits)
 
 
 def load_side(

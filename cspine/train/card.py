@@ -19,7 +19,7 @@ import numpy as np
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS, SYNTHETIC
 from cspine.core.png import encode_png
 from cspine.data.domain import find_data_domain
-from cspine.evaluate.inputs import plain
+from cspine.evaluate.report.inputs import plain
 from cspine.model.networks.classifier import Classifier
 from cspine.model.store.card import SCHEMA_VERSION, SYNTHETIC_NOTE
 from cspine.model.store.hashes import hash_file

@@ -19,9 +19,9 @@ import numpy as np
 from cspine.core.atomic_write import written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.domain import find_data_domain
-from cspine.evaluate.inputs import Mistake, ReportInputs, worst_mistakes
-from cspine.evaluate.report import write_report
-from cspine.evaluate.seen import write_seen
+from cspine.evaluate.report.inputs import Mistake, ReportInputs, worst_mistakes
+from cspine.evaluate.report.page import write_report
+from cspine.evaluate.training_fingerprints import write_seen
 from cspine.imaging.vertebra.finder import Box
 from cspine.model.engine.pending_output import EngineOutput
 from cspine.model.explain import heatmap

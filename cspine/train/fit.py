@@ -21,7 +21,7 @@ from keras import ops
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
-from cspine.evaluate import ranking
+from cspine.stats.ranking import compute_auroc
 from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from cspine.train.result import FitResult
 from cspine.train.sources import Source, deal_batches
@@ -65,12 +65,6 @@ class Clock:
             return Clock(None)
         # Never 0: even a late candidate gets its first batch, so that there is something to judge.
         return Clock(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
-
-
-def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """AUROC of scores (N,) for labels (N,); NaN with one class only."""
-    ones = np.ones((1, len(labels)))
-    return float(ranking.area_under_roc(ranking.rank(labels, scores, ones))[0])
 
 
 def weighted_map_loss(positive_weight: float) -> Any:
@@ -250,7 +244,7 @@ class Fit:
             losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
             entry["validation_loss"] = float(losses.mean())
             entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
-            value = area_under_roc(labels, logits)
+            value = compute_auroc(labels, logits)
             entry["validation_auroc"] = value if math.isfinite(value) else None
             # One class alone has no AUROC; its loss, the lower the better, still orders the epochs.
             value = value if math.isfinite(value) else -entry["validation_loss"]

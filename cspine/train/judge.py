@@ -17,12 +17,12 @@ from cspine.core.train_config import TrainConfig
 from cspine.data.samples import Samples
 from cspine.decide.calibration import fit_calibration
 from cspine.decide.conformal import fit_conformal
-from cspine.decide.distance import InDistribution, fit_distance
+from cspine.decide.out_of_distribution import InDistribution, fit_distance
 from cspine.decide.policy import DecisionPolicy, Decisions
-from cspine.decide.series import SeriesScore, fit_series
+from cspine.decide.study_score import SeriesScore, fit_series
 from cspine.decide.threshold import choose_threshold
-from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics, describe_patients
+from cspine.evaluate.report.inputs import SplitScores
 from cspine.train.candidate import Candidate, Task, load_side
 from cspine.train.outputs import Outputs, run_network
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cspine.core.progress import progress
 from cspine.data.samples import Samples
-from cspine.decide.distance import fit_distance
+from cspine.decide.out_of_distribution import fit_distance
 from cspine.model.networks.classifier import Classifier
 from cspine.train.sources import as_pixels
 

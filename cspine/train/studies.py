@@ -10,8 +10,8 @@ from typing import Any
 
 from cspine.data.crop_cache import load_samples
 from cspine.decide.image_checks import check_image
-from cspine.evaluate.inputs import SplitScores
-from cspine.evaluate.unboxed import describe_unboxed_studies
+from cspine.evaluate.report.inputs import SplitScores
+from cspine.evaluate.unlocalised_studies import describe_unboxed_studies
 from cspine.train.candidate import Task
 from cspine.train.judge import Judged
 from cspine.train.outputs import run_network

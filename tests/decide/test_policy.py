@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from cspine.core.errors import ArtifactError
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
-from cspine.decide.distance import fit_distance
+from cspine.decide.out_of_distribution import fit_distance
 from cspine.decide.policy import DecisionPolicy, read_series
-from cspine.decide.series import NormalLogits, SeriesScore
+from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 
 KNOWN = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
 from cspine.evaluate.metrics import METRICS, compute_metrics
+from cspine.evaluate.report.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
 
 HOSTILE = "<script>alert('x')</script>$&\"{{7*7}}.png"
 RESAMPLES = 40

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from cspine.core.errors import DataError
-from cspine.decide.series import NormalLogits, SeriesScore
-from cspine.evaluate.interval import Interval, percentile_interval, wilson_interval
+from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.evaluate.metrics import (
     METRICS,
     _figures,
@@ -17,7 +16,8 @@ from cspine.evaluate.metrics import (
     compute_patient_metrics,
     paired_bootstrap_difference,
 )
-from cspine.evaluate.resampling import draw_weights
+from cspine.stats.bootstrap import draw_weights
+from cspine.stats.intervals import Interval, percentile_interval, wilson_interval
 
 
 def draw(count=300, seed=0, ties=True):

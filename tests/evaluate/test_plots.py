@@ -1,6 +1,6 @@
 """Pictures as SVG text."""
 
-from cspine.evaluate.plots import plot_history
+from cspine.evaluate.report.plots import plot_history
 
 
 def test_an_epoch_that_alone_was_judged_is_seen():

@@ -11,10 +11,10 @@ from report_fixture import HOSTILE, make_card, make_inputs, make_split
 
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import MEDICAL_NOTICE
-from cspine.evaluate.audit_table import audit_table
-from cspine.evaluate.claim import answer_claim
-from cspine.evaluate.facts import limits, standing
-from cspine.evaluate.inputs import (
+from cspine.evaluate.report.audit_table import audit_table
+from cspine.evaluate.report.card_text import limits, standing
+from cspine.evaluate.report.claim_checklist import answer_claim
+from cspine.evaluate.report.inputs import (
     INPUTS_FILE,
     ReportInputs,
     load_inputs,
@@ -22,8 +22,8 @@ from cspine.evaluate.inputs import (
     save_inputs,
     worst_mistakes,
 )
-from cspine.evaluate.report import render_report, write_report
-from cspine.evaluate.tables import (
+from cspine.evaluate.report.page import render_report, write_report
+from cspine.evaluate.report.tables import (
     Figure,
     figure,
     published_interval,

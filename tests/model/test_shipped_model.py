@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cspine.evaluate.seen import DIGITS, read_seen
+from cspine.evaluate.training_fingerprints import DIGITS, read_seen
 from cspine.model.export.ir import export_ir
 from cspine.model.store.card import find_domain, load_card
 from cspine.model.store.hashes import hash_file

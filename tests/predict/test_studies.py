@@ -2,7 +2,7 @@
 
 import pytest
 
-from cspine.decide.series import NormalLogits, SeriesScore
+from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.predict.studies import describe_study, score_studies
 
 # Where normal slices' logits are all 0, this rule gives the highest slice.

@@ -54,7 +54,7 @@ def as_png(grey: np.ndarray) -> bytes:
 def make_policy(width: int):
     from cspine.decide.calibration import Calibration
     from cspine.decide.conformal import Conformal
-    from cspine.decide.distance import InDistribution
+    from cspine.decide.out_of_distribution import InDistribution
     from cspine.decide.policy import DecisionPolicy
     from cspine.decide.threshold import Threshold
 

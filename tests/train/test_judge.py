@@ -10,11 +10,11 @@ import numpy as np
 from cspine.core.train_config import TrainConfig
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
-from cspine.decide.distance import fit_distance
+from cspine.decide.out_of_distribution import fit_distance
 from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import Threshold
-from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import compute_patient_metrics
+from cspine.evaluate.report.inputs import SplitScores
 from cspine.model.engine.pending_output import EngineOutput
 from cspine.train import judge
 from cspine.train.candidate import Candidate

@@ -11,11 +11,11 @@ from cspine.core.train_config import TrainConfig
 from cspine.data.index import index_dataset
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
-from cspine.decide.distance import InDistribution
+from cspine.decide.out_of_distribution import InDistribution
 from cspine.decide.policy import DecisionPolicy
-from cspine.decide.series import NormalLogits, SeriesScore
+from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
-from cspine.evaluate.inputs import SplitScores
+from cspine.evaluate.report.inputs import SplitScores
 from cspine.train.studies import judge_unboxed
 from tests.rsna_sets import write_unboxed
 

@@ -13,9 +13,10 @@ from train_samples import draw_samples
 from cspine.model.networks import backbones
 from cspine.model.networks.architectures import ARCHITECTURES, Architecture, find_architecture
 from cspine.model.networks.classifier import build_classifier
+from cspine.stats.ranking import compute_auroc
 from cspine.train import transfer
 from cspine.train.features import cache_features
-from cspine.train.fit import Clock, FitPlan, area_under_roc
+from cspine.train.fit import Clock, FitPlan
 from cspine.train.result import FitResult
 from cspine.train.sources import as_pixels, pair_units
 from cspine.train.transfer import TransferPlan, fit_transfer, freeze_norms
@@ -161,7 +162,7 @@ def test_a_head_on_embeddings_finds_what_is_planted(fresh, tmp_path):
     result = fit_transfer(fresh, train, held_out, plan, Clock(None), tmp_path)
     assert result.best_value > 0.95
     logits = np.asarray(fresh.training.predict_on_batch(as_pixels(held_out.images))["logit"])
-    assert area_under_roc(held_out.labels, logits[:, 0]) > 0.95
+    assert compute_auroc(held_out.labels, logits[:, 0]) > 0.95
     after = weights_of(fresh)
     for name, arrays in backbone.items():
         same = all((a == b).all() for a, b in zip(arrays, after[name], strict=True))

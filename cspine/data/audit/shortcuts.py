@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from cspine.stats.bootstrap import draw_weights, group_codes
+from cspine.stats.ranking import area_under_roc, compute_auroc, rank
 
 # A bound on the lower end: with few groups a chance result reaches far above 0.5.
 CONFOUND_FROM = 0.60  # lower 95 % bound
@@ -56,8 +58,8 @@ def score_shortcut(
     if len(np.unique(labels[known])) < 2:
         return None
     labels, scores, groups = labels[known], scores[known], groups[known]
-    low, high = _bootstrap(labels, scores, groups, seed)
-    return Shortcut(float(roc_auc_score(labels, scores)), low, high)
+    low, high = _find_interval(labels, scores, groups, seed)
+    return Shortcut(compute_auroc(labels, scores), low, high)
 
 
 def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -81,34 +83,16 @@ def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndar
     return scores
 
 
-def _bootstrap(
+def _find_interval(
     labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, seed: int
 ) -> tuple[float, float]:
     """Return the 2.5 and 97.5 % quantiles of the AUROC over resampled groups."""
-    rng = np.random.default_rng(seed)
-    group_of = np.unique(groups, return_inverse=True)[1]
-    # Ranked once: each resample is then two counts and a sum, not another sort.
-    rank = np.unique(scores, return_inverse=True)[1]
-    count = int(group_of.max()) + 1
-    found = []
-    for _ in range(_RESAMPLES):
-        # (N,): how often each row's group was drawn.
-        weights = np.bincount(rng.integers(0, count, count), minlength=count)[group_of]
-        auroc = _weigh_auroc(labels, rank, weights)
-        if np.isfinite(auroc):
-            found.append(auroc)
+    weights = draw_weights(group_codes(groups, len(labels)), _RESAMPLES, seed)
+    drawn = [area_under_roc(rank(labels, scores, part)) for part in weights]
+    found = np.concatenate(drawn or [np.empty(0)])
+    found = found[np.isfinite(found)]
     # Nothing could be resampled with both classes: nothing is known, so the widest interval.
-    if not found:
+    if not len(found):
         return 0.0, 1.0
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
-
-
-def _weigh_auroc(labels: np.ndarray, rank: np.ndarray, weights: np.ndarray) -> float:
-    """Return the AUROC of weighted rows from the scores' dense ranks, NaN with one class alone."""
-    # Mann and Whitney's count: the share of pairs in which the fracture scores higher.
-    positive = np.bincount(rank, weights * (labels == 1))
-    negative = np.bincount(rank, weights * (labels == 0))
-    below = np.cumsum(negative) - negative / 2  # ties count half
-    pairs = positive.sum() * negative.sum()
-    return float((positive * below).sum() / pairs) if pairs else float("nan")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cspine.core.text import count_noun
-from cspine.evaluate.interval import Interval, wilson_interval
+from cspine.stats.intervals import Interval, wilson_interval
 
 NONE = "–"
 # The published notebook's figures. Its positive class was *normal*, so that its precision and

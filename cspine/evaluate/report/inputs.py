@@ -21,7 +21,7 @@ from PIL import Image
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
 from cspine.core.labels import FRACTURE
-from cspine.evaluate.interval import Interval
+from cspine.stats.intervals import Interval
 
 INPUTS_FILE = "inputs.json"
 SCHEMA = 2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cspine.core.errors import DataError
 from cspine.decide.calibration import sigmoid
-from cspine.decide.series import NormalLogits, SeriesScore, fit_normal, fit_series, top_excess
+from cspine.decide.study_score import NormalLogits, SeriesScore, fit_normal, fit_series, top_excess
 
 
 def studies(count: int, seed: int = 0, slices: int = 8):

@@ -1,6 +1,6 @@
 """A site's figures at the model's threshold and at one chosen anew, in words for the page.
 
-It takes the summary of `site.py` and computes nothing.
+It takes the summary of `external_validation.py` and computes nothing.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cspine.evaluate.facts import seen_words
-from cspine.evaluate.tables import figure
+from cspine.evaluate.report.card_text import seen_words
+from cspine.evaluate.report.tables import figure
 
 
 def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:

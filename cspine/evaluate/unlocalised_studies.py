@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from cspine.core.labels import FRACTURE, NORMAL
-from cspine.decide.series import SeriesScore
-from cspine.evaluate.inputs import SplitScores
+from cspine.decide.study_score import SeriesScore
 from cspine.evaluate.metrics import compute_metrics, patient_scores
+from cspine.evaluate.report.inputs import SplitScores
 
 # Of fractured studies alone there is no more to tell; others would hang on how many were drawn.
 FIGURES = ("recall", "auroc")

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cspine.core.labels import CLASS_NAMES
 from cspine.evaluate.curves import Curve, Reliability
-from cspine.evaluate.interval import Interval
 from cspine.evaluate.metrics import WidthBand
+from cspine.stats.intervals import Interval
 
 # Drawn in these, then turned into the page's variables, so that one drawing suits both modes.
 INK, GRID, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404"

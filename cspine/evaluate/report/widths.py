@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from cspine.evaluate import plots, tables
-from cspine.evaluate.facts import SYNTHETIC, layout, site_of
-from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import WidthBand, auroc_by_width
+from cspine.evaluate.report import plots, tables
+from cspine.evaluate.report.card_text import SYNTHETIC, layout, site_of
+from cspine.evaluate.report.inputs import SplitScores
 
 
 def describe_widths(

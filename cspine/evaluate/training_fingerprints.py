@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cspine.data.records import Dataset, SliceRecord
-from cspine.evaluate.facts import get
+from cspine.evaluate.report.card_text import get
 
 SEEN_NAME = "best_seen.txt"
 # 64 bits: between a million files and a million others one pair agrees with probability 5e-8.

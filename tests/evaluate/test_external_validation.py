@@ -14,10 +14,10 @@ from PIL import Image
 from cspine.core.errors import ArtifactError, ConfigError, DataError
 from cspine.data.index import index_dataset
 from cspine.evaluate import cli
-from cspine.evaluate.claim import answer_claim
-from cspine.evaluate.facts import limits, standing
-from cspine.evaluate.seen import SEEN_NAME, read_seen, write_seen
-from cspine.evaluate.site import choose_slices, evaluate_site
+from cspine.evaluate.external_validation import choose_slices, evaluate_site
+from cspine.evaluate.report.card_text import limits, standing
+from cspine.evaluate.report.claim_checklist import answer_claim
+from cspine.evaluate.training_fingerprints import SEEN_NAME, read_seen, write_seen
 from tests.rsna_sets import write_unboxed
 
 CARD = {
@@ -263,10 +263,10 @@ def test_copies_that_only_pixels_give_away_count_once(copied, tmp_path, caplog):
     ("more", "named"),
     [
         (["--resamples", "0"], "`resamples` must be at least 1. Received: 0"),
-        (["--out", __file__], r"`out` must be a folder\. Received: .*test_site.py is a file"),
+        (["--out", __file__], r"`out` must be a folder\. Received: .*test_external_validation.py is a file"),
         (
             ["--out", f"{__file__}/a/b"],
-            r"`out` must be a folder\. Received: .*test_site.py is a file",
+            r"`out` must be a folder\. Received: .*test_external_validation.py is a file",
         ),
     ],
 )

@@ -23,13 +23,13 @@ from cspine.core.progress import progress
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.split import keep_originals
 from cspine.decide.policy import read_decision, read_series, read_threshold
-from cspine.decide.series import SeriesScore
-from cspine.evaluate.facts import calibrated_share, get
-from cspine.evaluate.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
-from cspine.evaluate.proposal import describe_proposal
-from cspine.evaluate.seen import count_seen
-from cspine.evaluate.site_figures import summarise
-from cspine.evaluate.unboxed import describe_unboxed_studies
+from cspine.decide.study_score import SeriesScore
+from cspine.evaluate.external_figures import summarise
+from cspine.evaluate.report.card_text import calibrated_share, get
+from cspine.evaluate.report.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
+from cspine.evaluate.threshold_proposal import describe_proposal
+from cspine.evaluate.training_fingerprints import count_seen
+from cspine.evaluate.unlocalised_studies import describe_unboxed_studies
 
 log = logging.getLogger(__name__)
 SITE = "site"

@@ -17,10 +17,11 @@ from cspine.core.atomic_write import written_whole
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
 from cspine.core.text import count_noun, count_slices
 from cspine.decide.policy import read_series
-from cspine.evaluate import curves, plots, tables
-from cspine.evaluate.audit_table import audit_table
-from cspine.evaluate.claim import EDITION, answer_claim
-from cspine.evaluate.facts import (
+from cspine.evaluate import curves
+from cspine.evaluate.metrics import compute_metrics, patient_scores
+from cspine.evaluate.report import plots, tables
+from cspine.evaluate.report.audit_table import audit_table
+from cspine.evaluate.report.card_text import (
     card_facts,
     get,
     judged_split,
@@ -28,11 +29,17 @@ from cspine.evaluate.facts import (
     site_of,
     standing,
 )
-from cspine.evaluate.inputs import INPUTS_FILE, Mistake, ReportInputs, SplitScores, save_inputs
-from cspine.evaluate.metrics import compute_metrics, patient_scores
-from cspine.evaluate.pictures import overlay_uri, slice_uri
-from cspine.evaluate.tables import as_interval
-from cspine.evaluate.widths import describe_widths
+from cspine.evaluate.report.claim_checklist import EDITION, answer_claim
+from cspine.evaluate.report.inputs import (
+    INPUTS_FILE,
+    Mistake,
+    ReportInputs,
+    SplitScores,
+    save_inputs,
+)
+from cspine.evaluate.report.pictures import overlay_uri, slice_uri
+from cspine.evaluate.report.tables import as_interval
+from cspine.evaluate.report.widths import describe_widths
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"

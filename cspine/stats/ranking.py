@@ -55,6 +55,11 @@ def area_under_roc(ranking: Ranking) -> np.ndarray:
     return np.asarray(np.trapezoid(ranking.sensitivity, ranking.false_positive_rate, axis=1))
 
 
+def compute_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the AUROC of scores (N,) for labels (N,), 1 a fracture; NaN with one class only."""
+    return float(area_under_roc(rank(labels, scores, np.ones((1, len(labels)))))[0])
+
+
 def average_precision(ranking: Ranking) -> np.ndarray:
     """Return AUPRC (R,) as Σ (recallₖ − recallₖ₋₁) · precisionₖ, not interpolated."""
     called = ranking.hits + ranking.alarms

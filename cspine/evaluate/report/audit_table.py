@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cspine.core.text import count_noun
-from cspine.evaluate.tables import NONE, figure
+from cspine.evaluate.report.tables import NONE, figure
 
 # Words for the row, its number, and examples.
 AuditRow = tuple[str, str, list[str]]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cspine.core.errors import DataError
-from cspine.decide.distance import MAX_CENTRES, InDistribution, fit_distance
+from cspine.decide.out_of_distribution import MAX_CENTRES, InDistribution, fit_distance
 
 
 def embeddings(count: int, dimensions: int = 96, seed: int = 0) -> np.ndarray:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from cspine.core.labels import CLASS_NAMES
-from cspine.decide.series import SeriesScore
+from cspine.decide.study_score import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
-from cspine.evaluate.inputs import SplitScores
 from cspine.evaluate.metrics import compute_metrics, describe_patients
+from cspine.evaluate.report.inputs import SplitScores
 
 
 def summarise(

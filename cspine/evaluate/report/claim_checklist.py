@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from cspine.core.text import count_noun, count_slices
-from cspine.evaluate.facts import RSNA, SYNTHETIC, card_facts, get, layout, seen_words, site_of
+from cspine.evaluate.report.card_text import (
+    RSNA,
+    SYNTHETIC,
+    card_facts,
+    get,
+    layout,
+    seen_words,
+    site_of,
+)
 
 EDITION = "CLAIM, 2024 update"
 

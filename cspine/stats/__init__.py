@@ -1,0 +1,1 @@
+"""Statistics that data, training and evaluation share."""
