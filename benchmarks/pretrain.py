@@ -35,7 +35,7 @@ from benchmarks.progress import Progress
 from cspine.core.atomic_write import written_whole
 from cspine.phantom.config import LEVELS
 from cspine.stats.ranking import compute_auroc
-from cspine.train.fit import FitPlan, rate_at, weighted_map_loss
+from cspine.train.fitting.trainer import FitPlan, rate_at, weighted_map_loss
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
 SELECTION = ("out", "architectures")  # of the command line; the rest must not change in a run

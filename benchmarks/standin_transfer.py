@@ -22,9 +22,9 @@ from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.stats.ranking import compute_auroc
-from cspine.train.fit import Clock, FitPlan
-from cspine.train.scratch import fit_scratch
-from cspine.train.transfer import TransferPlan, fit_transfer
+from cspine.train.fitting.from_scratch import fit_scratch
+from cspine.train.fitting.trainer import FitPlan, TimeBudget
+from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
 # Neither the pretext's patients nor those of any other set.
 PHANTOM_SEED = 900_002
@@ -90,7 +90,7 @@ def train_cnn(sides: Sides, folder: Path, seconds: float) -> dict[str, float]:
     """The CNN's figures, trained from scratch for so long on the same patients."""
     size = sides.train.images.shape[1]
     classifier = build_classifier("cnn", size, seed=0, map_head=sides.train.masks is not None)
-    clock, key = Clock(seconds), f"{seconds} {sides.train.key}"
+    clock, key = TimeBudget(seconds), f"{seconds} {sides.train.key}"
     result = fit_scratch(
         classifier, sides.train, sides.unseen, CNN, True, clock, folder / "cnn", key
     )
@@ -118,7 +118,7 @@ def _fit(
     key = f"{classifier.origin} {sides.train.key}"
     plan = TransferPlan(HEAD, tune, COPIES, folder / "cache")
     place = folder / f"{name}-{'random' if weights == 'none' else 'standin'}"
-    result = fit_transfer(classifier, sides.train, sides.unseen, plan, Clock(None), place, key)
+    result = fit_transfer(classifier, sides.train, sides.unseen, plan, TimeBudget(None), place, key)
     return result.logits_at((0, HEAD.epochs)), result.held_out[-1]
 
 

@@ -43,8 +43,8 @@ from cspine.data.split import split_dataset
 from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.stats.ranking import compute_auroc
-from cspine.train.fit import Clock, FitPlan
-from cspine.train.scratch import STAGES, Stage, fit_scratch
+from cspine.train.fitting.from_scratch import STAGES, Stage, fit_scratch
+from cspine.train.fitting.trainer import FitPlan, TimeBudget
 
 Run = tuple[str, int, float, int]  # setting, seed, seconds, patients
 WHOLE = (Stage(6, 1.0, 1.0, 0.002),)
@@ -144,7 +144,7 @@ def run_setting(run: Run) -> dict[str, float]:
             validation,
             plan,
             True,
-            Clock(seconds),
+            TimeBudget(seconds),
             Path(folder),
             name,
             setting.stages,

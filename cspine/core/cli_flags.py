@@ -26,7 +26,7 @@ class OneLineParser(argparse.ArgumentParser):
         raise ConfigError(f"{message[0].upper()}{message[1:]}. See --help for the flags.")
 
 
-def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+def build_train_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The parser of `train.py`, generated from TrainConfig."""
     parser = OneLineParser(
         prog=prog, description="Train, compare and publish a fracture classifier."
@@ -96,7 +96,7 @@ def parse_config(arguments: Sequence[str], prog: str | None = None) -> TrainConf
     Raises:
         ConfigError: a flag, the file or a value in either cannot be used.
     """
-    return config_from_namespace(build_parser(prog).parse_args(list(arguments)))
+    return config_from_namespace(build_train_parser(prog).parse_args(list(arguments)))
 
 
 def config_from_namespace(given: argparse.Namespace) -> TrainConfig:

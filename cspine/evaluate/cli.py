@@ -61,7 +61,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     from cspine.evaluate.report.page import write_report
     from cspine.evaluate.training_fingerprints import read_seen
 
-    check_settings(given)
+    check_arguments(given)
     card = read_card(given.models)
     # Before minutes of audit: it may not load.
     predict = predict_factory(given.models, find_precision(given))
@@ -82,7 +82,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     return 0
 
 
-def check_settings(given: argparse.Namespace) -> None:
+def check_arguments(given: argparse.Namespace) -> None:
     """Refuse, before hours of scoring, what would only fail at their end.
 
     Raises:

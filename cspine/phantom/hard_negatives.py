@@ -24,7 +24,7 @@ _CANAL_HU = 10.0  # fat and blood
 
 
 @dataclass(frozen=True)
-class Mimic:
+class HardNegative:
     """A slice's hard negative.
 
     Attributes:
@@ -53,12 +53,14 @@ class Mimic:
         picture[above:] = moved if picture.dtype != np.bool_ else moved >= 0.5
 
 
-def draw_mimic(bone: DrawnBone, patient: Patient, place: Place, v: Vertebra) -> Mimic:
+def draw_hard_negative(
+    bone: DrawnBone, patient: Patient, place: Place, v: Vertebra
+) -> HardNegative:
     """Paint this slice's hard negative, if it has one, on `bone.spot`, and return what it is."""
     rng = stream(MIMICS, *patient.key, place.index)
     # The same share in both classes, or the mimics themselves would tell.
     if rng.uniform() > MIMIC_SHARE:
-        return Mimic()
+        return HardNegative()
     names = ["nutrient canal", "motion step"]
     # C1 has no body, and so neither its vein nor its growth seams.
     if v.level:
@@ -67,10 +69,10 @@ def draw_mimic(bone: DrawnBone, patient: Patient, place: Place, v: Vertebra) -> 
         names += ["basivertebral vein"] * 2 if 0.3 < place.t < 0.8 else ["nutrient canal"]
     name = str(rng.choice(names))
     if name == "motion step":
-        return Mimic(name, *_draw_motion(rng, patient))
+        return HardNegative(name, *_draw_motion(rng, patient))
     for points, width in _PATHS[name](v, rng):
         _draw_canal(bone, points, width, name == "synchondrosis")
-    return Mimic(name)
+    return HardNegative(name)
 
 
 def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:

@@ -17,7 +17,7 @@ from cspine.phantom.anatomy.soft_tissue import draw_neck
 from cspine.phantom.anatomy.vertebra import draw_vertebra
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.fractures import Fracture, break_bone
-from cspine.phantom.hard_negatives import draw_mimic
+from cspine.phantom.hard_negatives import draw_hard_negative
 from cspine.phantom.patient import (
     NOISE,
     TWIN_NOISE,
@@ -129,7 +129,7 @@ def _draw_ideal(
     canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, place))
     is_swollen = draw_organs(canvas, patient, place)
     bone = draw_bone(canvas, patient, place, vertebra)
-    mimic = draw_mimic(bone, patient, place, vertebra)
+    mimic = draw_hard_negative(bone, patient, place, vertebra)
     known: dict[str, Any] = {
         "patient_id": f"patient{patient.key[-1]:04d}", "slice_index": place.index,
         "level": place.level_name, "z_mm": place.z_mm, "spacing_mm": round(patient.spacing_mm, 4),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cspine.predict.budget import Budget, LateError
+from cspine.core.deadline import Deadline, LateError
 
 Observe = Callable[[str, float], None]  # (stage, seconds)
 
@@ -21,19 +21,19 @@ class DecodeSlots:
         self._observe = observe
 
     @contextmanager
-    def hold(self, budget: Budget) -> Iterator[None]:
+    def hold(self, deadline: Deadline) -> Iterator[None]:
         """Hold a place while the block runs.
 
         Raises:
-            LateError: the budget ran out before one was free.
+            LateError: the deadline ran out before one was free.
         """
         start = time.perf_counter()
         # A timeout, and no queue without end: late work helps nobody.
-        if not self._places.acquire(timeout=budget.remaining_s()):
+        if not self._places.acquire(timeout=deadline.remaining_s()):
             raise LateError
         try:
             self._observe("slot", time.perf_counter() - start)
-            budget.remaining_s()
+            deadline.remaining_s()
             yield
         finally:
             self._places.release()

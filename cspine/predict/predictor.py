@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.cpu import count_cores
+from cspine.core.deadline import Deadline
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import SYNTHETIC, UNCERTAIN, UNKNOWN_DOMAIN
 from cspine.decide.image_checks import check_image
@@ -28,14 +29,13 @@ from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from
 from cspine.imaging.preprocess import Crop, preprocess
 from cspine.model.engine.engine import Engine
 from cspine.model.engine.network_files import choose_precision
-from cspine.model.engine.pending_output import Answer, EngineOutput
+from cspine.model.engine.pending_output import EngineOutput, PendingOutput
 from cspine.model.engine.self_test import check_self_test
 from cspine.model.explain import heatmap
 from cspine.model.store.card import check_same, find_domain
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import ModelFiles, resolve_version
 from cspine.model.store.weights_file import read_h5
-from cspine.predict.budget import Budget
 from cspine.predict.decode_slots import DecodeSlots, Observe
 from cspine.predict.prediction import Prediction
 from cspine.predict.reasons import (
@@ -50,9 +50,9 @@ from cspine.predict.reasons import (
 
 logger = logging.getLogger(__name__)
 
-# Frozen, as NO_END is, so they may stand as defaults.
+# Frozen, as NO_DEADLINE is, so they may stand as defaults.
 LIMITS = Limits()
-NO_END = Budget()
+NO_DEADLINE = Deadline()
 
 _SERIALS = itertools.count()
 
@@ -171,7 +171,7 @@ class Predictor:
         Takes about as long as the load, and is best done once the model serves.
         """
         try:
-            self.engine.use_all_cores()
+            self.engine.compile_low_latency()
         except Exception as error:  # whatever it is, the model serves on as it is
             logger.warning("an image that comes alone has one core: %s", error)
 
@@ -179,48 +179,48 @@ class Predictor:
         self,
         data: bytes,
         explain: bool = False,
-        budget: Budget = NO_END,
+        deadline: Deadline = NO_DEADLINE,
     ) -> Prediction:
         """Return the answer for the bytes of a PNG, JPEG or DICOM file.
 
         Raises:
             ImageError: the bytes are no image that is read.
-            OverloadedError: the budget ran out.
+            OverloadedError: the deadline ran out.
         """
-        return self._answer(lambda: decode_image(data, self.limits), explain, budget)
+        return self._answer(lambda: decode_image(data, self.limits), explain, deadline)
 
     def predict_pixels(
         self,
         pixels: npt.NDArray[np.uint8],
         explain: bool = False,
-        budget: Budget = NO_END,
+        deadline: Deadline = NO_DEADLINE,
     ) -> Prediction:
         """Return the answer for uint8 pixels (H, W) or (H, W, 3); otherwise as `predict`."""
         self.limits.check_pixels(*pixels.shape[:2])
-        return self._answer(lambda: image_from_array(pixels), explain, budget)
+        return self._answer(lambda: image_from_array(pixels), explain, deadline)
 
     def _answer(
-        self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
+        self, decode: Callable[[], DecodedImage], explain: bool, deadline: Deadline
     ) -> Prediction:
         with self._counting:
             self._in_work += 1
         try:
-            return self._answer_counted(decode, explain, budget)
+            return self._answer_counted(decode, explain, deadline)
         finally:
             with self._counting:
                 self._in_work -= 1
 
     def _answer_counted(
-        self, decode: Callable[[], DecodedImage], explain: bool, budget: Budget
+        self, decode: Callable[[], DecodedImage], explain: bool, deadline: Deadline
     ) -> Prediction:
         # Decoding is the CPU's work alone: more of it at once than there are cores would only make
         # every image later. Those who wait for a slot wait without holding a decoded image.
-        with self._slots.hold(budget):
+        with self._slots.hold(deadline):
             image, crop = self._timed("decode", lambda: self._prepare(decode()))
-        # Asked again: decoding may have used the budget up.
-        budget.remaining_s()
+        # Asked again: decoding may have used the deadline up.
+        deadline.remaining_s()
         # Others that are still being decoded want the cores as well.
-        alone, due_s = self._in_work == 1, budget.deadline_s
+        alone, due_s = self._in_work == 1, deadline.due_s
         future = None if crop is None else self.engine.submit(crop.image, alone, due_s)
         # While the engine works on its own threads, this one looks whether the picture is a neck.
         refusals = refuse_image(image.refusal, check_image(image.grey, image.is_colour))
@@ -229,7 +229,7 @@ class Predictor:
                 refusals = (*refusals, SYNTHETIC_MODEL)
             return self._abstain(image, explain, refusals or (NO_VERTEBRA,))
         try:
-            output = budget.result_of(future)
+            output = deadline.result_of(future)
         finally:
             self._observe_answer(future)
         return self._judge(image, crop, output, explain, refusals)
@@ -294,7 +294,7 @@ class Predictor:
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )
 
-    def _observe_answer(self, answer: Answer) -> None:
+    def _observe_answer(self, answer: PendingOutput) -> None:
         """Observe how long the image waited for the engine, and how long it was computed."""
         ended_s = time.perf_counter()
         started_s = answer.started_s or ended_s

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TypeVar
 
-from cspine.predict.budget import Budget, LateError
+from cspine.core.deadline import Deadline, LateError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# An item sees the budget's end itself, but not in the middle of decoding.
+# An item sees the deadline's end itself, but not in the middle of decoding.
 _GRACE_S = 5.0
 
 
@@ -30,17 +30,17 @@ class Pool:
         self._executor = self._start()
 
     def map(
-        self, work: Callable[[Item], Result], items: Iterable[Item], budget: Budget
+        self, work: Callable[[Item], Result], items: Iterable[Item], deadline: Deadline
     ) -> list[Result]:
         """Return what `work` makes of each item, in order.
 
         Raises:
-            LateError: some item was not done soon after the budget's end.
+            LateError: some item was not done soon after the deadline's end.
         """
         executor = self._executor
         futures = [executor.submit(work, item) for item in items]
         try:
-            return [future.result(budget.left_s(_GRACE_S)) for future in futures]
+            return [future.result(deadline.left_s(_GRACE_S)) for future in futures]
         except FutureTimeoutError:
             # Threads may have died in their wait, which an executor does not notice: a list
             # would wait for them for ever, and keep its place.

@@ -16,8 +16,8 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from cspine.core.deadline import UnwantedError
 from cspine.core.errors import CspineError, OverloadedError
-from cspine.predict.budget import UnwantedError
 from cspine.serve.failures import OUR_FAULT, as_fault
 
 logger = logging.getLogger(__name__)

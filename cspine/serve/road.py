@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.cpu import count_cores
+from cspine.core.deadline import Deadline, LateError, UnwantedError
 from cspine.core.errors import CspineError, FetchError, ImageError
 from cspine.core.serve_settings import ServeSettings
-from cspine.predict.budget import Budget, LateError, UnwantedError
-from cspine.predict.cache import MAX_ENTRIES, AnswerCache
+from cspine.predict.answer_cache import MAX_ENTRIES, AnswerCache
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.serve.admission import Admission
@@ -94,8 +94,8 @@ class Road:
             ImageError: the image cannot be read.
         """
         with self.admission.place():
-            budget = Budget.of(self._deadline_s, is_wanted)
-            return self._answer_with(self._models.current, source, explain, budget)
+            deadline = Deadline.of(self._deadline_s, is_wanted)
+            return self._answer_with(self._models.current, source, explain, deadline)
 
     def answer_all(
         self,
@@ -116,12 +116,12 @@ class Road:
 
         # One predictor for the whole list: a reload in between must not mix two models in it.
         predictor = predictor or self._models.current
-        budget = Budget.of(self._deadline_s, is_wanted)
+        deadline = Deadline.of(self._deadline_s, is_wanted)
         pictures = _Pictures()
 
         def answer(source: Source) -> Prediction | CspineError:
             try:
-                return pictures.keep(self._answer_with(predictor, source, explain, budget))
+                return pictures.keep(self._answer_with(predictor, source, explain, deadline))
             except CspineError as error:
                 return error
             except UnwantedError:
@@ -132,14 +132,14 @@ class Road:
 
         has_links = any(isinstance(source, Link) for source in sources)
         with self.admission.place():
-            return (self._links if has_links else self._batches).map(answer, sources, budget)
+            return (self._links if has_links else self._batches).map(answer, sources, deadline)
 
     def answer_pixels(
         self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted, predictor: Predictor | None = None
     ) -> list[Prediction]:
         """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer_all`."""
         predictor = predictor or self._models.current
-        budget = Budget.of(self._deadline_s, is_wanted)
+        deadline = Deadline.of(self._deadline_s, is_wanted)
 
         def answer(one: npt.NDArray[np.uint8]) -> Prediction:
             start = time.perf_counter()
@@ -148,33 +148,35 @@ class Road:
             content.update(one.data)
 
             def compute() -> Prediction:
-                return predictor.predict_pixels(one, False, budget)
+                return predictor.predict_pixels(one, False, deadline)
 
-            prediction = self._remembered((predictor.serial, content.digest()), compute, budget)
+            prediction = self._remembered((predictor.serial, content.digest()), compute, deadline)
             return self._count(prediction, start)
 
         with self.admission.place():
-            return self._batches.map(answer, pixels, budget)
+            return self._batches.map(answer, pixels, deadline)
 
     def _answer_with(
-        self, predictor: Predictor, source: Source, explain: bool, budget: Budget
+        self, predictor: Predictor, source: Source, explain: bool, deadline: Deadline
     ) -> Prediction:
         start = time.perf_counter()
-        budget.remaining_s()  # a list may have used it up
-        data = self._fetch(source, budget) if isinstance(source, Link) else source.data
+        deadline.remaining_s()  # a list may have used it up
+        data = self._fetch(source, deadline) if isinstance(source, Link) else source.data
         # A fetch may have used it up, or the client may have left meanwhile.
-        budget.remaining_s()
+        deadline.remaining_s()
         # By content, not by URL: what lies behind a URL may change.
         # With `explain`: an answer that was remembered without pictures has none to show.
         key = (predictor.serial, explain, hashlib.sha256(data).digest())
-        prediction = self._remembered(key, lambda: predictor.predict(data, explain, budget), budget)
+        prediction = self._remembered(
+            key, lambda: predictor.predict(data, explain, deadline), deadline
+        )
         return self._count(prediction, start)
 
     def _remembered(
-        self, key: Hashable, compute: Callable[[], Prediction], budget: Budget
+        self, key: Hashable, compute: Callable[[], Prediction], deadline: Deadline
     ) -> Prediction:
         """Return the answer of `key`: from the cache, from who computes it now, or anew."""
-        return self._cache.get_or_compute(key, lambda: self._watched(compute), budget)
+        return self._cache.get_or_compute(key, lambda: self._watched(compute), deadline)
 
     def _watched(self, compute: Callable[[], Prediction]) -> Prediction:
         """Compute; count what the network answers, and what fails by no fault of the caller's."""
@@ -190,13 +192,13 @@ class Road:
             self.failures.end()
         return prediction
 
-    def _fetch(self, link: Link, budget: Budget) -> bytes:
+    def _fetch(self, link: Link, deadline: Deadline) -> bytes:
         start = time.perf_counter()
         try:
-            data = self._fetcher.fetch(link.url, budget.remaining_s())
+            data = self._fetcher.fetch(link.url, deadline.remaining_s())
         except FetchError:
             # Told to nobody it would only spoil the counts.
-            if not budget.is_wanted():
+            if not deadline.is_wanted():
                 raise UnwantedError from None
             raise
         finally:

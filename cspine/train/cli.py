@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cspine.core.cli_flags import add_flags, config_from_namespace
 from cspine.core.train_config import TrainConfig
-from cspine.train.begin import begin_run
-from cspine.train.checkpoint import list_checkpoints
+from cspine.train.fitting.checkpoint import list_checkpoints
+from cspine.train.preflight import check_run
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def train(config: TrainConfig) -> int:
         KeyboardInterrupt: after Ctrl-C, where there was nothing whole to publish.
     """
     began_s = time.time()
-    dataset = begin_run(config)
+    dataset = check_run(config)
     # Imported only now: it brings Keras, and neither the other commands nor whoever misspelt a
     # folder should wait for that.
     from cspine.train.run import run_training

@@ -14,16 +14,16 @@ import numpy as np
 from cspine.data.samples import Samples
 from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import compute_metrics
-from cspine.train.candidate import Candidate, Task, fit_once, load_side
-from cspine.train.fit import Clock
-from cspine.train.folds import list_turns, pool_scores
-from cspine.train.result import FitResult
+from cspine.train.candidates import Candidate, RunContext, fit_once, load_side
+from cspine.train.cross_validation import list_turns, pool_scores
+from cspine.train.fitting.result import FitResult
+from cspine.train.fitting.trainer import TimeBudget
 
 # Enough to learn by heart what leaks; more would only cost time.
 EPOCHS = 3
 
 
-def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
+def run_random_labels(best: Candidate, task: RunContext) -> dict[str, Any]:
     """AUROC, with its interval over patients, of networks that learned random labels.
 
     One draw a slice, so copies of a slice share theirs; no masks and no twins, since both tell the
@@ -51,7 +51,7 @@ def run_random_labels(best: Candidate, task: Task) -> dict[str, Any]:
 
 
 def _leave_out_in_turn(
-    best: Candidate, task: Task, everything: Samples, rng: np.random.Generator
+    best: Candidate, task: RunContext, everything: Samples, rng: np.random.Generator
 ) -> tuple[Samples, np.ndarray]:
     """The slices that were left out and their pooled logits (N,) after the last epoch."""
     turns = list_turns(task, everything)
@@ -64,12 +64,14 @@ def _leave_out_in_turn(
     return drawn.take(seen), logits[seen]
 
 
-def _fit(best: Candidate, task: Task, train: Samples, held_out: Samples, turn: str) -> FitResult:
+def _fit(
+    best: Candidate, task: RunContext, train: Samples, held_out: Samples, turn: str
+) -> FitResult:
     # A checkpoint of an earlier control learned other tosses.
     config = replace(task.config, resume=False)
     folder = task.run_dir / "random-labels" / turn
     name, until = best.classifier.name, (0, EPOCHS)
-    return fit_once(name, config, train, held_out, Clock(None), folder, until)[1]
+    return fit_once(name, config, train, held_out, TimeBudget(None), folder, until)[1]
 
 
 def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples]:

@@ -22,12 +22,12 @@ from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import default_view
 from cspine.model.networks.architectures import ARCHITECTURES
 from cspine.model.networks.pretrained import find_pretrained
-from cspine.train.begin import begin_run
-from cspine.train.candidate import Task
+from cspine.train.candidates import RunContext
 from cspine.train.controls import run_random_labels
-from cspine.train.finish import RunResult, finish_run
-from cspine.train.judge import judge_candidate
-from cspine.train.select import choose_best, fit_candidates
+from cspine.train.model_selection import choose_best, fit_candidates
+from cspine.train.preflight import check_run
+from cspine.train.publish import RunResult, publish_run
+from cspine.train.scoring import score_candidate
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResult:
     """Do the whole of `train.py`; files go to `config.out`.
 
-    `dataset` is what `begin_run` gave to a caller who had it look before Keras was imported.
+    `dataset` is what `check_run` gave to a caller who had it look before Keras was imported.
 
     Raises:
         ConfigError: a setting does not suit the architectures or the backend.
         DataError: the data cannot be read or split, or (SplitLeakError) leak between their sides.
     """
-    dataset = begin_run(config) if dataset is None else dataset
+    dataset = check_run(config) if dataset is None else dataset
     spread_over_devices(config.devices)
     # All of them before the first fit: the last candidate's lack would be found out hours later.
     for name in config.seen_architectures():
@@ -52,7 +52,7 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
     # depend on it.
     candidates = fit_candidates(task)
     best_candidate = choose_best(candidates)
-    judged = [judge_candidate(candidate, task) for candidate in candidates]
+    judged = [score_candidate(candidate, task) for candidate in candidates]
     best = next(one for one in judged if one.candidate is best_candidate)
     stopped = any(one.stopped == "interrupted" for one in candidates)
     # An interrupt is the only thing that leaves a candidate out.
@@ -63,10 +63,10 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
             "random_labels": run_random_labels(best_candidate, task),
             "shortcut_auroc": audit["shortcut_auroc"],
         }
-    return finish_run(judged, best, task, extra)
+    return publish_run(judged, best, task, extra)
 
 
-def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:
+def prepare_task(config: TrainConfig, dataset: Dataset) -> RunContext:
     """Split the data, refuse a split that leaks, choose the view, and make the run's folder."""
     split = split_dataset(dataset, config.split, config.seed)
     # Said before hours of work: on how many patients the figures will stand.
@@ -79,7 +79,7 @@ def prepare_task(config: TrainConfig, dataset: Dataset) -> Task:
     # Written before training, so that even a run that is killed says who was on which side.
     with written_whole(run_dir / "manifest.csv") as part:
         part.write_text(split.manifest(), encoding="utf-8")
-    return Task(config, dataset, split, view, run_dir)
+    return RunContext(config, dataset, split, view, run_dir)
 
 
 def _view_of(dataset: Dataset) -> str:

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from cspine.core.cli_flags import build_parser, parse_config
+from cspine.core.cli_flags import build_train_parser, parse_config
 from cspine.core.errors import ConfigError
 from cspine.core.train_config import TrainConfig
 
@@ -22,7 +22,7 @@ def test_at_most_twenty_flags_all_with_help():
     flags = [spec for spec in fields(TrainConfig) if spec.metadata["group"]]
     assert len(flags) + 1 <= 20
     assert all(spec.metadata["help"] for spec in fields(TrainConfig))
-    assert "--time-limit" in build_parser().format_help()
+    assert "--time-limit" in build_train_parser().format_help()
 
 
 def test_flags_are_cast():

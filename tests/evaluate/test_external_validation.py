@@ -263,7 +263,10 @@ def test_copies_that_only_pixels_give_away_count_once(copied, tmp_path, caplog):
     ("more", "named"),
     [
         (["--resamples", "0"], "`resamples` must be at least 1. Received: 0"),
-        (["--out", __file__], r"`out` must be a folder\. Received: .*test_external_validation.py is a file"),
+        (
+            ["--out", __file__],
+            r"`out` must be a folder\. Received: .*test_external_validation.py is a file",
+        ),
         (
             ["--out", f"{__file__}/a/b"],
             r"`out` must be a folder\. Received: .*test_external_validation.py is a file",

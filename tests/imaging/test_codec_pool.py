@@ -10,7 +10,7 @@ import pytest
 
 from cspine.core.errors import ImageError
 from cspine.imaging.dicom import codec_pool
-from cspine.imaging.dicom.codec_pool import CodecPool, decode_frame
+from cspine.imaging.dicom.codec_pool import CodecPool, decode_in_child
 
 RLE = "1.2.840.10008.1.2.5"
 
@@ -25,7 +25,7 @@ def rle_frame(values: np.ndarray) -> bytes:
 
 
 def decode(values: np.ndarray) -> bytes:
-    return decode_frame(rle_frame(values), RLE, values.shape, (8, 8), False)
+    return decode_in_child(rle_frame(values), RLE, values.shape, (8, 8), False)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_an_engine_that_nobody_holds_is_freed(files):
     # A service that reloads for months must not keep every model it has served.
     engine = Engine.load(files)
     engine.infer(np.zeros((3, engine.image_size, engine.image_size), np.uint8))
-    held = [weakref.ref(engine), weakref.ref(engine._parts.network[-1])]
+    held = [weakref.ref(engine), weakref.ref(engine._resources.network[-1])]
     # The last image may still run: its request ends first, on a thread of its own.
     engine.submit(np.zeros((engine.image_size, engine.image_size), np.uint8))
     del engine
@@ -67,7 +67,7 @@ def test_an_engine_that_nobody_holds_is_freed(files):
 def test_an_engine_may_be_dropped_in_its_own_callback(files):
     engines, ended = [Engine.load(files, streams=1)], threading.Event()
     image = np.zeros((engines[0].image_size, engines[0].image_size), np.uint8)
-    retired = weakref.ref(engines[0]._parts.requests[0])
+    retired = weakref.ref(engines[0]._resources.requests[0])
 
     def drop(_):
         engines.clear()
@@ -212,7 +212,7 @@ def test_a_failed_inference_is_told_and_costs_no_request(files, is_looked_at):
 def test_an_image_that_is_alone_has_all_cores_and_the_same_answer(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 0.0)
     engine = Engine.load(files, streams=2)
-    engine.use_all_cores()
+    engine.compile_low_latency()
     images = np.random.default_rng(3).integers(0, 256, (6, 64, 64), dtype=np.uint8)
     started = []
     take = engine._take_idle
@@ -232,7 +232,7 @@ def test_weights_that_changed_on_the_disk_get_no_request(int8_files, monkeypatch
     with path.open("r+b") as file:  # in place, as `cp` writes
         file.write(weights.tobytes())
     with pytest.raises(ArtifactError, match="changed"):
-        engine.use_all_cores()
+        engine.compile_low_latency()
     assert engine.submit(np.zeros((64, 64), np.uint8), alone=True).result(timeout=60)
     assert not engine._of_alone
 
@@ -240,13 +240,13 @@ def test_weights_that_changed_on_the_disk_get_no_request(int8_files, monkeypatch
 def test_all_cores_are_asked_for_once(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 0.0)
     engine = Engine.load(files, streams=2)
-    engine.use_all_cores()
-    engine.use_all_cores()
-    assert len(engine._parts.requests) == 3
+    engine.compile_low_latency()
+    engine.compile_low_latency()
+    assert len(engine._resources.requests) == 3
 
 
 def test_a_small_network_is_compiled_once(files, monkeypatch):
     monkeypatch.setattr("cspine.model.engine.engine.ALONE_FROM_S", 1e9)
     engine = Engine.load(files, streams=2)
-    engine.use_all_cores()
-    assert len(engine._parts.requests) == 2
+    engine.compile_low_latency()
+    assert len(engine._resources.requests) == 2

@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 
-from cspine.model.engine.pending_output import Answer
-from cspine.model.engine.request_queue import MARGIN, Line, Waiting
+from cspine.model.engine.pending_output import PendingOutput
+from cspine.model.engine.request_queue import MARGIN, RequestQueue, Waiting
 
 
-def stand(*left_s: float) -> tuple[Line, list[Answer]]:
+def stand(*left_s: float) -> tuple[RequestQueue, list[PendingOutput]]:
     """A line of images with so many seconds left, and their answers."""
-    line, answers = Line(), [Answer(None) for _ in left_s]
+    line, answers = RequestQueue(), [PendingOutput(None) for _ in left_s]
     for answer, seconds in zip(answers, left_s, strict=True):
         pixels = np.zeros((1, 8, 8, 3), np.uint8)
         line.add(Waiting(pixels, answer, False, time.monotonic() + seconds))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.hard_negatives import Mimic
+from cspine.phantom.hard_negatives import HardNegative
 from cspine.phantom.render import render_patient
 
 CONFIG = PhantomConfig(slices_per_patient=8, fractured_share=1.0)
@@ -15,7 +15,7 @@ CONFIG = PhantomConfig(slices_per_patient=8, fractured_share=1.0)
 def test_a_step_moves_what_is_below_its_row_and_nothing_above():
     picture = np.zeros((12, 6), np.float32)
     picture[:, 2] = 100
-    Mimic("motion step", row=6, shift_px=1).move(picture)
+    HardNegative("motion step", row=6, shift_px=1).move(picture)
     assert (picture[:5, 2] == 100).all() and (picture[8:, 3] == 100).all()
     assert picture[:5].sum() == 500 and (picture[8:, 2] == 0).all()
     assert picture[5:8, 2] == pytest.approx([500 / 6, 50, 100 / 6], rel=1e-5)
@@ -24,14 +24,14 @@ def test_a_step_moves_what_is_below_its_row_and_nothing_above():
 def test_a_mask_stays_a_mask():
     mask = np.zeros((12, 6), bool)
     mask[:, 2] = True
-    Mimic("motion step", row=6, shift_px=-2).move(mask)
+    HardNegative("motion step", row=6, shift_px=-2).move(mask)
     assert mask[:6, 2].all() and mask[8:, 0].all() and mask.any(axis=1).all()
 
 
 def test_without_a_step_nothing_moves():
     picture = np.arange(24, dtype=np.float32).reshape(4, 6)
     before = picture.copy()
-    Mimic("nutrient canal").move(picture)
+    HardNegative("nutrient canal").move(picture)
     assert (picture == before).all()
 
 
@@ -42,7 +42,7 @@ def test_a_fracture_moves_with_its_bone(monkeypatch):
     def note(self, picture):
         steps.append(self)
 
-    monkeypatch.setattr(Mimic, "move", note)
+    monkeypatch.setattr(HardNegative, "move", note)
     still = render_patient(3, CONFIG)
     # Each slice moves its twin, itself and its mask.
     stepped = [(m, s, by) for m, s, by in zip(moved, still, steps[::3], strict=True) if by.name]

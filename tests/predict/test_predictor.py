@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tiny_model import NOTE, as_png, draw_neck
 
+from cspine.core.deadline import Deadline, LateError, UnwantedError
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
 from cspine.imaging.decode import DecodedImage, Limits
 from cspine.model.engine.engine import Engine
-from cspine.model.engine.pending_output import Answer
+from cspine.model.engine.pending_output import PendingOutput
 from cspine.model.store.registry import resolve_version
-from cspine.predict.budget import Budget, LateError, UnwantedError
 from cspine.predict.predictor import Predictor
 
 
@@ -59,7 +59,7 @@ class Queue:
     """An engine whose one image is queued (`is_running` False) or being computed, without end."""
 
     def __init__(self, is_running):
-        self.future = Answer(self)
+        self.future = PendingOutput(self)
         if is_running:
             self.future.set_running_or_notify_cancel()
 
@@ -74,7 +74,7 @@ def test_late_in_the_queue_is_no_sign_of_a_network_that_hangs(
     waiting = copy(predictor)
     waiting.engine = Queue(is_running)
     with pytest.raises(OverloadedError) as raised:
-        waiting.predict(neck_png, budget=Budget.of(0.6))
+        waiting.predict(neck_png, deadline=Deadline.of(0.6))
     assert type(raised.value) is kind
     assert waiting.engine.future.cancelled() is not is_running
 
@@ -84,7 +84,7 @@ def test_an_image_that_waits_for_the_engine_is_dropped_once_its_client_left(pred
     waiting.engine = Queue(is_running=False)
     threading.Timer(0.5, is_there.set).start()
     with pytest.raises(UnwantedError):
-        waiting.predict(neck_png, budget=Budget.of(30, lambda: not is_there.is_set()))
+        waiting.predict(neck_png, deadline=Deadline.of(30, lambda: not is_there.is_set()))
     assert waiting.engine.future.cancelled()
 
 
@@ -154,7 +154,7 @@ def test_limits_and_broken_bytes_are_errors(predictor, neck_png):
 
 def test_a_budget_that_is_used_up_costs_no_inference(predictor, neck_png):
     with pytest.raises(OverloadedError):
-        predictor.predict(neck_png, budget=Budget.of(-1))
+        predictor.predict(neck_png, deadline=Deadline.of(-1))
 
 
 def test_many_threads_get_their_own_answers(predictor):
@@ -179,7 +179,7 @@ def test_what_the_engine_drops_as_late_is_told_as_late(predictor, neck_png):
     waiting.engine = Queue(is_running=False)
     waiting.engine.future.cancel()
     with pytest.raises(LateError):
-        waiting.predict(neck_png, budget=Budget.of(60))
+        waiting.predict(neck_png, deadline=Deadline.of(60))
 
 
 def test_an_image_is_alone_where_no_other_is_in_work(predictor, neck_png, monkeypatch):

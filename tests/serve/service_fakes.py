@@ -8,9 +8,11 @@ import time
 import numpy as np
 from PIL import Image
 
+from cspine.core.deadline import Deadline
 from cspine.imaging.decode import decode_image, image_from_array
-from cspine.predict.budget import Budget
 from cspine.predict.prediction import Prediction
+
+NO_DEADLINE = Deadline()
 
 
 class FakeEngine:
@@ -35,15 +37,15 @@ class FakePredictor:
     def hasten(self) -> None:
         """Nothing is compiled here."""
 
-    def predict(self, data: bytes, explain: bool = False, budget: Budget = Budget()) -> Prediction:  # noqa: B008
-        return self._answer(decode_image(data), explain, budget)
+    def predict(self, data: bytes, explain: bool = False, deadline: Deadline = NO_DEADLINE):
+        return self._answer(decode_image(data), explain, deadline)
 
-    def predict_pixels(self, pixels, explain=False, budget=Budget()):  # noqa: B008
-        return self._answer(image_from_array(pixels), explain, budget)
+    def predict_pixels(self, pixels, explain=False, deadline=NO_DEADLINE):
+        return self._answer(image_from_array(pixels), explain, deadline)
 
-    def _answer(self, image, explain, budget):
+    def _answer(self, image, explain, deadline):
         self.calls += 1
-        assert self.hold.wait(timeout=budget.remaining_s())
+        assert self.hold.wait(timeout=deadline.remaining_s())
         probability = float(image.grey.mean()) / 255
         word = "fracture" if probability > 0.5 else "normal"
         height, width = image.grey.shape

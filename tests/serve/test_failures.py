@@ -6,8 +6,8 @@ import io
 import pytest
 from service_fakes import make_png, wait_for
 
+from cspine.core.deadline import LateError
 from cspine.core.errors import ArtifactError, OverloadedError
-from cspine.predict.budget import LateError
 from cspine.serve import failures
 from cspine.serve import models as models_module
 from cspine.serve.failures import FailureStreak

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cspine.predict.budget import Budget, LateError
+from cspine.core.deadline import Deadline, LateError
 from cspine.serve import pool as pool_module
 from cspine.serve.pool import Pool
 
@@ -17,7 +17,7 @@ def test_results_come_in_the_order_of_the_items():
         time.sleep(seconds)
         return seconds
 
-    assert Pool(3, "batch").map(work, [0.05, 0.0, 0.02], Budget()) == [0.05, 0.0, 0.02]
+    assert Pool(3, "batch").map(work, [0.05, 0.0, 0.02], Deadline()) == [0.05, 0.0, 0.02]
 
 
 def test_dead_threads_cost_one_list_its_answer_and_no_other(monkeypatch):
@@ -26,8 +26,8 @@ def test_dead_threads_cost_one_list_its_answer_and_no_other(monkeypatch):
     pool = Pool(1, "batch")
     # To those who wait, a thread that never comes back is a dead one.
     with pytest.raises(LateError):
-        pool.map(lambda _: release.wait(30), [1], Budget.of(0.1))
-    assert pool.map(str, [1, 2], Budget.of(5.0)) == ["1", "2"]
+        pool.map(lambda _: release.wait(30), [1], Deadline.of(0.1))
+    assert pool.map(str, [1, 2], Deadline.of(5.0)) == ["1", "2"]
     release.set()
 
 
@@ -40,7 +40,7 @@ def test_a_late_list_leaves_nothing_to_do(monkeypatch):
         done.append(item)
 
     with pytest.raises(LateError):
-        Pool(1, "batch").map(work, [1, 2, 3], Budget.of(0.1))
+        Pool(1, "batch").map(work, [1, 2, 3], Deadline.of(0.1))
     release.set()
     time.sleep(0.2)
     assert done == [1]

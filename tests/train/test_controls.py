@@ -10,7 +10,7 @@ import pytest
 from cspine.core.train_config import TrainConfig
 from cspine.data.split import Fold
 from cspine.train import controls
-from cspine.train.result import FitResult
+from cspine.train.fitting.result import FitResult
 
 BEST = SimpleNamespace(classifier=SimpleNamespace(image_size=32, name="cnn"))
 

@@ -23,13 +23,13 @@ import json, sys
 sys.path[:0] = ["tests/train", "."]
 import numpy as np
 from train_samples import draw_samples
-from cspine.train.fit import Clock
+from cspine.train.fitting.trainer import TimeBudget
 from cspine.train.run import spread_over_devices
-from test_train_fit import start_fit
+from test_train_trainer import start_fit
 count = int(sys.argv[1])
 spread_over_devices(count if count > 1 else None)
 classifier, fit = start_fit(draw_samples())
-result = fit.run(Clock(None))
+result = fit.run(TimeBudget(None))
 weight = classifier.model.trainable_variables[0].value
 print(json.dumps({
     "devices": len(weight.sharding.device_set),

@@ -14,12 +14,12 @@ from cspine.model.networks import backbones
 from cspine.model.networks.architectures import ARCHITECTURES, Architecture, find_architecture
 from cspine.model.networks.classifier import build_classifier
 from cspine.stats.ranking import compute_auroc
-from cspine.train import transfer
-from cspine.train.features import cache_features
-from cspine.train.fit import Clock, FitPlan
-from cspine.train.result import FitResult
-from cspine.train.sources import as_pixels, pair_units
-from cspine.train.transfer import TransferPlan, fit_transfer, freeze_norms
+from cspine.train.fitting import transfer
+from cspine.train.fitting.batches import as_pixels, pair_units
+from cspine.train.fitting.features import cache_features
+from cspine.train.fitting.result import FitResult
+from cspine.train.fitting.trainer import FitPlan, TimeBudget
+from cspine.train.fitting.transfer import TransferPlan, fit_transfer, freeze_norms
 
 HEAD = FitPlan(epochs=6, batch_size=16, learning_rate=3e-2, seed=0, patience=None)
 TUNE = replace(HEAD, epochs=1, learning_rate=1e-3)
@@ -148,7 +148,7 @@ def test_a_twin_gets_its_fractures_copy_and_draw(tmp_path):
 def test_only_the_tuned_layers_change_and_no_statistics_move(fresh, samples, tmp_path):
     before = weights_of(fresh)
     plan = TransferPlan(replace(HEAD, epochs=1), TUNE, 2, tmp_path / "cache")
-    fit_transfer(fresh, samples, None, plan, Clock(None), tmp_path)
+    fit_transfer(fresh, samples, None, plan, TimeBudget(None), tmp_path)
     after = weights_of(fresh)
     pairs = {name: zip(before[name], after[name], strict=True) for name in before}
     moved = {name for name, pair in pairs.items() if any((a != b).any() for a, b in pair)}
@@ -159,7 +159,7 @@ def test_a_head_on_embeddings_finds_what_is_planted(fresh, tmp_path):
     backbone = weights_of(fresh)
     train, held_out = draw_samples(64, seed=1), draw_samples(32, seed=2)
     plan = TransferPlan(HEAD, replace(TUNE, epochs=0), 2, tmp_path / "cache")
-    result = fit_transfer(fresh, train, held_out, plan, Clock(None), tmp_path)
+    result = fit_transfer(fresh, train, held_out, plan, TimeBudget(None), tmp_path)
     assert result.best_value > 0.95
     logits = np.asarray(fresh.training.predict_on_batch(as_pixels(held_out.images))["logit"])
     assert compute_auroc(held_out.labels, logits[:, 0]) > 0.95
@@ -172,11 +172,11 @@ def test_a_head_on_embeddings_finds_what_is_planted(fresh, tmp_path):
 def test_a_second_run_computes_nothing_again(fresh, samples, tmp_path, calls):
     before = fresh.model.get_weights()
     plan = TransferPlan(replace(HEAD, epochs=1), TUNE, 2, tmp_path / "cache")
-    fit_transfer(fresh, samples, samples, plan, Clock(None), tmp_path / "one")
+    fit_transfer(fresh, samples, samples, plan, TimeBudget(None), tmp_path / "one")
     assert sum(calls) == 2 * (2 + 1) * len(samples)  # two cuts; two copies, and one to judge on
     calls.clear()
     fresh.model.set_weights(before)
-    fit_transfer(fresh, samples, samples, plan, Clock(None), tmp_path / "two")
+    fit_transfer(fresh, samples, samples, plan, TimeBudget(None), tmp_path / "two")
     assert calls == []
 
 
@@ -210,7 +210,7 @@ def test_tuning_is_kept_only_where_it_is_better(
     stages(monkeypatch, result_of(0.8), tuned)
     plan = TransferPlan(HEAD, TUNE, 1, None)
     before = fresh.model.get_weights()[0]
-    result = fit_transfer(fresh, samples, samples, plan, Clock(None), tmp_path)
+    result = fit_transfer(fresh, samples, samples, plan, TimeBudget(None), tmp_path)
     np.testing.assert_allclose(fresh.model.get_weights()[0], before + steps, atol=1e-5)
     assert result.best_epoch == best
     assert (result.stopped == "interrupted") == isinstance(tuned, KeyboardInterrupt)

@@ -117,7 +117,7 @@ def shared_pool() -> CodecPool:
     return pool
 
 
-def decode_frame(
+def decode_in_child(
     stream: bytes, syntax: str, shape: tuple[int, int], bits: tuple[int, int], is_signed: bool
 ) -> bytes:
     """Return the little-endian samples of one monochrome frame.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cspine.core.errors import ImageError, UnsupportedImageError
-from cspine.imaging.dicom.codec_pool import decode_frame
+from cspine.imaging.dicom.codec_pool import decode_in_child
 from cspine.imaging.dicom.elements import (
     DEFLATED_LITTLE,
     EXPLICIT_BIG,
@@ -111,7 +111,7 @@ def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> StoredArray
         precision = _check_header(stream, syntax, form)
         if syntax not in _JPEG:  # JPEG-LS and JPEG 2000 decode to the stream's own precision
             bits = (8 if precision <= 8 else 16, precision)
-    frame = decode_frame(stream, syntax, (form.rows, form.columns), bits, form.is_signed)
+    frame = decode_in_child(stream, syntax, (form.rows, form.columns), bits, form.is_signed)
     dtype = f"<{'i' if form.is_signed else 'u'}{bits[0] // 8}"
     return np.frombuffer(frame, dtype, form.rows * form.columns)
 

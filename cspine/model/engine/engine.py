@@ -24,9 +24,9 @@ from cspine.core.cpu import count_cores
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.model.engine.compiled import check_network, compile_network, computed_in
 from cspine.model.engine.network_files import PRECISIONS, find_int8, find_or_build_ir
-from cspine.model.engine.pending_output import Answer, EngineOutput
-from cspine.model.engine.request_queue import Line, Waiting, as_input
-from cspine.model.engine.resources import Parts, retire_with, weak_callback
+from cspine.model.engine.pending_output import EngineOutput, PendingOutput
+from cspine.model.engine.request_queue import RequestQueue, Waiting, as_input
+from cspine.model.engine.resources import Resources, release_with, weak_callback
 from cspine.model.export.ir import MappedNetwork
 from cspine.model.store.registry import ModelFiles
 
@@ -62,21 +62,21 @@ class Engine:
         """
         self.precision = precision
         self.streams = streams or count_cores()
-        self._line = Line()
+        self._queue = RequestQueue()
         # The last few: after a pause of the machine one on each stream took long, and says nothing.
         self._took_s: deque[float] = deque(maxlen=self.streams + 1)
         self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
         self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
         self._of_alone: frozenset[int] = frozenset()
-        self._running: dict[int, tuple[ov.InferRequest, Answer]] = {}
+        self._running: dict[int, tuple[ov.InferRequest, PendingOutput]] = {}
         # Over pairing and starting, never over an inference.
         self._bookkeeping = threading.Lock()
-        self._parts = Parts()
-        retire_with(self, self._parts)
-        self._parts.network.append(weights)
+        self._resources = Resources()
+        release_with(self, self._resources)
+        self._resources.network.append(weights)
         check_network(network)
         compiled = compile_network(network, precision, self.streams)
-        self._parts.network.append(compiled)
+        self._resources.network.append(compiled)
         self.precision_used = computed_in(compiled, precision)
         self.image_size = int(network.inputs[0].shape[1])
         self.embedding_units = int(network.output("embedding").partial_shape[1].get_length())
@@ -118,11 +118,13 @@ class Engine:
         mapped.drop_pages()
         return engine
 
-    def submit(self, image: np.ndarray, alone: bool = False, due_s: float = math.inf) -> Answer:
+    def submit(
+        self, image: np.ndarray, alone: bool = False, due_s: float = math.inf
+    ) -> PendingOutput:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
 
-        `alone` says that nobody else wants the cores; see `use_all_cores`. Where others wait, an
-        image that would not be done at `due_s`, on `time.monotonic`'s clock, is cancelled.
+        `alone` says that nobody else wants the cores; see `compile_low_latency`. Where others wait,
+        an image that would not be done at `due_s`, on `time.monotonic`'s clock, is cancelled.
 
         A future that is cancelled before its image is started is dropped without work. Callbacks
         of the future run on an engine thread and must be short.
@@ -132,8 +134,8 @@ class Engine:
         """
         pixels = as_input(image, self.image_size)
         self._recover_failed()
-        future = Answer(self)
-        self._line.add(Waiting(pixels, future, alone, due_s))
+        future = PendingOutput(self)
+        self._queue.add(Waiting(pixels, future, alone, due_s))
         self._start_waiting()
         return future
 
@@ -148,7 +150,7 @@ class Engine:
         futures = [self.submit(image) for image in images]
         return EngineOutput.join([future.result() for future in futures])
 
-    def use_all_cores(self) -> None:
+    def compile_low_latency(self) -> None:
         """Let an image that is submitted as `alone` have all cores, from the end of this call on.
 
         For this the network is compiled once more, and an engine is ready sooner without. Nothing
@@ -171,9 +173,9 @@ class Engine:
         finally:
             if self._mapped is not None:
                 self._mapped.drop_pages()
-        self._parts.network.append(compiled)
+        self._resources.network.append(compiled)
         request = self._add_request(compiled)
-        if self._parts.is_over.is_set():
+        if self._resources.is_over.is_set():
             return  # the process ends
         # Nobody waits for it, so its callback finds nothing to do.
         request.start_async({0: pixels}, userdata=id(request))
@@ -197,8 +199,8 @@ class Engine:
         """A new request of a compiled network, retired with the engine."""
         request, callback = compiled.create_infer_request(), weak_callback(self._finish)
         request.set_callback(callback, None)
-        self._parts.callbacks.append(weakref.ref(callback))
-        self._parts.requests.append(request)
+        self._resources.callbacks.append(weakref.ref(callback))
+        self._resources.requests.append(request)
         return request
 
     def _start_waiting(self) -> None:
@@ -206,10 +208,10 @@ class Engine:
         while True:
             failed = None
             with self._bookkeeping:
-                late = self._line.drop_late(min(self._took_s, default=0.0))
-                request = None if self._parts.is_over.is_set() else self._take_idle()
+                late = self._queue.drop_late(min(self._took_s, default=0.0))
+                request = None if self._resources.is_over.is_set() else self._take_idle()
                 if request is not None:
-                    failed = self._start(request, self._line.take())
+                    failed = self._start(request, self._queue.take())
             # Without the lock: who waits may submit the next image at once.
             for answer in late:
                 answer.cancel()
@@ -221,16 +223,18 @@ class Engine:
 
     def _take_idle(self) -> ov.InferRequest | None:
         """An idle request for the image that waits longest; None where either is lacking."""
-        if not self._line:
+        if not self._queue:
             return None
-        is_alone = self._line.first.alone and not self._running
+        is_alone = self._queue.first.alone and not self._running
         idle = self._alone if is_alone and self._alone else self._idle
         return idle.popleft() if idle else None
 
     def _put_back(self, request: ov.InferRequest) -> None:
         (self._alone if id(request) in self._of_alone else self._idle).append(request)
 
-    def _start(self, request: ov.InferRequest, one: Waiting) -> tuple[Answer, Exception] | None:
+    def _start(
+        self, request: ov.InferRequest, one: Waiting
+    ) -> tuple[PendingOutput, Exception] | None:
         """Start one inference; return the answer that fails and why, where it does not start."""
         if not one.answer.set_running_or_notify_cancel():
             self._put_back(request)
@@ -250,7 +254,7 @@ class Engine:
 
         It happens where no memory is left. Without this each one would be lost for good.
         """
-        failed: list[tuple[Answer, RuntimeError]] = []
+        failed: list[tuple[PendingOutput, RuntimeError]] = []
         with self._bookkeeping:
             # Under the lock none is between its entry and its start, and tells of an old failure.
             for key, (request, future) in list(self._running.items()):

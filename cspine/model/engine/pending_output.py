@@ -34,7 +34,7 @@ class EngineOutput:
         )
 
 
-class Answer(Future[EngineOutput]):
+class PendingOutput(Future[EngineOutput]):
     """A future that keeps its engine until it ends: with its engine gone, it would not end.
 
     `asked_s` and `started_s`, None until its image is computed, are on `time.perf_counter`'s clock.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cspine.imaging.channels import as_network_input
-from cspine.model.engine.pending_output import Answer
+from cspine.model.engine.pending_output import PendingOutput
 
 # Of the time that an image took lately: the next one may take a little longer.
 MARGIN = 1.5
@@ -25,7 +25,7 @@ class Waiting:
     wants the cores; and when the answer is due, on `time.monotonic`'s clock."""
 
     pixels: np.ndarray
-    answer: Answer
+    answer: PendingOutput
     alone: bool
     due_s: float
 
@@ -46,7 +46,7 @@ def as_input(image: np.ndarray, side: int) -> np.ndarray:
     return np.ascontiguousarray(image)[np.newaxis]
 
 
-class Line:
+class RequestQueue:
     """A queue of waiting images; its callers see to it that one at a time takes from it."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Line:
         """Take the image whose turn it is; there must be one."""
         return self._waiting.popleft()
 
-    def drop_late(self, image_s: float) -> list[Answer]:
+    def drop_late(self, image_s: float) -> list[PendingOutput]:
         """Take out the first ones while they were given up, or would be late if an image takes
         `image_s`; return their answers, which the caller cancels.
 

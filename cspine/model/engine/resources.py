@@ -25,7 +25,7 @@ END_S = 5.0  # for inferences that still run as the process ends
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Resources:
     """What an engine has of OpenVINO's. Until `drop`, all of it is held here as well.
 
     `network` is what is compiled, below it the weights that it points into; `is_over` is set
@@ -57,17 +57,17 @@ class Parts:
                 request.wait_for(max(0, round(1000 * (until_s - time.monotonic()))))
 
 
-class _Retirement:
+class _Releaser:
     """The thread and its queue."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Parts | None] = SimpleQueue()
-        self._alive: weakref.WeakSet[Parts] = weakref.WeakSet()
+        self._queue: SimpleQueue[Resources | None] = SimpleQueue()
+        self._alive: weakref.WeakSet[Resources] = weakref.WeakSet()
         self._thread = threading.Thread(target=self._work, name="retire", daemon=True)
         self._thread.start()
         atexit.register(self._end)
 
-    def expect(self, engine: object, parts: Parts) -> None:
+    def expect(self, engine: object, parts: Resources) -> None:
         """Retire the parts when the engine ends, and wait for them when the process does."""
         self._alive.add(parts)
         # Not at exit, where others may still use it: `_end` waits for what runs, and drops nothing.
@@ -87,13 +87,13 @@ class _Retirement:
 
 
 @cache
-def _retirement() -> _Retirement:
-    return _Retirement()
+def _releaser() -> _Releaser:
+    return _Releaser()
 
 
-def retire_with(engine: object, parts: Parts) -> None:
+def release_with(engine: object, parts: Resources) -> None:
     """Have `parts` dropped in their order, on a thread of its own, once nobody holds `engine`."""
-    _retirement().expect(engine, parts)
+    _releaser().expect(engine, parts)
 
 
 def weak_callback(method: Callable[[int], None]) -> Callable[[int], None]:

@@ -17,10 +17,10 @@ from cspine.core.labels import CLASS_NAMES
 from cspine.data.samples import Samples
 from cspine.data.split import Fold
 from cspine.model.networks.classifier import Classifier
-from cspine.train.candidate import Task, fit_once
-from cspine.train.fit import Clock
-from cspine.train.outputs import measure_distances
-from cspine.train.result import FitResult, Place
+from cspine.train.candidates import RunContext, fit_once
+from cspine.train.fitting.result import FitResult, Position
+from cspine.train.fitting.trainer import TimeBudget
+from cspine.train.network_outputs import measure_distances
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Pooled:
 
 
 def fit_folds(
-    name: str, task: Task, everything: Samples, clock: Clock, is_first: bool
+    name: str, task: RunContext, everything: Samples, clock: TimeBudget, is_first: bool
 ) -> tuple[Classifier, FitResult, Pooled]:
     """Leave out each fold in turn, then refit on all up to the median of the best epochs.
 
@@ -54,7 +54,7 @@ def fit_folds(
     if not results or not (is_whole or is_first):
         raise KeyboardInterrupt
     # The median: one fold's lucky late epoch must not decide for all.
-    place = find_median([result.best_place for _, result in results])
+    place = find_median([result.best_position for _, result in results])
     logits, seen = pool_scores(results, len(everything), place)
     if not is_whole:
         if not _has_both(everything.labels[seen]):
@@ -75,7 +75,7 @@ def fit_folds(
     return classifier, final, Pooled(everything.take(seen), logits[seen], distances[seen])
 
 
-def list_turns(task: Task, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
+def list_turns(task: RunContext, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
     """Each fold that can be judged, and which samples it leaves out, bool (N,).
 
     Raises:
@@ -105,10 +105,10 @@ def _has_both(labels: np.ndarray) -> bool:
 
 def _fit_each_fold(
     name: str,
-    task: Task,
+    task: RunContext,
     everything: Samples,
     turns: Sequence[tuple[Fold, np.ndarray]],
-    clock: Clock,
+    clock: TimeBudget,
 ) -> tuple[list[tuple[np.ndarray, FitResult]], np.ndarray]:
     """Which samples each turn judged, bool (N,), with its result; and distances (N,).
 
@@ -142,14 +142,14 @@ def fold_name(fold: Fold) -> str:
     return f"{fold.name}, repeat {fold.repeat + 1}"
 
 
-def find_median(places: Sequence[Place]) -> Place:
+def find_median(places: Sequence[Position]) -> Position:
     """The middle one of the places in order; of two in the middle, the sooner."""
     # An observed place, where a mean of two might be in neither stage.
     return sorted(places)[(len(places) - 1) // 2]
 
 
 def pool_scores(
-    results: Sequence[tuple[np.ndarray, FitResult]], count: int, place: Place
+    results: Sequence[tuple[np.ndarray, FitResult]], count: int, place: Position
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean held-out logits (N,) at `place`, and which samples have one, bool (N,)."""
     total, times = np.zeros(count), np.zeros(count, np.int64)

@@ -12,12 +12,12 @@ from cspine.data.crop_cache import load_samples
 from cspine.decide.image_checks import check_image
 from cspine.evaluate.report.inputs import SplitScores
 from cspine.evaluate.unlocalised_studies import describe_unboxed_studies
-from cspine.train.candidate import Task
-from cspine.train.judge import Judged
-from cspine.train.outputs import run_network
+from cspine.train.candidates import RunContext
+from cspine.train.network_outputs import run_network
+from cspine.train.scoring import ScoredCandidate
 
 
-def judge_unboxed(best: Judged, task: Task) -> dict[str, Any]:
+def score_unlocalised(best: ScoredCandidate, task: RunContext) -> dict[str, Any]:
     """Return what `describe_unboxed_studies` does, beside the last split.
 
     Empty where there are no such studies, or no series score.
@@ -31,7 +31,7 @@ def judge_unboxed(best: Judged, task: Task) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _run_unboxed(best: Judged, task: Task) -> SplitScores:
+def _run_unboxed(best: ScoredCandidate, task: RunContext) -> SplitScores:
     """The policy's answers on the slices of such studies in which a vertebra is found."""
     classifier, dataset = best.candidate.classifier, task.dataset
     records, cache = dataset.unboxed_with_labels(), Path(task.config.cache)

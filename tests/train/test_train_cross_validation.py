@@ -16,11 +16,10 @@ from cspine.data.split import Fold
 from cspine.model.store.registry import resolve_version
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
-from cspine.train import finish
-from cspine.train import folds as train_folds
-from cspine.train.candidate import Task, _transfer_plan
-from cspine.train.fit import Clock
-from cspine.train.result import FitResult, join_results
+from cspine.train import cross_validation, publish
+from cspine.train.candidates import RunContext, _transfer_plan
+from cspine.train.fitting.result import FitResult, join_results
+from cspine.train.fitting.trainer import TimeBudget
 from cspine.train.run import run_training
 
 
@@ -33,13 +32,13 @@ def result_of(values, held_out=None):
 def test_places_compare_fits_whose_first_stages_differ_in_length():
     long = join_results({"head": result_of([1, 2, 3]), "tune": result_of([4, 9])})
     short = join_results({"head": result_of([1]), "tune": result_of([5, 6, 7])})
-    assert (long.best_epoch, long.best_place) == (5, (1, 2))
-    assert (short.best_epoch, short.best_place) == (4, (1, 3))
+    assert (long.best_epoch, long.best_position) == (5, (1, 2))
+    assert (short.best_epoch, short.best_position) == (4, (1, 3))
     assert long.logits_at((1, 2)) == 9
     assert short.logits_at((1, 2)) == 6
     assert short.logits_at((0, 3)) == 1  # its head ended sooner
-    assert result_of([3, 5, 4]).best_place == (0, 2)
-    assert train_folds.find_median([(1, 3), (0, 9), (1, 1), (0, 2)]) == (0, 9)
+    assert result_of([3, 5, 4]).best_position == (0, 2)
+    assert cross_validation.find_median([(1, 3), (0, 9), (1, 1), (0, 2)]) == (0, 9)
 
 
 @pytest.fixture
@@ -67,13 +66,13 @@ def folds(monkeypatch, tmp_path):
             assert not set(train.groups) & set(held_out.groups)
             return np.full(len(held_out), float(len(given)))
 
-        monkeypatch.setattr(train_folds, "fit_once", fit_once)
-        monkeypatch.setattr(train_folds, "measure_distances", measure_distances)
+        monkeypatch.setattr(cross_validation, "fit_once", fit_once)
+        monkeypatch.setattr(cross_validation, "measure_distances", measure_distances)
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
         turns = tuple(Fold(f"p{p}", r, (), (record[p],)) for r in range(repeats) for p in range(5))
         split = SimpleNamespace(folds=turns)
-        task = Task(TrainConfig(), None, split, "slice", tmp_path)
-        return train_folds.fit_folds("cnn", task, samples, Clock(None), is_first)
+        task = RunContext(TrainConfig(), None, split, "slice", tmp_path)
+        return cross_validation.fit_folds("cnn", task, samples, TimeBudget(None), is_first)
 
     return run, given, samples
 
@@ -151,10 +150,10 @@ def test_a_patient_without_a_vertebra_is_no_turn(samples):
         Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1", "gone")
     )
     task = SimpleNamespace(split=SimpleNamespace(folds=turns))
-    assert [fold.name for fold, _ in train_folds.list_turns(task, samples)] == ["p0", "p1"]
+    assert [fold.name for fold, _ in cross_validation.list_turns(task, samples)] == ["p0", "p1"]
     alone = replace(samples, groups=np.full(len(samples), "p0"))
     with pytest.raises(DataError, match="in at least 2 patients"):
-        train_folds.list_turns(task, alone)
+        cross_validation.list_turns(task, alone)
 
 
 def test_turns_that_pool_one_class_are_refused_before_any_fit(samples):
@@ -162,11 +161,11 @@ def test_turns_that_pool_one_class_are_refused_before_any_fit(samples):
     task = SimpleNamespace(split=SimpleNamespace(folds=turns))
     chosen = np.isin(samples.groups, ["p0", "p1"]) & ~samples.is_twin
     two = samples.take(chosen)
-    assert len(train_folds.list_turns(task, two)) == 2
+    assert len(cross_validation.list_turns(task, two)) == 2
     # Of p1 only its normal slice is left: without p0 there is no fracture to learn from.
     normal = replace(two, labels=np.where(two.groups == "p1", 0, two.labels))
     with pytest.raises(DataError, match="of each class in at least 2 patients"):
-        train_folds.list_turns(task, normal)
+        cross_validation.list_turns(task, normal)
 
 
 def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
@@ -175,9 +174,9 @@ def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
     left_out = few.groups == "p0"
     found = []
     for resume in (False, True):
-        task = Task(TrainConfig(epochs=1, resume=resume), None, None, "slice", tmp_path)
+        task = RunContext(TrainConfig(epochs=1, resume=resume), None, None, "slice", tmp_path)
         turns = [(Fold("p0", 0, (), ()), left_out)]
-        found.append(train_folds._fit_each_fold("cnn", task, few, turns, Clock(None)))
+        found.append(cross_validation._fit_each_fold("cnn", task, few, turns, TimeBudget(None)))
     (_, first), (_, again) = found
     assert np.isfinite(first[left_out]).all() and np.isnan(first[~left_out]).all()
     np.testing.assert_array_equal(first, again)
@@ -196,7 +195,7 @@ def test_where_transfer_ends_in_each_stage():
 
 def test_three_patients_become_a_version_that_says_it_has_no_test(tmp_path, monkeypatch):
     # test_train_cli.py runs it.
-    monkeypatch.setattr(finish, "write_int8", lambda *_: None)
+    monkeypatch.setattr(publish, "write_int8", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     data = write_grouped(tmp_path / "set", PhantomConfig(patients=3, slices_per_patient=4))
     config = TrainConfig(

@@ -17,14 +17,14 @@ from cspine.data.sources import resolve_data
 from cspine.evaluate.metrics import METRICS
 from cspine.model.networks.architectures import ARCHITECTURES, check_image_size
 from cspine.phantom.config import PhantomConfig
-from cspine.train.checkpoint import list_checkpoints
+from cspine.train.fitting.checkpoint import list_checkpoints
 
 logger = logging.getLogger(__name__)
 
 BUILD_DIR = Path("build")
 
 
-def begin_run(config: TrainConfig) -> Dataset:
+def check_run(config: TrainConfig) -> Dataset:
     """Return the data set of a run whose settings have been checked, and log which it is.
 
     Raises:
@@ -32,7 +32,7 @@ def begin_run(config: TrainConfig) -> Dataset:
         DataError: the data cannot be had or are not sound.
     """
     # Settings first: a download or a phantom set takes minutes.
-    check_settings(config)
+    check_config(config)
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
     logger.info("%s", line)
@@ -43,7 +43,7 @@ def begin_run(config: TrainConfig) -> Dataset:
     return dataset
 
 
-def check_settings(config: TrainConfig) -> None:
+def check_config(config: TrainConfig) -> None:
     """Refuse an image size, a metric, a batch or a folder that no run could use.
 
     Raises:

@@ -14,11 +14,11 @@ import numpy as np
 from cspine.core.labels import FRACTURE
 from cspine.data.samples import Samples
 from cspine.imaging.preprocess import as_network_input
-from cspine.train.augment import augment
+from cspine.train.fitting.augment import augment
 
 
 class Source(Protocol):
-    """Anything that `Fit` can learn from."""
+    """Anything that `Trainer` can learn from."""
 
     @property
     def labels(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-Place = tuple[int, int]  # a stage of a fit, from 0, and an epoch of it, from 1
+Position = tuple[int, int]  # a stage of a fit, from 0, and an epoch of it, from 1
 
 
 @dataclass
@@ -37,7 +37,7 @@ class FitResult:
         return float(max(entry["value"] for entry in self.history))
 
     @property
-    def best_place(self) -> Place:
+    def best_position(self) -> Position:
         """The best epoch's place. Another fit may have ended its first stage sooner or later, so
         only places can be compared between fits."""
         stage, epoch = 0, self.best_epoch
@@ -47,7 +47,7 @@ class FitResult:
             stage, epoch = stage + 1, epoch - count
         return stage, epoch
 
-    def logits_at(self, place: Place) -> np.ndarray:
+    def logits_at(self, place: Position) -> np.ndarray:
         """Held-out logits (M,) at a place; the stage's last, where it ended sooner."""
         counts = self.stage_epochs or (len(self.held_out),)
         stage, epoch = place

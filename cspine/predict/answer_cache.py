@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
+from cspine.core.deadline import Deadline, LateError
 from cspine.core.errors import CspineError, ImageError
-from cspine.predict.budget import Budget, LateError
 from cspine.predict.prediction import Prediction
 
 MAX_ENTRIES = 4096
@@ -39,7 +39,7 @@ class AnswerCache:
         self._in_flight: dict[Hashable, Future[Prediction]] = {}
 
     def get_or_compute(
-        self, key: Hashable, compute: Callable[[], Prediction], budget: Budget
+        self, key: Hashable, compute: Callable[[], Prediction], deadline: Deadline
     ) -> Prediction:
         """Return the prediction of `key`: remembered, shared with one in flight, or computed.
 
@@ -58,7 +58,7 @@ class AnswerCache:
                 if flight is None:
                     flight = self._in_flight[key] = Future()
                     break
-            shared = _join(flight, budget)
+            shared = _join(flight, deadline)
             if shared is not None:
                 return shared
         return self._lead(key, flight, compute)
@@ -97,10 +97,10 @@ class _NotSharedError(CspineError):
     """The one who computed gave up for reasons of its own; those who waited try themselves."""
 
 
-def _join(flight: Future[Prediction], budget: Budget) -> Prediction | None:
+def _join(flight: Future[Prediction], deadline: Deadline) -> Prediction | None:
     """Wait for another's computation; None where it gave up for reasons of its own."""
     try:
-        return flight.result(budget.remaining_s())
+        return flight.result(deadline.remaining_s())
     except _NotSharedError:
         return None
     except FutureTimeoutError:

@@ -24,9 +24,9 @@ from cspine.model.networks.classifier import Classifier
 from cspine.model.store.card import SCHEMA_VERSION, SYNTHETIC_NOTE
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import VERSION_LENGTH
-from cspine.train.candidate import Task
-from cspine.train.judge import Judged
-from cspine.train.sources import as_pixels
+from cspine.train.candidates import RunContext
+from cspine.train.fitting.batches import as_pixels
+from cspine.train.scoring import ScoredCandidate
 
 # Those whose version may change a weight, a pixel or a number.
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
@@ -34,7 +34,7 @@ LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", 
 FOLDERS = ("data", "out", "cache")
 
 
-def card_note(task: Task) -> str:
+def card_note(task: RunContext) -> str:
     """The sentence that stands with every answer: the configured one, or what the data demands."""
     if task.config.note:
         return task.config.note
@@ -42,7 +42,7 @@ def card_note(task: Task) -> str:
 
 
 def build_card(
-    judged: Judged, task: Task, h5_sha256: str, extra: Mapping[str, Any]
+    judged: ScoredCandidate, task: RunContext, h5_sha256: str, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The card without `files`; `extra` holds parts found elsewhere (precision, audit, controls).
 
@@ -94,7 +94,7 @@ def _describe_preprocessing(view: str, image_size: int) -> dict[str, Any]:
     return {"view": view, "description": how, "pixels": "uint8 0–255, grey in three channels"}
 
 
-def _describe_data(judged: Judged, task: Task) -> dict[str, Any]:
+def _describe_data(judged: ScoredCandidate, task: RunContext) -> dict[str, Any]:
     dataset, split = task.dataset, task.split
     return {
         "layout": dataset.layout,

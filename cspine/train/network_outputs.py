@@ -13,7 +13,7 @@ from cspine.core.progress import progress
 from cspine.data.samples import Samples
 from cspine.decide.out_of_distribution import fit_distance
 from cspine.model.networks.classifier import Classifier
-from cspine.train.sources import as_pixels
+from cspine.train.fitting.batches import as_pixels
 
 BATCH = 64
 

@@ -11,17 +11,17 @@ import time
 from collections.abc import Sequence
 
 from cspine.model.networks.architectures import find_architecture
-from cspine.train.candidate import Candidate, Task, fit_once, load_side
-from cspine.train.fit import Clock
-from cspine.train.folds import fit_folds
+from cspine.train.candidates import Candidate, RunContext, fit_once, load_side
+from cspine.train.cross_validation import fit_folds
+from cspine.train.fitting.trainer import TimeBudget
 
 logger = logging.getLogger(__name__)
 
 
-def fit_candidates(task: Task) -> list[Candidate]:
+def fit_candidates(task: RunContext) -> list[Candidate]:
     """Fit every architecture of the configuration; an interrupted run keeps those it has."""
     names = task.config.seen_architectures()
-    clock = Clock(task.config.time_limit)
+    clock = TimeBudget(task.config.time_limit)
     found: list[Candidate] = []
     for number, name in enumerate(names):
         try:
@@ -47,7 +47,7 @@ def choose_best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda one: one.auroc)
 
 
-def _fit_candidate(name: str, task: Task, clock: Clock, is_first: bool) -> Candidate:
+def _fit_candidate(name: str, task: RunContext, clock: TimeBudget, is_first: bool) -> Candidate:
     began = time.monotonic()
     size = task.config.image_size or find_architecture(name).image_size
     # Twins are for learning only: nobody is served one.

@@ -30,12 +30,12 @@ from cspine.model.networks.classifier import Classifier
 from cspine.model.store.card import write_card
 from cspine.model.store.keras_weights import save_weights
 from cspine.model.store.registry import H5_NAME, publish_version
-from cspine.train.candidate import Task
-from cspine.train.card import build_card, card_note, list_files
-from cspine.train.judge import Judged, detail_figures
-from cspine.train.quantise import compare_precisions, write_int8
-from cspine.train.sources import as_pixels
-from cspine.train.studies import judge_unboxed
+from cspine.train.candidates import RunContext
+from cspine.train.fitting.batches import as_pixels
+from cspine.train.model_card import build_card, card_note, list_files
+from cspine.train.precision import compare_precisions, write_int8
+from cspine.train.scoring import ScoredCandidate, detail_figures
+from cspine.train.study_scoring import score_unlocalised
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,11 @@ class RunResult:
     held_out: str
 
 
-def finish_run(
-    judged: Sequence[Judged], best: Judged, task: Task, extra: Mapping[str, Any]
+def publish_run(
+    judged: Sequence[ScoredCandidate],
+    best: ScoredCandidate,
+    task: RunContext,
+    extra: Mapping[str, Any],
 ) -> RunResult:
     """Write all files of the best candidate and publish them, unless a required bar is missed."""
     out = Path(task.config.out)
@@ -78,7 +81,7 @@ def finish_run(
     precision = _prove_precision(best, task, staging, digest)
     details = detail_figures(best, task.config)
     # Beside the last split, with whose unfractured patients they are compared.
-    details[best.splits[-1].name]["unboxed_studies"] = judge_unboxed(best, task)
+    details[best.splits[-1].name]["unboxed_studies"] = score_unlocalised(best, task)
     parts = {**extra, "precision": precision, "details": details}
     card = {**build_card(best, task, digest, parts), "files": list_files(staging)}
     write_card(staging, card)
@@ -107,7 +110,7 @@ def _replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_model(best: Judged, task: Task, staging: Path) -> str:
+def _write_model(best: ScoredCandidate, task: RunContext, staging: Path) -> str:
     """Write `best.h5` and export its IR; return the `.h5`'s SHA-256."""
     classifier, policy = best.candidate.classifier, best.policy
     path = staging / H5_NAME
@@ -124,7 +127,9 @@ def _write_model(best: Judged, task: Task, staging: Path) -> str:
     return digest
 
 
-def _prove_precision(best: Judged, task: Task, staging: Path, digest: str) -> dict[str, Any]:
+def _prove_precision(
+    best: ScoredCandidate, task: RunContext, staging: Path, digest: str
+) -> dict[str, Any]:
     """Quantise, and compare the precisions on validation; with folds there is nothing to compare
     on that the shipped network has not seen, so f32 it is."""
     write_int8(staging, digest, best.candidate.train.images, task.config.seed)
@@ -135,7 +140,9 @@ def _prove_precision(best: Judged, task: Task, staging: Path, digest: str) -> di
     return compare_precisions(staging, digest, held_out, best.policy, task.config.resamples)
 
 
-def leaderboard_rows(judged: Sequence[Judged], best: Judged) -> list[dict[str, Any]]:
+def leaderboard_rows(
+    judged: Sequence[ScoredCandidate], best: ScoredCandidate
+) -> list[dict[str, Any]]:
     """One row a candidate, the best first: what it is, how long it took, how it did held out."""
     rows = []
     for one in judged:
@@ -195,8 +202,8 @@ def find_missed(
 
 
 def _report_inputs(
-    judged: Sequence[Judged],
-    best: Judged,
+    judged: Sequence[ScoredCandidate],
+    best: ScoredCandidate,
     card: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
 ) -> ReportInputs:
@@ -228,7 +235,7 @@ def _series_of(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
 
 
-def _find_mistakes(best: Judged) -> list[Mistake]:
+def _find_mistakes(best: ScoredCandidate) -> list[Mistake]:
     """The worst mistakes of the last split, each with its heat map."""
     split = best.splits[-1]
     samples = best.samples[split.name]

@@ -13,12 +13,12 @@ from cspine.core.train_config import TrainConfig
 from cspine.model.networks import pretrained
 from cspine.model.networks.classifier import build_classifier
 from cspine.train import cli, run
-from cspine.train.begin import begin_run
-from cspine.train.card import make_self_test
-from cspine.train.finish import find_missed
-from cspine.train.folds import pool_scores
-from cspine.train.quantise import choose_precision
-from cspine.train.result import FitResult
+from cspine.train.cross_validation import pool_scores
+from cspine.train.fitting.result import FitResult
+from cspine.train.model_card import make_self_test
+from cspine.train.precision import find_proven_precision
+from cspine.train.preflight import check_run
+from cspine.train.publish import find_missed
 from cspine.train.run import run_training, spread_over_devices
 
 FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2}}}
@@ -44,7 +44,7 @@ def test_a_precision_that_the_cpu_lacks_is_not_proven(computed_in, chosen):
     compared = parts(0.01, 0.001)
     fine = {"auroc_loss": {"high": 0.0}, "flipped_share": 0.0, "images_per_s": 11.0}
     compared["bf16"] = fine | {"computed_in": computed_in}
-    assert choose_precision(compared, 2000)[0] == chosen
+    assert find_proven_precision(compared, 2000)[0] == chosen
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_precision_that_the_cpu_lacks_is_not_proven(computed_in, chosen):
      (0.001, 0.001, 1999, "f32")],
 )  # fmt: skip
 def test_a_faster_precision_needs_proof(high, flips, slices, chosen):
-    assert choose_precision(parts(high, flips), slices)[0] == chosen
+    assert find_proven_precision(parts(high, flips), slices)[0] == chosen
 
 
 def test_pooled_scores_are_of_one_epoch_and_average_repeats():
@@ -73,20 +73,20 @@ def test_the_self_test_holds_three_drawn_images():
 
 def test_settings_are_checked_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="`image_size` for `xception` must be at least 71"):
-        begin_run(TrainConfig(architectures=("xception",), image_size=64))
+        check_run(TrainConfig(architectures=("xception",), image_size=64))
     with pytest.raises(ConfigError, match="`require` must be one of"):
-        begin_run(TrainConfig(require=(("beauty", 1.0),)))
+        check_run(TrainConfig(require=(("beauty", 1.0),)))
     with pytest.raises(ConfigError, match=r"`weights` must be .* Received: nowhere"):
-        begin_run(TrainConfig(weights="nowhere"))
+        check_run(TrainConfig(weights="nowhere"))
     with pytest.raises(ConfigError, match=r"without xception_weights.*_notop\.h5"):
-        begin_run(TrainConfig(architectures=("xception",), weights=str(tmp_path)))
+        check_run(TrainConfig(architectures=("xception",), weights=str(tmp_path)))
     (tmp_path / "out").touch()
     with pytest.raises(ConfigError, match=r"`out` must be a folder\. Received: .*\(a file\)"):
-        begin_run(TrainConfig(out=str(tmp_path / "out")))
+        check_run(TrainConfig(out=str(tmp_path / "out")))
     with pytest.raises(ConfigError, match="`devices` needs KERAS_BACKEND=jax"):
         spread_over_devices(2)
     with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
-        begin_run(TrainConfig(devices=3))
+        check_run(TrainConfig(devices=3))
     with pytest.raises(ConfigError, match="`architectures` must name each once"):
         TrainConfig(architectures=("cnn", "cnn"))
     with pytest.raises(ConfigError, match="`data` must not be empty"):

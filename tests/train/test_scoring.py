@@ -16,17 +16,17 @@ from cspine.decide.threshold import Threshold
 from cspine.evaluate.metrics import compute_patient_metrics
 from cspine.evaluate.report.inputs import SplitScores
 from cspine.model.engine.pending_output import EngineOutput
-from cspine.train import judge
-from cspine.train.candidate import Candidate
-from cspine.train.judge import (
+from cspine.train import scoring
+from cspine.train.candidates import Candidate
+from cspine.train.network_outputs import Outputs
+from cspine.train.precision import _compare
+from cspine.train.scoring import (
     OUT_OF_FOLD,
     _fit_series,
     _score_split,
     detail_figures,
-    judge_candidate,
+    score_candidate,
 )
-from cspine.train.outputs import Outputs
-from cspine.train.quantise import _compare
 
 EMBEDDINGS = np.random.default_rng(0).normal(size=(36, 4)).astype(np.float32)
 POLICY = DecisionPolicy(
@@ -77,7 +77,7 @@ def test_left_out_slices_are_known_by_their_own_folds_distance(samples, monkeypa
     train, held_out = samples, samples.take(~samples.is_twin)
     # The shipped network finds every slice familiar, for it has learned from all of them.
     seen = Outputs(np.zeros(24), EMBEDDINGS[:24])
-    monkeypatch.setattr(judge, "run_network", lambda *_: seen)
+    monkeypatch.setattr(scoring, "run_network", lambda *_: seen)
     distances = np.arange(1.0, 25.0)
     image_ok = np.arange(24) != 2
     logits = np.where(held_out.labels == 1, 4.0, -4.0)
@@ -85,7 +85,7 @@ def test_left_out_slices_are_known_by_their_own_folds_distance(samples, monkeypa
         None, train, replace(held_out, image_ok=image_ok), logits, [], 1, "finished", 0.0, distances
     )
     config = TrainConfig(resamples=20, in_distribution_quantile=0.9)
-    judged = judge_candidate(
+    judged = score_candidate(
         candidate, SimpleNamespace(config=config, split=SimpleNamespace(folds=()))
     )
     assert judged.policy.in_distribution.threshold == 22.0

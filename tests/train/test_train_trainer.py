@@ -14,9 +14,9 @@ import pytest
 
 from cspine.core.errors import ConfigError
 from cspine.model.networks.classifier import build_classifier
-from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cspine.train.fit import Clock, Fit, FitPlan, class_weights, rate_at
-from cspine.train.sources import PixelSource
+from cspine.train.fitting.batches import PixelSource
+from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer, class_weights, rate_at
 
 ROOT = Path(__file__).parents[2]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -26,7 +26,7 @@ PLAN = FitPlan(epochs=2, batch_size=8, learning_rate=1e-3, seed=3)
 def start_fit(samples, plan=PLAN):
     classifier = build_classifier("cnn", 32, seed=plan.seed, map_head=True)
     source = PixelSource.of(samples, with_masks=True)
-    return classifier, Fit(classifier.training, source, PixelSource.of(samples, False), plan)
+    return classifier, Trainer(classifier.training, source, PixelSource.of(samples, False), plan)
 
 
 def digest_of(classifier) -> str:
@@ -37,8 +37,8 @@ def digest_of(classifier) -> str:
 def test_same_seed_same_weights_in_two_processes():
     code = (
         "import sys; sys.path[:0] = ['tests/train', '.']\n"
-        "from train_samples import draw_samples; from test_train_fit import *\n"
-        "c, fit = start_fit(draw_samples(), PLAN); fit.run(Clock(None)); print(digest_of(c))"
+        "from train_samples import draw_samples; from test_train_trainer import *\n"
+        "c, fit = start_fit(draw_samples(), PLAN); fit.run(TimeBudget(None)); print(digest_of(c))"
     )
     environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     # Two processes: in one, the second could profit from what the first left behind.
@@ -53,7 +53,7 @@ def test_same_seed_same_weights_in_two_processes():
 
 def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
     whole, fit = start_fit(samples)
-    result = fit.run(Clock(None))
+    result = fit.run(TimeBudget(None))
     _broken, fit = start_fit(samples)
     step = fit._step
 
@@ -63,9 +63,9 @@ def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
         return step(*batch)
 
     fit._step = stop_in_the_second_epoch
-    assert fit.run(Clock(None), tmp_path / "c.npz").stopped == "interrupted"
+    assert fit.run(TimeBudget(None), tmp_path / "c.npz").stopped == "interrupted"
     resumed, fit = start_fit(samples)
-    again = fit.run(Clock(None), tmp_path / "c.npz")
+    again = fit.run(TimeBudget(None), tmp_path / "c.npz")
     assert [e["loss"] for e in again.history] == pytest.approx([e["loss"] for e in result.history])
     np.testing.assert_allclose(again.held_out, result.held_out, atol=1e-6)
     for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
@@ -86,14 +86,14 @@ def test_the_best_weights_are_kept(samples):
             fit.best_value, fit.best = entry["value"], kept[-1]
 
     fit._judge = judge
-    assert fit.run(Clock(None)).best_epoch == 1
+    assert fit.run(TimeBudget(None)).best_epoch == 1
     np.testing.assert_array_equal(classifier.training.get_weights()[0], kept[0][0])
 
 
 def test_a_time_limit_ends_a_fit_after_one_epoch(samples):
     _, fit = start_fit(samples, FitPlan(epochs=50, batch_size=8, learning_rate=1e-3, seed=0))
     # Over before the first step: one epoch is done all the same.
-    result = fit.run(Clock(0.01))
+    result = fit.run(TimeBudget(0.01))
     assert (result.stopped, len(result.history)) == ("time", 1)
 
 
@@ -101,7 +101,7 @@ def test_an_interrupt_before_the_first_epoch_is_passed_on(samples):
     _, fit = start_fit(samples)
     fit._run_epoch = lambda clock: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit.run(Clock(None))
+        fit.run(TimeBudget(None))
 
 
 def test_rate_rises_and_falls():
@@ -134,6 +134,6 @@ def test_checkpoint_round_trip_and_foreign_key(tmp_path):
 
 
 def test_a_part_of_the_clock_is_a_part_of_what_is_left():
-    assert Clock(None).part(0.5).limit_s is None
-    assert Clock(100.0).part(0.25).limit_s == pytest.approx(25.0, abs=0.1)
-    assert math.isclose(Clock(None).elapsed_share, 0.0)
+    assert TimeBudget(None).part(0.5).limit_s is None
+    assert TimeBudget(100.0).part(0.25).limit_s == pytest.approx(25.0, abs=0.1)
+    assert math.isclose(TimeBudget(None).elapsed_share, 0.0)

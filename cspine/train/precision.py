@@ -68,7 +68,7 @@ def compare_precisions(
         parts[name]["auroc"] = _auroc(output, samples, policy, resamples)
     for name in ROUNDED:
         parts[name] |= _compare(outputs["f32"], outputs[name], samples, policy, resamples)
-    chosen, why = choose_precision(parts, len(samples))
+    chosen, why = find_proven_precision(parts, len(samples))
     return {"chosen": chosen, "why": why, "slices": len(samples), "compared": parts}
 
 
@@ -113,7 +113,7 @@ def _compare(
     }
 
 
-def choose_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
+def find_proven_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
     """The precision for `auto` and the reason in words."""
     if slices < MIN_SLICES:
         return "f32", f"{slices} held-out slices cannot show a bounded loss; it takes {MIN_SLICES}"

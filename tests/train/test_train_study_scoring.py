@@ -16,7 +16,7 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.report.inputs import SplitScores
-from cspine.train.studies import judge_unboxed
+from cspine.train.study_scoring import score_unlocalised
 from tests.rsna_sets import write_unboxed
 
 # It calls nothing a stranger.
@@ -58,10 +58,10 @@ def test_the_series_score_finds_the_study_or_does_not(dataset, tmp_path):
     config = TrainConfig(cache=str(tmp_path), resamples=20)
     task = SimpleNamespace(config=config, dataset=dataset, view="slice")
     rule = SeriesScore(1, 1.0, 0.0, 0.5, NormalLogits((0.0, 0.0), 99))
-    found = judge_unboxed(judge(1.0, rule), task)
+    found = score_unlocalised(judge(1.0, rule), task)
     assert (found["studies"], found["scored"]) == (1, 1)
     assert found["recall"]["value"] == found["auroc"]["value"] == 1.0
     # Between the two unfractured patients, and below the threshold.
-    missed = judge_unboxed(judge(-1.0, rule), task)
+    missed = score_unlocalised(judge(-1.0, rule), task)
     assert (missed["recall"]["value"], missed["auroc"]["value"]) == (0.0, 0.5)
-    assert judge_unboxed(judge(1.0, None), task) == {}
+    assert score_unlocalised(judge(1.0, None), task) == {}

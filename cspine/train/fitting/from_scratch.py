@@ -17,10 +17,10 @@ import numpy as np
 from cspine.data.masks import MASK_STRIDE
 from cspine.data.samples import Samples
 from cspine.model.networks.classifier import Classifier, build_classifier
-from cspine.train.augment import augment
-from cspine.train.fit import Clock, Fit, FitPlan, score_source
-from cspine.train.result import FitResult, join_results
-from cspine.train.sources import PixelSource, Source, as_pixels
+from cspine.train.fitting.augment import augment
+from cspine.train.fitting.batches import PixelSource, Source, as_pixels
+from cspine.train.fitting.result import FitResult, join_results
+from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer, score_source
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def fit_scratch(
     held_out: Samples | None,
     plan: FitPlan,
     augmented: bool,
-    clock: Clock,
+    clock: TimeBudget,
     folder: Path,
     key: str,
     stages: Sequence[Stage] = STAGES,
@@ -137,7 +137,7 @@ def fit_scratch(
     whole = PixelSource.of(train, classifier.map_head, augmented)
     judged = None if held_out is None else PixelSource.of(held_out, False)
     if not classifier.map_head or plan.epochs < len(stages):
-        return Fit(classifier.training, whole, judged, plan).run(clock, folder / "fit.npz", key)
+        return Trainer(classifier.training, whole, judged, plan).run(clock, folder / "fit.npz", key)
     results: dict[str, FitResult] = {}
     left = 1.0
     for stage in stages:
@@ -173,18 +173,18 @@ def fit_scratch(
 
 def _fit_parts(
     classifier: Classifier, whole: PixelSource, judged: Source | None, plan: FitPlan, side: int
-) -> Fit:
+) -> Trainer:
     """A fit of the classifier's weights on parts `side` pixels wide; only whole crops are judged.
 
     Judging takes whole crops, and would cost as much as an epoch on small parts.
     """
     if side == classifier.image_size:
-        return Fit(classifier.training, whole, judged, plan)
+        return Trainer(classifier.training, whole, judged, plan)
     # Another graph and not the same one: shapes are static, so each is compiled once and fast.
     small = build_classifier(classifier.name, side, "none", plan.seed, map_head=True).training
     # Weights do not depend on the side: the network is convolutional throughout.
     small.set_weights(classifier.training.get_weights())
-    return Fit(small, PartSource(whole, side), None, plan)
+    return Trainer(small, PartSource(whole, side), None, plan)
 
 
 def _judge_once(

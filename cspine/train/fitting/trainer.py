@@ -22,9 +22,9 @@ from keras import ops
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
 from cspine.stats.ranking import compute_auroc
-from cspine.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cspine.train.result import FitResult
-from cspine.train.sources import Source, deal_batches
+from cspine.train.fitting.batches import Source, deal_batches
+from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cspine.train.fitting.result import FitResult
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class FitPlan:
 
 
 @dataclass(frozen=True)
-class Clock:
+class TimeBudget:
     """A time limit in seconds that starts when the object is made; None is none."""
 
     limit_s: float | None
@@ -59,12 +59,12 @@ class Clock:
         """The share of the limit that has passed, 0 without one; above 1 once it is over."""
         return 0.0 if self.limit_s is None else (time.monotonic() - self.started) / self.limit_s
 
-    def part(self, share: float) -> Clock:
+    def part(self, share: float) -> TimeBudget:
         """A new clock over `share` of what is left of this one."""
         if self.limit_s is None:
-            return Clock(None)
+            return TimeBudget(None)
         # Never 0: even a late candidate gets its first batch, so that there is something to judge.
-        return Clock(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
+        return TimeBudget(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
 
 
 def weighted_map_loss(positive_weight: float) -> Any:
@@ -115,7 +115,7 @@ def score_source(network: keras.Model, source: Source) -> np.ndarray:
     return np.concatenate(logits)[:count].astype(np.float32)
 
 
-class Fit:
+class Trainer:
     """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it."""
 
     def __init__(
@@ -148,7 +148,7 @@ class Fit:
         # Below any score, so that the first epoch is the best so far.
         self.best_value = -math.inf
 
-    def run(self, clock: Clock, checkpoint: Path | None = None, key: str = "") -> FitResult:
+    def run(self, clock: TimeBudget, checkpoint: Path | None = None, key: str = "") -> FitResult:
         """Fit until the plan, the clock, patience or Ctrl-C ends it; keep the best weights."""
         # A checkpoint of other numbers is another fit's, and would put its schedule off.
         key = f"{key} {asdict(self.plan)} {len(self.train.labels)}"
@@ -169,7 +169,7 @@ class Fit:
         self.network.set_weights(self.best)
         return FitResult(self.history, self._best_epoch(), self._held_out_logits(), stopped)
 
-    def _run_epoch(self, clock: Clock) -> str:
+    def _run_epoch(self, clock: TimeBudget) -> str:
         """One pass over the training source; returns why to stop, or `finished` to go on."""
         epoch, began = len(self.history), time.monotonic()
         # A generator for each epoch: a resumed fit draws what an unbroken one would have drawn.

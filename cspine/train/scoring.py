@@ -23,14 +23,14 @@ from cspine.decide.study_score import SeriesScore, fit_series
 from cspine.decide.threshold import choose_threshold
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics, describe_patients
 from cspine.evaluate.report.inputs import SplitScores
-from cspine.train.candidate import Candidate, Task, load_side
-from cspine.train.outputs import Outputs, run_network
+from cspine.train.candidates import Candidate, RunContext, load_side
+from cspine.train.network_outputs import Outputs, run_network
 
 OUT_OF_FOLD = "out-of-fold"
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredCandidate:
     """A candidate with its policy, its answers on each split and the figures on them.
 
     `figures` is split → metric → {value, low, high}; `samples` are by split too.
@@ -43,7 +43,7 @@ class Judged:
     figures: dict[str, dict[str, Any]]
 
 
-def judge_candidate(candidate: Candidate, task: Task) -> Judged:
+def score_candidate(candidate: Candidate, task: RunContext) -> ScoredCandidate:
     """Fit the decision parts of one candidate on held-out slices and score it on every split."""
     config = task.config
     # Without twins: nobody is served one, and figures on them would flatter.
@@ -67,7 +67,7 @@ def judge_candidate(candidate: Candidate, task: Task) -> Judged:
     # After the gate has answered: serving scores a study without the slices that it finds strange.
     policy = replace(policy, series=_fit_series(held_out, config))
     figures = {split.name: _figures(split, policy, config) for split in splits}
-    return Judged(candidate, policy, samples, splits, figures)
+    return ScoredCandidate(candidate, policy, samples, splits, figures)
 
 
 def fit_gate(
@@ -142,7 +142,7 @@ def _figures(split: SplitScores, policy: DecisionPolicy, config: TrainConfig) ->
     return {name: interval.to_dict() for name, interval in found.items()}
 
 
-def detail_figures(judged: Judged, config: TrainConfig) -> dict[str, Any]:
+def detail_figures(judged: ScoredCandidate, config: TrainConfig) -> dict[str, Any]:
     """By split: width bands (phantoms) and patient-level metrics, as JSON values."""
     details: dict[str, Any] = {}
     cut = judged.policy.threshold.value

@@ -22,17 +22,17 @@ from cspine.data.split import Split
 from cspine.decide.image_checks import check_image
 from cspine.model.networks.classifier import Classifier, build_classifier
 from cspine.stats.ranking import compute_auroc
-from cspine.train.fit import Clock, FitPlan
-from cspine.train.result import FitResult, Place
-from cspine.train.scratch import fit_scratch
-from cspine.train.transfer import TransferPlan, fit_transfer
+from cspine.train.fitting.from_scratch import fit_scratch
+from cspine.train.fitting.result import FitResult, Position
+from cspine.train.fitting.trainer import FitPlan, TimeBudget
+from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
 # Where the user does not say; a time limit usually ends a run before.
 EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
 
 
 @dataclass(frozen=True)
-class Task:
+class RunContext:
     """What every candidate gets alike."""
 
     config: TrainConfig
@@ -68,7 +68,7 @@ class Candidate:
 
 
 def load_side(
-    task: Task, records: Sequence[SliceRecord], image_size: int, with_twins: bool = False
+    task: RunContext, records: Sequence[SliceRecord], image_size: int, with_twins: bool = False
 ) -> Samples:
     """The samples of some records, in this task's view.
 
@@ -92,9 +92,9 @@ def fit_once(
     config: TrainConfig,
     train: Samples,
     held_out: Samples | None,
-    clock: Clock,
+    clock: TimeBudget,
     folder: Path,
-    until: Place | None = None,
+    until: Position | None = None,
 ) -> tuple[Classifier, FitResult]:
     """Build a fresh classifier and fit it; `until` says where to end, and turns patience off.
 
@@ -143,7 +143,7 @@ def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
     )  # fmt: skip
 
 
-def _transfer_plan(config: TrainConfig, until: Place | None) -> TransferPlan:
+def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
     """Both stages; `until` ends the head (stage 0), or the tuning after a whole head (stage 1)."""
     head = _plan(config, config.head_learning_rate, config.epochs or EPOCHS_HEAD)
     tune = _plan(config, config.tune_learning_rate, config.tune_epochs)

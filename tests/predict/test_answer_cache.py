@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cspine.core.deadline import Deadline, UnwantedError
 from cspine.core.errors import ImageError, OverloadedError
-from cspine.predict.budget import Budget, UnwantedError
-from cspine.predict.cache import AnswerCache
+from cspine.predict.answer_cache import AnswerCache
 from cspine.predict.prediction import Prediction
 
 ANSWER = Prediction("normal", 0.1, 0.5, True, (0, 0, 1, 1), "cnn", "a" * 12)
@@ -18,14 +18,14 @@ ANSWER = Prediction("normal", 0.1, 0.5, True, (0, 0, 1, 1), "cnn", "a" * 12)
 def test_an_answer_is_computed_once():
     cache, calls = AnswerCache(), []
     for _ in range(3):
-        assert cache.get_or_compute("k", lambda: calls.append(1) or ANSWER, Budget()) is ANSWER
+        assert cache.get_or_compute("k", lambda: calls.append(1) or ANSWER, Deadline()) is ANSWER
     assert len(calls) == 1
 
 
 def test_without_memory_it_is_computed_each_time():
     cache, calls = AnswerCache(max_entries=0), []
     for _ in range(3):
-        cache.get_or_compute("k", lambda: calls.append(1) or ANSWER, Budget())
+        cache.get_or_compute("k", lambda: calls.append(1) or ANSWER, Deadline())
     assert len(calls) == 3
 
 
@@ -34,9 +34,9 @@ def test_the_oldest_is_forgotten_by_number_and_by_bytes():
     # 81 bytes each: two of them are more than 100.
     large = replace(ANSWER, heatmap=np.zeros((9, 9), np.uint8))
     for key in "abc":
-        cache.get_or_compute(key, lambda: large, Budget())
-    assert cache.get_or_compute("c", lambda: ANSWER, Budget()) is large
-    assert cache.get_or_compute("b", lambda: ANSWER, Budget()) is ANSWER
+        cache.get_or_compute(key, lambda: large, Deadline())
+    assert cache.get_or_compute("c", lambda: ANSWER, Deadline()) is large
+    assert cache.get_or_compute("b", lambda: ANSWER, Deadline()) is ANSWER
 
 
 def race(cache, compute, count=8):
@@ -45,7 +45,7 @@ def race(cache, compute, count=8):
 
     def ask():
         try:
-            got.append(cache.get_or_compute("k", compute, Budget.of(10)))
+            got.append(cache.get_or_compute("k", compute, Deadline.of(10)))
         except Exception as error:
             got.append(error)
 
@@ -99,19 +99,19 @@ def test_one_that_gave_up_does_not_take_the_others_along():
 def test_one_that_waits_keeps_its_own_deadline():
     cache, release = AnswerCache(), threading.Event()
     leader = threading.Thread(
-        target=cache.get_or_compute, args=("k", lambda: release.wait(10) and ANSWER, Budget())
+        target=cache.get_or_compute, args=("k", lambda: release.wait(10) and ANSWER, Deadline())
     )
     leader.start()
     with pytest.raises(OverloadedError):
-        cache.get_or_compute("k", lambda: ANSWER, Budget.of(0.05))
+        cache.get_or_compute("k", lambda: ANSWER, Deadline.of(0.05))
     release.set()
     leader.join()
 
 
 def test_a_budget_ends_and_notices_who_left():
-    assert Budget().remaining_s() is None
-    assert 0 < Budget.of(5).remaining_s() <= 5
+    assert Deadline().remaining_s() is None
+    assert 0 < Deadline.of(5).remaining_s() <= 5
     with pytest.raises(OverloadedError, match="deadline"):
-        Budget.of(-1).remaining_s()
+        Deadline.of(-1).remaining_s()
     with pytest.raises(UnwantedError):
-        Budget.of(5, lambda: False).remaining_s()
+        Deadline.of(5, lambda: False).remaining_s()

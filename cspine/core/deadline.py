@@ -1,7 +1,7 @@
-"""How long one prediction may still take, and whether anybody still waits for it.
+"""The deadline of one prediction, and whether its caller still waits for it.
 
-The road of a request asks at each stage, so that late work and work for a vanished client is
-dropped before it costs more. Knows nothing of HTTP: `is_wanted` is whatever the caller says.
+A request asks at each stage, so that late work and work for a client that has left is dropped
+before it costs more. `is_wanted` is whatever the caller says.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class UnwantedError(Exception):
 
 
 class LateError(OverloadedError):
-    """The budget ran out while the image waited for its turn: much work, and no sign that the
+    """The deadline ran out while the image waited for its turn: much work, and no sign that the
     network fails."""
 
     def __init__(self) -> None:
@@ -40,22 +40,22 @@ def _always() -> bool:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """`deadline_s` is on the clock of `time.monotonic`; `is_wanted` tells of a vanished client."""
+class Deadline:
+    """`due_s` is on the clock of `time.monotonic`; `is_wanted` tells of a vanished client."""
 
-    deadline_s: float = math.inf
+    due_s: float = math.inf
     is_wanted: Callable[[], bool] = _always
 
     @classmethod
-    def of(cls, seconds: float, is_wanted: Callable[[], bool] = _always) -> Budget:
-        """Return the budget that ends `seconds` from now."""
+    def of(cls, seconds: float, is_wanted: Callable[[], bool] = _always) -> Deadline:
+        """Return the deadline that ends `seconds` from now."""
         return cls(time.monotonic() + seconds, is_wanted)
 
     def left_s(self, grace_s: float = 0.0) -> float | None:
         """Return the seconds left and `grace_s` more, at least 0; None for no end."""
-        if math.isinf(self.deadline_s):
+        if math.isinf(self.due_s):
             return None
-        return max(0.0, self.deadline_s + grace_s - time.monotonic())
+        return max(0.0, self.due_s + grace_s - time.monotonic())
 
     def remaining_s(self) -> float | None:
         """Return the seconds left, None for no end.

@@ -14,9 +14,9 @@ import keras
 from cspine.data.samples import Samples
 from cspine.model.networks.architectures import find_architecture
 from cspine.model.networks.classifier import Classifier
-from cspine.train.features import cache_features
-from cspine.train.fit import Clock, Fit, FitPlan
-from cspine.train.result import FitResult, join_results
+from cspine.train.fitting.features import cache_features
+from cspine.train.fitting.result import FitResult, join_results
+from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer
 
 # Of the time limit; computing the activations counts as well.
 HEAD_SHARE = 0.5
@@ -37,7 +37,7 @@ def fit_transfer(
     train: Samples,
     held_out: Samples | None,
     plan: TransferPlan,
-    clock: Clock,
+    clock: TimeBudget,
     folder: Path,
     key: str = "",
 ) -> FitResult:
@@ -74,7 +74,7 @@ def _fit_stage(
     train: Samples,
     held_out: Samples | None,
     plan: TransferPlan,
-    clock: Clock,
+    clock: TimeBudget,
     checkpoint: Path,
     key: str,
 ) -> FitResult:
@@ -87,7 +87,7 @@ def _fit_stage(
     name = f"{classifier.name} {layer}"
     source = cache_features(trunk, train, name, plan.cache, plan.copies)
     judged = None if held_out is None else cache_features(trunk, held_out, name, plan.cache, 1)
-    fit = Fit(tail, source, judged, plan.tune if tuning else plan.head)
+    fit = Trainer(tail, source, judged, plan.tune if tuning else plan.head)
     return fit.run(clock, checkpoint, key)
 
 

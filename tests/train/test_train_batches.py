@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cspine.train.augment import augment
-from cspine.train.scratch import choose_corners
-from cspine.train.sources import PixelSource, as_pixels, deal_batches, pair_units
+from cspine.train.fitting.augment import augment
+from cspine.train.fitting.batches import PixelSource, as_pixels, deal_batches, pair_units
+from cspine.train.fitting.from_scratch import choose_corners
 
 
 def test_a_fracture_and_its_twin_share_a_unit(samples):

@@ -16,8 +16,8 @@ import numpy as np
 from cspine.core.atomic_write import written_whole
 from cspine.core.progress import progress
 from cspine.data.samples import Samples
-from cspine.train.augment import augment
-from cspine.train.sources import as_pixels, pair_units
+from cspine.train.fitting.augment import augment
+from cspine.train.fitting.batches import as_pixels, pair_units
 
 BATCH = 16  # even, so that no pair is parted
 # Raised where `augment` or the arrays' form changes: the key holds nothing else of either.

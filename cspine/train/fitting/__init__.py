@@ -1,0 +1,1 @@
+"""Fit one network: batches, augmentation, checkpoints, trainer."""
