@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from cspine.core.errors import CspineError
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.core.serve_settings import ServeSettings, read_settings
-from cspine.serve.early import begin_engine
+from cspine.serve.model_loader import start_loading
 from cspine.serve.telemetry import JsonFormatter, Metrics
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def build_app(settings: ServeSettings) -> Flask:
 
     The rest of the service is imported only now, while the network compiles.
     """
-    early = begin_engine(settings)
+    loading = start_loading(settings)
     from cspine.serve.app import create_app
-    from cspine.serve.loading import open_models
+    from cspine.serve.model_loader import open_models
 
     metrics = Metrics()
-    return create_app(settings, open_models(settings, metrics, early), metrics=metrics)
+    return create_app(settings, open_models(settings, metrics, loading), metrics=metrics)
 
 
 def call_on_signal(act: Callable[[], None]) -> None:
@@ -74,7 +74,7 @@ def call_on_signal(act: Callable[[], None]) -> None:
 
 def serve(settings: ServeSettings) -> None:
     """Serve `app` until SIGTERM or Ctrl-C."""
-    from cspine.serve.server import Runner
+    from cspine.serve.waitress_server.server import Runner
 
     runner = Runner(app)
     call_on_signal(runner.stop)

@@ -1,4 +1,4 @@
-"""The whole road for all four architectures: a published tree, `train.py`, three readers agree.
+"""The whole path for all four architectures: a published tree, `train.py`, three readers agree.
 
     python benchmarks/four_architectures.py [--architectures NAME …] [--sources folder zip]
 

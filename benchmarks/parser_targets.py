@@ -24,12 +24,12 @@ with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", 
 
     from cspine.core.cli_flags import read_toml
     from cspine.core.train_config import make_config
+    from cspine.fetch.url_policy import follow_redirect, parse_url
     from cspine.model.store.card import load_card
     from cspine.model.store.registry import resolve_version
     from cspine.model.store.weights_file import read_h5
-    from cspine.serve.inputs import decode_base64, parse_json_object
-    from cspine.serve.urls import follow_redirect, parse_url
-    from cspine.serve.v2_tensors import HEADER, read_infer_request
+    from cspine.serve.schemas.requests import decode_base64, parse_json_object
+    from cspine.serve.schemas.v2_tensors import HEADER, read_infer_request
 
 from werkzeug.exceptions import BadRequest
 

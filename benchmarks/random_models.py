@@ -1,7 +1,7 @@
 """Model folders with random weights, and the plain service: speed does not depend on weights.
 
 `python benchmarks/random_models.py --role build FOLDER NAME [SEED]` publishes a model, with its IR
-and its int8 IR, into FOLDER; other roles measure what a request's road costs without HTTP, each
+and its int8 IR, into FOLDER; other roles measure what a request's path costs without HTTP, each
 alone on the machine. The calibration depends on the seed, so that two versions' answers differ.
 """
 

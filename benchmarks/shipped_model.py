@@ -5,7 +5,7 @@
                                        [--cache DIR] [--resamples 1000]
 
 Give one model of each training seed; every figure comes for each of them, and as their mean. Slices
-go the road of serving: the picture checks, the finder, the crop, the engine in f32, the model's own
+go the path of serving: the picture checks, the finder, the crop, the engine in f32, the model's own
 calibration and gate. AUROC is by slice, each band's fractures against all normal slices, beside the
 AUROC of an observer who knows the fracture and the noise exactly; intervals are by bootstrap over
 patients, and a mean's interval draws the same patients for all models. By default half of the

@@ -19,7 +19,14 @@ FORBIDDEN = {
     "train": {"predict", "serve"},
     "evaluate": {"model"},
 }
-HTTP = {"flask", "waitress", "werkzeug", "requests", "urllib3", "http"}
+ANSWERS_HTTP = {"flask", "waitress", "werkzeug"}  # `serve` alone
+ASKS_HTTP = {"requests", "urllib3", "http"}  # `serve`, and below it `fetch`
+# Sub-packages that never import each other.
+APART = {
+    "serve.routes": "serve.waitress_server",
+    "serve.waitress_server": "serve.routes",
+    "serve.schemas": "serve.routes",
+}
 SOURCES = sorted((ROOT / "cspine").rglob("*.py"))
 SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
 ENVIRONMENT = {
@@ -50,8 +57,10 @@ def breaches(room: str, names: list[str]) -> list[str]:
         other = rest[0] if top == "cspine" and rest else None
         if top == "tensorflow":
             found.append(f"{name}: nothing imports tensorflow")
-        if top in HTTP and room not in ("serve", ""):
-            found.append(f"{name}: only `serve` knows HTTP")
+        if top in ANSWERS_HTTP and room not in ("serve", ""):
+            found.append(f"{name}: only `serve` answers HTTP")
+        if top in ASKS_HTTP and room not in ("serve", "fetch", ""):
+            found.append(f"{name}: only `fetch` and `serve` speak HTTP")
         if other in LEVELS and room and other != room:
             if LEVELS[other] >= LEVELS[room]:
                 found.append(f"{name}: `{room}` imports only lower rooms")
@@ -111,6 +120,12 @@ def test_import_law(path: Path):
     room = parts[0] if len(parts) > 1 else ""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = breaches(room, imports_of(tree))
+    package = ".".join(parts[:2])
+    found += [
+        f"{name}: `{package}` never imports `{APART[package]}`"
+        for name in imports_of(tree)
+        if package in APART and name.startswith(f"cspine.{APART[package]}")
+    ]
     if path.name != "__main__.py":
         found += environment_uses(tree)
     found += run_at_import(tree)

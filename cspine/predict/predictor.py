@@ -165,7 +165,7 @@ class Predictor:
         card = {**files.card, "domain": domain}
         return cls(engine, policy, card, **options)
 
-    def hasten(self) -> None:
+    def compile_low_latency(self) -> None:
         """Have an image that comes alone answered sooner, from the end of this call on.
 
         Takes about as long as the load, and is best done once the model serves.

@@ -1,38 +1,26 @@
-"""The Flask application: makes the service's parts once and lets each view attach itself.
-
-Errors become problem documents by the table in `statuses.py`. Nothing here listens; `server.py`
-and any WSGI server do.
-"""
+"""The Flask application factory. `waitress_server`, or any WSGI server, listens for it."""
 
 from __future__ import annotations
 
 from flask import Flask
 
 from cspine.core.serve_settings import ServeSettings
+from cspine.fetch.fetcher import Fetcher
 from cspine.predict.predictor import Predictor
-from cspine.serve import gate, health, openapi, page, predict_views, problems, protocol_v2
+from cspine.serve import errors
 from cspine.serve.admission import Admission
-from cspine.serve.fetch import Fetcher
-from cspine.serve.inputs import BoundedRequest
-from cspine.serve.models import ModelHolder
-from cspine.serve.road import Road
+from cspine.serve.inference_service import InferenceService
+from cspine.serve.middleware.stack import add_middleware
+from cspine.serve.model_manager import ModelManager
+from cspine.serve.routes import health, openapi, page, predict, v2
+from cspine.serve.schemas.requests import BoundedRequest, max_body_bytes
 from cspine.serve.service import EXTENSION, Service
-from cspine.serve.statuses import STATUSES
 from cspine.serve.telemetry import Metrics
-
-_BASE64_GROWTH = 4 / 3
-# JSON or multipart around the image.
-_ENVELOPE_BYTES = 1024 * 1024
-
-
-def max_body_bytes(settings: ServeSettings) -> int:
-    """Return the bytes that a request's body may have: one image, in base64, and its envelope."""
-    return int(settings.max_bytes * _BASE64_GROWTH) + _ENVELOPE_BYTES
 
 
 def create_app(
     settings: ServeSettings,
-    predictor: Predictor | ModelHolder,
+    predictor: Predictor | ModelManager,
     fetcher: Fetcher | None = None,
     metrics: Metrics | None = None,
 ) -> Flask:
@@ -52,19 +40,19 @@ def create_app(
     app.config["MAX_FORM_MEMORY_SIZE"] = 500_000
     # A redirect would lose the body of a POST in many clients.
     app.url_map.strict_slashes = False
-    models = predictor if isinstance(predictor, ModelHolder) else ModelHolder(predictor)
+    models = predictor if isinstance(predictor, ModelManager) else ModelManager(predictor)
     service = _build_service(settings, models, fetcher, metrics)
     app.extensions[EXTENSION] = service
-    gate.attach(app, settings, service.metrics)
-    problems.attach(app, STATUSES)
-    for part in (predict_views, health, protocol_v2, page, openapi):
+    add_middleware(app, settings, service.metrics)
+    errors.attach(app)
+    for part in (predict, health, v2, page, openapi):
         app.register_blueprint(part.blueprint)
     return app
 
 
 def _build_service(
     settings: ServeSettings,
-    models: ModelHolder,
+    models: ModelManager,
     fetcher: Fetcher | None,
     metrics: Metrics | None,
 ) -> Service:
@@ -72,10 +60,8 @@ def _build_service(
     metrics = metrics or Metrics()
     metrics.watch_queue(lambda: admission.taken)
     metrics.show_model(models.current)
-    models.on_swap = metrics.count_swap
-    models.on_refusal = metrics.count_refusal
     fetcher = fetcher or Fetcher(
         settings.fetch, settings.fetch_allow, settings.fetch_timeout_s, settings.max_bytes
     )
-    road = Road(settings, models, fetcher, metrics, admission)
-    return Service(settings, models, road, metrics)
+    inference = InferenceService(settings, models, fetcher, metrics, admission)
+    return Service(settings, models, inference, metrics)

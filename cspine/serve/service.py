@@ -9,8 +9,8 @@ from typing import cast
 from flask import current_app, request
 
 from cspine.core.serve_settings import ServeSettings
-from cspine.serve.models import ModelHolder
-from cspine.serve.road import Road
+from cspine.serve.inference_service import InferenceService
+from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
 
 # Found through the app and not through a module's global: a process may hold several services, as
@@ -23,8 +23,8 @@ class Service:
     """One running service. `is_stopping` is set once, when it is told to end."""
 
     settings: ServeSettings
-    models: ModelHolder
-    road: Road
+    models: ModelManager
+    inference: InferenceService
     metrics: Metrics
     is_stopping: bool = field(default=False)
 
@@ -36,7 +36,7 @@ class Service:
         # Looked at, and no inference of its own: that would take a stream from a patient's image.
         # What takes longer than a whole prediction may is not slow: its answer is never sent.
         hangs = self.models.current.engine.busy_s() > self.settings.deadline_s
-        return "failing" if hangs or self.road.failures.is_long else "ready"
+        return "failing" if hangs or self.inference.failures.is_long else "ready"
 
     @property
     def is_ready(self) -> bool:

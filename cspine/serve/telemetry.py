@@ -101,7 +101,7 @@ class Metrics:
         self._reloads.labels("swapped").inc()
         self.show_model(predictor)
 
-    def count_refusal(self) -> None:
+    def count_refused_model(self) -> None:
         """Count a model that was refused."""
         self._reloads.labels("refused").inc()
 

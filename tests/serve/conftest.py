@@ -8,9 +8,9 @@ import pytest
 from service_fakes import FakePredictor, make_png
 
 from cspine.core.serve_settings import ServeSettings
-from cspine.serve import server
 from cspine.serve.app import create_app
-from cspine.serve.server import Runner
+from cspine.serve.waitress_server.listener import Deadlines
+from cspine.serve.waitress_server.server import Runner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 
@@ -53,13 +53,12 @@ def client(app):
 
 
 @pytest.fixture
-def serve_app(monkeypatch):
+def serve_app():
     """Returns a function that serves an app on a free port and gives its address."""
-    monkeypatch.setattr(server, "STOP_NOTICE_S", 0.0)
     running = []
 
-    def serve(app) -> Runner:
-        runner = Runner(app)
+    def serve(app, deadlines=Deadlines()) -> Runner:  # noqa: B008 (frozen)
+        runner = Runner(app, deadlines, stop_notice_s=0.0)
         thread = threading.Thread(target=runner.run, daemon=True)
         thread.start()
         running.append((runner, thread))

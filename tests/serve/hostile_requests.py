@@ -17,8 +17,8 @@ from hostile_urls import AMBIGUOUS, NOT_PUBLIC, NOT_PUBLIC_V6, OTHER_SCHEMES, sp
 from service_fakes import make_png
 from waitress.adjustments import Adjustments
 
-from cspine.serve.limits import MAX_HEADER_BYTES
-from cspine.serve.parsing import BoundedParser
+from cspine.serve.waitress_server.listener import MAX_HEADER_BYTES
+from cspine.serve.waitress_server.parser import BoundedParser
 
 LIMIT_S = 5.0
 INFER = b"/v2/models/cspine/infer"

@@ -34,7 +34,7 @@ class FakePredictor:
         self.hold.set()
         self.calls = 0
 
-    def hasten(self) -> None:
+    def compile_low_latency(self) -> None:
         """Nothing is compiled here."""
 
     def predict(self, data: bytes, explain: bool = False, deadline: Deadline = NO_DEADLINE):

@@ -15,13 +15,13 @@ from service_fakes import FakePredictor, make_png, wait_for
 from cspine.core import errors
 from cspine.core.errors import FetchTimeoutError
 from cspine.core.serve_settings import ServeSettings
-from cspine.serve import road
+from cspine.fetch.fetcher import Fetcher
+from cspine.serve import inference_service as inference
 from cspine.serve.app import create_app
-from cspine.serve.fetch import Fetcher
-from cspine.serve.models import ModelHolder
-from cspine.serve.openapi import build_document
-from cspine.serve.problems import status_of
-from cspine.serve.statuses import STATUSES
+from cspine.serve.errors import status_of
+from cspine.serve.model_manager import ModelManager
+from cspine.serve.routes.openapi import build_document
+from cspine.serve.telemetry import Metrics
 
 ANSWER_KEYS = {
     "prediction", "probability", "threshold", "in_distribution", "region", "model", "warnings"
@@ -89,7 +89,7 @@ def test_slow_servers_hold_no_list_of_uploads(app, client, png, monkeypatch):
     with ThreadPoolExecutor() as pool:
         ask = {"urls": ["http://a.example/"] * 64}
         fetched = pool.submit(lambda: app.test_client().post("/predict", json=ask))
-        wait_for(lambda: app.extensions["cspine"].road.admission.taken == 1)
+        wait_for(lambda: app.extensions["cspine"].inference.admission.taken == 1)
         answers = client.post("/predict", data=upload(png, png)).json["results"]
         assert not fetched.done()
         slow.set()
@@ -155,7 +155,7 @@ def test_a_defect_says_nothing_of_its_inside(client, predictor, png, caplog):
 
 
 def test_a_full_service_says_so_at_once(app, client, png):
-    admission = app.extensions["cspine"].road.admission
+    admission = app.extensions["cspine"].inference.admission
     with admission.place(), admission.place(), admission.place(), admission.place():
         response = client.post("/predict", data=png, content_type="image/png")
     assert response.status_code == 503
@@ -171,28 +171,28 @@ def test_a_late_prediction_is_an_overload(predictor, png):
 
 
 def test_a_list_has_one_deadline(predictor, png):
-    budgets, ask = set(), predictor.predict
+    ends, ask = set(), predictor.predict
 
-    def predict(data, explain, budget):
-        budgets.add(budget.deadline_s)
-        time.sleep(0.1 * len(budgets))
-        return ask(data, explain, budget)
+    def predict(data, explain, deadline):
+        ends.add(deadline.due_s)
+        time.sleep(0.1 * len(ends))
+        return ask(data, explain, deadline)
 
     predictor.predict = predict
     app = create_app(ServeSettings(deadline_s=0.5, cache=False), predictor)
     response = app.test_client().post("/predict", data=upload(*[png] * 64))
-    assert len(budgets) == 1
+    assert len(ends) == 1
     assert response.json["results"][0]["prediction"] == "fracture"
     assert response.json["results"][-1]["error"]["status"] == 503
 
 
 def test_the_pictures_of_a_list_have_a_bound(client, png, monkeypatch):
     # Room for both pictures of two of these images of 64 × 64 pixels.
-    monkeypatch.setattr(road, "MAX_PICTURE_BYTES", 4 * 64 * 64)
+    monkeypatch.setattr(inference, "MAX_PICTURE_BYTES", 4 * 64 * 64)
     asked = client.post("/predict?explain=heatmap,image", data=upload(*[png] * 4))
     results = asked.json["results"]
     assert sum("heatmap" in one and "image" in one for one in results) == 2
-    assert sum(road.NO_ROOM in one["warnings"] for one in results) == 2
+    assert sum(inference.NO_ROOM in one["warnings"] for one in results) == 2
     assert all(one["prediction"] == "fracture" for one in results)
 
 
@@ -229,7 +229,7 @@ def test_every_error_has_a_status():
     known = [kind for kind in all_errors() if kind.__module__ == "cspine.core.errors"]
     assert len(known) >= 12
     for kind in known:
-        assert 400 <= status_of(kind("text"), STATUSES) <= 503
+        assert 400 <= status_of(kind("text")) <= 503
 
 
 def test_the_document_is_valid_and_knows_every_route(app):
@@ -283,8 +283,9 @@ def test_a_refused_model_is_counted():
     def refuse(version):
         raise errors.ArtifactError("damaged")
 
-    holder = ModelHolder(FakePredictor(), refuse)
-    client = create_app(ServeSettings(), holder).test_client()
+    metrics = Metrics()
+    holder = ModelManager(FakePredictor(), refuse, on_refusal=metrics.count_refused_model)
+    client = create_app(ServeSettings(), holder, metrics=metrics).test_client()
     with pytest.raises(errors.ArtifactError):
         holder.reload()
     assert 'cspine_reloads_total{result="refused"} 1.0' in client.get("/metrics").text
@@ -299,7 +300,7 @@ def test_identical_images_in_flight_are_computed_once(predictor, png, cache):
             pool.submit(app.test_client().post, "/predict", data=png, content_type="image/png")
             for _ in range(4)
         ]
-        wait_for(lambda: app.extensions["cspine"].road.admission.taken == 4)
+        wait_for(lambda: app.extensions["cspine"].inference.admission.taken == 4)
         # From its place each has a few lines to go to the one in flight.
         time.sleep(0.1)
         predictor.hold.set()

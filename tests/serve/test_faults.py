@@ -8,11 +8,10 @@ import requests
 from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core.serve_settings import ServeSettings
-from cspine.serve import models as models_module
+from cspine.serve import model_manager as models_module
 from cspine.serve.app import create_app
-from cspine.serve.early import stamp_card
-from cspine.serve.loading import open_models
-from cspine.serve.models import ModelHolder
+from cspine.serve.model_loader import open_models, stamp_card
+from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
 
 SETTINGS = ServeSettings(listen=("127.0.0.1", 0), max_queue=16, cache=False)
@@ -25,7 +24,7 @@ def post(port: int, data: bytes) -> requests.Response:
 
 def test_reloads_fail_no_request_and_mix_no_models(serve_app):
     versions = iter(f"{n:012x}" for n in range(1, 10_000))
-    holder = ModelHolder(FakePredictor("0" * 12), lambda _: FakePredictor(next(versions)))
+    holder = ModelManager(FakePredictor("0" * 12), lambda _: FakePredictor(next(versions)))
     runner = serve_app(create_app(SETTINGS, holder))
     ending, answers = threading.Event(), []
 
@@ -74,7 +73,7 @@ def test_clients_that_vanish_leave_nothing_behind(serve_app):
         with socket.create_connection(("127.0.0.1", runner.port)) as connection:
             connection.sendall(whole[: cut * len(whole) // 199])
     assert post(runner.port, png).status_code == 200
-    admission = app.extensions["cspine"].road.admission
+    admission = app.extensions["cspine"].inference.admission
     server = runner._servers[0]
     # The connection of the answer may be the last one, or one that the loop has not yet closed.
     wait_for(lambda: len(server.active_channels) <= 1 and server.held_bytes == 0)

@@ -16,8 +16,8 @@ from cspine.core.errors import (
     ImageTooLargeError,
     UrlNotAllowedError,
 )
-from cspine.serve import fetch as fetch_module
-from cspine.serve.fetch import Fetcher
+from cspine.fetch import fetcher as fetch_module
+from cspine.fetch.fetcher import Fetcher
 
 LOOPBACK = ["127.0.0.1"]
 

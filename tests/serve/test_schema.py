@@ -11,8 +11,8 @@ from schemathesis.specs.openapi.checks import (
 from service_fakes import FakePredictor
 
 from cspine.core.serve_settings import ServeSettings
+from cspine.fetch.fetcher import Fetcher
 from cspine.serve.app import create_app
-from cspine.serve.fetch import Fetcher
 
 
 def refuse(host: str, port: int) -> list[str]:

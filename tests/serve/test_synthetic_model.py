@@ -1,4 +1,4 @@
-"""The shipped model on the whole road: it speaks of images with the mark, and of no others.
+"""The shipped model on the whole inference: it speaks of images with the mark, and of no others.
 
 A stand-in for each kind of real image that it once named: a neck without the mark, a chest, a
 head, a sagittal slice and a localiser, asked about over HTTP and by `python -m cspine predict`.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cspine.core.errors import UrlNotAllowedError
-from cspine.serve.urls import AllowList, Target, follow_redirect, is_public, parse_url
+from cspine.fetch.url_policy import AllowList, Target, follow_redirect, is_public, parse_url
 
 
 @pytest.mark.parametrize(

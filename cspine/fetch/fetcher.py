@@ -1,0 +1,271 @@
+"""Fetch an image from a stranger's URL, without ever being led into the host's own network.
+
+`url_policy.py` says what may be dialled. Here the name is resolved once, every answer must be
+public, and the checked address itself is dialled, by urllib3's connections, which keep Host, SNI
+and the certificate's name. A deadline for the whole fetch closes the connection under whatever
+waits on it, so that no drip stretches it. Errors hold neither what was fetched nor any address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPException, IncompleteRead
+from http.client import HTTPResponse as PlainResponse
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
+
+from cspine.core.errors import (
+    FetchError,
+    FetchTimeoutError,
+    ImageTooLargeError,
+    UrlNotAllowedError,
+)
+from cspine.fetch.url_policy import AllowList, Target, follow_redirect, parse_url
+from cspine.fetch.watchdog import Deadline
+
+MAX_REDIRECTS = 3
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_CHUNK_BYTES = 64 * 1024
+_HEADERS = {
+    "Accept": "image/png, image/jpeg, application/dicom",
+    # A server that compresses all the same is decoded, and counted as it is (`_read`).
+    "Accept-Encoding": "identity",
+    "User-Agent": "cspine",
+    "Connection": "close",
+}
+_DIALLED = 3  # addresses of one name that are tried
+# Of one address: else the first, where nothing answers, would use up the whole deadline.
+_CONNECT_S = 1.5
+# Names being resolved at once. getaddrinfo cannot be interrupted and may take half a minute: with
+# few threads, some slow names would stop all fetches for as long.
+_RESOLVERS = 256
+
+Resolve = Callable[[str, int], list[str]]
+
+
+def resolve_name(host: str, port: int) -> list[str]:
+    """Return every address of `host`, as the system resolves it.
+
+    Raises:
+        OSError: the name does not resolve.
+    """
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One hop: an image's bytes, or the Location of a redirect."""
+
+    body: bytes = b""
+    location: str | None = None
+
+
+class Fetcher:
+    """Fetches URLs under one policy; serves many threads at once.
+
+    Args:
+        enabled: False refuses every URL.
+        allow: `host[:port]` entries that may have an address that is not public.
+        timeout_s: seconds for one whole fetch.
+        max_bytes: bytes of the decoded body.
+        resolve: host and port to addresses; a test's own in tests.
+        tls: verifies certificates; the system's trust by default.
+    """
+
+    def __init__(
+        self,
+        enabled: bool = True,
+        allow: tuple[str, ...] = (),
+        timeout_s: float = 5.0,
+        max_bytes: int = 32 * 1024 * 1024,
+        resolve: Resolve = resolve_name,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._enabled = enabled
+        self._allow = AllowList.of(allow)
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._resolve = resolve
+        self._tls = tls
+        self._tls_lock = threading.Lock()
+        self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
+
+    def fetch(self, url: str, timeout_s: float | None = None) -> bytes:
+        """Return the body of `url`, within `timeout_s` where that is less than the policy's.
+
+        Raises:
+            UrlNotAllowedError: the URL, or one that it redirects to, must not be fetched.
+            FetchTimeoutError: the deadline passed.
+            ImageTooLargeError: the body has more than `max_bytes`.
+            FetchError: the name does not resolve, or the server does not answer with a body.
+        """
+        if not self._enabled:
+            raise UrlNotAllowedError(
+                "Fetching URLs is switched off (CSPINE_FETCH=off). Upload the image instead."
+            )
+        deadline = Deadline(min(self._timeout_s, timeout_s or self._timeout_s))
+        target = parse_url(url)
+        # Every hop is parsed, resolved and checked as the first one was.
+        for _ in range(MAX_REDIRECTS + 1):
+            step = self._visit(target, deadline)
+            if step.location is None:
+                return step.body
+            target = follow_redirect(target, step.location)
+        raise FetchError(f"The URL must redirect at most {MAX_REDIRECTS} times.")
+
+    def _visit(self, target: Target, deadline: Deadline) -> _Step:
+        """Ask one URL, with every failure of the network as a FetchError."""
+        self._allow.check_port(target)
+        addresses = self._checked_addresses(target, deadline)
+        # The guard is for the whole of it: a socket's own time-out begins anew with each byte.
+        with closing(_dial(addresses, target.port, deadline)) as dialled, deadline.guard(dialled):
+            connection = self._wrap(dialled, target, deadline)
+            try:
+                step = self._ask(connection, target)
+                deadline.remaining_s()  # to a reader, a connection shut down looks like an end
+                return step
+            except (FetchError, HTTPError, HTTPException, OSError, ValueError) as error:
+                deadline.remaining_s()  # a connection that the guard shut down is a late one
+                raise _as_fetch_error(error) from None
+            finally:
+                connection.close()
+
+    def _checked_addresses(self, target: Target, deadline: Deadline) -> list[str]:
+        """Resolve once, and let through only a name whose every address is public, or listed."""
+        try:
+            asked = self._resolvers.submit(self._resolve, target.host, target.port)
+            answers = asked.result(deadline.remaining_s())
+            addresses = [ipaddress.ip_address(answer) for answer in answers]
+        except FutureTimeoutError:
+            asked.cancel()  # else names that nobody waits for would pile up behind slow ones
+            raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
+        except (OSError, ValueError):
+            addresses = []
+        if not addresses:
+            raise FetchError("The URL's host name must resolve.")
+        if not all(self._allow.opens(target, address) for address in addresses):
+            raise UrlNotAllowedError(
+                "`url` must lead to a public address, or be named in CSPINE_FETCH_ALLOW."
+            )
+        return [str(address) for address in addresses]
+
+    def _wrap(
+        self, dialled: socket.socket, target: Target, deadline: Deadline
+    ) -> _PinnedHTTP | _PinnedHTTPS:
+        """Return urllib3's connection over the dialled socket; nothing is sent yet."""
+        left_s = deadline.remaining_s()
+        if target.scheme == "http":
+            return _PinnedHTTP(dialled, target, timeout=left_s)
+        return _PinnedHTTPS(dialled, target, timeout=left_s, ssl_context=self._trust())
+
+    def _trust(self) -> ssl.SSLContext:
+        """Return the TLS context, made when first needed: reading certificates takes a while."""
+        with self._tls_lock:
+            if self._tls is None:
+                self._tls = ssl.create_default_context()
+            return self._tls
+
+    def _ask(self, connection: _PinnedHTTP | _PinnedHTTPS, target: Target) -> _Step:
+        connection.request("GET", target.resource, headers=_HEADERS, preload_content=False)
+        response = connection.getresponse()
+        try:
+            if response.status in _REDIRECTS and "Location" in response.headers:
+                return _Step(location=_as_text(response.headers["Location"]))
+            if response.status != 200:
+                raise FetchError(f"The server must answer 200. Received: {response.status}")
+            body = self._read(response)
+            if not body:
+                raise FetchError("The server must answer with an image. Received: 0 bytes")
+            return _Step(body)
+        finally:
+            response.close()
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        """Return the decoded body; its size is counted as it is decoded, never taken on trust."""
+        body = bytearray()
+        for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise ImageTooLargeError(
+                    f"The fetched image must have at most {self._max_bytes} bytes. Received: more"
+                )
+        return bytes(body)
+
+
+def _dial(addresses: list[str], port: int, deadline: Deadline) -> socket.socket:
+    """Return a connection to the first of the checked addresses that answers."""
+    for address in addresses[:_DIALLED]:
+        timeout_s = min(_CONNECT_S, deadline.remaining_s())
+        try:
+            dialled = socket.create_connection((address, port), timeout=timeout_s)
+        except OSError:
+            continue
+        # As urllib3 does with the connections that it dials itself.
+        dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return dialled
+    deadline.remaining_s()
+    raise FetchError("The URL's server could not be reached.")
+
+
+def _as_text(header: str) -> str:
+    """Return a header's text: its bytes come one a character, and are UTF-8 where they can be."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
+
+
+def _as_fetch_error(error: Exception) -> FetchError:
+    """Say what failed, in words that hold nothing of what was fetched."""
+    if isinstance(error, FetchError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return FetchError("The server's TLS certificate must be valid for the URL's host.")
+    return FetchError("The server did not answer with a whole image.")
+
+
+class _BoundedResponse(PlainResponse):
+    """An answer whose chunks have a size: one of −1 would be read up to the connection's end."""
+
+    def _safe_read(self, amt: int) -> bytes:
+        if amt < 0:
+            raise IncompleteRead(b"")
+        return super()._safe_read(amt)  # type: ignore[misc,no-any-return]
+
+
+class _PinnedHTTP(HTTPConnection):
+    """An HTTP connection over a socket that is already dialled to a checked address."""
+
+    response_class = _BoundedResponse
+
+    def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
+        super().__init__(target.host, target.port, **options)
+        self.dialled = dialled
+
+    def _new_conn(self) -> socket.socket:
+        return self.dialled
+
+
+class _PinnedHTTPS(HTTPSConnection):
+    """The same over TLS: SNI and the certificate's name are the URL's host."""
+
+    response_class = _BoundedResponse
+
+    def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
+        super().__init__(target.host, target.port, **options)
+        self.dialled = dialled
+
+    def _new_conn(self) -> socket.socket:
+        return self.dialled

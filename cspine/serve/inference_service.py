@@ -1,0 +1,212 @@
+"""Take a request from admission to its answer: fetch, answer once, count. Imports no Flask.
+
+One object serves all threads of a service. It reads which model is current once for each image, so
+that no answer mixes two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cspine.core.cpu import count_cores
+from cspine.core.deadline import Deadline, LateError, UnwantedError
+from cspine.core.errors import CspineError, FetchError, ImageError
+from cspine.core.serve_settings import ServeSettings
+from cspine.fetch.fetcher import Fetcher
+from cspine.predict.answer_cache import MAX_ENTRIES, AnswerCache
+from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
+from cspine.predict.thread_pool import Pool
+from cspine.serve.admission import Admission
+from cspine.serve.errors import FailureStreak, as_fault
+from cspine.serve.model_manager import ModelManager
+from cspine.serve.schemas.requests import ImageUrl, Source
+from cspine.serve.telemetry import Metrics
+
+LINK_THREADS = 8
+IsWanted = Callable[[], bool]
+# Of one list: both pictures of 64 images of 1024 × 1024 pixels.
+MAX_PICTURE_BYTES = 128 * 1024 * 1024
+NO_ROOM = "The pictures are left out: those of one list may take 128 MiB. Ask for fewer at once."
+
+
+class _Pictures:
+    """The pictures that one list may still hold; pixels pack so well that a request's size says
+    nothing of them."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PICTURE_BYTES
+        self._lock = threading.Lock()
+
+    def keep(self, prediction: Prediction) -> Prediction:
+        """Return the prediction with its pictures while there is room for them, else without."""
+        with self._lock:
+            if prediction.held_bytes <= self._left:
+                self._left -= prediction.held_bytes
+                return prediction
+        warnings = (*prediction.warnings, NO_ROOM)
+        return replace(prediction, heatmap=None, grey=None, warnings=warnings)
+
+
+class InferenceService:
+    """Everything between a request and its answer.
+
+    Args:
+        settings: the service's.
+        models: holds the model that is served.
+        fetcher: fetches links.
+        metrics: counts.
+        admission: the places.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        models: ModelManager,
+        fetcher: Fetcher,
+        metrics: Metrics,
+        admission: Admission,
+    ) -> None:
+        self._models = models
+        self._fetcher = fetcher
+        self._metrics = metrics
+        self._deadline_s = settings.deadline_s
+        self.admission = admission
+        self.failures = FailureStreak()
+        self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
+        self._batches = Pool(2 * count_cores(), "batch")
+        # Threads of their own, for slow servers must hold no list of uploads; each may hold a body.
+        self._links = Pool(LINK_THREADS, "links")
+
+    def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
+        """Return the prediction for one image.
+
+        Raises:
+            OverloadedError: no place is free, or the deadline passed.
+            FetchError: a link could not be fetched.
+            ImageError: the image cannot be read.
+        """
+        with self.admission.place():
+            deadline = Deadline.of(self._deadline_s, is_wanted)
+            return self._answer_with(self._models.current, source, explain, deadline)
+
+    def answer_all(
+        self,
+        sources: tuple[Source, ...],
+        explain: bool,
+        is_wanted: IsWanted,
+        predictor: Predictor | None = None,
+    ) -> list[Prediction | CspineError]:
+        """Return a prediction or an error for each image, in order; by default of the current
+        model.
+
+        The list takes one place and has one deadline: with one for each image, a few lists of
+        slow URLs would hold all places for minutes.
+
+        Raises:
+            OverloadedError: no place is free, or threads that should answer have died.
+        """
+
+        # One predictor for the whole list: a reload in between must not mix two models in it.
+        predictor = predictor or self._models.current
+        deadline = Deadline.of(self._deadline_s, is_wanted)
+        pictures = _Pictures()
+
+        def answer(source: Source) -> Prediction | CspineError:
+            try:
+                return pictures.keep(self._answer_with(predictor, source, explain, deadline))
+            except CspineError as error:
+                return error
+            except UnwantedError:
+                raise  # nobody waits for the others either
+            except Exception as error:
+                # One image's misfortune must not take the answers of the others.
+                return as_fault(error)
+
+        has_links = any(isinstance(source, ImageUrl) for source in sources)
+        with self.admission.place():
+            return (self._links if has_links else self._batches).map(answer, sources, deadline)
+
+    def answer_pixels(
+        self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted, predictor: Predictor | None = None
+    ) -> list[Prediction]:
+        """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer_all`."""
+        predictor = predictor or self._models.current
+        deadline = Deadline.of(self._deadline_s, is_wanted)
+
+        def answer(one: npt.NDArray[np.uint8]) -> Prediction:
+            start = time.perf_counter()
+            # The shape as well: the same bytes may be a wide picture or a high one.
+            content = hashlib.sha256(f"pixels {one.shape}".encode())
+            content.update(one.data)
+
+            def compute() -> Prediction:
+                return predictor.predict_pixels(one, False, deadline)
+
+            prediction = self._remembered((predictor.serial, content.digest()), compute, deadline)
+            return self._count(prediction, start)
+
+        with self.admission.place():
+            return self._batches.map(answer, pixels, deadline)
+
+    def _answer_with(
+        self, predictor: Predictor, source: Source, explain: bool, deadline: Deadline
+    ) -> Prediction:
+        start = time.perf_counter()
+        deadline.remaining_s()  # a list may have used it up
+        data = self._fetch(source, deadline) if isinstance(source, ImageUrl) else source.data
+        # A fetch may have used it up, or the client may have left meanwhile.
+        deadline.remaining_s()
+        # By content, not by URL: what lies behind a URL may change.
+        # With `explain`: an answer that was remembered without pictures has none to show.
+        key = (predictor.serial, explain, hashlib.sha256(data).digest())
+        prediction = self._remembered(
+            key, lambda: predictor.predict(data, explain, deadline), deadline
+        )
+        return self._count(prediction, start)
+
+    def _remembered(
+        self, key: Hashable, compute: Callable[[], Prediction], deadline: Deadline
+    ) -> Prediction:
+        """Return the answer of `key`: from the cache, from who computes it now, or anew."""
+        return self._cache.get_or_compute(key, lambda: self._watched(compute), deadline)
+
+    def _watched(self, compute: Callable[[], Prediction]) -> Prediction:
+        """Compute; count what the network answers, and what fails by no fault of the caller's."""
+        try:
+            prediction = compute()
+        except (ImageError, UnwantedError, LateError):
+            raise  # none of them says anything of the model
+        except Exception:
+            self.failures.add()
+            raise
+        # Where there is nothing to judge, the network was not asked.
+        if prediction.probability is not None:
+            self.failures.end()
+        return prediction
+
+    def _fetch(self, link: ImageUrl, deadline: Deadline) -> bytes:
+        start = time.perf_counter()
+        try:
+            data = self._fetcher.fetch(link.url, deadline.remaining_s())
+        except FetchError:
+            # Told to nobody it would only spoil the counts.
+            if not deadline.is_wanted():
+                raise UnwantedError from None
+            raise
+        finally:
+            # Those that failed too: else a time-out, the longest of all, would not be seen.
+            self._metrics.observe("fetch", time.perf_counter() - start)
+        return data
+
+    def _count(self, prediction: Prediction, start: float) -> Prediction:
+        self._metrics.observe("total", time.perf_counter() - start)
+        self._metrics.count_decision(prediction)
+        return prediction

@@ -1,0 +1,40 @@
+"""CORS: which origins of web pages may read an answer (Fetch standard, 3.2)."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+# What a page of another origin may send beside the few headers that CORS always allows.
+_ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID"
+)
+
+
+class Cors:
+    """Allow the listed origins."""
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        self._origins = origins
+
+    def after_request(self, response: Response) -> None:
+        """Add the headers of the caller's origin."""
+        origin, is_preflight = request.headers.get("Origin"), request.method == "OPTIONS"
+        response.headers.update(cors_headers(self._origins, origin, is_preflight))
+
+
+def cors_headers(
+    origins: tuple[str, ...], origin: str | None, is_preflight: bool = False
+) -> dict[str, str]:
+    """Return the headers that allow the caller's origin where it is listed; none with no list."""
+    if not origins:
+        return {}
+    # Also where the origin is not listed, or a cache would serve one origin's answer to another.
+    headers = {"Vary": "Origin"}
+    if origin is not None and origin in origins:
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
+        if is_preflight:
+            headers["Access-Control-Allow-Methods"] = "GET, POST"
+            headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+    return headers

@@ -1,0 +1,30 @@
+"""A request's id: in answer, problem document and log line."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+from flask import Response, g, request
+
+# A caller's own id is logged, so it must not be able to break a line or fill the disk.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestId:
+    """Give each request an id and the time of its start, and its answer the id."""
+
+    def before_request(self) -> None:
+        """Set `g.request_id` and `g.started_s`."""
+        g.started_s = time.perf_counter()
+        g.request_id = read_request_id(request.headers.get("X-Request-ID", ""))
+
+    def after_request(self, response: Response) -> None:
+        """Add the id to the answer."""
+        response.headers["X-Request-ID"] = g.request_id
+
+
+def read_request_id(sent: str) -> str:
+    """Return the caller's own id of its request where it may be logged, else a new one."""
+    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex

@@ -1,0 +1,189 @@
+"""Load the model of the settings' folder, at the start and again when another is asked for.
+
+Compiling a network is OpenVINO's work, outside Python; importing Flask, SciPy and the routes is
+Python's. Side by side they take about as long as the longer of them, so `start_loading` runs before
+the rest of the service is imported, and what imports SciPy is imported here only where it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from cspine.core.errors import ArtifactError, ConfigError
+from cspine.core.serve_settings import ServeSettings
+from cspine.model.engine.engine import Engine
+from cspine.model.engine.network_files import choose_precision
+from cspine.model.store.card import CARD_NAME
+from cspine.model.store.registry import ModelFiles, list_versions, resolve_version
+from cspine.serve.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from cspine.predict.predictor import Predictor
+    from cspine.serve.model_manager import ModelManager
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """The files of one version, its warmed engine, and the folder's stamp from before the load."""
+
+    files: ModelFiles
+    engine: Engine
+    stamp: tuple[int, ...] | None
+
+
+def start_loading(settings: ServeSettings) -> Future[LoadedEngine]:
+    """Start loading the folder's newest model on a thread; the future raises as `load_engine`."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="load")
+    future = pool.submit(load_engine, settings)
+    # The thread ends with its one task.
+    pool.shutdown(wait=False)
+    return future
+
+
+def load_engine(
+    settings: ServeSettings, version: str | None = None, or_older: bool = True
+) -> LoadedEngine:
+    """Load one version, by default the one that `best.json` names, or else an older one.
+
+    Raises:
+        ArtifactError: the folder holds no model that may be served.
+        ConfigError: `CSPINE_CARD_KEY` is no public key.
+    """
+    folder = Path(settings.model_dir)
+    key = None if settings.card_key is None else read_public_key(Path(settings.card_key))
+    # Before: a model published meanwhile is one more than was seen.
+    stamp = stamp_card(folder)
+    files = resolve_version(folder, version, key, or_older)
+    precision = choose_precision(files.card, settings.precision)
+    return LoadedEngine(files, Engine.load(files, precision, settings.streams), stamp)
+
+
+def stamp_card(folder: Path) -> tuple[int, ...] | None:
+    """Return a value that changes when `best.json` is replaced; None while there is none."""
+    try:
+        # The inode as well: a rename within the clock's resolution leaves time and size alike.
+        state = (folder / CARD_NAME).stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+class ModelLoader:
+    """Loads the versions of one model folder as predictors.
+
+    Args:
+        settings: name the folder, and the limits of every model that is ever loaded.
+        metrics: observe each stage of a prediction.
+    """
+
+    def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._folder = Path(settings.model_dir)
+
+    def load(self, version: str | None) -> Predictor:
+        """Load a kept version, or the newest for None; never an older one in its place.
+
+        A bad card must not bring back what an operator has rolled away from.
+
+        Raises:
+            ArtifactError: there is none, or it fails its own test.
+        """
+        return self.complete(load_engine(self._settings, version, or_older=False))
+
+    def complete(self, loaded: LoadedEngine) -> Predictor:
+        """Make the predictor of an engine that is loaded.
+
+        Raises:
+            ArtifactError: the network is not the one of the card.
+        """
+        # Both import SciPy: deferred for start-up time.
+        from cspine.imaging.decode import Limits
+        from cspine.predict.predictor import Predictor
+
+        return Predictor.from_engine(
+            loaded.files,
+            loaded.engine,
+            limits=Limits(self._settings.max_bytes, self._settings.max_pixels),
+            observe=self._metrics.observe,
+            answer_synthetic=self._settings.answer_synthetic,
+        )
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """Return a value that changes when another model is published; None while there is none."""
+        return stamp_card(self._folder)
+
+    def load_older(self, refused: ArtifactError) -> Predictor:
+        """Load the latest kept version that passes its own test.
+
+        Raises:
+            ArtifactError: `refused`, since there is none.
+        """
+        for version in list_versions(self._folder):
+            try:
+                predictor = self.load(version)
+            except ArtifactError as error:
+                logger.error("the kept version %s does not serve: %s", version, error)
+                continue
+            logger.error("the newest model was refused, %s serves instead: %s", version, refused)
+            self._metrics.count_refused_model()
+            return predictor
+        raise refused
+
+
+def open_models(
+    settings: ServeSettings, metrics: Metrics, loading: Future[LoadedEngine] | None = None
+) -> ModelManager:
+    """Return the manager of the folder's newest model, which can load another.
+
+    `loading` is what `start_loading` returned, where it was called.
+
+    Raises:
+        ArtifactError: the folder holds no model that may be served.
+        ConfigError: `CSPINE_CARD_KEY` is no public key.
+    """
+    from cspine.serve.model_manager import ModelManager  # imports SciPy: deferred for start-up time
+
+    loader = ModelLoader(settings, metrics)
+    # From before: a model published meanwhile is one more than was seen.
+    stamp = loader.stamp()
+    try:
+        first = load_engine(settings) if loading is None else loading.result()
+        stamp = first.stamp
+        predictor = loader.complete(first)
+    except ArtifactError as error:
+        # Raised, where the entry point turns it into one line, unless an older model serves.
+        predictor = loader.load_older(error)
+    return ModelManager(
+        predictor,
+        load=loader.load,
+        stamp=loader.stamp,
+        seen=stamp,
+        on_swap=metrics.count_swap,
+        on_refusal=metrics.count_refused_model,
+    )
+
+
+def read_public_key(path: Path) -> bytes:
+    """Return the 32 raw bytes of an Ed25519 public key in a PEM file.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no such key.
+    """
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(
+            f"`CSPINE_CARD_KEY` must be a PEM file of an Ed25519 public key. Received: {path}"
+        )
+    return key.public_bytes_raw()

@@ -1,0 +1,40 @@
+"""Whether the service lives, whether it is ready, and its metrics."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+from werkzeug.exceptions import NotFound
+
+from cspine.serve.schemas.responses import answer_json
+from cspine.serve.service import find_service
+from cspine.serve.telemetry import CONTENT_TYPE
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/health/live")
+def show_live() -> Response:
+    """Answer 200: the process takes requests."""
+    # Deliberately blind to the model: restarting the process would not mend what reloading can.
+    return answer_json({"status": "live"})
+
+
+@blueprint.get("/health/ready")
+def show_ready() -> Response:
+    """Answer 200 while a warmed model answers; 503 where it fails, or is told to stop."""
+    service = find_service()
+    state = service.state
+    if state != "ready":
+        return answer_json({"status": state}, 503)
+    predictor = service.models.current
+    model = {"architecture": predictor.architecture, "version": predictor.version}
+    return answer_json({"status": state, "model": model})
+
+
+@blueprint.get("/metrics")
+def show_metrics() -> Response:
+    """Answer with all metrics, unless they have a listener of their own."""
+    service = find_service()
+    if service.settings.metrics_listen is not None:
+        raise NotFound("Metrics have a listener of their own (CSPINE_METRICS_LISTEN).")
+    return Response(service.metrics.render(), content_type=CONTENT_TYPE)

@@ -1,0 +1,203 @@
+"""The Open Inference Protocol (V2) over HTTP, so that clients of other servers work unchanged.
+
+The same checks and abstention as `/predict`; `probability` is NaN (null in JSON) where there is
+none.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
+
+import cspine
+from cspine.core.errors import ArtifactError, CspineError, OverloadedError
+from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
+from cspine.serve.middleware.authentication import charge_images, require_api_key
+from cspine.serve.schemas.requests import InlineImage, parse_json_object
+from cspine.serve.schemas.responses import answer_json
+from cspine.serve.schemas.v2_tensors import (
+    HEADER,
+    InferRequest,
+    Output,
+    read_infer_request,
+    write_infer_response,
+)
+from cspine.serve.service import find_service, watch_client
+
+blueprint = Blueprint("v2", __name__, url_prefix="/v2")
+
+NAME = "cspine"
+OUTPUTS = ("probability", "prediction", "domain")
+_MODEL = f"/models/{NAME}"
+_VERSION = f"{_MODEL}/versions/<version>"
+# Numbers in JSON take ten times their text in memory, and Python reads one text at a time anyway.
+_READING = threading.Lock()
+_READING_WAIT_S = 1.0
+
+
+@blueprint.get("")
+def show_server() -> Response:
+    """Answer with the server's metadata."""
+    return answer_json(
+        {"name": NAME, "version": cspine.__version__, "extensions": ["binary_tensor_data"]}
+    )
+
+
+@blueprint.get("/health/live")
+def show_live() -> Response:
+    """Answer 200: the process takes requests."""
+    return answer_json({"live": True})
+
+
+@blueprint.get("/health/ready")
+def show_ready() -> Response:
+    """Answer 200 while the model answers, else 503."""
+    ready = find_service().is_ready
+    return answer_json({"ready": ready}, 200 if ready else 503)
+
+
+@blueprint.get(f"{_MODEL}/ready")
+@blueprint.get(f"{_VERSION}/ready")
+def show_model_ready(version: str | None = None) -> Response:
+    """Answer 200 while the model answers, else 503."""
+    _check_version(version)
+    return show_ready()
+
+
+@blueprint.get(_MODEL)
+@blueprint.get(_VERSION)
+def show_model(version: str | None = None) -> Response:
+    """Answer with the model's metadata."""
+    current = _check_version(version)
+    return answer_json({
+        "name": NAME,
+        "versions": [current.version],
+        "platform": "openvino",
+        "inputs": [
+            {"name": "image", "datatype": "BYTES", "shape": [-1]},
+            {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
+        ],
+        "outputs": [
+            {"name": "probability", "datatype": "FP32", "shape": [-1]},
+            {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
+            {"name": "domain", "datatype": "BYTES", "shape": [-1]},
+        ],
+        "parameters": {"domain": current.domain},
+    })  # fmt: skip
+
+
+@blueprint.post(f"{_MODEL}/infer")
+@blueprint.post(f"{_VERSION}/infer")
+@require_api_key
+def infer(version: str | None = None) -> Response:
+    """Answer the images or pixels of one request."""
+    # The model that was checked answers, whatever takes its place meanwhile.
+    predictor = _check_version(version)
+    _check_type()
+    body, length = request.get_data(cache=False), request.headers.get(HEADER)
+    with _reading():
+        asked = read_infer_request(body, length, OUTPUTS)
+    predictions = _predict(asked, predictor)
+    head = {"model_name": NAME, "model_version": predictions[0].version}
+    if asked.id is not None:
+        head["id"] = asked.id
+    outputs = [output for output in _describe(predictions) if output.name in asked.outputs]
+    body, header_length = write_infer_response(head, outputs, asked.outputs)
+    response = Response(body, content_type="application/json")
+    if header_length is not None:
+        response.headers[HEADER] = str(header_length)
+        response.content_type = "application/octet-stream"
+    return response
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Read one request's text at a time; who waits for long is one too many."""
+    if not _READING.acquire(timeout=_READING_WAIT_S):
+        raise OverloadedError("Other requests are being read. Try again, or send binary data.")
+    try:
+        yield
+    finally:
+        _READING.release()
+
+
+# The path is that of Triton's model repository extension.
+@blueprint.post(f"/repository{_MODEL}/load")
+@require_api_key
+def load() -> Response:
+    """Load the newest version, or the kept one that `parameters.version` names."""
+    service = find_service()
+    if not service.settings.api_keys:
+        raise NotFound("Routes that change the service need CSPINE_API_KEYS to be set.")
+    _check_type()
+    version = _read_version(request.get_data(cache=False))
+    try:
+        predictor = service.models.reload(version)
+    except ArtifactError:
+        # Its text names folders of this machine.
+        raise BadRequest("There must be such a version, kept whole. The log says more.") from None
+    return answer_json({"name": NAME, "version": predictor.version})
+
+
+def _read_version(body: bytes) -> str | None:
+    """Return the version that a load request names; any other word is refused, not ignored."""
+    asked = parse_json_object(body) if body else {}
+    parameters = asked.get("parameters", {})
+    is_known = asked.keys() <= {"parameters"} and isinstance(parameters, dict)
+    version = parameters.get("version") if is_known else None
+    named = is_known and parameters.keys() <= {"version"}
+    if not named or not isinstance(version, str | None):
+        raise BadRequest(
+            'The body must be {"parameters": {"version": "<12 hex digits>"}} or empty.'
+        )
+    return version
+
+
+def _check_type() -> None:
+    """Refuse the types that a browser's form sends; clients of this protocol may send none."""
+    if request.mimetype not in ("", "application/json", "application/octet-stream"):
+        raise UnsupportedMediaType(
+            "`Content-Type` must be application/json or application/octet-stream."
+        )
+
+
+def _check_version(version: str | None) -> Predictor:
+    """Return the current predictor, which must be of that version where one is asked for."""
+    current = find_service().models.current
+    if version is not None and version != current.version:
+        raise NotFound(f"The version that is served is {current.version}.")
+    return current
+
+
+def _predict(asked: InferRequest, predictor: Predictor) -> list[Prediction]:
+    inference, is_wanted = find_service().inference, watch_client()
+    if asked.pixels is not None:
+        predictions = inference.answer_pixels(asked.pixels, is_wanted, predictor)
+        charge_images(len(predictions))
+        return predictions
+    sources = tuple(InlineImage(data) for data in asked.images or ())
+    results = inference.answer_all(sources, False, is_wanted, predictor)
+    charge_images(len(results))
+    return [_raise_or_return(result) for result in results]
+
+
+def _raise_or_return(result: Prediction | CspineError) -> Prediction:
+    if isinstance(result, CspineError):
+        raise result
+    return result
+
+
+def _describe(predictions: list[Prediction]) -> list[Output]:
+    probabilities = [p.probability if p.probability is not None else math.nan for p in predictions]
+    words = [p.prediction for p in predictions]
+    return [
+        Output("probability", "FP32", probabilities),
+        Output("prediction", "BYTES", words),
+        Output("domain", "BYTES", [p.domain for p in predictions]),
+    ]

@@ -1,0 +1,1 @@
+"""Requests and tensors as the protocols write them."""

@@ -1,0 +1,172 @@
+"""What a prediction request asks for: uploads or links, and whether to explain.
+
+Reads JSON, multipart and raw bodies. Fetches nothing and decodes no image.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from flask import Request
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from cspine.core.errors import ImageError
+from cspine.core.serve_settings import ServeSettings
+
+MAX_ITEMS = 64
+# Each of these bytes may become a Python object of many times its size: far more than any request
+# needs, far fewer than would fill memory.
+MAX_JSON_MARKS = {b"[": 1000, b"{": 1000, b",": 10_000, b'"': 10_000}
+RAW_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
+JSON_FORMS = '{"url": "https://…"}, {"image": "<base64>"} or {"urls": ["https://…", …]}'
+EXPLANATIONS = ("heatmap", "image")
+
+
+_BASE64_GROWTH = 4 / 3
+# JSON or multipart around the image.
+_ENVELOPE_BYTES = 1024 * 1024
+
+
+def max_body_bytes(settings: ServeSettings) -> int:
+    """Return the bytes that a request's body may have: one image, in base64, and its envelope."""
+    return int(settings.max_bytes * _BASE64_GROWTH) + _ENVELOPE_BYTES
+
+
+class BoundedRequest(Request):
+    """A request whose uploads stay in memory: nothing of an image is ever written to a disk."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        # Werkzeug's own spools what is over 500 KiB to a temporary file.
+        return io.BytesIO()
+
+
+@dataclass(frozen=True)
+class InlineImage:
+    """The bytes of an image that came with the request."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class ImageUrl:
+    """The URL of an image that is still to be fetched."""
+
+    url: str
+
+
+Source = InlineImage | ImageUrl
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What is asked: the images in order, whether they came as a list, and the explanations."""
+
+    sources: tuple[Source, ...]
+    is_batch: bool
+    explain: frozenset[str]
+
+
+def read_predict_request(request: Request) -> PredictRequest:
+    """Return what `request` asks for.
+
+    Raises:
+        BadRequest: no JSON, or not one of the forms that are read.
+        UnsupportedMediaType: a body of another type.
+        ImageError: `image` is no base64.
+    """
+    explain = _read_explain(request)
+    if request.mimetype == "application/json":
+        # Read once, so not kept: Werkzeug would hold it for as long as the request lives.
+        sources, is_batch = _read_json(request.get_data(cache=False))
+    elif request.mimetype == "multipart/form-data":
+        sources, is_batch = _read_files(request)
+    elif request.mimetype in RAW_TYPES:
+        sources, is_batch = (InlineImage(request.get_data(cache=False)),), False
+    else:
+        known = ", ".join(("application/json", "multipart/form-data", *RAW_TYPES))
+        raise UnsupportedMediaType(
+            f"`Content-Type` must be one of {known}. Received: {request.mimetype[:100] or 'none'}"
+        )
+    if not 1 <= len(sources) <= MAX_ITEMS:
+        raise BadRequest(f"There must be 1 to {MAX_ITEMS} images. Received: {len(sources)}")
+    return PredictRequest(sources, is_batch, explain)
+
+
+def _read_explain(request: Request) -> frozenset[str]:
+    names = frozenset(name for name in request.args.get("explain", "").split(",") if name)
+    if not names <= set(EXPLANATIONS):
+        known = " or ".join(f"`{name}`" for name in EXPLANATIONS)
+        raise BadRequest(f"`explain` must be {known}. Received: another word")
+    return names
+
+
+def parse_json_object(
+    body: bytes, max_marks: Mapping[bytes, int] = MAX_JSON_MARKS
+) -> dict[str, Any]:
+    """Return the JSON object in `body`; one of endless small values is refused before it is built.
+
+    `max_marks` says how often each byte may stand in `body`, wherever that is.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    for mark, most in max_marks.items():
+        if body.count(mark) > most:
+            raise BadRequest(f"JSON must have at most {most} times `{mark.decode()}`.")
+    try:
+        value = json.loads(body)
+    # A thousand brackets pass the marks, and may still be too deep for the parser.
+    except (ValueError, RecursionError):
+        raise BadRequest("The body must be JSON. Received: text that is none") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f"JSON must be an object: {JSON_FORMS}. Received: another value")
+    return value
+
+
+def _read_json(body: bytes) -> tuple[tuple[Source, ...], bool]:
+    value = parse_json_object(body)
+    if len(value) != 1 or not value.keys() <= {"url", "image", "urls"}:
+        raise BadRequest(f"JSON must be {JSON_FORMS}. Received: other keys")
+    [(key, content)] = value.items()
+    if key == "urls":
+        if not isinstance(content, list) or not all(isinstance(url, str) for url in content):
+            raise BadRequest("`urls` must be a list of strings. Received: something else")
+        return tuple(ImageUrl(url) for url in content), True
+    if not isinstance(content, str):
+        raise BadRequest(f"`{key}` must be a string. Received: something else")
+    return ((ImageUrl(content),) if key == "url" else (InlineImage(decode_base64(content)),)), False
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of base64 text, or of a `data:` URL of it.
+
+    Raises:
+        ImageError: it is neither.
+    """
+    # RFC 2397. Its media type is not asked: the bytes tell what they are.
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        # Strict: else what is no base64 is skipped, and the rest decoded to noise.
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise ImageError("`image` must be base64. Received: text that is not") from None
+
+
+def _read_files(request: Request) -> tuple[tuple[Source, ...], bool]:
+    files = request.files.getlist("file")
+    if not files:
+        raise BadRequest("The form must have a file field `file`. Received: none")
+    return tuple(InlineImage(file.read()) for file in files), len(files) > 1

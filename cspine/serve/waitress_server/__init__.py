@@ -1,0 +1,1 @@
+"""Waitress with deadlines, eviction and early refusals. Imports no route."""

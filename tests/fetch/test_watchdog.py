@@ -1,0 +1,34 @@
+"""Deadlines of fetches: connections are shut down in time, each at its own, and no other."""
+
+import socket
+import time
+
+import pytest
+
+from cspine.core.errors import FetchTimeoutError
+from cspine.fetch.watchdog import Deadline
+
+
+def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
+    (early, _keep), (late, other) = socket.socketpair(), socket.socketpair()
+    with _keep, other, early, late:
+        began = time.monotonic()
+        # The later one first: the thread must wake for what comes after it.
+        with Deadline(60).guard(late), Deadline(0.2).guard(early):
+            assert early.recv(1) == b""
+            assert 0.2 <= time.monotonic() - began < 30
+            other.sendall(b"x")
+            assert late.recv(1) == b"x"
+
+
+def test_what_ended_before_its_deadline_is_left_alone():
+    one, other = socket.socketpair()
+    with one, other:
+        deadline = Deadline(0.1)
+        with deadline.guard(one):
+            pass
+        time.sleep(0.3)
+        other.sendall(b"x")
+        assert one.recv(1) == b"x"
+        with pytest.raises(FetchTimeoutError):
+            deadline.remaining_s()
