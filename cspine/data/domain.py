@@ -22,14 +22,17 @@ def find_data_domain(dataset: Dataset) -> str:
         DataError: some images have it and others not, or a phantom set has none.
     """
     records = (*dataset.records, *dataset.unboxed_records)
-    marked = [record.path for record in records if record.is_synthetic]
-    if len(marked) == len(records):
+    # Twins as well: they are learned from as normal slices.
+    files = {record.path: record.is_synthetic for record in records}
+    files |= {r.twin_path: r.twin_is_synthetic for r in records if r.twin_path is not None}
+    marked = [path for path, is_synthetic in files.items() if is_synthetic]
+    if len(marked) == len(files):
         return SYNTHETIC
     if marked:
-        unmarked = next(record.path for record in records if not record.is_synthetic)
+        unmarked = next(path for path, is_synthetic in files.items() if not is_synthetic)
         raise DataError(
             "The images of `data` must be all synthetic or all real. Received: the mark of a "
-            f"synthetic image in {len(marked)} of {count_noun(len(records), 'file')}, such as "
+            f"synthetic image in {len(marked)} of {count_noun(len(files), 'file')}, such as "
             f"{marked[0]}, and none in {unmarked}. Make a set of each kind; if all are synthetic, "
             f"{REWRITE}"
         )
@@ -37,7 +40,7 @@ def find_data_domain(dataset: Dataset) -> str:
     if any(n in (PHANTOM_FILE, f"{n.split('/')[0]}/{PHANTOM_FILE}") for n in dataset.storage.names):
         raise DataError(
             "The images of a phantom set must have the mark of a synthetic image. Received: "
-            f"{PHANTOM_FILE} and {count_noun(len(records), 'image')} without it, as an older "
+            f"{PHANTOM_FILE} and {count_noun(len(files), 'image')} without it, as an older "
             f"version or another program wrote them; {REWRITE}"
         )
     return REAL

@@ -107,10 +107,12 @@ def _refuse(faults: list[str]) -> None:
 def _read_all(found: _Found) -> Dataset:
     """Return the data set of the records found, each of its files read once."""
     storage, layout = found.storage, found.layout
-    checked = _check_files(storage, [r.path for r in (*found.records, *found.unboxed_records)])
+    records = (*found.records, *found.unboxed_records)
+    twins = [r.twin_path for r in records if r.twin_path is not None]
+    checked = _check_files(storage, [*(r.path for r in records), *twins])
     kept, unboxed = (
         tuple(
-            _apply_check(record, checked[record.path], layout)
+            _apply_check(record, checked, layout)
             for record in sorted(records, key=lambda record: record.path)
             if not checked[record.path].fault
         )
@@ -203,9 +205,19 @@ def _kind(decoded: DecodedImage) -> str:
     return f"{decoded.kind} {width}×{height} {'colour' if decoded.is_colour else 'grey'}"
 
 
-def _apply_check(record: SliceRecord, check: _Checked, layout: str) -> SliceRecord:
-    """Return the record with its hash, kind and, in a tree of DICOM files, the named groups."""
-    record = replace(record, sha256=check.sha256, kind=check.kind, is_synthetic=check.is_synthetic)
+def _apply_check(record: SliceRecord, checked: Mapping[str, _Checked], layout: str) -> SliceRecord:
+    """Return the record with its hash, kind, marks and, in a tree of DICOM files, groups."""
+    check, twin = checked[record.path], checked.get(record.twin_path or "")
+    if twin is not None and twin.fault:
+        # Told as unreadable; the slice itself can be used.
+        record, twin = replace(record, twin_path=None), None
+    record = replace(
+        record,
+        sha256=check.sha256,
+        kind=check.kind,
+        is_synthetic=check.is_synthetic,
+        twin_is_synthetic=twin is not None and twin.is_synthetic,
+    )
     # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
     if layout in _TREES and (check.patient_id or check.series_uid):
         # Where no patient is named, the series is the coarsest group that is known.

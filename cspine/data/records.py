@@ -28,7 +28,8 @@ class SliceRecord:
         width_mm: the fracture's width. level: C1–C7. position: 0..1 within the study.
         sha256: hex digest of the file's bytes; "" where the file was not read.
         kind: format, size and mode, such as `png 512×512 grey`; "" where the file was not read.
-        is_synthetic: whether the file has the mark of `core/synthetic_mark.py`.
+        is_synthetic, twin_is_synthetic: whether the file, and its twin's, has the mark of
+            `core/synthetic_mark.py`.
     """
 
     path: str
@@ -47,6 +48,7 @@ class SliceRecord:
     sha256: str = ""
     kind: str = ""
     is_synthetic: bool = False
+    twin_is_synthetic: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ MAX_ASPECT = 1.8
 TISSUE_LEVELS = 28  # grey levels that hold one tissue, its noise averaged out
 PAPER_LEVEL = 190
 MANY_BORDERS = (
-    "The picture has more sharp borders than a neck; it may be another part of the body or a "
-    "drawing."
+    "The picture has more sharp borders than a neck; it may be another part of the body, writing "
+    "or a drawing."
 )
 DISC, CENTRE = 0.97, 0.6  # of the inscribed circle's radius; outside it many exports hold no data
 

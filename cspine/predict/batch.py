@@ -25,7 +25,7 @@ from cspine.predict.reasons import OPENED
 SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
 COLUMNS = (
     "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
-    "version", "domain", "series", "slice", "reason", "warnings", "error",
+    "version", "domain", "series", "slice", "reason", "why", "warnings", "error",
 )  # fmt: skip
 # Folders beside a `slices.csv` that hold no slices of their own.
 ASIDE = ("masks", "twins")
@@ -104,7 +104,8 @@ def _describe(path: Path, prediction: Prediction) -> Row:
         "domain": prediction.domain,
         "series": _hash_uid(prediction.series_uid),
         "slice": _hash_uid(prediction.instance_uid),
-        "reason": prediction.reason,
+        "reason": "" if prediction.reason is None else prediction.reason.code,
+        "why": "" if prediction.reason is None else prediction.reason.sentence,
         "warnings": " ".join(prediction.warnings),
         "error": "",
     }

@@ -14,7 +14,7 @@ from cspine.core.progress import progress
 from cspine.core.serve_settings import PRECISIONS, read_settings
 from cspine.core.text import count_noun
 from cspine.predict.batch import ResumableCsv, Row, answer_files, find_images
-from cspine.predict.reasons import CODES
+from cspine.predict.reasons import CODES, MODELS, OPENED
 from cspine.predict.studies import describe_study, score_studies
 
 
@@ -47,6 +47,8 @@ def run_predict(given: argparse.Namespace) -> int:
     done = {row["path"] for row in table.rows} if table else set()
     rest = [path for path in paths if str(path) not in done]
     rows = list(table.rows) if table else []
+    for note in predictor.notes:
+        sys.stderr.write(f"{note}\n")
     try:
         for row in progress(answer_files(predictor, rest), "predict", len(rest)):
             rows.append(row)
@@ -59,7 +61,8 @@ def run_predict(given: argparse.Namespace) -> int:
         sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{told}\n")
         raise
     for score in score_studies(predictor.policy.series, rows):
-        _write(json.dumps(vars(score)) if given.json else describe_study(score))
+        told = f"{describe_study(score)} By {_name_model(rows[0])}."
+        _write(json.dumps(vars(score)) if given.json else told)
     failed = sum(bool(row["error"]) for row in rows)
     # On stderr: stdout is for answers, and may be a pipe.
     for line in _tally(rows):
@@ -82,7 +85,7 @@ def _tally(rows: list[Row]) -> list[str]:
     reasons = Counter(row["reason"] for row in rows if row["reason"])
     return [
         *(f"{count_noun(count, 'file')}: {word}" for word, count in words.most_common()),
-        *(f"  uncertain, {CODES[code]}: {count}" for code, count in reasons.most_common()),
+        *(f"  uncertain, {CODES.get(code, code)}: {n}" for code, n in reasons.most_common()),
     ]
 
 
@@ -94,12 +97,13 @@ def _line(row: Row) -> str:
     """Return one file's answer and what stands behind it."""
     if row["error"]:
         return f"{row['path']}: failed. {row['error']}"
-    told = CODES.get(row["reason"], "")
-    if row["reason"] in ("header", "picture"):
-        # Its sentence says more than the code alone.
-        told = row["warnings"]
-    if not told:
-        side = "at or above" if row["prediction"] == POSITIVE_CLASS else "below"
-        told = f"{side} the threshold {float(row['threshold']):.3f}"
+    side = "at or above" if row["prediction"] == POSITIVE_CLASS else "below"
+    why = row["why"] or f"{side} the threshold {float(row['threshold']):.3f}"
     answer = f"{row['path']}: {row['prediction']} {row['probability'] or '-'}"
-    return f"{answer} ({told}; model of {row['domain']} images)"
+    return f"{answer} ({why.removesuffix('.')}; {_name_model(row)})"
+
+
+def _name_model(row: Row) -> str:
+    """Return in words which kind of model answered, and whether it was opened."""
+    opened = ", CSPINE_ANSWER_SYNTHETIC is on" if OPENED in row["warnings"] else ""
+    return MODELS.get(row["domain"], row["domain"]) + opened

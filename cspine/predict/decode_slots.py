@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cspine.core.deadline import Deadline, LateError
-
-Observe = Callable[[str, float], None]  # (stage, seconds)
+from cspine.predict.stage_times import Observe
 
 
 class DecodeSlots:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cspine.core.labels import UNKNOWN_DOMAIN
 from cspine.core.png import encode_png
+from cspine.predict.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Prediction:
         series_uid: the study's SeriesInstanceUID, DICOM only, for joining slices.
         grey: uint8 (H, W), the picture that was judged; only where an explanation was asked for.
         domain: what the model learned from, one of `labels.DOMAINS` or `unknown`.
-        reason: why no class is named, a key of `reasons.CODES`; "" where one is.
+        reason: why no class is named; None where one is.
         instance_uid: the file's SOPInstanceUID, DICOM only, for telling copies.
     """
 
@@ -50,7 +51,7 @@ class Prediction:
     series_uid: str | None = None
     grey: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
     domain: str = UNKNOWN_DOMAIN
-    reason: str = ""
+    reason: Reason | None = None
     instance_uid: str | None = None
 
     @property

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,14 +28,14 @@ from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from
 from cspine.imaging.preprocess import Crop, preprocess
 from cspine.model.engine.engine import Engine
 from cspine.model.engine.network_files import choose_precision
-from cspine.model.engine.pending_output import EngineOutput, PendingOutput
+from cspine.model.engine.pending_output import EngineOutput
 from cspine.model.engine.self_test import check_self_test
 from cspine.model.explain import heatmap
 from cspine.model.store.card import check_same, find_domain
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import ModelFiles, resolve_version
 from cspine.model.store.weights_file import read_h5
-from cspine.predict.decode_slots import DecodeSlots, Observe
+from cspine.predict.decode_slots import DecodeSlots
 from cspine.predict.prediction import Prediction
 from cspine.predict.reasons import (
     NO_VERTEBRA,
@@ -47,6 +46,7 @@ from cspine.predict.reasons import (
     find_notes,
     refuse_image,
 )
+from cspine.predict.stage_times import Observe, ignore_stage, observe_engine, time_stage
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +55,6 @@ LIMITS = Limits()
 NO_DEADLINE = Deadline()
 
 _SERIALS = itertools.count()
-
-
-def _ignore(stage: str, seconds: float) -> None:
-    """The observer of those who measure nothing."""
 
 
 class Options(TypedDict, total=False):
@@ -89,7 +85,7 @@ class Predictor:
         policy: DecisionPolicy,
         card: Mapping[str, Any],
         limits: Limits = LIMITS,
-        observe: Observe = _ignore,
+        observe: Observe = ignore_stage,
         answer_synthetic: bool = False,
     ) -> None:
         self.engine = engine
@@ -103,7 +99,7 @@ class Predictor:
         self._view, self._image_size = str(card["view"]), int(card["image_size"])
         self.domain = str(card.get("domain", UNKNOWN_DOMAIN))
         self.is_opened = self.domain == SYNTHETIC and answer_synthetic
-        self._notes = find_notes(card.get("note"), self.domain, self.is_opened)
+        self.notes = find_notes(card.get("note"), self.domain, self.is_opened)
         self._observe = observe
         self._counting, self._in_work = threading.Lock(), 0
         self._slots = DecodeSlots(count_cores(), observe)
@@ -216,7 +212,7 @@ class Predictor:
         # Decoding is the CPU's work alone: more of it at once than there are cores would only make
         # every image later. Those who wait for a slot wait without holding a decoded image.
         with self._slots.hold(deadline):
-            image, crop = self._timed("decode", lambda: self._prepare(decode()))
+            image, crop = time_stage(self._observe, "decode", lambda: self._prepare(decode()))
         # Asked again: decoding may have used the deadline up.
         deadline.remaining_s()
         # Others that are still being decoded want the cores as well.
@@ -231,7 +227,7 @@ class Predictor:
         try:
             output = deadline.result_of(future)
         finally:
-            self._observe_answer(future)
+            observe_engine(self._observe, future)
         return self._judge(image, crop, output, explain, refusals)
 
     def _is_closed_to(self, image: DecodedImage) -> bool:
@@ -258,8 +254,8 @@ class Predictor:
             architecture=self.architecture,
             version=self.version,
             domain=self.domain,
-            warnings=(*self._notes, *image.warnings, *sentences),
-            reason=reasons[0].code if reasons else "",
+            warnings=(*self.notes, *image.warnings, *sentences),
+            reason=reasons[0] if reasons else None,
             kind=image.kind,
             series_uid=image.series_uid,
             instance_uid=image.instance_uid,
@@ -293,19 +289,3 @@ class Predictor:
             # Of the whole crop, which the map covers; what sticks out is cut off there.
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )
-
-    def _observe_answer(self, answer: PendingOutput) -> None:
-        """Observe how long the image waited for the engine, and how long it was computed."""
-        ended_s = time.perf_counter()
-        started_s = answer.started_s or ended_s
-        self._observe("queue", started_s - answer.asked_s)
-        # One that was given up in the queue was never computed.
-        if answer.started_s is not None:
-            self._observe("inference", ended_s - started_s)
-
-    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        try:
-            return work()
-        finally:
-            self._observe(stage, time.perf_counter() - start)

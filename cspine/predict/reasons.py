@@ -41,6 +41,13 @@ SYNTHETIC_MODEL = Reason(
     "This model learned from synthetic images alone, so it names no class for an image that is "
     "not known to be synthetic. Train a model on your own data: README.md#train-on-your-images.",
 )
+# How a line names the model, by its domain.
+MODELS = {
+    "synthetic": "a model of synthetic images",
+    "painted": "a model of synthetic fractures in real scans",
+    "real": "a model of real images",
+    "unknown": "a model whose training images are not recorded",
+}
 # Of every answer of a model that is in this state.
 OPENED = (
     "CSPINE_ANSWER_SYNTHETIC is on: this model learned from synthetic images alone and answers for "

@@ -16,7 +16,7 @@ import numpy as np
 from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL, UNCERTAIN
 from cspine.core.text import count_noun
 from cspine.decide.study_score import SeriesScore
-from cspine.predict.reasons import CODES
+from cspine.predict.reasons import CODES, SYNTHETIC_MODEL
 
 MIN_SLICES = 5
 Row = Mapping[str, str]
@@ -74,20 +74,32 @@ def _score_series(series: str, rows: Sequence[Row], rule: SeriesScore) -> StudyS
             left_out.setdefault(row["reason"], []).append(row["path"])
     asked = len(rows) - sum(map(_is_set_aside, rows))
     reason = _find_reason(len(known), asked, rule)
-    if reason:
-        return StudyScore(series, len(rows), len(known), None, UNCERTAIN, reason, left_out)
-    probability = rule.apply(np.array([float(row["probability"]) for row in known]))
-    # No "uncertain" by the score: conformal sets were fitted on slices, not on studies.
-    is_fracture = probability is not None and probability >= rule.threshold
-    word = CLASS_NAMES[FRACTURE if is_fracture else NORMAL]
-    return StudyScore(series, len(rows), len(known), probability, word, left_out=left_out)
+    probability = None
+    if not reason:
+        probability = rule.apply(np.array([float(row["probability"]) for row in known]))
+    word = UNCERTAIN
+    if probability is not None:
+        # No "uncertain" by the score: conformal sets were fitted on slices, not on studies.
+        word = CLASS_NAMES[FRACTURE if probability >= rule.threshold else NORMAL]
+    return StudyScore(
+        series=series,
+        slices=len(rows),
+        used=len(known),
+        probability=probability,
+        prediction=word,
+        reason=reason,
+        left_out=left_out,
+    )
 
 
 def _is_set_aside(row: Row) -> bool:
     """Return whether the slice says nothing for or against this being a study of the neck."""
-    is_no_slice = row["reason"] in ("header", "no_vertebra")
-    # Where the looks refuse a picture, a vertebra is searched all the same.
-    return is_no_slice or (row["reason"] == "picture" and not row["region"])
+    if row["reason"] in ("header", "no_vertebra"):
+        return True
+    # Where the looks refuse a picture a vertebra is searched all the same, but not by a model that
+    # may not speak of the image.
+    is_searched = SYNTHETIC_MODEL.sentence not in row["warnings"]
+    return row["reason"] == "picture" and is_searched and not row["region"]
 
 
 def _find_reason(known: int, asked: int, rule: SeriesScore) -> str:
@@ -121,5 +133,7 @@ def describe_study(score: StudyScore, shown: int = 5) -> str:
     parts = [f"series {score.series}: {told}"]
     for code, paths in score.left_out.items():
         more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
-        parts.append(f"Left out, {CODES[code]}: {len(paths)} ({', '.join(paths[:shown])}{more}).")
+        parts.append(
+            f"Left out, {CODES.get(code, code)}: {len(paths)} ({', '.join(paths[:shown])}{more})."
+        )
     return " ".join(parts)

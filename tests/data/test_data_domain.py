@@ -31,7 +31,9 @@ def test_a_set_that_is_marked_in_part_is_refused(tmp_path):
     root = write_grouped(tmp_path / "set", SMALL)
     replaced = sorted((root / "images").iterdir())[0]
     replaced.write_bytes(png(picture(1)))
-    with pytest.raises(DataError, match=r"in 15 of 16 files, .* none in .*Make a set of each kind"):
+    files = 16 + len(list((root / "twins").iterdir()))
+    told = rf"in {files - 1} of {files} files, .* none in .*Make a set of each kind"
+    with pytest.raises(DataError, match=told):
         find_data_domain(index_dataset(root))
 
 
@@ -47,3 +49,13 @@ def test_a_phantom_set_of_before_the_mark_is_not_taken_again(tmp_path, monkeypat
     old = sources.write_phantom_once(tmp_path, SMALL)
     monkeypatch.setattr(sources, "PNG_TEXT", PNG_TEXT)
     assert sources.write_phantom_once(tmp_path, SMALL) != old
+
+
+@pytest.mark.parametrize("replaced", ["images", "twins"])
+def test_twins_are_looked_at_too(replaced, tmp_path):
+    root = write_grouped(tmp_path / "set", SMALL)
+    (root / "phantom.json").unlink()
+    for path in (root / replaced).iterdir():
+        path.write_bytes(png(picture(int(path.stem[-3:]) + 1000 * int(path.stem[7:11]))))
+    with pytest.raises(DataError, match="all synthetic or all real"):
+        find_data_domain(index_dataset(root, skip_unreadable=True))

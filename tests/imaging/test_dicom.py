@@ -137,15 +137,21 @@ def test_the_sop_class_of_the_data_set_or_of_its_meta_group_is_a_modality():
 
 AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
 TILTED = [1, 0, 0, 0, math.cos(math.radians(44)), math.sin(math.radians(44))]
+HUGE = [1e300, 1e300, 0, 1e300, -1e300, 0]
+SMALL = [0, 1e-4, 0, 0, 0, -1e-4]
 STEEP = [1, 0, 0, 0, math.cos(math.radians(46)), math.sin(math.radians(46))]
 
 
-@pytest.mark.parametrize("cosines", [AXIAL, TILTED, [-1, 0, 0, 0, -1, 0], [0] * 6, [1, 0], None])
+@pytest.mark.parametrize(
+    "cosines", [AXIAL, TILTED, [-1, 0, 0, 0, -1, 0], [0] * 6, [1, 0], HUGE, None]
+)
 def test_an_axial_or_unknown_orientation_is_not_refused(cosines):
     assert decode_image(ct_bytes(RAMP, ImageOrientationPatient=cosines)).refusal is None
 
 
-@pytest.mark.parametrize(("cosines", "degrees"), [(CORONAL, 90), (SAGITTAL, 90), (STEEP, 46)])
+@pytest.mark.parametrize(
+    ("cosines", "degrees"), [(CORONAL, 90), (SAGITTAL, 90), (SMALL, 90), (STEEP, 46)]
+)
 def test_an_orientation_that_is_not_axial_is_told(cosines, degrees):
     assert decode_image(ct_bytes(RAMP, ImageOrientationPatient=cosines)).refusal == (
         "The DICOM header says that it is not axial: the slice normal lies "
@@ -166,6 +172,8 @@ def test_a_localiser_is_told():
         "The DICOM header says that it is a localiser (ImageType LOCALIZER)."
     )
     assert decode_image(ct_bytes(RAMP, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])).refusal is None
+    padded = ct_bytes(RAMP, ImageType=["DERIVED", "SECONDARY", "LOCALIZER ", "CT_SOM5 TOP"])
+    assert "localiser" in decode_image(padded).refusal
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "no uid", None])

@@ -123,7 +123,8 @@ def test_the_text_is_stable(tmp_path):
         ({"domain": "painted"}, {}, "painted"),
         # Older files: the card's layout, else the note.
         ({"note": ""}, {"data": {"layout": "phantom"}}, "synthetic"),
-        ({"note": SYNTHETIC_NOTE}, {"data": {"layout": "kaggle"}}, "unknown"),
+        ({"note": SYNTHETIC_NOTE}, {"data": {"layout": "kaggle"}}, "synthetic"),
+        ({"note": ""}, {"data": {"layout": "kaggle"}}, "unknown"),
         ({"note": SYNTHETIC_NOTE}, {}, "synthetic"),
         ({"note": SYNTHETIC_NOTE}, {"data": []}, "synthetic"),
         ({"note": "ours"}, {}, "unknown"),

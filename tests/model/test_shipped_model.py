@@ -78,4 +78,4 @@ def test_its_list_of_seen_files_is_of_marked_ones():
         hashlib.sha256(encode_slice(item.grey)).hexdigest()[:DIGITS] in seen for item in slices
     ]
     # Not all: other processors round some pixels otherwise, and some patients are unseen.
-    assert any(found)
+    assert sum(found) >= 4

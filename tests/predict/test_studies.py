@@ -3,6 +3,7 @@
 import pytest
 
 from cspine.decide.study_score import NormalLogits, SeriesScore
+from cspine.predict.reasons import SYNTHETIC_MODEL
 from cspine.predict.studies import describe_study, score_studies
 
 # Where normal slices' logits are all 0, this rule gives the highest slice.
@@ -15,7 +16,7 @@ def make_rows(*answers, series="s"):
         {
             "path": f"{number}.dcm", "series": series, "slice": f"uid {number}",
             "probability": probability, "reason": reason,
-            "region": "0 0 9 9" if probability else "",
+            "region": "0 0 9 9" if probability else "", "warnings": "",
             "in_distribution": "false" if reason else "true",
         }
         for number, (probability, reason) in enumerate(answers)
@@ -81,3 +82,19 @@ def test_many_left_out_slices_are_counted_and_some_named():
 def test_slices_without_a_series_and_models_without_a_rule_give_none():
     assert score_studies(RULE, make_rows(*[HIGH] * 6, series="")) == []
     assert score_studies(None, make_rows(*[HIGH] * 6)) == []
+
+
+def test_a_model_that_searched_no_vertebra_sets_no_picture_aside():
+    unsearched = [
+        row | {"warnings": SYNTHETIC_MODEL.sentence} for row in make_rows(*[("", "picture")] * 6)
+    ]
+    rows = [
+        *make_rows(*[HIGH] * 5),
+        *(row | {"slice": f"other {row['slice']}"} for row in unsearched),
+    ]
+    assert score_studies(RULE, rows)[0].prediction == "uncertain"
+
+
+def test_a_reason_of_a_later_version_is_named_as_it_is():
+    [score] = score_studies(RULE, make_rows(*[HIGH] * 5, ("0.9", "lungs")))
+    assert describe_study(score).endswith("Left out, lungs: 1 (5.dcm).")

@@ -32,7 +32,7 @@ def test_an_image_without_the_mark_is_not_answered_and_the_network_is_not_asked(
     unasked = copy(closed)
     unasked.engine = None
     answer = unasked.predict(neck_png, explain=True)
-    assert (answer.prediction, answer.reason) == ("uncertain", "synthetic_model")
+    assert (answer.prediction, answer.reason.code) == ("uncertain", "synthetic_model")
     assert (answer.probability, answer.region, answer.heatmap) == (None, None, None)
     assert not answer.in_distribution
     assert answer.warnings == (NOTE, WHY)
@@ -44,7 +44,7 @@ def test_an_image_without_the_mark_is_not_answered_and_the_network_is_not_asked(
 def test_what_is_no_neck_is_told_too(closed):
     picture = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
     answer = closed.predict_pixels(picture)
-    assert answer.reason == "picture"
+    assert answer.reason.code == "picture"
     assert answer.warnings[1].endswith("The picture is noise.") and answer.warnings[2] == WHY
 
 
@@ -93,4 +93,9 @@ def test_the_command_follows_the_setting(synthetic_models, tmp_path, monkeypatch
     assert "same CSPINE_ANSWER_SYNTHETIC" in capsys.readouterr().err
     table.unlink()
     assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["prediction"] in ("fracture", "normal")
+    out, err = capsys.readouterr()
+    assert json.loads(out)["prediction"] in ("fracture", "normal")
+    assert OPENED in err
+    table.unlink()
+    assert main(command[:4]) == 0
+    assert "a model of synthetic images, CSPINE_ANSWER_SYNTHETIC is on)" in capsys.readouterr().out

@@ -27,7 +27,7 @@ class FakePredictor:
     architecture = "cnn"
 
     def __init__(self, version: str = "0123456789ab"):
-        self.version, self.domain = version, "real"
+        self.version, self.domain, self.is_opened = version, "real", False
         self.serial = id(self)
         self.card = {"note": "a model of the tests"}
         self.hold = threading.Event()

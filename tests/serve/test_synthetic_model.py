@@ -16,6 +16,7 @@ from real_service import ROOT, running
 from stand_ins import as_dicom, draw_chest, draw_head
 
 from cspine.__main__ import main
+from cspine.imaging.decode import decode_image
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
 from cspine.phantom.writers.demo_slices import demo_slices
@@ -37,8 +38,8 @@ SAGITTAL = (
     "patient's long axis (ImageOrientationPatient)."
 )
 BORDERS = (
-    f"{NO_NECK}The picture has more sharp borders than a neck; it may be another part of the body "
-    "or a drawing."
+    f"{NO_NECK}The picture has more sharp borders than a neck; it may be another part of the body, "
+    "writing or a drawing."
 )
 
 
@@ -91,7 +92,10 @@ def test_a_neck_without_the_mark_is_named_by_no_way_in(service, picture_server, 
 
 def test_protocol_v2_names_it_neither_from_files_nor_from_pixels(service, unmarked, neck):
     client = triton.InferenceServerClient(service.url.removeprefix("http://"))
-    assert client.get_model_metadata("cspine")["parameters"] == {"domain": "synthetic"}
+    assert client.get_model_metadata("cspine")["parameters"] == {
+        "domain": "synthetic",
+        "answer_synthetic": False,
+    }
     files = triton.InferInput("image", [1], "BYTES")
     files.set_data_from_numpy(np.array([unmarked], object))
     pixels = np.repeat(neck.grey[None, :, :, None], 3, axis=3)
@@ -99,10 +103,27 @@ def test_protocol_v2_names_it_neither_from_files_nor_from_pixels(service, unmark
     array.set_data_from_numpy(pixels)
     for tensor in (files, array):
         result = client.infer("cspine", [tensor])
+        said = result.get_response()["parameters"]
+        assert said == {"domain": "synthetic", "warnings": [DEMO, WHY]}
         assert result.as_numpy("prediction").tolist() == [b"uncertain"]
         assert result.as_numpy("domain").tolist() == [b"synthetic"]
         assert np.isnan(result.as_numpy("probability")).all()
     client.close()
+
+
+def test_no_picture_of_an_answer_has_the_mark(service):
+    marked = demo_slices(6)[0].png
+    answer = service.post(marked, "?explain=heatmap,image").json()
+    for name in ("heatmap", "image"):
+        assert not decode_image(base64.b64decode(answer[name])).is_synthetic
+
+
+def test_a_marked_localiser_is_answered_uncertain(service, neck):
+    mark = {"SyntheticData": "YES", "Manufacturer": "cspine"}
+    kind = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER ", "X"]}
+    answer = service.post(as_dicom(neck.hu, **mark, **kind)).json()
+    assert (answer["prediction"], answer["in_distribution"]) == ("uncertain", False)
+    assert answer["probability"] is not None and answer["warnings"] == [DEMO, LOCALISER]
 
 
 def test_the_demonstrations_slices_are_named(service):
@@ -153,8 +174,13 @@ def test_a_series_of_a_chest_has_no_class(setting, tmp_path, monkeypatch, capsys
     [series] = [line for line in map(json.loads, capsys.readouterr().out.splitlines())
                 if "slices" in line]  # fmt: skip
     assert (series["slices"], series["prediction"], series["probability"]) == (8, "uncertain", None)
-    assert series["reason"].endswith("in distribution, and at least 5 are needed.")
-    assert sum(map(len, series["left_out"].values())) == 8 - series["used"]
+    noun = "slice" if series["used"] == 1 else "slices"
+    assert series["reason"] == (
+        f"{series['used']} {noun} in distribution, and at least 5 are needed."
+    )
+    if setting == "off":
+        left = [f"{tmp_path / 'chest'}/{number}.dcm" for number in range(1, 9)]
+        assert series["left_out"] == {"synthetic_model": left}
 
 
 def test_the_command_prints_a_reason_behind_every_line_and_a_tally(tmp_path, capsys):
@@ -166,12 +192,13 @@ def test_the_command_prints_a_reason_behind_every_line_and_a_tally(tmp_path, cap
     assert main(["predict", str(folder), *models]) == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0].startswith(f"{folder}/1.dcm: uncertain - (a model of synthetic images names")
+    assert lines[0] == f"{folder}/1.dcm: uncertain - ({WHY[:-1]}; a model of synthetic images)"
     assert lines[8].startswith(f"{folder}/broken.png: failed. `image` must be PNG")
     assert f"{folder}/demo.png: fracture 0." in lines[9] and "at or above the thresh" in lines[9]
-    assert LOCALISER in lines[10]
+    assert lines[10].endswith(f"uncertain - ({LOCALISER[:-1]}; a model of synthetic images)")
     assert lines[11].startswith("series ")
-    assert err.splitlines()[:5] == [
+    assert err.splitlines()[:6] == [
+        DEMO,
         "9 files: uncertain",
         "1 file: failed",
         "1 file: fracture",

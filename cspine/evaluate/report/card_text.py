@@ -177,8 +177,8 @@ def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
     if site["layout"] != PUBLISHED:
         about = {**_DATA_LIMITS, SYNTHETIC: _SYNTHETIC_SITE}.get(site["layout"], _OWN_DATA)
     strange = (
-        " It scores these images for this page alone: served, it names no class for an image that "
-        "does not have the mark of a synthetic one."
+        " On this page it scores every image. Served, it names no class for an image that does not "
+        "have the mark of a synthetic one."
     )
     learned = f"The model learned from {card_facts(card)['data']}."
     found = [seen_words(site), about, learned + strange * (layout(card) == SYNTHETIC)]

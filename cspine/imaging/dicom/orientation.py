@@ -6,6 +6,7 @@ Section numbers are those of the DICOM standard, PS3.3. Knows nothing of pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,7 +29,9 @@ def find_refusal(attributes: Attributes) -> str | None:
     Localisers are told by ImageType (C.8.2.1.1.1), orientation by ImageOrientationPatient
     (C.7.6.2.1.1), whose z axis runs along the patient whatever their position in the scanner.
     """
-    if "LOCALIZER" in (attributes.text("ImageType") or "").upper().split("\\"):
+    # Blanks around a code string mean nothing (PS3.5 6.2).
+    kinds = (attributes.text("ImageType") or "").upper().split("\\")
+    if "LOCALIZER" in (kind.strip() for kind in kinds):
         return LOCALISER
     tilt = _tilt_deg(attributes)
     return NOT_AXIAL.format(tilt) if tilt is not None and tilt > MAX_TILT_DEG else None
@@ -43,8 +46,17 @@ def _tilt_deg(attributes: Attributes) -> float | None:
         return None
     if len(cosines) != 6:
         return None
-    normal = np.cross(cosines[:3], cosines[3:])
-    length = float(np.linalg.norm(normal))
-    if not math.isfinite(length) or length < 1e-6:
+    row, column = _normalise(cosines[:3]), _normalise(cosines[3:])
+    if row is None or column is None:
         return None
-    return math.degrees(math.acos(min(abs(float(normal[2])) / length, 1.0)))
+    normal = _normalise(np.cross(row, column).tolist())
+    return None if normal is None else math.degrees(math.acos(min(abs(normal[2]), 1.0)))
+
+
+def _normalise(vector: Sequence[float]) -> list[float] | None:
+    """Return the vector with length 1; None for one without a direction."""
+    # `hypot` neither overflows nor vanishes where squares would.
+    length = math.hypot(*vector)
+    if not 1e-9 < length < math.inf:
+        return None
+    return [value / length for value in vector]

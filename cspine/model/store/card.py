@@ -113,13 +113,14 @@ def find_domain(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """Return what a model learned from: `synthetic`, `painted`, `real` or `unknown`.
 
     `facts` are those of its `.h5`, which alone decide where they name a domain. Of an older file
-    the card's layout tells whether phantoms trained it, and where no layout is recorded its note.
+    its note, or else the card's layout, tells whether phantoms trained it.
     """
     if "domain" in facts:
         return str(facts["domain"])
     data = card.get("data")
     layout = data.get("layout") if isinstance(data, Mapping) else None
-    is_phantom = layout == "phantom" if layout else facts.get("note") == SYNTHETIC_NOTE
+    # The note is in the `.h5`: no card can make another of such a model.
+    is_phantom = facts.get("note") == SYNTHETIC_NOTE or layout == "phantom"
     return SYNTHETIC if is_phantom else UNKNOWN_DOMAIN
 
 

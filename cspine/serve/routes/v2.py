@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
@@ -88,7 +89,7 @@ def show_model(version: str | None = None) -> Response:
             {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
             {"name": "domain", "datatype": "BYTES", "shape": [-1]},
         ],
-        "parameters": {"domain": current.domain},
+        "parameters": {"domain": current.domain, "answer_synthetic": current.is_opened},
     })  # fmt: skip
 
 
@@ -104,7 +105,13 @@ def infer(version: str | None = None) -> Response:
     with _reading():
         asked = read_infer_request(body, length, OUTPUTS)
     predictions = _predict(asked, predictor)
-    head = {"model_name": NAME, "model_version": predictions[0].version}
+    # Each once, in order: a list of images shares most of them.
+    warnings = list(dict.fromkeys(text for one in predictions for text in one.warnings))
+    head: dict[str, Any] = {
+        "model_name": NAME,
+        "model_version": predictions[0].version,
+        "parameters": {"domain": predictions[0].domain, "warnings": warnings},
+    }
     if asked.id is not None:
         head["id"] = asked.id
     outputs = [output for output in _describe(predictions) if output.name in asked.outputs]

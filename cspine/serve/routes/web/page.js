@@ -119,6 +119,12 @@ function updateOverlay() {
 
 // A slice without a finding is no healthy neck, so it is never called "normal" here.
 const WORDS = { fracture: "Fracture", normal: "No fracture seen on this slice", uncertain: "Uncertain" };
+const DOMAIN_NAMES = {
+  synthetic: "synthetic images",
+  painted: "synthetic fractures in real scans",
+  real: "real images",
+  unknown: "training images not recorded",
+};
 const DOMAINS = {
   synthetic: "Demo model, trained on synthetic images. It says nothing about a patient.",
   painted: "This model learned from synthetic fractures painted into real scans.",
@@ -156,7 +162,7 @@ async function showAnswer(answer) {
   $("threshold").textContent = format(answer.threshold);
   $("distribution").textContent = answer.in_distribution ? "yes" : "no";
   $("crop").textContent = answer.region ? `${answer.region.slice(0, 2)} – ${answer.region.slice(2)}` : "none";
-  $("model").textContent = `${answer.model.architecture} · ${answer.model.version} · ${answer.model.domain} images`;
+  $("model").textContent = `${answer.model.architecture} · ${answer.model.version} · ${DOMAIN_NAMES[answer.model.domain]}`;
   $("slice").setAttribute("aria-label", `The slice. Answer: ${WORDS[answer.prediction]}.`);
   show("result");
   $("controls").hidden = false;

@@ -1,0 +1,35 @@
+"""Observe how long each stage of a prediction takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from cspine.model.engine.pending_output import PendingOutput
+
+Result = TypeVar("Result")
+Observe = Callable[[str, float], None]  # (stage, seconds)
+
+
+def ignore_stage(stage: str, seconds: float) -> None:
+    """Observe nothing."""
+
+
+def time_stage(observe: Observe, stage: str, work: Callable[[], Result]) -> Result:
+    """Return what `work` returns, and observe how long it took, also where it fails."""
+    start = time.perf_counter()
+    try:
+        return work()
+    finally:
+        observe(stage, time.perf_counter() - start)
+
+
+def observe_engine(observe: Observe, output: PendingOutput) -> None:
+    """Observe how long an image that has ended waited for the engine, and was computed."""
+    ended_s = time.perf_counter()
+    started_s = output.started_s or ended_s
+    observe("queue", started_s - output.asked_s)
+    # One that was given up in the queue was never computed.
+    if output.started_s is not None:
+        observe("inference", ended_s - started_s)
