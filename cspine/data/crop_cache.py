@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from cspine import imaging
+from cspine.core.atomic_write import written_folder
 from cspine.core.errors import DataError, ImageError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.core.progress import progress
@@ -153,18 +152,9 @@ def _check_source(check: PictureCheck | None) -> str:
 
 def _write_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     """Crop every job into a folder beside the cache entry and rename it into place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: two runs may fill the same entry, and the second rename is the same
-    # content.
-    beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    try:
+    # Two runs may fill the same entry: the later one's is the same content.
+    with written_folder(folder) as beside:
         _fill_cache(dataset, plan, beside)
-        # An older entry without kept.json was never finished.
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:

@@ -32,7 +32,7 @@ from cspine.core.errors import (
     UrlNotAllowedError,
 )
 from cspine.fetch.url_policy import AllowList, Target, follow_redirect, parse_url
-from cspine.fetch.watchdog import Deadline
+from cspine.fetch.watchdog import FetchDeadline
 
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -115,7 +115,7 @@ class Fetcher:
             raise UrlNotAllowedError(
                 "Fetching URLs is switched off (CSPINE_FETCH=off). Upload the image instead."
             )
-        deadline = Deadline(min(self._timeout_s, timeout_s or self._timeout_s))
+        deadline = FetchDeadline(min(self._timeout_s, timeout_s or self._timeout_s))
         target = parse_url(url)
         # Every hop is parsed, resolved and checked as the first one was.
         for _ in range(MAX_REDIRECTS + 1):
@@ -125,7 +125,7 @@ class Fetcher:
             target = follow_redirect(target, step.location)
         raise FetchError(f"The URL must redirect at most {MAX_REDIRECTS} times.")
 
-    def _visit(self, target: Target, deadline: Deadline) -> _Step:
+    def _visit(self, target: Target, deadline: FetchDeadline) -> _Step:
         """Ask one URL, with every failure of the network as a FetchError."""
         self._allow.check_port(target)
         addresses = self._checked_addresses(target, deadline)
@@ -142,7 +142,7 @@ class Fetcher:
             finally:
                 connection.close()
 
-    def _checked_addresses(self, target: Target, deadline: Deadline) -> list[str]:
+    def _checked_addresses(self, target: Target, deadline: FetchDeadline) -> list[str]:
         """Resolve once, and let through only a name whose every address is public, or listed."""
         try:
             asked = self._resolvers.submit(self._resolve, target.host, target.port)
@@ -162,7 +162,7 @@ class Fetcher:
         return [str(address) for address in addresses]
 
     def _wrap(
-        self, dialled: socket.socket, target: Target, deadline: Deadline
+        self, dialled: socket.socket, target: Target, deadline: FetchDeadline
     ) -> _PinnedHTTP | _PinnedHTTPS:
         """Return urllib3's connection over the dialled socket; nothing is sent yet."""
         left_s = deadline.remaining_s()
@@ -204,7 +204,7 @@ class Fetcher:
         return bytes(body)
 
 
-def _dial(addresses: list[str], port: int, deadline: Deadline) -> socket.socket:
+def _dial(addresses: list[str], port: int, deadline: FetchDeadline) -> socket.socket:
     """Return a connection to the first of the checked addresses that answers."""
     for address in addresses[:_DIALLED]:
         timeout_s = min(_CONNECT_S, deadline.remaining_s())

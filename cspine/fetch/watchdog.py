@@ -16,7 +16,7 @@ from functools import cache
 from cspine.core.errors import FetchTimeoutError
 
 
-class Deadline:
+class FetchDeadline:
     """The end of one fetch: what is left of it, and the connections it will shut down."""
 
     def __init__(self, seconds: float) -> None:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cspine.core.errors import DataError
 from cspine.core.train_config import TrainConfig
+from cspine.data.crop_cache import load_samples
 from cspine.data.samples import Samples
 from cspine.decide.calibration import fit_calibration
 from cspine.decide.conformal import fit_conformal
+from cspine.decide.image_checks import check_image
 from cspine.decide.out_of_distribution import InDistribution, fit_distance
 from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.decide.study_score import SeriesScore, fit_series
 from cspine.decide.threshold import choose_threshold
 from cspine.evaluate.metrics import auroc_by_width, compute_metrics, describe_patients
 from cspine.evaluate.report.inputs import SplitScores
+from cspine.evaluate.unlocalised_studies import describe_unboxed_studies
 from cspine.train.candidates import Candidate, RunContext, load_side
 from cspine.train.network_outputs import Outputs, run_network
 
@@ -173,3 +177,35 @@ def detail_figures(judged: ScoredCandidate, config: TrainConfig) -> dict[str, An
         part["in_distribution_share"] = float(np.mean(np.asarray(split.in_distribution)))
         details[split.name] = part
     return details
+
+
+def score_unlocalised(best: ScoredCandidate, task: RunContext) -> dict[str, Any]:
+    """Return what `describe_unboxed_studies` does, beside the last split.
+
+    Empty where there are no such studies, or no series score.
+    """
+    series, config, studies = best.policy.series, task.config, task.dataset.unboxed_studies
+    if series is None or not studies:
+        return {}
+    return describe_unboxed_studies(
+        len(studies), _run_unboxed(best, task), best.splits[-1], series,
+        config.resamples, config.seed,
+    )  # fmt: skip
+
+
+def _run_unboxed(best: ScoredCandidate, task: RunContext) -> SplitScores:
+    """The policy's answers on the slices of such studies in which a vertebra is found."""
+    classifier, dataset = best.candidate.classifier, task.dataset
+    records, cache = dataset.unboxed_with_labels(), Path(task.config.cache)
+    samples = load_samples(
+        dataset, records, task.view, classifier.image_size, cache, check=check_image
+    )
+    # A vertebra may be found in none of a few slices.
+    if len(samples) == 0:
+        return SplitScores("unboxed", samples.labels, samples.labels, samples.groups)
+    outputs = run_network(classifier, samples)
+    answers = best.policy.decide(outputs.logits, outputs.embeddings, samples.image_ok)
+    return SplitScores(
+        "unboxed", samples.labels, answers.probability, samples.groups,
+        in_distribution=answers.in_distribution,
+    )  # fmt: skip

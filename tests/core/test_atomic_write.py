@@ -1,6 +1,6 @@
 import pytest
 
-from cspine.core.atomic_write import written_whole
+from cspine.core.atomic_write import written_folder, written_whole
 
 
 def test_the_file_appears_with_the_end_of_the_block(tmp_path):
@@ -29,3 +29,22 @@ def test_a_folder_in_its_place_is_refused_and_kept(tmp_path):
         part.write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert (tmp_path / "report.json" / "kept").is_dir()
+
+
+def test_a_folder_appears_with_the_end_of_the_block_in_place_of_the_old_one(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "old").touch()
+    with written_folder(tmp_path / "set") as part:
+        (part / "new").touch()
+        assert (tmp_path / "set" / "old").exists()
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_an_error_leaves_the_old_folder_and_no_half(tmp_path):
+    (tmp_path / "set").mkdir()
+    with pytest.raises(OSError), written_folder(tmp_path / "set") as part:
+        (part / "new").touch()
+        raise OSError
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert list((tmp_path / "set").iterdir()) == []

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from cspine.core.errors import FetchTimeoutError
-from cspine.fetch.watchdog import Deadline
+from cspine.fetch.watchdog import FetchDeadline
 
 
 def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
@@ -14,7 +14,7 @@ def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
     with _keep, other, early, late:
         began = time.monotonic()
         # The later one first: the thread must wake for what comes after it.
-        with Deadline(60).guard(late), Deadline(0.2).guard(early):
+        with FetchDeadline(60).guard(late), FetchDeadline(0.2).guard(early):
             assert early.recv(1) == b""
             assert 0.2 <= time.monotonic() - began < 30
             other.sendall(b"x")
@@ -24,7 +24,7 @@ def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
 def test_what_ended_before_its_deadline_is_left_alone():
     one, other = socket.socketpair()
     with one, other:
-        deadline = Deadline(0.1)
+        deadline = FetchDeadline(0.1)
         with deadline.guard(one):
             pass
         time.sleep(0.3)

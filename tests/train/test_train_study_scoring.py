@@ -16,7 +16,7 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.report.inputs import SplitScores
-from cspine.train.study_scoring import score_unlocalised
+from cspine.train.scoring import score_unlocalised
 from tests.rsna_sets import write_unboxed
 
 # It calls nothing a stranger.

@@ -26,13 +26,13 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 import numpy as np
-import pydicom
-from pydicom.errors import InvalidDicomError
 
-from cspine.core.errors import DataError
+from cspine.core.errors import DataError, ImageError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.data.records import SliceRecord
 from cspine.data.storage import MAX_TABLE_BYTES, Storage
+from cspine.imaging.decoded_image import Limits
+from cspine.imaging.dicom.decode import read_study_uid
 from cspine.imaging.vertebra.finder import Box
 
 STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/"
@@ -167,15 +167,12 @@ def _read_uid(storage: Storage, paths: list[str]) -> str | None:
     """Return the StudyInstanceUID (0020,000D) of the first readable file, None if none has it."""
     for path in paths:
         try:
-            header = pydicom.dcmread(
-                io.BytesIO(storage.read(path)),
-                stop_before_pixels=True,
-                specific_tags=["StudyInstanceUID"],
-            )
-            return str(header.StudyInstanceUID)
-        except (InvalidDicomError, DataError, AttributeError, ValueError, EOFError):
+            uid = read_study_uid(storage.read(path), Limits())
+        except (ImageError, DataError):
             # The next file may tell; a damaged one is reported if it is drawn.
             continue
+        if uid is not None:
+            return uid
     return None
 
 

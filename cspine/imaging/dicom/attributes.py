@@ -23,6 +23,7 @@ _TAGS = {
     "Modality": 0x00080060,
     "Manufacturer": 0x00080070,
     "PatientID": 0x00100020,
+    "StudyInstanceUID": 0x0020000D,
     "SeriesInstanceUID": 0x0020000E,
     "InstanceNumber": 0x00200013,
     "ImagePositionPatient": 0x00200032,

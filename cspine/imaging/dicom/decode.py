@@ -67,6 +67,15 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     )
 
 
+def read_study_uid(data: bytes, limits: Limits) -> str | None:
+    """Return the StudyInstanceUID (0020,000D) of a DICOM file, None where it has none.
+
+    Raises:
+        ImageError: the file is no DICOM that can be read.
+    """
+    return _read_uid(Attributes(read_elements(data, Attributes.TAGS, limits)), "StudyInstanceUID")
+
+
 def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
     """Raise where the file is no single grey CT slice; warn where it does not say."""
     modality = attributes.text("Modality")

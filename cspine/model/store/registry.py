@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cspine.core.atomic_write import written_whole
+from cspine.core.atomic_write import written_folder, written_whole
 from cspine.core.errors import ArtifactError, quote
 from cspine.model.store.card import CARD_NAME, SCHEMA_VERSION, SIGNATURE_NAME, load_card
 from cspine.model.store.hashes import hash_file
@@ -113,17 +113,8 @@ def _keep_current(models_dir: Path) -> None:
 
 def _keep_version(run_dir: Path, target: Path, names: list[str]) -> None:
     """Copy a run's files beside `target` and rename them whole: it is there entirely or not."""
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with written_folder(target) as part:
         copy_files(run_dir, part, names)
-        # The same `.h5` published again: a rename onto a folder that holds files fails.
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-    except OSError:
-        # A full disk must not stay full of half a version.
-        shutil.rmtree(part, ignore_errors=True)
-        raise
 
 
 def check_listed(folder: Path) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from cspine.core.atomic_write import written_folder
 from cspine.core.cpu import count_cores
 from cspine.core.errors import DataError
 from cspine.core.progress import progress
@@ -41,13 +40,5 @@ def written_beside(out: Path) -> Iterator[Path]:
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`out` must be absent or an empty folder. Received: {out}")
-    beside = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    beside.mkdir(parents=True)
-    try:
+    with written_folder(out) as beside:
         yield beside
-        if out.exists():
-            # POSIX would put the new folder over an empty one; Windows would refuse.
-            out.rmdir()
-        beside.replace(out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
