@@ -43,8 +43,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         if name:
             groups.setdefault(name, parser.add_argument_group(name)) if name not in groups else None
             _add_flag(groups[name], spec)
-    parser.add_argument("--config", metavar="FILE.toml", help="a file that sets any of the above "
-                        "and every other number; flags go before it")  # fmt: skip
+    parser.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="a file that sets any of the above and every other number; flags go before it",
+    )
 
 
 def _add_flag(group: Any, spec: Field[Any]) -> None:

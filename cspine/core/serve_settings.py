@@ -126,9 +126,11 @@ class ServeSettings:
         None, "a file", str, "public key (PEM) that the model card must be signed with"
     )
     answer_synthetic: bool = _setting(
-        False, _SWITCH, _parse_switch,
+        False,
+        _SWITCH,
+        _parse_switch,
         "whether a model of synthetic images answers for any image, for experiments",
-    )  # fmt: skip
+    )
     log_level: str = _setting(
         "info", "one of " + ", ".join(LOG_LEVELS), _one_of(*LOG_LEVELS), "least level logged"
     )

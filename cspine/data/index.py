@@ -125,9 +125,16 @@ def _read_all(found: _Found) -> Dataset:
         if check.fault
     }
     return Dataset(
-        storage.root, layout, kept, fingerprint(kept), storage, found.studies, unreadable,
-        found.unboxed, unboxed,
-    )  # fmt: skip
+        storage.root,
+        layout,
+        kept,
+        fingerprint(kept),
+        storage,
+        found.studies,
+        unreadable,
+        found.unboxed,
+        unboxed,
+    )
 
 
 def fingerprint(records: Iterable[SliceRecord]) -> str:

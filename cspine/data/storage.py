@@ -64,8 +64,13 @@ class FolderStorage(Storage):
 
 # NotImplementedError is of a compression that zipfile lacks, RuntimeError of a password.
 _ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
 
 
 class ZipStorage(Storage):

@@ -142,10 +142,12 @@ def _tell(result: SiteResult) -> None:
         log.info("Left out as copies of these slices: %s.", count_noun(copies, "file"))
     log.info(
         "%s, AUROC %.3f, interval %s to %s; answers: %s",
-        count_slices(summary["slices"], summary["patients"]), auroc["value"],
-        _short(auroc["low"]), _short(auroc["high"]),
+        count_slices(summary["slices"], summary["patients"]),
+        auroc["value"],
+        _short(auroc["low"]),
+        _short(auroc["high"]),
         ", ".join(f"{count} {word}" for word, count in summary["answers"].items()),
-    )  # fmt: skip
+    )
     log.info(
         "Threshold %.3f; chosen anew on these images it would be %.3f.",
         summary["threshold"],

@@ -137,8 +137,14 @@ def _page_card(
     split: str | None,
 ) -> dict[str, Any]:
     """Return the model's card with the figures and counts of these images alone."""
-    counts = ("slices", "fractures", "patients", "copies_left_out", "without_vertebra",
-              "seen_in_training")  # fmt: skip
+    counts = (
+        "slices",
+        "fractures",
+        "patients",
+        "copies_left_out",
+        "without_vertebra",
+        "seen_in_training",
+    )
     site = {"name": dataset.root.resolve().name, "layout": dataset.layout, "split": split}
     side = {"slices": len(known.labels), "patients": len(np.unique(known.groups))}
     return {
@@ -193,9 +199,15 @@ def write_answers(path: Path, result: SiteResult) -> None:
         for row, record in enumerate(result.records):
             p = float(result.scores.probabilities[row])
             writer.writerow(
-                (record.path, record.patient_id, CLASS_NAMES[int(result.scores.labels[row])],
-                 f"{p:.6f}" if np.isfinite(p) else "", said[row], bool(known[row]))
-            )  # fmt: skip
+                (
+                    record.path,
+                    record.patient_id,
+                    CLASS_NAMES[int(result.scores.labels[row])],
+                    f"{p:.6f}" if np.isfinite(p) else "",
+                    said[row],
+                    bool(known[row]),
+                )
+            )
 
 
 def _predict_all(
@@ -256,8 +268,13 @@ def _find_mistakes(
         truth = CLASS_NAMES[int(scores.labels[index])]
         found.append(
             Mistake(
-                records[index].path, truth, answer.prediction, answer.probability, answer.grey,
-                answer.heatmap, detail,
+                records[index].path,
+                truth,
+                answer.prediction,
+                answer.probability,
+                answer.grey,
+                answer.heatmap,
+                detail,
             )
-        )  # fmt: skip
+        )
     return found

@@ -19,9 +19,19 @@ from cspine.stats.bootstrap import draw_weights, group_codes
 from cspine.stats.intervals import Interval, percentile_interval
 
 METRICS = (
-    "loss", "accuracy", "precision", "recall", "specificity", "npv", "auroc", "auprc", "brier",
-    "ece", "sensitivity_at_95_specificity", "specificity_at_95_sensitivity",
-)  # fmt: skip
+    "loss",
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "npv",
+    "auroc",
+    "auprc",
+    "brier",
+    "ece",
+    "sensitivity_at_95_specificity",
+    "specificity_at_95_sensitivity",
+)
 # As many as Guo et al. 2017 take, but of equal mass: none is empty, and each weighs the same.
 BINS = 15
 CLIP = 1e-7  # of a probability inside the log, as Keras has it

@@ -44,12 +44,14 @@ _REFUSED_NETWORKS = tuple(
         "192.0.0.0/24",  # protocol assignments, one of them a cloud's metadata service
         "192.88.99.0/24",  # 6to4 relays
         "168.63.129.16/32",  # a cloud's metadata service at a public address
-        "64:ff9b::/96", "64:ff9b:1::/48",  # NAT64
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",  # NAT64
         "2001::/23",  # Teredo, ORCHID and other special purposes
-        "2001:db8::/32", "3fff::/20",  # documentation
+        "2001:db8::/32",
+        "3fff::/20",  # documentation
         "2002::/16",  # 6to4
     )
-)  # fmt: skip
+)
 # Beside 169.254.0.0/16 and fe80::/10; two lie in ranges that people use inside.
 _METADATA_NETWORKS = tuple(
     ipaddress.ip_network(text)

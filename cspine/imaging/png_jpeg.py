@@ -32,9 +32,15 @@ _WITH_ALPHA = ("LA", "PA", "RGBA")
 _SAMPLED_PX = 128  # is_coloured looks at about this many rows and columns
 _READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
 _DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
     Image.DecompressionBombError,
-)  # fmt: skip
+)
 
 
 def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:

@@ -14,8 +14,11 @@ from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 _WRITERS = {
-    "grouped": write_grouped, "kaggle": write_kaggle, "dicom": write_dicom, "rsna": write_rsna,
-}  # fmt: skip
+    "grouped": write_grouped,
+    "kaggle": write_kaggle,
+    "dicom": write_dicom,
+    "rsna": write_rsna,
+}
 # Patients and slices of each, where the user does not say.
 _SIZES = {"grouped": (150, 8), "kaggle": (4, 48), "dicom": (2, 48), "rsna": (12, 24)}
 
@@ -67,9 +70,12 @@ def _refuse_what_a_sheet_has_not(args: argparse.Namespace) -> None:
             "`--sheet` must have both classes at every level. Received: --confound height"
         )
     given = {
-        "DIR": args.folder, "--layout": args.layout, "--patients": args.patients,
-        "--slices": args.slices, "--variants": args.variants or None,
-    }  # fmt: skip
+        "DIR": args.folder,
+        "--layout": args.layout,
+        "--patients": args.patients,
+        "--slices": args.slices,
+        "--variants": args.variants or None,
+    }
     if extra := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             f"`--sheet` writes no set and must go without {', '.join(given)}. "

@@ -46,15 +46,21 @@ class PhantomConfig:
 
     def __post_init__(self) -> None:
         _require(self.patients >= 1, "patients", "at least 1", self.patients)
-        _require(self.slices_per_patient >= 2, "slices_per_patient", "2 or more",
-                 self.slices_per_patient)  # fmt: skip
+        _require(
+            self.slices_per_patient >= 2, "slices_per_patient", "2 or more", self.slices_per_patient
+        )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
         _require(0 <= self.fractured_share <= 1, "fractured_share", "0 to 1", self.fractured_share)
-        _require(0 <= self.normal_patients < 1, "normal_patients", "0 to below 1",
-                 self.normal_patients)  # fmt: skip
+        _require(
+            0 <= self.normal_patients < 1, "normal_patients", "0 to below 1", self.normal_patients
+        )
         widths = (self.min_width_mm, self.max_width_mm)
-        _require(0.05 <= widths[0] <= widths[1] <= 5, "min_width_mm, max_width_mm",
-                 "rising, 0.05 to 5", widths)  # fmt: skip
+        _require(
+            0.05 <= widths[0] <= widths[1] <= 5,
+            "min_width_mm, max_width_mm",
+            "rising, 0.05 to 5",
+            widths,
+        )
         _require(self.confound in (None, "height"), "confound", "None or `height`", self.confound)
 
 

@@ -59,9 +59,14 @@ class _Gap:
 
 
 def break_bone(
-    hu: Array, bone: DrawnBone, window: Window, patient: Patient, place: Place,
-    vertebra: Vertebra, config: PhantomConfig,
-) -> tuple[Array, Fracture]:  # fmt: skip
+    hu: Array,
+    bone: DrawnBone,
+    window: Window,
+    patient: Patient,
+    place: Place,
+    vertebra: Vertebra,
+    config: PhantomConfig,
+) -> tuple[Array, Fracture]:
     """Return the twin's ideal picture `hu` (512, 512) with a fracture drawn, and its truth."""
     rng = stream(FRACTURE, *patient.key, place.index)
     low, high = np.log(config.min_width_mm), np.log(config.max_width_mm)
@@ -93,7 +98,7 @@ def break_bone(
 
 def _most_visible(
     bone: DrawnBone, v: Vertebra, width: float, smear: float, patient: Patient, rng: Rng
-) -> tuple[str, list[_Gap]]:  # fmt: skip
+) -> tuple[str, list[_Gap]]:
     """Draw fractures until one crosses enough bone of this slice; else keep the longest seen."""
     best: tuple[float, str, list[_Gap]] = (-1.0, "", [])
     for _ in range(_TRIES):
@@ -143,10 +148,13 @@ def _dens(v: Vertebra, rng: Rng) -> list[Course]:
 # Both sides at once: a traumatic spondylolisthesis of C2 goes through both pars.
 def _hangman(v: Vertebra, rng: Rng) -> list[Course]:
     return [
-        ((side * (0.5 * v.body[0] + rng.uniform(4, 8)), rng.uniform(0, 3)),
-         side * (0.9 + rng.normal(0, 0.3)), 9.0)
+        (
+            (side * (0.5 * v.body[0] + rng.uniform(4, 8)), rng.uniform(0, 3)),
+            side * (0.9 + rng.normal(0, 0.3)),
+            9.0,
+        )
         for side in (-1, 1)
-    ]  # fmt: skip
+    ]
 
 
 def _body(v: Vertebra, rng: Rng) -> list[Course]:
@@ -194,9 +202,13 @@ def _spinous(v: Vertebra, rng: Rng) -> list[Course]:
 
 _Draw = Callable[[Vertebra, Rng], list[Course]]
 _BELOW_C2: dict[str, _Draw] = {
-    "body": _body, "lamina": _lamina, "facet": _pillar, "pedicle": _pedicle,
-    "transverse process": _transverse, "spinous process": _spinous,
-}  # fmt: skip
+    "body": _body,
+    "lamina": _lamina,
+    "facet": _pillar,
+    "pedicle": _pedicle,
+    "transverse process": _transverse,
+    "spinous process": _spinous,
+}
 _KINDS_OF_LEVEL: tuple[dict[str, _Draw], ...] = (
     {"jefferson": _jefferson, "lateral mass": _lateral_mass},
     {"dens or body": _dens, "hangman": _hangman, "lamina": _lamina, "spinous process": _spinous},

@@ -134,10 +134,16 @@ def _basivertebral_vein(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]
     fork = (float(rng.normal(0, 0.5)), -v.body[1] * rng.uniform(0.25, 0.4))
     width = float(rng.uniform(0.8, 2.2))
     arms = [
-        (_smooth(fork, (side * v.body[0] * rng.uniform(0.15, 0.32), fork[1] - rng.uniform(2, 6)),
-                 rng.normal(0, 0.8)), 0.7 * width)
+        (
+            _smooth(
+                fork,
+                (side * v.body[0] * rng.uniform(0.15, 0.32), fork[1] - rng.uniform(2, 6)),
+                rng.normal(0, 0.8),
+            ),
+            0.7 * width,
+        )
         for side in (-1, 1)
-    ]  # fmt: skip
+    ]
     return [(_smooth((0.0, 0.5), fork, 0.0), width), *arms]
 
 
@@ -149,10 +155,12 @@ def _synchondroses(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
         return [(_smooth((x, y - 4), (x + rng.normal(0, 0.6), y + 4), rng.normal(0, 0.3)), width)]
     x = 0.36 * v.body[0]
     return [
-        (_smooth((side * x * 0.9, -0.75 * v.body[1]), (side * (x + 2), 1.0), side * 1.0),
-         width * float(rng.uniform(0.8, 1.2)))
+        (
+            _smooth((side * x * 0.9, -0.75 * v.body[1]), (side * (x + 2), 1.0), side * 1.0),
+            width * float(rng.uniform(0.8, 1.2)),
+        )
         for side in (-1, 1)
-    ]  # fmt: skip
+    ]
 
 
 _PATHS = {

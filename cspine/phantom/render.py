@@ -131,10 +131,15 @@ def _draw_ideal(
     bone = draw_bone(canvas, patient, place, vertebra)
     mimic = draw_hard_negative(bone, patient, place, vertebra)
     known: dict[str, Any] = {
-        "patient_id": f"patient{patient.key[-1]:04d}", "slice_index": place.index,
-        "level": place.level_name, "z_mm": place.z_mm, "spacing_mm": round(patient.spacing_mm, 4),
-        "thickness_mm": patient.thickness_mm, "is_swollen": is_swollen, "hard_negative": mimic.name,
-    }  # fmt: skip
+        "patient_id": f"patient{patient.key[-1]:04d}",
+        "slice_index": place.index,
+        "level": place.level_name,
+        "z_mm": place.z_mm,
+        "spacing_mm": round(patient.spacing_mm, 4),
+        "thickness_mm": patient.thickness_mm,
+        "is_swollen": is_swollen,
+        "hard_negative": mimic.name,
+    }
     # Only a fractured slice has more to draw: the break, on a copy of its twin.
     if not is_fractured:
         mimic.move(canvas.hu)
@@ -144,8 +149,12 @@ def _draw_ideal(
     for moved in (canvas.hu, broken, fracture.mask):
         mimic.move(moved)
     truth = Truth(
-        FRACTURE, **known, fracture_type=fracture.kind, width_mm=fracture.width_mm,
-        displacement_mm=fracture.displacement_mm, visible_area_mm2=fracture.visible_area_mm2,
+        FRACTURE,
+        **known,
+        fracture_type=fracture.kind,
+        width_mm=fracture.width_mm,
+        displacement_mm=fracture.displacement_mm,
+        visible_area_mm2=fracture.visible_area_mm2,
         visible_length_mm=fracture.visible_length_mm,
-    )  # fmt: skip
+    )
     return canvas.hu, truth, broken, fracture

@@ -23,10 +23,12 @@ from cspine.predict.reasons import OPENED
 
 # Files of DICOM archives often have no suffix at all.
 SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
-COLUMNS = (
-    "path", "prediction", "probability", "threshold", "in_distribution", "region", "architecture",
-    "version", "domain", "series", "slice", "reason", "why", "warnings", "error",
-)  # fmt: skip
+COLUMNS = tuple(
+    (
+        "path prediction probability threshold in_distribution region architecture "
+        "version domain series slice reason why warnings error"
+    ).split()
+)
 # Folders beside a `slices.csv` that hold no slices of their own.
 ASIDE = ("masks", "twins")
 # Files in work at once: results stay in order and memory stays bounded.

@@ -44,23 +44,30 @@ class Metrics:
             "cspine_requests", "Requests answered", ("route", "method", "status"), registry=registry
         )
         stage_seconds = Histogram(
-            "cspine_stage_seconds", "Seconds by stage of the road of a prediction", ("stage",),
-            buckets=_BUCKETS_S, registry=registry,
-        )  # fmt: skip
+            "cspine_stage_seconds",
+            "Seconds by stage of the road of a prediction",
+            ("stage",),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
         # Every stage stands at 0 from the start, so that a dashboard can tell none from never.
         self._stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
         self._decisions = Counter(
             "cspine_decisions", "Predictions by answer", ("prediction",), registry=registry
         )
         self._distribution = Counter(
-            "cspine_in_distribution", "Predictions by whether the image looks like training's",
-            ("in_distribution",), registry=registry,
-        )  # fmt: skip
+            "cspine_in_distribution",
+            "Predictions by whether the image looks like training's",
+            ("in_distribution",),
+            registry=registry,
+        )
         # The facts are its labels, as Prometheus has it for `_info`; the value says nothing.
         self._model = Gauge(
-            "cspine_model_info", "1 for the model that is served",
-            ("version", "architecture", "precision"), registry=registry,
-        )  # fmt: skip
+            "cspine_model_info",
+            "1 for the model that is served",
+            ("version", "architecture", "precision"),
+            registry=registry,
+        )
         self._reloads = Counter(
             "cspine_reloads", "Attempts to load another model", ("result",), registry=registry
         )

@@ -138,9 +138,16 @@ def uses_scratch(name: str, config: TrainConfig) -> bool:
 
 def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
     return FitPlan(
-        epochs, config.batch_size, rate, config.seed, config.warmup, config.weight_decay,
-        config.map_weight, config.map_positive_weight, config.patience,
-    )  # fmt: skip
+        epochs,
+        config.batch_size,
+        rate,
+        config.seed,
+        config.warmup,
+        config.weight_decay,
+        config.map_weight,
+        config.map_positive_weight,
+        config.patience,
+    )
 
 
 def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
@@ -153,5 +160,6 @@ def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
         stage, epoch = until
         head = replace(head, epochs=head.epochs if stage else epoch, patience=None)
         tune = replace(tune, epochs=epoch if stage else 0, patience=None)
-    return TransferPlan(head, tune, config.augmented_copies if config.augment else 1,
-                        Path(config.cache))  # fmt: skip
+    return TransferPlan(
+        head, tune, config.augmented_copies if config.augment else 1, Path(config.cache)
+    )

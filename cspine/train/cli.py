@@ -45,14 +45,24 @@ def train(config: TrainConfig) -> int:
     for row in result.rows:
         # The chosen one is marked, since validation AUROC alone may tie.
         mark = "→" if row["chosen"] else " "
-        logger.info("%s %-12s validation AUROC %.4f on %s", mark, row["architecture"],
-                    row["validation_auroc"], result.held_out)  # fmt: skip
+        logger.info(
+            "%s %-12s validation AUROC %.4f on %s",
+            mark,
+            row["architecture"],
+            row["validation_auroc"],
+            result.held_out,
+        )
     for line in result.missed:
         logger.error("%s", line)
     if result.version is None:
-        logger.error("Not published: %s/run/staging holds what was trained, and its report.",
-                     config.out)  # fmt: skip
+        logger.error(
+            "Not published: %s/run/staging holds what was trained, and its report.", config.out
+        )
         return 1
-    logger.info("Published version %s in %s; its report is %s/report/index.html.",
-                result.version, config.out, config.out)  # fmt: skip
+    logger.info(
+        "Published version %s in %s; its report is %s/report/index.html.",
+        result.version,
+        config.out,
+        config.out,
+    )
     return 0

@@ -59,8 +59,13 @@ def fit_folds(
     if not is_whole:
         if not _has_both(everything.labels[seen]):
             raise KeyboardInterrupt
-        logger.info("%s: interrupted; %d of %d folds are judged, and all slices fitted once more. "
-                    "Ctrl-C ends that too.", name, len(results), len(turns))  # fmt: skip
+        logger.info(
+            "%s: interrupted; %d of %d folds are judged, and all slices fitted once more. "
+            "Ctrl-C ends that too.",
+            name,
+            len(results),
+            len(turns),
+        )
     folder = task.run_dir / name / "all"
     until = None if results[0][1].fixed_schedule else place
     classifier, final = fit_once(

@@ -161,5 +161,8 @@ def _draw_patterns(size: int) -> Sequence[np.ndarray]:
 
 def list_files(folder: Path) -> dict[str, str]:
     """Name → SHA-256 of every model file of a run's folder."""
-    return {path.name: hash_file(path) for path in sorted(folder.glob("best*")) if path.is_file()
-            and path.suffix in (".h5", ".xml", ".bin", ".txt")}  # fmt: skip
+    return {
+        path.name: hash_file(path)
+        for path in sorted(folder.glob("best*"))
+        if path.is_file() and path.suffix in (".h5", ".xml", ".bin", ".txt")
+    }

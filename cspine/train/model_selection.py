@@ -34,8 +34,9 @@ def fit_candidates(task: RunContext) -> list[Candidate]:
             logger.info("%s: interrupted before there was anything to judge", name)
             break
         found.append(candidate)
-        logger.info("%s: validation AUROC %.4f on %s", name, candidate.auroc,
-                    candidate.held_out.describe())  # fmt: skip
+        logger.info(
+            "%s: validation AUROC %.4f on %s", name, candidate.auroc, candidate.held_out.describe()
+        )
         if candidate.stopped == "interrupted":
             break
     return found
@@ -64,6 +65,13 @@ def _fit_candidate(name: str, task: RunContext, clock: TimeBudget, is_first: boo
         held_out, logits, distances = pooled.samples, pooled.logits, pooled.distances
     seconds = time.monotonic() - began
     return Candidate(
-        classifier, train, held_out, logits, result.history, result.best_epoch, result.stopped,
-        seconds, distances,
-    )  # fmt: skip
+        classifier,
+        train,
+        held_out,
+        logits,
+        result.history,
+        result.best_epoch,
+        result.stopped,
+        seconds,
+        distances,
+    )

@@ -133,9 +133,14 @@ def _score_folds(
 def _make_scores(name: str, samples: Samples, answers: Decisions) -> SplitScores:
     widths = samples.widths_mm if np.isfinite(samples.widths_mm).any() else None
     return SplitScores(
-        name, samples.labels, answers.probability, samples.groups, widths, answers.prediction,
+        name,
+        samples.labels,
+        answers.probability,
+        samples.groups,
+        widths,
+        answers.prediction,
         answers.in_distribution,
-    )  # fmt: skip
+    )
 
 
 def _figures(split: SplitScores, policy: DecisionPolicy, config: TrainConfig) -> dict[str, Any]:
@@ -168,9 +173,13 @@ def detail_figures(judged: ScoredCandidate, config: TrainConfig) -> dict[str, An
             }
         if judged.policy.series is not None:
             part |= describe_patients(
-                labels, split.study_probabilities(), groups, judged.policy.series,
-                config.resamples, config.seed,
-            )  # fmt: skip
+                labels,
+                split.study_probabilities(),
+                groups,
+                judged.policy.series,
+                config.resamples,
+                config.seed,
+            )
         # Beside the figures: a model that abstains often looks better on what is left.
         predictions = np.asarray(split.predictions)
         part["uncertain_share"] = float((predictions == "uncertain").mean())
@@ -188,9 +197,13 @@ def score_unlocalised(best: ScoredCandidate, task: RunContext) -> dict[str, Any]
     if series is None or not studies:
         return {}
     return describe_unboxed_studies(
-        len(studies), _run_unboxed(best, task), best.splits[-1], series,
-        config.resamples, config.seed,
-    )  # fmt: skip
+        len(studies),
+        _run_unboxed(best, task),
+        best.splits[-1],
+        series,
+        config.resamples,
+        config.seed,
+    )
 
 
 def _run_unboxed(best: ScoredCandidate, task: RunContext) -> SplitScores:
@@ -206,6 +219,9 @@ def _run_unboxed(best: ScoredCandidate, task: RunContext) -> SplitScores:
     outputs = run_network(classifier, samples)
     answers = best.policy.decide(outputs.logits, outputs.embeddings, samples.image_ok)
     return SplitScores(
-        "unboxed", samples.labels, answers.probability, samples.groups,
+        "unboxed",
+        samples.labels,
+        answers.probability,
+        samples.groups,
         in_distribution=answers.in_distribution,
-    )  # fmt: skip
+    )

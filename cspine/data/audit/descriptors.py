@@ -84,8 +84,12 @@ def describe(grey: np.ndarray) -> Signature:
 def resize(grey: np.ndarray, side: int) -> np.ndarray:
     """Return uint8 (side, side), antialiased."""
     image = Image.fromarray(grey)
-    return np.asarray(image.resize((side, side), Image.Resampling.BOX if min(grey.shape) >= 2 * side
-                                   else Image.Resampling.BILINEAR))  # fmt: skip
+    return np.asarray(
+        image.resize(
+            (side, side),
+            Image.Resampling.BOX if min(grey.shape) >= 2 * side else Image.Resampling.BILINEAR,
+        )
+    )
 
 
 def shrink(pixels: np.ndarray, factor: int) -> np.ndarray:

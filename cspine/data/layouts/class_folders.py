@@ -23,9 +23,14 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
 OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
 # What people call these folders, beside what Keras and the published set call them.
 SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation",
-    "validation": "validation", "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 # The published folder `val` was only ever used for testing.
 PUBLISHED_SPLITS = SPLIT_NAMES | {"val": "test"}
 PUBLISHED_FOLDER = "cervical fracture"

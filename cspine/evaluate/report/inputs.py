@@ -203,9 +203,12 @@ def plain(value: Any) -> Any:
 
 def _read_split(parts: dict[str, Any]) -> SplitScores:
     arrays = {
-        "labels": np.int64, "probabilities": np.float64, "groups": str, "widths_mm": np.float64,
+        "labels": np.int64,
+        "probabilities": np.float64,
+        "groups": str,
+        "widths_mm": np.float64,
         "in_distribution": bool,
-    }  # fmt: skip
+    }
     read: dict[str, Any] = {
         # NumPy reads null as NaN where the type is float64.
         name: None if parts[name] is None else np.array(parts[name], dtype=kind)

@@ -156,17 +156,23 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]
     roc = curves.roc_curve(labels, scores, split.groups)
     precision = curves.precision_recall_curve(labels, scores, split.groups)
     drawn = (
-        ("ROC", f"ROC curve {_of(split)}{_band(roc)}; AUROC {auroc.value:.3f}.",
-         plots.plot_roc(roc, auroc)),
-        ("Precision and recall",
-         f"Precision over recall{_band(precision)}; AUPRC {auprc.value:.3f}.",
-         plots.plot_precision_recall(precision, auprc, float(labels.mean()))),
-        ("Reliability",
-         f"Observed share of fractures over predicted probability; ECE {ece.value:.3f}.",
-         plots.plot_reliability(curves.reliability(labels, scores), ece)),
-        ("Confusion matrix at the threshold", _confusion_words(cells),
-         plots.plot_confusion(cells)),
-    )  # fmt: skip
+        (
+            "ROC",
+            f"ROC curve {_of(split)}{_band(roc)}; AUROC {auroc.value:.3f}.",
+            plots.plot_roc(roc, auroc),
+        ),
+        (
+            "Precision and recall",
+            f"Precision over recall{_band(precision)}; AUPRC {auprc.value:.3f}.",
+            plots.plot_precision_recall(precision, auprc, float(labels.mean())),
+        ),
+        (
+            "Reliability",
+            f"Observed share of fractures over predicted probability; ECE {ece.value:.3f}.",
+            plots.plot_reliability(curves.reliability(labels, scores), ece),
+        ),
+        ("Confusion matrix at the threshold", _confusion_words(cells), plots.plot_confusion(cells)),
+    )
     return [{"title": title, "alt": alt, "svg": Markup(svg)} for title, alt, svg in drawn]
 
 

@@ -25,11 +25,10 @@ _MEDIA_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN",
-                       b"UR", b"UT", b"UV"))  # fmt: skip  # length in 4 bytes, PS3.5 7.1.2
-_SHORT_VRS = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS",
-                        b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL",
-                        b"US"))  # fmt: skip
+_LONG_VRS = frozenset(
+    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+)  # length in 4 bytes, PS3.5 7.1.2
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _MAX_ELEMENTS = 100_000  # a CT slice has some hundreds
 _MAX_DEPTH = 64  # of sequences in sequences
 _MAX_VALUE_BYTES = 64 * 1024  # of any wanted element but the pixels

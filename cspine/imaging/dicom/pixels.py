@@ -26,8 +26,12 @@ from cspine.imaging.image_headers import jpeg_segments, parse_frame
 
 _NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED_LITTLE, EXPLICIT_BIG)
 _RLE = "1.2.840.10008.1.2.5"
-_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57",
-         "1.2.840.10008.1.2.4.70")  # fmt: skip  # baseline, extended, lossless, lossless SV1
+_JPEG = (
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+)  # baseline, extended, lossless, lossless SV1
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _MAX_TILES = 1024  # of a JPEG 2000 stream; each costs its decoder memory, however small

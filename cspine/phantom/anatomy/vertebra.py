@@ -17,8 +17,15 @@ from cspine.phantom.patient import VERTEBRA, Patient, stream
 # C1 … C7: body width, depth, canal width, depth, pillar's distance, spinous length (mm).
 _WIDTHS = (0.0, 17.0, 17.5, 18.5, 19.5, 21.0, 23.0)
 _DEPTHS = (0.0, 15.5, 15.8, 16.0, 16.0, 16.8, 17.2)
-_CANALS = ((28.0, 20.0), (25.0, 18.0), (23.5, 15.5), (24.0, 15.0), (24.8, 15.0), (25.5, 15.0),
-           (24.5, 15.2))  # fmt: skip
+_CANALS = (
+    (28.0, 20.0),
+    (25.0, 18.0),
+    (23.5, 15.5),
+    (24.0, 15.0),
+    (24.8, 15.0),
+    (25.5, 15.0),
+    (24.5, 15.2),
+)
 _PILLARS = (21.0, 20.5, 20.0, 20.5, 21.5, 22.0, 21.5)
 _SPINOUS = (3.0, 16.0, 12.0, 12.0, 14.0, 18.0, 26.0)
 _HEIGHT_MM = 17.0  # a vertebra and its disc
@@ -102,10 +109,14 @@ def _draw_joints(rng: np.random.Generator, worn: float) -> tuple[Joint, Joint]:
     halves = _pair(rng, float(np.interp(worn, [0, 1], [0.9, 0.35])), 0.15)
     turn = rng.normal(0, 0.15)
     right, left = (
-        Joint(half, float(side * (0.45 + turn) + rng.normal(0, 0.12)),
-              float(side * rng.normal(0.9, 0.7)), float(rng.normal(0, 0.9)))
+        Joint(
+            half,
+            float(side * (0.45 + turn) + rng.normal(0, 0.12)),
+            float(side * rng.normal(0.9, 0.7)),
+            float(rng.normal(0, 0.9)),
+        )
         for side, half in zip((-1, 1), halves, strict=True)
-    )  # fmt: skip
+    )
     return right, left
 
 

@@ -82,8 +82,9 @@ def _arch(at: Plane, v: Vertebra, t: float) -> Array:
     for side in (-1, 1):
         index = (side + 1) // 2
         centre = pillar_centre(v, side)
-        lamina = rod(at, (centre[0], centre[1] + 1.5), end, v.lamina_mm[index] * 1.25,
-                     v.lamina_mm[index])  # fmt: skip
+        lamina = rod(
+            at, (centre[0], centre[1] + 1.5), end, v.lamina_mm[index] * 1.25, v.lamina_mm[index]
+        )
         middle = 0.5 * (centre[0] + end[0]), 0.5 * (centre[1] + end[1])
         lamina += thinned(height_at(v, t, *middle), 0.22, 1.2)
         half = unite(_pillar(at, v, side, t), lamina, v.blend_mm)
@@ -146,8 +147,13 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
     """C1: a ring of two arches and lateral masses, and the dens of C2 inside it."""
     width, depth = 0.5 * v.canal[0], v.canal[1]
     front = [(-14.0, -9.0), (-7.0, -15.0), (0.0, -16.8), (7.0, -15.0), (14.0, -9.0)]
-    back = [(-width - 3, 5.0), (-width * 0.75, depth * 0.8), (0.0, depth + 2.0),
-            (width * 0.75, depth * 0.8), (width + 3, 5.0)]  # fmt: skip
+    back = [
+        (-width - 3, 5.0),
+        (-width * 0.75, depth * 0.8),
+        (0.0, depth + 2.0),
+        (width * 0.75, depth * 0.8),
+        (width + 3, 5.0),
+    ]
     before, behind = height_at(v, t, 0.0, -15.0), height_at(v, t, 0.0, depth)
     ring = polyline(at, front)[0] - 2.4 + thinned(before, 0.1, 0.95)
     ring = unite(ring, polyline(at, back)[0] - v.lamina_mm[0] + thinned(behind, 0.25, 0.9), 1.0)

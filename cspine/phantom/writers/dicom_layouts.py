@@ -183,11 +183,13 @@ def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
     # Boxes by hand never fit tightly.
     x, y = int(columns.min()) - _BOX_MARGIN_PX, int(rows.min()) - _BOX_MARGIN_PX
     return {
-        "StudyInstanceUID": uid, "x": f"{x:.1f}", "y": f"{y:.1f}",
+        "StudyInstanceUID": uid,
+        "x": f"{x:.1f}",
+        "y": f"{y:.1f}",
         "width": f"{columns.max() + 1 + _BOX_MARGIN_PX - x:.1f}",
         "height": f"{rows.max() + 1 + _BOX_MARGIN_PX - y:.1f}",
         "slice_number": item.truth.slice_index + 1,
-    }  # fmt: skip
+    }
 
 
 def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, path: Path) -> None:

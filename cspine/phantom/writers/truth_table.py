@@ -9,11 +9,13 @@ from typing import Any
 
 from cspine.phantom.render import Truth
 
-COLUMNS = (
-    "path", "label", "split", "level", "patient_id", "slice_id", "slice_index", "z_mm",
-    "spacing_mm", "fracture_type", "width_mm", "displacement_mm", "visible_area_mm2",
-    "visible_length_mm", "swelling", "hard_negative", "mask_path", "twin_path",
-)  # fmt: skip
+COLUMNS = tuple(
+    (
+        "path label split level patient_id slice_id slice_index z_mm spacing_mm "
+        "fracture_type width_mm displacement_mm visible_area_mm2 visible_length_mm "
+        "swelling hard_negative mask_path twin_path"
+    ).split()
+)
 
 
 def make_row(truth: Truth, path: str, mask_path: str = "", twin_path: str = "") -> dict[str, Any]:
@@ -23,16 +25,25 @@ def make_row(truth: Truth, path: str, mask_path: str = "", twin_path: str = "") 
         return "" if value is None else f"{value:.4f}"
 
     return {
-        "path": path, "label": truth.label_name, "split": "", "level": truth.level,
-        "patient_id": truth.patient_id, "slice_id": truth.slice_id,
-        "slice_index": truth.slice_index, "z_mm": rounded(truth.z_mm),
-        "spacing_mm": rounded(truth.spacing_mm), "fracture_type": truth.fracture_type,
-        "width_mm": rounded(truth.width_mm), "displacement_mm": rounded(truth.displacement_mm),
+        "path": path,
+        "label": truth.label_name,
+        "split": "",
+        "level": truth.level,
+        "patient_id": truth.patient_id,
+        "slice_id": truth.slice_id,
+        "slice_index": truth.slice_index,
+        "z_mm": rounded(truth.z_mm),
+        "spacing_mm": rounded(truth.spacing_mm),
+        "fracture_type": truth.fracture_type,
+        "width_mm": rounded(truth.width_mm),
+        "displacement_mm": rounded(truth.displacement_mm),
         "visible_area_mm2": rounded(truth.visible_area_mm2),
         "visible_length_mm": rounded(truth.visible_length_mm),
-        "swelling": int(truth.is_swollen), "hard_negative": truth.hard_negative,
-        "mask_path": mask_path, "twin_path": twin_path,
-    }  # fmt: skip
+        "swelling": int(truth.is_swollen),
+        "hard_negative": truth.hard_negative,
+        "mask_path": mask_path,
+        "twin_path": twin_path,
+    }
 
 
 def write_table(

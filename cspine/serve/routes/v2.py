@@ -76,21 +76,23 @@ def show_model_ready(version: str | None = None) -> Response:
 def show_model(version: str | None = None) -> Response:
     """Answer with the model's metadata."""
     current = _check_version(version)
-    return answer_json({
-        "name": NAME,
-        "versions": [current.version],
-        "platform": "openvino",
-        "inputs": [
-            {"name": "image", "datatype": "BYTES", "shape": [-1]},
-            {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
-        ],
-        "outputs": [
-            {"name": "probability", "datatype": "FP32", "shape": [-1]},
-            {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
-            {"name": "domain", "datatype": "BYTES", "shape": [-1]},
-        ],
-        "parameters": {"domain": current.domain, "answer_synthetic": current.is_opened},
-    })  # fmt: skip
+    return answer_json(
+        {
+            "name": NAME,
+            "versions": [current.version],
+            "platform": "openvino",
+            "inputs": [
+                {"name": "image", "datatype": "BYTES", "shape": [-1]},
+                {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
+            ],
+            "outputs": [
+                {"name": "probability", "datatype": "FP32", "shape": [-1]},
+                {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
+                {"name": "domain", "datatype": "BYTES", "shape": [-1]},
+            ],
+            "parameters": {"domain": current.domain, "answer_synthetic": current.is_opened},
+        }
+    )
 
 
 @blueprint.post(f"{_MODEL}/infer")

@@ -62,15 +62,17 @@ class ProblemTask(ErrorTask):
         is_overload = isinstance(error, ServerFullError)
         request_id = read_request_id(self.request.headers.get("X_REQUEST_ID", ""))
         detail = OVERLOADED if is_overload else MALFORMED
-        body = json.dumps({
-            "type": "about:blank",
-            "title": error.reason,
-            "status": error.code,
-            "detail": detail,
-            "request_id": request_id,
-            # Where clients of the Open Inference Protocol look; the path may not be known yet.
-            "error": detail,
-        }).encode()  # fmt: skip
+        body = json.dumps(
+            {
+                "type": "about:blank",
+                "title": error.reason,
+                "status": error.code,
+                "detail": detail,
+                "request_id": request_id,
+                # Where clients of the Open Inference Protocol look; the path may not be known yet.
+                "error": detail,
+            }
+        ).encode()
         self.status = f"{error.code} {error.reason}"
         # No view and so no gate is reached, which adds these elsewhere.
         origins, origin = (
@@ -83,8 +85,15 @@ class ProblemTask(ErrorTask):
         # Of a refused request all may be invented: only what is known is named.
         known = bounded_route(self.request)
         method, route = ("other", "unknown") if known is None else ("POST", known)
-        access.info("request", extra={"request_id": request_id, "method": method,
-                                      "route": route, "status": error.code})  # fmt: skip
+        access.info(
+            "request",
+            extra={
+                "request_id": request_id,
+                "method": method,
+                "route": route,
+                "status": error.code,
+            },
+        )
         self.channel.server.options.count_refused_request(route, method, error.code)
         if is_overload:
             self.response_headers.append(("Retry-After", "1"))
