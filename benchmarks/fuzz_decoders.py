@@ -16,14 +16,18 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "imaging")]
+sys.path.insert(0, str(ROOT))
 
 from benchmarks.fuzzing import Target, fuzz, make_parser, seen_by_atheris
 
 with seen_by_atheris("cspine.imaging"):
     from cspine.imaging.decode import Limits, decode_image
 
-from hostile_samples import (
+from PIL import Image
+
+from cspine.core.errors import ImageError
+from cspine.imaging.dicom.codec_pool import shared_pool
+from tests.support.hostile_samples import (
     CODECS,
     CT,
     HOSTILE,
@@ -34,11 +38,7 @@ from hostile_samples import (
     compressed,
     shipped_as_ct,
 )
-from imaging_samples import compress, make_picture, make_ramp
-from PIL import Image
-
-from cspine.core.errors import ImageError
-from cspine.imaging.dicom.codec_pool import shared_pool
+from tests.support.imaging_samples import compress, make_picture, make_ramp
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
 MAX_SEED_BYTES = 100_000

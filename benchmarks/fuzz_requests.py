@@ -25,17 +25,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [
-    str(ROOT),
-    *(str(ROOT / "tests" / room) for room in ("serve", "imaging", "predict")),
-]
-
-from hostile_requests import Answer, Requests, exchange
-from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
-from real_service import RealService, running
-from tiny_model import as_png, draw_neck
+sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import describe_machine
+from tests.support.hostile_requests import Answer, Requests, exchange
+from tests.support.hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
+from tests.support.real_service import RealService, running
+from tests.support.tiny_model import as_png, draw_neck
 
 CLIENTS = 8
 MAX_QUEUE = 4  # fewer than clients, so that refusals happen, too

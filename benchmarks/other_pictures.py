@@ -8,20 +8,15 @@ knows no model.
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "decide"))
-
-from non_ct import draw_picture
-
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
+from tests.support.non_ct import draw_picture
 
 SEED = 77_000  # of the drawn pictures, far from the tests' own
 COUNTS = {

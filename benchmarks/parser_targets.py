@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.fuzzing import Target, seen_by_atheris
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("serve", "imaging", "predict")
-sys.path[:0] = [str(ROOT / "tests" / room) for room in ROOMS]
 
 # Of libraries, those alone that read what strangers send before our own code does.
 with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", "tomllib"):
-    from hostile_requests import Requests, read_first, spoil
-    from hostile_urls import HOSTILE
-
     from cspine.core.cli_flags import read_toml
     from cspine.core.train_config import make_config
     from cspine.fetch.url_policy import follow_redirect, parse_url
@@ -30,6 +24,8 @@ with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", 
     from cspine.model.store.weights_file import read_h5
     from cspine.serve.schemas.requests import decode_base64, parse_json_object
     from cspine.serve.schemas.v2_tensors import HEADER, read_infer_request
+    from tests.support.hostile_requests import Requests, read_first, spoil
+    from tests.support.hostile_urls import HOSTILE
 
 from werkzeug.exceptions import BadRequest
 

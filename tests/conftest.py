@@ -12,3 +12,18 @@ def untouched_environment():
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """The folder of a tiny real model, built by a child process at the first request."""
+    from support.tiny_model import build_tiny_model
+
+    return build_tiny_model(tmp_path_factory.getbasetemp() / "tiny")
+
+
+@pytest.fixture(scope="session")
+def neck_png() -> bytes:
+    from support.tiny_model import as_png, draw_neck
+
+    return as_png(draw_neck())

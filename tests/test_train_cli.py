@@ -14,10 +14,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from published_tree import write_tree
 
 from cspine.model.engine.engine import Engine
 from cspine.model.store.registry import resolve_version
+from support.published_tree import write_tree
 
 ROOT = Path(__file__).parents[1]
 

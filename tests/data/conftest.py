@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-
-from data_pictures import picture, png
-
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.storage import FolderStorage
+from support.data_pictures import picture, png
 
 
 @pytest.fixture

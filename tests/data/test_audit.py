@@ -7,13 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from data_pictures import make_slice
 
 from cspine.data.audit.audit import audit_dataset, audit_names
 from cspine.data.audit.page import render_page
 from cspine.data.audit.shortcuts import score_shortcut
 from cspine.data.index import scan_dataset
 from cspine.data.split import split_dataset
+from support.data_pictures import make_slice
 
 KEYS = {
     "files", "slices", "volumes", "unreadable", "exact_duplicates", "near_duplicates",

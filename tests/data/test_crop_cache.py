@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imaging_samples import ct_bytes, make_ramp
 from PIL import Image
 
 from cspine import imaging
@@ -18,6 +17,7 @@ from cspine.data.crop_cache import hash_sources, imaging_source, load_samples
 from cspine.data.index import index_dataset
 from cspine.data.masks import pool_mask
 from cspine.imaging.vertebra.finder import Box
+from support.imaging_samples import ct_bytes, make_ramp
 
 IMAGING = Path(*imaging.__path__)
 TABLE = """path,label,patient_id,slice_id,width_mm,mask_path,twin_path

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from data_pictures import picture, png
 
 from cspine.core.errors import DataError
 from cspine.core.synthetic_mark import PNG_TEXT
@@ -14,6 +13,7 @@ from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.dicom_layouts import write_rsna
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle
+from support.data_pictures import picture, png
 
 SMALL = PhantomConfig(patients=4, slices_per_patient=4, seed=7)
 

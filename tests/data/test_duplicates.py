@@ -6,12 +6,12 @@ import io
 
 import numpy as np
 import pytest
-from data_pictures import make_slice
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cspine.data.audit.descriptors import Signature, describe, sample
 from cspine.data.audit.duplicates import Search, Sets, find_candidates
 from cspine.data.audit.registration import Reference, register
+from support.data_pictures import make_slice
 
 
 def turn(image: Image.Image, angle: float, crop: float = 0.0, fill: int = 0) -> Image.Image:

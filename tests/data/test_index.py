@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_pictures import picture
 from PIL import Image
 
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE, NORMAL
 from cspine.data.index import index_dataset, scan_dataset
+from support.data_pictures import picture
 
 FLAT = ["Fracture/a.png", "NORMAL/b.png", "normal/c.png"]
 TREE = [f"{split}/{label}/{split}.png" for split in ("train", "val", "test")

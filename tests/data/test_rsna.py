@@ -19,7 +19,7 @@ from cspine.data.sources import resolve_data
 from cspine.data.split import split_dataset
 from cspine.imaging.vertebra.finder import Box
 from cspine.phantom.writers.dicom_layouts import write_rsna
-from tests.rsna_sets import CONFIG, write_unboxed
+from support.rsna_sets import CONFIG, write_unboxed
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from non_ct import KINDS, draw_picture
 
 from cspine.decide.image_checks import check_image
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
+from support.non_ct import KINDS, draw_picture
 
 EACH = 84
 

@@ -18,7 +18,7 @@ from cspine.evaluate.external_validation import choose_slices, evaluate_site
 from cspine.evaluate.report.card_text import limits, standing
 from cspine.evaluate.report.claim_checklist import answer_claim
 from cspine.evaluate.training_fingerprints import SEEN_NAME, read_seen, write_seen
-from tests.rsna_sets import write_unboxed
+from support.rsna_sets import write_unboxed
 
 CARD = {
     "architecture": "cnn",

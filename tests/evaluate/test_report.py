@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from report_fixture import HOSTILE, make_card, make_inputs, make_split
 
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import MEDICAL_NOTICE
@@ -30,6 +29,7 @@ from cspine.evaluate.report.tables import (
     published_table,
     standing_rows,
 )
+from support.report_fixture import HOSTILE, make_card, make_inputs, make_split
 
 
 @pytest.fixture(scope="module")

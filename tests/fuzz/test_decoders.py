@@ -1,6 +1,5 @@
 """Valid files with bytes changed, cut and moved: an answer or an ImageError, nothing else."""
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from hypothesis import strategies as st
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import Limits, decode_image
 from cspine.imaging.image_headers import read_orientation
-
-sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, PROGRESSIVE, shipped_as_ct
-from imaging_samples import compress, make_ramp
+from support.hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, PROGRESSIVE, shipped_as_ct
+from support.imaging_samples import compress, make_ramp
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
 with tempfile.TemporaryDirectory() as folder:

@@ -5,14 +5,14 @@ import zlib
 
 import numpy as np
 import pytest
-from hostile_samples import chunk, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imaging_samples import make_picture, make_ramp
 from PIL import Image
 
 from cspine.core.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from cspine.imaging.decode import Limits, decode_image, image_from_array
+from support.hostile_samples import chunk, png
+from support.imaging_samples import make_picture, make_ramp
 
 RAMP = make_ramp()
 

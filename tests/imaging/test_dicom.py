@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 import pydicom
 import pytest
-from imaging_samples import change_syntax, compress, ct_bytes, make_ct, make_ramp, write_ct
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -20,6 +19,7 @@ from cspine.core.errors import ImageError, ImageTooLargeError, UnsupportedImageE
 from cspine.imaging.decode import decode_image
 from cspine.imaging.decoded_image import Limits
 from cspine.imaging.dicom.window import BONE_WINDOW, apply_window
+from support.imaging_samples import change_syntax, compress, ct_bytes, make_ct, make_ramp, write_ct
 
 RAMP = make_ramp().astype(np.uint16) * 8
 HU = RAMP.astype(np.float32) - 1024

@@ -3,12 +3,12 @@
 import io
 
 import pytest
-from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
-from peak_memory import CLEAR, peak_memory, resident_kib
 from PIL import Image
 
 from cspine.core.errors import ImageError
 from cspine.imaging.decode import decode_image
+from support.hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
+from support.peak_memory import CLEAR, peak_memory, resident_kib
 
 
 @pytest.mark.parametrize("name", HOSTILE)

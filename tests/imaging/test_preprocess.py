@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imaging_samples import make_ramp
 
 from cspine.core.errors import ConfigError
 from cspine.core.png import encode_png
@@ -12,6 +11,7 @@ from cspine.imaging import preprocess as module
 from cspine.imaging.decode import decode_image
 from cspine.imaging.preprocess import as_network_input, crop_mask, default_view, preprocess
 from cspine.imaging.vertebra.finder import Box
+from support.imaging_samples import make_ramp
 
 RAMP = make_ramp(100, 120)
 

@@ -3,7 +3,6 @@
 import io
 
 import pytest
-from imaging_samples import ct_bytes, make_picture, make_ramp
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -16,6 +15,7 @@ from cspine.phantom.writers.demo_slices import demo_slices
 from cspine.phantom.writers.dicom_layouts import write_dicom, write_rsna
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle
+from support.imaging_samples import ct_bytes, make_picture, make_ramp
 
 RAMP = make_ramp(64, 64)
 TINY = PhantomConfig(patients=2, slices_per_patient=3, seed=3)

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -75,3 +76,18 @@ def int8_files(files, tmp_path) -> ModelFiles:
     listed = {path.name: hash_file(path) for path in tmp_path.glob("best*")}
     card = {**files.card, "files": listed}
     return ModelFiles(tmp_path, tmp_path / "best.h5", files.h5_sha256, files.version, card)
+
+
+@pytest.fixture
+def victim(saved, tmp_path) -> Path:
+    (tmp_path / "secret.txt").write_bytes(b"secret" * 10_000)
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["secret"] = np.ones((5, 5, 3, 16), "f4")
+    shutil.copy(saved("cnn").path, tmp_path / "model.h5")
+    return tmp_path / "model.h5"
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    """Where versions are published; made by the first."""
+    return tmp_path / "models"

@@ -1,21 +1,15 @@
 """Cards: what is written comes back; what is not a card is named; a signature is verified."""
 
-import errno
 import json
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from peak_memory import peak_memory
 
 from cspine.core.errors import ArtifactError
 from cspine.model.store.card import SYNTHETIC_NOTE, check_same, find_domain, load_card, write_card
-
-CARD = {
-    "schema_version": 1, "version": "0" * 12, "architecture": "cnn", "image_size": 192,
-    "view": "vertebra", "map_head": True, "decision": {}, "files": {},
-    "class_names": ["normal", "fracture"],
-}  # fmt: skip
+from support.cards import CARD, refuse
+from support.peak_memory import peak_memory
 
 
 def test_a_card_comes_back(tmp_path):
@@ -68,11 +62,6 @@ def test_a_card_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ArtifactError, match=r"best\.json must be readable.*Permission denied"):
         load_card(tmp_path)
-
-
-def refuse(*_, **__):
-    # What root would not meet in a file that nobody may read.
-    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_infinity_is_never_written(tmp_path):

@@ -3,13 +3,12 @@
 import h5py
 import numpy as np
 import pytest
-from peak_memory import peak_memory
-from test_safe_hdf5 import CHANGES, WEIGHTS, victim
 
 from cspine.core.errors import ArtifactError
 from cspine.model.store.weights_file import read_h5
+from support.hostile_weights import CHANGES, WEIGHTS
+from support.peak_memory import peak_memory
 
-__all__ = ["victim"]
 MAX_KIB = 2**20  # 1 GiB
 
 

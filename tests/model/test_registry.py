@@ -2,37 +2,17 @@
 
 import errno
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_card import CARD, refuse
 
 from cspine.core.errors import ArtifactError
 from cspine.model.store.card import write_card
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import list_versions, publish_version, resolve_version
-
-
-def publish(folder, models, content, key=None):
-    run = folder / f"run-{content}"
-    run.mkdir()
-    (run / "best.h5").write_text(content)
-    (run / "best.xml").write_text(f"ir of {content}")
-    files = {name: hash_file(run / name) for name in ("best.h5", "best.xml")}
-    write_card(run, CARD | {"version": files["best.h5"][:12], "files": files}, key)
-    version = publish_version(run, models)
-    # Two versions may be published within one tick of the file system's clock.
-    stamp = 10**18 + 10**9 * len(list(folder.glob("run-*")))
-    os.utime(models / "versions" / version / "best.json", ns=(stamp, stamp))
-    return version
-
-
-@pytest.fixture
-def models(tmp_path):
-    return tmp_path / "models"
+from support.cards import CARD, publish, refuse
 
 
 def test_the_published_version_is_served(tmp_path, models):

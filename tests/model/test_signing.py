@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_registry import models, publish
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.model.store.registry import resolve_version
 from cspine.model.store.signing import read_private_key, sign_models
+from support.cards import publish
 
-__all__ = ["models"]
 ROOT = Path(__file__).parents[2]
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()

@@ -6,12 +6,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from tiny_model import as_png, draw_neck
 
 from cspine.__main__ import main
 from cspine.core.errors import ConfigError, ImageError
 from cspine.predict.batch import COLUMNS, ResumableCsv, answer_files, find_images
 from cspine.predict.predictor import Predictor
+from support.tiny_model import as_png, draw_neck
 
 
 @pytest.fixture(scope="module")

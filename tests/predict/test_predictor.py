@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_model import NOTE, as_png, draw_neck
 
 from cspine.core.deadline import Deadline, LateError, UnwantedError
 from cspine.core.errors import ArtifactError, ImageError, ImageTooLargeError, OverloadedError
@@ -15,6 +14,7 @@ from cspine.model.engine.engine import Engine
 from cspine.model.engine.pending_output import PendingOutput
 from cspine.model.store.registry import resolve_version
 from cspine.predict.predictor import Predictor
+from support.tiny_model import NOTE, as_png, draw_neck
 
 
 @pytest.fixture(scope="module")

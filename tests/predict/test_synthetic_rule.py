@@ -5,12 +5,12 @@ from copy import copy
 
 import numpy as np
 import pytest
-from tiny_model import NOTE, as_png, build_tiny_model, draw_neck
 
 from cspine.__main__ import main
 from cspine.phantom.writers.slice_png import encode_slice
 from cspine.predict.predictor import Predictor
 from cspine.predict.reasons import OPENED, UNRECORDED
+from support.tiny_model import NOTE, as_png, build_tiny_model, draw_neck
 
 WHY = (
     "This model learned from synthetic images alone, so it names no class for an image that is "

@@ -1,30 +1,14 @@
 """A service with a predictor of the tests' own, on a real socket at need, or with a real model."""
 
-import sys
 import threading
-from pathlib import Path
 
 import pytest
-from service_fakes import FakePredictor, make_png
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
 from cspine.serve.waitress_server.listener import Deadlines
 from cspine.serve.waitress_server.server import Runner
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
-
-from tiny_model import as_png, draw_neck, find_tiny_model
-
-
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory):
-    return find_tiny_model(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def neck_png() -> bytes:
-    return as_png(draw_neck())
+from support.service_fakes import FakePredictor, make_png
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from openapi_spec_validator import validate
-from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core import errors
 from cspine.core.errors import FetchTimeoutError
@@ -24,6 +23,7 @@ from cspine.serve.model_manager import ModelManager
 from cspine.serve.routes.openapi import build_document
 from cspine.serve.schemas.requests import EXPLANATIONS, MAX_ITEMS, RAW_TYPES
 from cspine.serve.telemetry import Metrics
+from support.service_fakes import FakePredictor, make_png, wait_for
 
 ANSWER_KEYS = {
     "prediction", "probability", "threshold", "in_distribution", "region", "model", "warnings"

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 import pytest
 import requests
-from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
 
 from cspine.core.serve_settings import ServeSettings
@@ -16,6 +15,7 @@ from cspine.serve.app import create_app
 from cspine.serve.waitress_server import connection as channel_module
 from cspine.serve.waitress_server import eviction, server
 from cspine.serve.waitress_server import listener as listener_module
+from support.service_fakes import connect, read_all, wait_for
 
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"

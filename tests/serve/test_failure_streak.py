@@ -4,7 +4,6 @@ import errno
 import io
 
 import pytest
-from service_fakes import make_png, wait_for
 
 from cspine.core.deadline import LateError
 from cspine.core.errors import ArtifactError, OverloadedError
@@ -12,6 +11,7 @@ from cspine.serve import errors
 from cspine.serve import model_manager as models_module
 from cspine.serve.errors import FailureStreak
 from cspine.serve.model_manager import ModelManager
+from support.service_fakes import make_png, wait_for
 
 
 def test_a_streak_is_long_until_it_ends_or_is_old():

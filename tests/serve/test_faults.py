@@ -5,7 +5,6 @@ import socket
 import threading
 
 import requests
-from service_fakes import FakePredictor, make_png, wait_for
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve import model_manager as models_module
@@ -13,6 +12,7 @@ from cspine.serve.app import create_app
 from cspine.serve.model_loader import open_models, stamp_card
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
+from support.service_fakes import FakePredictor, make_png, wait_for
 
 SETTINGS = ServeSettings(listen=("127.0.0.1", 0), max_queue=16, cache=False)
 

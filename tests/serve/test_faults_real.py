@@ -5,19 +5,16 @@ import resource
 import shutil
 import signal
 import socket
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
-from real_service import running
-from service_fakes import wait_for
-from tiny_model import as_png, draw_neck
 
-sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-from hostile_samples import shipped_as_ct
+from support.hostile_samples import shipped_as_ct
+from support.real_service import running
+from support.service_fakes import wait_for
+from support.tiny_model import as_png, draw_neck
 
 IDLE = 1000
 JUMPS = """

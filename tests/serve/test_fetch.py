@@ -7,8 +7,6 @@ import time
 import zlib
 
 import pytest
-from hostile_servers import OK, Server, drip, image, make_certificate, redirect, sends
-from hostile_urls import HOSTILE, NAMES
 
 from cspine.core.errors import (
     FetchError,
@@ -18,6 +16,8 @@ from cspine.core.errors import (
 )
 from cspine.fetch import fetcher as fetch_module
 from cspine.fetch.fetcher import Fetcher
+from support.hostile_servers import OK, Server, drip, image, make_certificate, redirect, sends
+from support.hostile_urls import HOSTILE, NAMES
 
 LOOPBACK = ["127.0.0.1"]
 

@@ -2,16 +2,13 @@
 
 import itertools
 import random
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from hostile_requests import Requests, exchange
-from real_service import running
 
-sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-from hostile_samples import CT, HOSTILE, JPEG, PNG
+from support.hostile_requests import Requests, exchange
+from support.hostile_samples import CT, HOSTILE, JPEG, PNG
+from support.real_service import running
 
 CLIENTS, EACH = 4, 100
 IMAGES = (PNG, JPEG, CT) * 8 + tuple(data for data in HOSTILE.values() if len(data) < 50_000)

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import requests
-from service_fakes import connect, read_all, wait_for
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
@@ -21,6 +20,7 @@ from cspine.serve.app import create_app
 from cspine.serve.waitress_server import error_task, eviction, listener
 from cspine.serve.waitress_server.dispatcher import LastingDispatcher
 from cspine.serve.waitress_server.parser import BoundedParser
+from support.service_fakes import connect, read_all, wait_for
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 

@@ -1,12 +1,8 @@
 """The benchmarks' load client: what it sends, when, and what it counts."""
 
-import sys
 import threading
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.load import (
     Client,

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from service_fakes import FakePredictor, wait_for
-from tiny_model import build_tiny_model
 
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.serve_settings import ServeSettings
@@ -19,6 +17,8 @@ from cspine.serve import model_manager as models_module
 from cspine.serve.model_loader import open_models, read_public_key, start_loading
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
+from support.service_fakes import FakePredictor, wait_for
+from support.tiny_model import build_tiny_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from service_fakes import make_png
+
+from support.service_fakes import make_png
 
 SCREENSHOT = Path(__file__).parents[2] / "build" / "page.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

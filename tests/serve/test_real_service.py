@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from hostile_servers import OK, Server, image, sends
-from real_service import ROOT, end_of, running, start
-from service_fakes import wait_for
-from tiny_model import NOTE
 
-sys.path.append(str(ROOT / "tests" / "imaging"))
-from hostile_samples import CT, HOSTILE
+from support.hostile_samples import CT, HOSTILE
+from support.hostile_servers import OK, Server, image, sends
+from support.real_service import ROOT, end_of, running, start
+from support.service_fakes import wait_for
+from support.tiny_model import NOTE
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from service_fakes import FakePredictor
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.fetch.fetcher import Fetcher
 from cspine.serve.app import create_app
+from support.service_fakes import FakePredictor
 
 
 def refuse(host: str, port: int) -> list[str]:

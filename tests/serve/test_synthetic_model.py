@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.http as triton
-from hostile_servers import Server, image
-from real_service import ROOT, running
-from stand_ins import as_dicom, draw_chest, draw_head
 
 from cspine.__main__ import main
 from cspine.imaging.decode import decode_image
@@ -21,6 +18,9 @@ from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
 from cspine.phantom.writers.demo_slices import demo_slices
 from cspine.phantom.writers.slice_png import encode_slice
+from support.hostile_servers import Server, image
+from support.real_service import ROOT, running
+from support.stand_ins import as_dicom, draw_chest, draw_head
 
 DEMO = "demo model, trained on synthetic images"
 WHY = (

@@ -3,12 +3,12 @@
 import ipaddress
 
 import pytest
-from hostile_urls import NOT_PUBLIC, NOT_PUBLIC_V6
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cspine.core.errors import UrlNotAllowedError
 from cspine.fetch.url_policy import AllowList, Target, follow_redirect, is_public, parse_url
+from support.hostile_urls import NOT_PUBLIC, NOT_PUBLIC_V6
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import tritonclient.http as triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from service_fakes import FakePredictor, make_png
 from tritonclient.utils import InferenceServerException
 from werkzeug.exceptions import BadRequest
 
@@ -22,6 +21,7 @@ from cspine.serve.model_manager import ModelManager
 from cspine.serve.routes import v2 as protocol_v2
 from cspine.serve.routes.v2 import OUTPUTS
 from cspine.serve.schemas.v2_tensors import _flatten, read_infer_request
+from support.service_fakes import FakePredictor, make_png
 
 URL = "/v2/models/cspine/infer"
 

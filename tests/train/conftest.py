@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from train_samples import draw_samples
 
 from cspine.data.samples import Samples
+from support.train_samples import draw_samples
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from train_samples import draw_samples
 
 from cspine.core.errors import DataError
 from cspine.core.train_config import TrainConfig
@@ -21,6 +20,7 @@ from cspine.train.candidates import RunContext, _transfer_plan
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import TimeBudget
 from cspine.train.run import run_training
+from support.train_samples import draw_samples
 
 
 def result_of(values, held_out=None):

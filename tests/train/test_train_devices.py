@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from published_tree import write_tree
+
+from support.published_tree import write_tree
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -20,12 +21,11 @@ pytestmark = pytest.mark.skipif(
 
 FIT = """
 import json, sys
-sys.path[:0] = ["tests/train", "."]
 import numpy as np
-from train_samples import draw_samples
+from tests.support.train_samples import draw_samples
 from cspine.train.fitting.trainer import TimeBudget
 from cspine.train.run import spread_over_devices
-from test_train_trainer import start_fit
+from tests.support.fits import start_fit
 count = int(sys.argv[1])
 spread_over_devices(count if count > 1 else None)
 classifier, fit = start_fit(draw_samples())

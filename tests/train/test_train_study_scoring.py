@@ -17,7 +17,7 @@ from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.report.inputs import SplitScores
 from cspine.train.scoring import score_unlocalised
-from tests.rsna_sets import write_unboxed
+from support.rsna_sets import write_unboxed
 
 # It calls nothing a stranger.
 GATE = InDistribution(np.zeros((1, 2), np.float32), 1e12, 0.9, np.ones(2, np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import subprocess
@@ -13,31 +12,17 @@ import numpy as np
 import pytest
 
 from cspine.core.errors import ConfigError
-from cspine.model.networks.classifier import build_classifier
-from cspine.train.fitting.batches import PixelSource
 from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer, class_weights, rate_at
+from cspine.train.fitting.trainer import FitPlan, TimeBudget, class_weights, rate_at
+from support.fits import start_fit
 
 ROOT = Path(__file__).parents[2]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-PLAN = FitPlan(epochs=2, batch_size=8, learning_rate=1e-3, seed=3)
-
-
-def start_fit(samples, plan=PLAN):
-    classifier = build_classifier("cnn", 32, seed=plan.seed, map_head=True)
-    source = PixelSource.of(samples, with_masks=True)
-    return classifier, Trainer(classifier.training, source, PixelSource.of(samples, False), plan)
-
-
-def digest_of(classifier) -> str:
-    parts = b"".join(array.tobytes() for array in classifier.model.get_weights())
-    return hashlib.sha256(parts).hexdigest()
 
 
 def test_same_seed_same_weights_in_two_processes():
     code = (
-        "import sys; sys.path[:0] = ['tests/train', '.']\n"
-        "from train_samples import draw_samples; from test_train_trainer import *\n"
+        "from tests.support.fits import *; from tests.support.train_samples import draw_samples\n"
         "c, fit = start_fit(draw_samples(), PLAN); fit.run(TimeBudget(None)); print(digest_of(c))"
     )
     environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from train_samples import draw_samples
 
 from cspine.model.networks import backbones
 from cspine.model.networks.architectures import ARCHITECTURES, Architecture, find_architecture
@@ -20,6 +19,7 @@ from cspine.train.fitting.features import cache_features
 from cspine.train.fitting.result import FitResult
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer, freeze_norms
+from support.train_samples import draw_samples
 
 HEAD = FitPlan(epochs=6, batch_size=16, learning_rate=3e-2, seed=0, patience=None)
 TUNE = replace(HEAD, epochs=1, learning_rate=1e-3)

@@ -13,12 +13,13 @@ import struct
 import time
 from dataclasses import dataclass
 
-from hostile_urls import AMBIGUOUS, NOT_PUBLIC, NOT_PUBLIC_V6, OTHER_SCHEMES, spellings
-from service_fakes import make_png
 from waitress.adjustments import Adjustments
 
 from cspine.serve.waitress_server.listener import MAX_HEADER_BYTES
 from cspine.serve.waitress_server.parser import BoundedParser
+
+from .hostile_urls import AMBIGUOUS, NOT_PUBLIC, NOT_PUBLIC_V6, OTHER_SCHEMES, spellings
+from .service_fakes import make_png
 
 LIMIT_S = 5.0
 INFER = b"/v2/models/cspine/infer"

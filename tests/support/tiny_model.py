@@ -29,12 +29,6 @@ def build_tiny_model(
     return folder
 
 
-def find_tiny_model(base: Path) -> Path:
-    """The session's tiny CNN under `base`, built by whoever asks first."""
-    folder = base / "tiny"
-    return folder if folder.exists() else build_tiny_model(folder)
-
-
 def draw_neck(size: int = 256, seed: int = 0) -> np.ndarray:
     """A disc of soft tissue with bright bone and a dark canal: enough for the image checks."""
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]

@@ -1,14 +1,9 @@
 """Drawn stand-ins for CT slices that are no neck: a chest and a head, as DICOM files."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
-sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-
-from imaging_samples import ct_bytes
+from .imaging_samples import ct_bytes
 
 SIDE = 512
 SERIES = "2.25.271"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pydicom.data
-from imaging_samples import ct_bytes, make_ct, make_picture, make_ramp, write_ct
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
+
+from .imaging_samples import ct_bytes, make_ct, make_picture, make_ramp, write_ct
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RAMP = make_ramp(64, 64)
