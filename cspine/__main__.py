@@ -1,4 +1,4 @@
-"""`python -m cspine COMMAND`: every room that has a command registers it itself, in its `cli.py`.
+"""`cspine COMMAND`, and `python -m cspine`: a room that has a command registers it in its `cli.py`.
 
 An entry point: sets the Keras backend and logging, reads the arguments, turns an error that is the
 user's to mend into one line and exit code 2. Knows no command.
@@ -14,6 +14,7 @@ import os
 import pkgutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,16 +31,21 @@ if TYPE_CHECKING:
 TRAINING = ("train",)  # the commands that train, on TensorFlow; the others never need it
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands that the rooms register."""
-    parser = OneLineParser(prog="python -m cspine", description=MEDICAL_NOTICE)
-    parser.add_argument("--version", action="version", version=cspine.__version__)
+def build_parser(command: str = "", prog: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the commands that the rooms register, up to `command` where it is one.
+
+    The room of the command's own name comes first, so that `serve` waits for no other's imports.
+    """
+    parser = OneLineParser(prog=prog, description=MEDICAL_NOTICE)
+    parser.add_argument("--version", action="version", version=f"cspine {cspine.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in pkgutil.iter_modules(cspine.__path__):
-        name = f"cspine.{room.name}.cli"
-        if room.ispkg and find_spec(name):
-            given = (load_predict,) if room.name == "evaluate" else ()
-            importlib.import_module(name).register(commands, *given)
+    rooms = [room.name for room in pkgutil.iter_modules(cspine.__path__) if room.ispkg]
+    for room in sorted(rooms, key=lambda room: room != command):
+        if find_spec(f"cspine.{room}.cli"):
+            given = (load_predict,) if room == "evaluate" else ()
+            importlib.import_module(f"cspine.{room}.cli").register(commands, *given)
+        if command in commands.choices:
+            break
     return parser
 
 
@@ -58,17 +64,23 @@ def set_environment(command: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
     """Run one command and return the exit code: 2 for an error that is the user's to mend."""
-    set_environment(arguments[0] if arguments else "")
-    given = argparse.Namespace(command="")
+    command = arguments[0] if arguments else ""
+    set_environment(command)
+    # What only an entry point may touch, for the commands that need it.
+    given = argparse.Namespace(
+        command="",
+        environment=os.environ,
+        configure_logging=logging.basicConfig,
+        started_s=time.monotonic(),
+    )
     try:
-        build_parser().parse_args(arguments, given)
+        build_parser(command, prog).parse_args(arguments, given)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         # Names of any script, also where the terminal cannot show them; stderr does so by itself.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
-        given.environment = os.environ
         code = int(given.run(given))
         sys.stdout.flush()
         return code
@@ -81,6 +93,11 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def run() -> None:
+    """Run the command `cspine`, as an installed package has it."""
+    sys.exit(main(sys.argv[1:], prog="cspine"))
 
 
 if __name__ == "__main__":

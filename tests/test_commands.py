@@ -112,12 +112,15 @@ def answering():
         server.server_close()
 
 
-def test_a_port_that_is_taken_is_one_line():
+@pytest.mark.parametrize(
+    "command", [("predict_flask.py",), ("-m", "cspine", "serve")], ids=" ".join
+)
+def test_a_port_that_is_taken_is_one_line(command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         environment = os.environ | {"CSPINE_LISTEN": address, "KERAS_BACKEND": "openvino"}
         done = subprocess.run(
-            [sys.executable, "predict_flask.py"], cwd=ROOT, env=environment,
+            [sys.executable, *command], cwd=ROOT, env=environment,
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
     assert done.returncode == 2

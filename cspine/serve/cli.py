@@ -1,10 +1,31 @@
-"""`python -m cspine serve`: what `python predict_flask.py` does, by another name."""
+"""`python -m cspine serve`, and what `predict_flask.py` calls: build the application, serve it.
+
+The network starts to load before Flask and SciPy are imported (`model_loader.py`), so what imports
+them is imported here only where it is used. Entry points hand in the environment and
+`logging.basicConfig`: nothing here reads the one or knows the other.
+"""
 
 from __future__ import annotations
 
 import argparse
-import runpy
-from typing import Any
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cspine.core.labels import MEDICAL_NOTICE
+from cspine.core.serve_settings import ServeSettings, read_settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+logger = logging.getLogger(__name__)
+
+# `logging.basicConfig`, which only entry points may call.
+Configure = Callable[..., None]
 
 
 def register(subparsers: Any) -> None:
@@ -15,8 +36,86 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(run=run_serve)
 
 
-def run_serve(_: argparse.Namespace) -> int:
+def run_serve(given: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    # As `__main__`: imported it would load the model, and listen nowhere.
-    runpy.run_module("predict_flask", run_name="__main__")
+    serve(given.environment, given.configure_logging, given.started_s)
     return 0
+
+
+def serve(environment: Mapping[str, str], configure_logging: Configure, started_s: float) -> None:
+    """Serve with Waitress on `CSPINE_LISTEN` until SIGTERM or Ctrl-C.
+
+    Args:
+        environment: holds the `CSPINE_*` settings.
+        configure_logging: `logging.basicConfig`.
+        started_s: when the process began, by `time.monotonic`.
+
+    Raises:
+        ArtifactError: there is no model that may be served.
+        ConfigError: a setting cannot be used.
+    """
+    told_to_stop = threading.Event()
+    # Remembered, not raised: an exception may be lost within an import, or leave a copy of the
+    # network behind.
+    call_on_signal(told_to_stop.set)
+    settings = open_settings(environment, configure_logging)
+    app = build_app(settings)
+    from cspine.serve.waitress_server.server import Runner
+
+    runner = Runner(app)
+    call_on_signal(runner.stop)
+    host, port = settings.listen[0], runner.port
+    ready_s = time.monotonic() - started_s
+    logger.info("ready after %.2f s on http://%s:%d. %s", ready_s, host, port, MEDICAL_NOTICE)
+    # Told so before it served, the service ends once it could.
+    if told_to_stop.is_set():
+        runner.stop()
+    runner.run()
+
+
+def call_on_signal(act: Callable[[], None]) -> None:
+    """Call `act` at SIGTERM and at Ctrl-C, whose own handler would raise in the middle of work."""
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: act())
+
+
+def open_settings(environment: Mapping[str, str], configure_logging: Configure) -> ServeSettings:
+    """Return the service's settings, with every log line from their level on written to stderr.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+    """
+    from cspine.serve.telemetry import JsonFormatter
+
+    settings = read_settings(environment)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    # `force`: a WSGI server may have set up handlers of its own before it imports this.
+    configure_logging(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with whole URLs and headers
+    # At `info` it would tell the paths that clients ask for.
+    logging.getLogger("waitress").setLevel(logging.WARNING)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
+    return settings
+
+
+def build_app(settings: ServeSettings) -> Flask:
+    """Return the application with its model loaded and warmed.
+
+    The rest of the service is imported only while the network compiles.
+
+    Raises:
+        ArtifactError: there is no model that may be served.
+        ConfigError: `CSPINE_CARD_KEY` is no public key.
+    """
+    # OpenVINO's converter of other programs' models is slow to import, sends usage statistics where
+    # these are allowed, and is not needed: OpenVINO, imported next, goes on without it.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
+    from cspine.serve.model_loader import open_models, start_loading
+
+    loading = start_loading(settings)
+    from cspine.serve.app import create_app
+    from cspine.serve.telemetry import Metrics
+
+    metrics = Metrics()
+    return create_app(settings, open_models(settings, metrics, loading), metrics=metrics)

@@ -3,9 +3,15 @@
 import subprocess
 import sys
 
+import pytest
 
-def test_what_begins_the_load_imports_neither_flask_nor_scipy():
-    code = "import sys, cspine.serve.model_loader, cspine.serve.telemetry; print(*sys.modules)"
+
+@pytest.mark.parametrize(
+    "entry", ["import cspine.serve.cli", "from cspine.__main__ import *; build_parser('serve')"]
+)
+def test_what_begins_the_load_imports_neither_flask_nor_scipy(entry):
+    begins = "import sys, cspine.serve.telemetry, cspine.serve.model_loader; print(*sys.modules)"
+    code = f"{entry}\n{begins}"
     child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )  # fmt: skip

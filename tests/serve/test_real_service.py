@@ -118,6 +118,15 @@ def test_told_to_stop_before_it_serves_it_ends_well(tiny_models, tmp_path):
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
+def test_another_wsgi_server_finds_the_application(tiny_models, tmp_path):
+    code = (
+        "from predict_flask import app\n"
+        "assert app.test_client().get('/health/ready').status_code == 200"
+    )
+    log = tmp_path / "log.txt"
+    assert end_of(start(log, "-c", code, model_dir=str(tiny_models))) == 0, log.read_text()
+
+
 def test_without_a_model_it_says_so_in_one_line(tmp_path):
     log = tmp_path / "log.txt"
     assert end_of(start(log, model_dir=str(tmp_path))) == 2
