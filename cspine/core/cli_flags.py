@@ -13,6 +13,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import cspine
 from cspine.core.errors import ConfigError
 from cspine.core.train_config import TrainConfig, make_config
 
@@ -31,6 +32,7 @@ def build_train_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=prog, description="Train, compare and publish a fracture classifier."
     )
+    parser.add_argument("--version", action="version", version=f"cspine {cspine.__version__}")
     add_flags(parser)
     return parser
 
