@@ -24,10 +24,10 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, ways_to_ask
+from benchmarks.load_client import Job, ways_to_ask
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from benchmarks.services import (
+from benchmarks.service_processes import (
     Service,
     helper,
     run_child,

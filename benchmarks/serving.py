@@ -8,7 +8,7 @@ clients' CPU is part of what is measured. Ours runs with its answer cache off an
 
 The machine's limit is its cores ÷ the sum of the CPU seconds that engine, decoding, resizing and
 load client take for an image, each measured alone. `bars` says what was asked for and what was
-seen. The parts are `load.py`, `services.py` and `random_models.py`.
+seen. The parts are `load_client.py`, `service_processes.py` and `random_models.py`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, Part, upload_parts, ways_to_ask
+from benchmarks.load_client import Job, Part, upload_parts, ways_to_ask
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from benchmarks.services import (
+from benchmarks.service_processes import (
     Service,
     free_port,
     helper,

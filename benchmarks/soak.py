@@ -27,10 +27,10 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.load import Job, upload_parts
+from benchmarks.load_client import Job, upload_parts
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures
+from benchmarks.service_processes import Service, run_child, run_client, start_ours, write_pictures
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
 MODELS = str(ROOT / "benchmarks" / "random_models.py")

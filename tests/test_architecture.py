@@ -28,7 +28,10 @@ APART = {
     "serve.schemas": "serve.routes",
 }
 SOURCES = sorted((ROOT / "cspine").rglob("*.py"))
-SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+FOLDERS = ("benchmarks", "experiments", "tools", "tests/fuzz")
+SCRIPTS = sorted(
+    [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
+)
 ENVIRONMENT = {
     ("os", "environ"), ("os", "getenv"), ("sys", "argv"), ("logging", "basicConfig"),
 }  # fmt: skip
@@ -132,7 +135,7 @@ def test_import_law(path: Path):
     assert not found, f"{path.relative_to(ROOT)}: " + "; ".join(found)
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_script_imports_tensorflow(path: Path):
     found = imports_of(ast.parse(path.read_text(encoding="utf-8")))
     assert not [name for name in found if name.split(".")[0] == "tensorflow"]

@@ -1,4 +1,4 @@
-"""A reduced `benchmarks/fuzz_parsers.py`: spoilt inputs are read, or refused in words."""
+"""A reduced `tests/fuzz/fuzz_parsers.py`: spoilt inputs are read, or refused in words."""
 
 import random
 import sys
@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
-from benchmarks.fuzzing import Trial  # noqa: E402
-from benchmarks.parser_targets import MODELS, list_targets  # noqa: E402
+from tests.fuzz.harness import Trial
+from tests.fuzz.parser_targets import MODELS, list_targets
 
 NAMES = ("URL", "redirect", "HTTP", "request JSON", "base64", "V2 JSON", "V2 binary", "model card",
          "TOML", "model file")  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.load import (
+from benchmarks.load_client import (
     Client,
     Job,
     _due_times,
