@@ -105,7 +105,7 @@ def main() -> None:
     ]
     frames, places = (np.array(part, np.float32) for part in zip(*examples, strict=True))
     kernel = fit_kernel(frames, places, arguments.epochs)
-    target = ROOT / "cspine" / "imaging" / KERNEL_FILE
+    target = ROOT / "cspine" / "imaging" / "vertebra" / KERNEL_FILE
     with written_whole(target) as part:
         np.savez_compressed(part, kernel=kernel)
     scores = score_frames(kernel.astype(np.float32), fft.rfft2(frames, GRID))
