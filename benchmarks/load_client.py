@@ -2,7 +2,7 @@
 
 Each is a process of its own with raw sockets, because its CPU is taken from the service that is
 measured. No two requests carry the same bytes: a number of fixed length stands in each, so nothing
-in flight is ever shared. `python benchmarks/load_client.py ROLE` is a child's half. Knows no model.
+in flight is ever shared. `python -m benchmarks.load_client ROLE` is a child's half. Knows no model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Latency at a steady load, and what a service still does when ten times too much is asked of it.
 
-`python benchmarks/open_loop.py [--architecture xception] [--seconds 30]` prints JSON. Reference
+`python -m benchmarks.open_loop [--architecture xception] [--seconds 30]` prints JSON. Reference
 runs in a closed loop find the maximum rate, by upload and by URL: each twice, and the larger
 counts, since other work on the machine can only make it smaller. Then requests come at instants
 that do not depend on the answers (open loop), and latency counts from the instant a request was
@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from benchmarks.load_client import Job, ways_to_ask
 from benchmarks.machine import describe_machine
@@ -36,7 +32,7 @@ from benchmarks.service_processes import (
 )
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
-MODELS = str(ROOT / "benchmarks" / "random_models.py")
+MODELS = "benchmarks.random_models"
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0
 # 128 are more than the service accepts at once (64), or it would refuse nothing.
 REFERENCE_CLIENTS, STEADY_CONNECTIONS, OVERLOAD_CONNECTIONS = 8, 32, 128

@@ -1,6 +1,6 @@
 """Model folders with random weights, and the plain service: speed does not depend on weights.
 
-`python benchmarks/random_models.py --role build FOLDER NAME [SEED]` publishes a model, with its IR
+`python -m benchmarks.random_models --role build FOLDER NAME [SEED]` publishes a model, with its IR
 and its int8 IR, into FOLDER; other roles measure what a request's path costs without HTTP, each
 alone on the machine. The calibration depends on the seed, so that two versions' answers differ.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from os import cpu_count
@@ -17,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from cspine.model.networks.architectures import ARCHITECTURES
 

@@ -24,7 +24,7 @@ import psutil
 from benchmarks.load_client import Job, encode_job, listen
 
 ROOT = Path(__file__).resolve().parents[1]
-LOAD = str(ROOT / "benchmarks" / "load_client.py")
+LOAD = "benchmarks.load_client"
 # TensorFlow on a busy machine takes minutes to import.
 START_LIMIT_S = 600
 
@@ -35,11 +35,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def run_child(script: str, role: str, *arguments: object, backend: str = "openvino") -> str:
+def run_child(module: str, role: str, *arguments: object, backend: str = "openvino") -> str:
     """Run one role of a benchmark in a process of its own and return what it prints."""
-    command = [sys.executable, script, "--role", role, *map(str, arguments)]
+    command = [sys.executable, "-m", module, "--role", role, *map(str, arguments)]
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return done.stdout
@@ -134,9 +136,13 @@ def start_ours(folder: Path, precision: str, pictures_port: int = 1, **settings:
 def run_client(job: Job) -> dict[str, Any]:
     """Run a client process and return its figures."""
     done = subprocess.run(
-        [sys.executable, LOAD, "client"], input=encode_job(job), capture_output=True, text=True,
+        [sys.executable, "-m", LOAD, "client"],
+        cwd=ROOT,
+        input=encode_job(job),
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return json.loads(done.stdout)
@@ -145,8 +151,8 @@ def run_client(job: Job) -> dict[str, Any]:
 @contextlib.contextmanager
 def helper(role: str, *arguments: object) -> Iterator[tuple[int, psutil.Process]]:
     """Run the picture server or the answerer; gives its port and its process."""
-    command = [sys.executable, LOAD, role, *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    command = [sys.executable, "-m", LOAD, role, *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
             yield int(child.stdout.readline()), psutil.Process(child.pid)

@@ -1,6 +1,6 @@
 """Requests a second, latency, CPU and memory: a plain Flask service beside ours, in one run.
 
-`python benchmarks/serving.py [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]` prints
+`python -m benchmarks.serving [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]` prints
 JSON. The plain service is what a careful user would write: Flask, Waitress, Keras on TensorFlow,
 `model.predict`, warmed. Both get the same 512² PNGs from the same clients, on one machine, so the
 clients' CPU is part of what is measured. Ours runs with its answer cache off and int8 forced; what
@@ -22,9 +22,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.load_client import Job, Part, upload_parts, ways_to_ask
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
@@ -39,7 +36,7 @@ from benchmarks.service_processes import (
 )
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
-MODELS = str(ROOT / "benchmarks" / "random_models.py")
+MODELS = "benchmarks.random_models"
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients
 AT_LEAST_SOONER = {"resnet50v2": 5.0, "inceptionv3": 4.0, "xception": 5.0}  # p50 at 1 client
 # What was asked for, set before anything was measured.
@@ -91,7 +88,7 @@ def find_limit(alone: dict[str, Any]) -> float:
 def measure_plain(folder: Path, options: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
     """Return the plain service's figures by number of clients."""
     port = free_port()
-    command = [sys.executable, MODELS, "--role", "plain", str(folder), str(port)]
+    command = [sys.executable, "-m", MODELS, "--role", "plain", str(folder), str(port)]
     service = Service(command, port, {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
     result: dict[str, Any] = {"ready_s": service.ready_s}
     for clients in options.clients:

@@ -1,6 +1,6 @@
 """Half an hour at 80 % load while the model is exchanged every 10 seconds: does anything fail?
 
-`python benchmarks/soak.py [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
+`python -m benchmarks.soak [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
 other weights and another calibration take turns in the model folder, as `train.py` publishes them;
 the service notices by itself. The maximum, of which 80 % are asked, is measured for a minute with
 the same exchanges, and once more at the end. Anything but a 200 counts as failed, a 503 too. Which
@@ -24,16 +24,15 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.load_client import Job, upload_parts
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from benchmarks.service_processes import Service, run_child, run_client, start_ours, write_pictures
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
-MODELS = str(ROOT / "benchmarks" / "random_models.py")
+ROOT = Path(__file__).resolve().parents[1]
+
+MODELS = "benchmarks.random_models"
 # Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
 RELOAD_EVERY_S = 10.0
 # More connections than places, or nothing could be refused.

@@ -1,6 +1,6 @@
 """A stand-in for ImageNet weights: backbones that have seen necks, and never a fracture's label.
 
-    python tools/pretrain.py build/standin > tools/results/pretrain.json
+    python -m tools.pretrain build/standin > tools/results/pretrain.json
 
 Each backbone learns what `pretext.py` draws from phantom patients that no other set holds: above
 all whether, and where, a dark line was drawn across bone. Written under Keras's own file names into
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # A quarter faster on CPUs without AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
 from cspine.core.atomic_write import written_whole

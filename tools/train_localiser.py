@@ -1,6 +1,6 @@
 """Learn the filter that finds the vertebra's middle, which cspine.imaging ships.
 
-    python tools/train_localiser.py [--patients 150] [--seed 77] [--epochs 12]
+    python -m tools.train_localiser [--patients 150] [--seed 77] [--epochs 12]
 
 Softmax regression over the 64 × 64 places of a frame, on phantoms and their mirror images: the
 score of a place is the frame's convolution with one kernel, and the target is a small Gaussian at
@@ -10,14 +10,10 @@ the true middle. Writes cspine/imaging/vertebra/centre.npz; about two minutes on
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import fft
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from cspine.core.atomic_write import written_whole
 from cspine.imaging.vertebra.bone import bone_map
@@ -30,6 +26,8 @@ from cspine.imaging.vertebra.centre import (
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import PhantomSlice, render_patient
 from experiments.phantom.localise import true_middle
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # Wide enough that convolution does not wrap around.
 GRID = (2 * FRAME_SIDE,) * 2

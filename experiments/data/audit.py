@@ -1,6 +1,6 @@
 """Measures the audit: speed, what it finds on real slices, and that it joins no two phantom slices.
 
-    python experiments/data/audit.py [--real DIR] [--phantoms N|DIR] [--speed N] [--out FILE]
+    python -m experiments.data.audit [--real DIR] [--phantoms N|DIR] [--speed N] [--out FILE]
 
 `--real` is a folder with `originals/train/{fracture,normal}`, `variants/train/{fracture,normal}`
 and `names.txt` of the published set; no image of it is kept. `--phantoms` takes a number of slices
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import resource
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +23,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures

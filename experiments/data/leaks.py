@@ -1,6 +1,6 @@
 """What copies of a slice on two sides of a split do to a figure, shown on published-style phantoms.
 
-    python experiments/data/leaks.py [--parts published random] [--patients 12] [--slices 8]
+    python -m experiments.data.leaks [--parts published random] [--patients 12] [--slices 8]
         [--new 24] [--random 252] [--copies 6] [--data DIR] [--out FILE]
 
 1. The audit of two sets with 21 files a slice, one plain and one whose label is the height in the
@@ -20,7 +20,6 @@ The split by file is five shuffled folds, as `train_test_split` on a folder make
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -30,8 +29,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from sklearn.model_selection import GroupKFold, KFold
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures

@@ -1,9 +1,9 @@
 """The published recipe beside ours, on the same patients and slices in one run, as JSON.
 
-    python experiments/data/published.py [--patients 150] [--seed 1] [--unseen 300]
+    python -m experiments.data.published [--patients 150] [--seed 1] [--unseen 300]
         [--unseen-seed 1005] [--model DIR …] [--time-limit 20m] [--seeds 0] [--copies 20]
         [--claim-patients N] [--cache DIR] [--rival-only]
-    python experiments/data/published.py --data DIR [--time-limit 5m] [--seeds 0]
+    python -m experiments.data.published --data DIR [--time-limit 5m] [--seeds 0]
 
 On phantoms the rival reads the 224² published-layout export with its copies, ours, in its default
 view, the grouped 512² export of the same seed. Ours is trained here, or `--model` names folders
@@ -36,9 +36,6 @@ os.environ["TF_DETERMINISTIC_OPS"] = "1"
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.machine import describe_machine
 from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import METHODS, choose_threshold
@@ -56,6 +53,8 @@ from cspine.phantom.writers.kaggle_layout import (
 from experiments.data.published_network import SIDE_PX, Files, Rival, claim, fit_rival, read_files
 from experiments.model.model_figures import Truth, bootstrap, error_of
 from experiments.phantom.crops import Crops, load_crops
+
+ROOT = Path(__file__).parents[2]
 
 RESAMPLES = 1000
 COPIES = 20  # of each slice in the published set

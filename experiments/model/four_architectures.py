@@ -1,6 +1,6 @@
 """The whole path for all four architectures: a published tree, `train.py`, three readers agree.
 
-    python experiments/model/four_architectures.py [--architectures NAME …] [--sources folder zip]
+    python -m experiments.model.four_architectures [--architectures NAME …] [--sources folder zip]
 
 A synthetic set in the published layout, as a folder and as a ZIP, is trained on for one epoch from
 random weights at a small image size, once for each architecture and source. Each `best.h5` is then
@@ -26,7 +26,6 @@ import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.machine import describe_machine
 from cspine.decide.calibration import sigmoid

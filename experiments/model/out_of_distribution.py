@@ -1,6 +1,6 @@
 """What the in-distribution gate refuses: 500 pictures that are no neck CT, and unseen phantoms.
 
-    python experiments/model/out_of_distribution.py [--model models] [--patients 60] [--seed 1003]
+    python -m experiments.model.out_of_distribution [--model models] [--patients 60] [--seed 1003]
         [--real DIR]
 
 Every picture goes the served path as the bytes of a PNG, at f32. Bars: at least 99 % of the other
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -21,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.machine import describe_machine
 from cspine.phantom.config import PhantomConfig

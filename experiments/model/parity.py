@@ -1,6 +1,6 @@
 """The served answer equals the evaluated one: a real server on a socket beside `evaluate`, as JSON.
 
-    python experiments/model/parity.py [--model models] [--patients 25] [--seed 1004]
+    python -m experiments.model.parity [--model models] [--patients 25] [--seed 1004]
         [--precision f32]
 
 Writes unseen synthetic slices (8 a patient) as PNGs, has `python -m cspine evaluate` judge them,
@@ -22,13 +22,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.machine import describe_machine
 from benchmarks.service_processes import start_ours
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
+
+ROOT = Path(__file__).parents[2]
 
 LARGEST_DIFFERENCE = 1e-3
 

@@ -1,6 +1,6 @@
 """What int8 and bf16 lose beside f32: one trained model on synthetic patients no training saw.
 
-    python experiments/model/precision.py [--model models] [--patients 300] [--seed 1008]
+    python -m experiments.model.precision [--model models] [--patients 300] [--seed 1008]
         [--out FILE]
 
 Slices go the path of serving. AUROC comes by fracture width, each band's fractures against all
@@ -12,13 +12,10 @@ is measured only where the processor computes in it. Prints JSON; see also `ship
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures

@@ -1,6 +1,6 @@
 """Trained models on synthetic patients that no training saw, by fracture width, as JSON.
 
-    python experiments/model/shipped_model.py [--model models …] [--patients 1200] [--seed 1002]
+    python -m experiments.model.shipped_model [--model models …] [--patients 1200] [--seed 1002]
         [--fractured-share 0.5] [--normal-patients 0.25]
         [--cache DIR] [--resamples 1000]
 
@@ -16,13 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.machine import describe_machine
 from cspine.decide.policy import DecisionPolicy

@@ -1,6 +1,6 @@
 """What makes the CNN see fractures on phantoms: one factor changed at a time, printed as JSON.
 
-    python experiments/model/training_study.py [--patients 400] [--seconds 300] [--seeds 3]
+    python -m experiments.model.training_study [--patients 400] [--seconds 300] [--seeds 3]
         [--only NAME …] [--progress build/study/progress.json]
 
 Every run gets the same training time on one core of its own, so a dearer setting sees fewer crops;
@@ -29,7 +29,6 @@ import numpy as np
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_DETERMINISTIC_OPS"] = "1"
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import keras
 

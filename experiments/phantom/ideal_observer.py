@@ -1,6 +1,6 @@
 """What physics allows: a matched filter that knows the exact twin and the noise, by width.
 
-    python experiments/phantom/ideal_observer.py [--patients 40] [--seed 7] [--out FILE]
+    python -m experiments.phantom.ideal_observer [--patients 40] [--seed 7] [--out FILE]
 
 For a signal known exactly in Gaussian noise the filter's detectability is d'² = Σ |S(f)|² / N(f),
 and its AUROC Φ(d' / √2) (Barrett and Myers, Foundations of Image Science, 13.2). S is the scanned
@@ -22,14 +22,11 @@ Prints JSON.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import fft
 from scipy.stats import norm, rankdata
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures

@@ -1,6 +1,6 @@
 """How well and how fast the vertebra is found: on phantoms with known truth, and on real slices.
 
-    python experiments/phantom/localise.py [--patients 50] [--seed 501] [--out FILE]
+    python -m experiments.phantom.localise [--patients 50] [--seed 501] [--out FILE]
         [--real FOLDER [--sheet FILE]]
 
 Prints JSON. With --sheet the real slices are drawn small into one picture, each with the box that
@@ -13,16 +13,12 @@ phantom's own middle of the vertebra (cspine.phantom.anatomy.bone.VERTEBRA_MIDDL
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
@@ -31,6 +27,8 @@ from cspine.imaging.vertebra.finder import Box, find_vertebra
 from cspine.phantom.anatomy.bone import VERTEBRA_MIDDLE
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import PhantomSlice, render_patient
+
+HERE = Path(__file__).resolve().parent
 
 # The side of the CNN's crop in vertebra view.
 CROP_PX = 192

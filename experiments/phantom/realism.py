@@ -1,6 +1,6 @@
 """Noise spectrum and edge sharpness of phantoms beside those of real slices.
 
-    python experiments/phantom/realism.py FOLDER_OF_REAL_PNGS [--count 40] [--out FILE]
+    python -m experiments.phantom.realism FOLDER_OF_REAL_PNGS [--count 40] [--out FILE]
 
 The spectrum is radial, of the flattest soft-tissue patches, normalised to a sum of 1, in eighths
 of the Nyquist frequency. Sharpness is the 10–90 % rise of air-to-skin edges in pixels, along rows.
@@ -13,14 +13,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures

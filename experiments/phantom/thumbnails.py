@@ -1,6 +1,6 @@
 """Whether phantom labels show in anything but the fracture: shortcut scores, by patient.
 
-    python experiments/phantom/thumbnails.py [--data DIR] [--patients 200] [--seed 21] [--out FILE]
+    python -m experiments.phantom.thumbnails [--data DIR] [--patients 200] [--seed 21] [--out FILE]
 
 Logistic regressions on the 16 × 16 thumbnail, the histogram and the height in the neck, each
 cross-validated over patients, with a 95 % interval by bootstrap over patients; 0.5 is chance. The
@@ -13,14 +13,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures

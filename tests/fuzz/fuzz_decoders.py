@@ -1,6 +1,6 @@
 """Fuzzes the decoders with many inputs and prints what came of them as JSON.
 
-    python tests/fuzz/fuzz_decoders.py [--inputs 100000] [--engine atheris|mutator] [--seed 1]
+    python -m tests.fuzz.fuzz_decoders [--inputs 100000] [--engine atheris|mutator] [--seed 1]
 
 `atheris` (where importable) is guided by coverage of `cspine.imaging`; `mutator` changes valid and
 hostile files at random, most often in their headers. Every input must give an answer or an
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "imaging")]
+sys.path[:0] = [str(ROOT / "tests" / "imaging")]
 
 from tests.fuzz.harness import Target, fuzz, make_parser, seen_by_atheris
 

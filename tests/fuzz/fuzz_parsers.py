@@ -1,6 +1,6 @@
 """Fuzzes every parser but the pictures' with spoilt inputs and prints what came of them as JSON.
 
-    python tests/fuzz/fuzz_parsers.py [--inputs 100000] [--engine atheris|mutator] [--seed 1]
+    python -m tests.fuzz.fuzz_parsers [--inputs 100000] [--engine atheris|mutator] [--seed 1]
 
 URLs and redirects, HTTP itself, request JSON and base64, V2 requests in JSON and binary, model
 cards, TOML and model files, each in a process of its own; pictures have `fuzz_decoders.py`. Every
@@ -18,9 +18,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.machine import describe_machine
 from tests.fuzz.harness import fuzz, make_parser
 from tests.fuzz.parser_targets import MODELS, list_targets
@@ -29,7 +26,7 @@ from tests.fuzz.parser_targets import MODELS, list_targets
 def try_in_child(target: str, folder: Path) -> dict[str, Any]:
     """The report of a process that fuzzes one parser; without one, how the process ended."""
     done = subprocess.run(
-        [sys.executable, *sys.argv, "--target", target],
+        [sys.executable, "-m", "tests.fuzz.fuzz_parsers", *sys.argv[1:], "--target", target],
         env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     try:

@@ -1,6 +1,6 @@
 """Sends a real service many spoilt requests and prints what came of them as JSON.
 
-    python tests/fuzz/fuzz_requests.py [--requests 10000] [--warm-up 2000] [--seed 1] [--models DIR]
+    python -m tests.fuzz.fuzz_requests [--requests 10000] [--warm-up 2000] [--seed 1] [--models DIR]
 
 The service is `predict_flask.py` in a process of its own, asked by several clients at once. The
 exit code is 1 where it crashed, an answer took more than 5 s, a whole request had no answer, one
@@ -25,10 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [
-    str(ROOT),
-    *(str(ROOT / "tests" / room) for room in ("serve", "imaging", "predict")),
-]
+sys.path[:0] = [str(ROOT / "tests" / room) for room in ("serve", "imaging", "predict")]
 
 from hostile_requests import Answer, Requests, exchange
 from hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
