@@ -53,7 +53,7 @@ def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> di
     files = resolve_version(folder)
     images = np.random.default_rng(1).integers(0, 256, (16, size, size), np.uint8)
     alone = Engine.load(files, precision, streams=1)
-    times = []
+    times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < 5:
         began = time.perf_counter()

@@ -82,7 +82,7 @@ def draw_batch(crops: Crops, size: int, rng: np.random.Generator) -> tuple[np.nd
     grey = grey + rng.normal(size=grey.shape) * (MAX_NOISE * noise)[:, None, None]
     cells = np.stack([pool_mask(cut) for cut in cuts])
     return as_network_input(np.clip(grey, 0, 255).astype(np.float32)), {
-        "logit": cuts.any((1, 2)).astype(np.float32)[:, None],
+        "logit": np.asarray(cuts.any((1, 2)), np.float32)[:, None],
         "fracture_map": cells.astype(np.float32)[..., None],
         "level": crops.levels[chosen],
         "side": sides,

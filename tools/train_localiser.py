@@ -71,7 +71,8 @@ def gradient_of(kernel: np.ndarray, frames: np.ndarray, places: np.ndarray) -> n
 
 def fit_kernel(frames: np.ndarray, places: np.ndarray, epochs: int) -> np.ndarray:
     """The kernel, float16 (128, 128), by Adam with a cosine schedule from zero."""
-    kernel, mean, square = (np.zeros(GRID, np.float32) for _ in range(3))
+    kernel = np.zeros(GRID, np.float32)
+    mean, square = np.zeros(GRID), np.zeros(GRID)
     shuffle, batches = np.random.default_rng(0), max(1, len(frames) // BATCH)
     for step in range(epochs * batches):
         if step % batches == 0:

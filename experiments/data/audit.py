@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,13 +43,13 @@ def read_clock() -> tuple[float, float]:
     return time.perf_counter(), cpu
 
 
-def seconds_since(start: tuple[float, float]) -> dict:
+def seconds_since(start: tuple[float, float]) -> dict[str, Any]:
     """Return the wall-clock and CPU seconds since `start`."""
     wall, cpu = read_clock()
     return {"wall_s": round(wall - start[0], 1), "cpu_s": round(cpu - start[1], 1)}
 
 
-def measure_real(folder: Path) -> dict:
+def measure_real(folder: Path) -> dict[str, Any]:
     """Names alone, and originals with variants by pixels alone."""
     names = audit_names((folder / "names.txt").read_text(encoding="utf-8").splitlines())
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,16 +62,17 @@ def measure_real(folder: Path) -> dict:
         spent = seconds_since(start)
         originals = scan_dataset(folder / "originals/train")
         named = audit_dataset(originals)
+    by_number = names.shortcuts["slice number"]
     members: dict[str, set[str]] = defaultdict(set)
     for path, (slice_id, _) in blind.groups.items():
         members[slice_id].add(path)
     right, impure = 0, []
     for paths in members.values():
         # By the names, which the blind audit did not see.
-        sources = {parse_name(path).slice_id for path in paths}
-        variants = [path for path in paths if parse_name(path).variant]
-        originals_here = {parse_name(p).slice_id for p in paths if not parse_name(p).variant}
-        right += sum(parse_name(path).slice_id in originals_here for path in variants)
+        parsed = [name for path in paths if (name := parse_name(path))]
+        sources = {name.slice_id for name in parsed}
+        originals_here = {name.slice_id for name in parsed if not name.variant}
+        right += sum(name.slice_id in originals_here for name in parsed if name.variant)
         if len(sources) > 1:
             impure.append(sorted(sources))
     return {
@@ -78,7 +80,7 @@ def measure_real(folder: Path) -> dict:
             "slices": names.slices,
             "volumes": names.volumes,
             "straddlers": [leak.slice_id for leak in names.split_leaks],
-            "slice_number_auroc": names.shortcuts["slice number"].auroc,
+            "slice_number_auroc": by_number.auroc if by_number else None,
         },
         "pixels": {
             "files": blind.files,
@@ -97,7 +99,7 @@ def measure_real(folder: Path) -> dict:
     }
 
 
-def measure_phantoms(what: str) -> dict:
+def measure_phantoms(what: str) -> dict[str, Any]:
     """Phantom slices, all different, by pixels alone."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(what)
@@ -141,9 +143,9 @@ def watched_memory() -> Iterator[list[float]]:
         watcher.join()
 
 
-def measure_speed(files: int) -> dict:
+def measure_speed(files: int) -> dict[str, Any]:
     """A published-style set with variants: by names, then by pixels alone."""
-    found: dict = {}
+    found: dict[str, Any] = {}
     groups = []
     with tempfile.TemporaryDirectory() as scratch:
         # A slice has 21 files, itself and its copies.
@@ -174,7 +176,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=4200)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    found: dict = {"machine": describe_machine()}
+    found: dict[str, Any] = {"machine": describe_machine()}
     if args.real:
         found["real"] = measure_real(args.real)
     if args.phantoms != "0":

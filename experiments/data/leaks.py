@@ -23,7 +23,7 @@ import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,8 @@ def measure_audit(root: Path, config: PhantomConfig) -> dict[str, object]:
     sides: dict[str, set[str]] = defaultdict(set)
     for path in root.rglob("*.png"):
         # …/<split>/<class>/<file>.
-        sides[parse_name(path.name).slice_id].add(path.parts[-3])
+        if name := parse_name(path.name):
+            sides[name.slice_id].add(path.parts[-3])
     straddling = sorted(name for name, where in sides.items() if len(where) > 1)
     report = audit_dataset(scan_dataset(root))
     leaks = sorted(leak.slice_id for leak in report.split_leaks)
@@ -163,9 +164,8 @@ def measure_audit(root: Path, config: PhantomConfig) -> dict[str, object]:
 
 def measure_published(scratch: Path, patients: int, slices: int, new: int) -> dict[str, object]:
     """Parts 1 and 2: the audits, and the memory's figures on the plain set."""
-    sizes = {"patients": patients, "slices_per_patient": slices, "variants": True}
-    plain = PhantomConfig(seed=31, **sizes)
-    height = PhantomConfig(seed=31, confound="height", **sizes)
+    plain = PhantomConfig(patients, slices, seed=31, variants=True)
+    height = replace(plain, confound="height")
     # Another seed: patients of neither set.
     unseen = PhantomConfig(seed=32, patients=new, slices_per_patient=slices)
     roots = {

@@ -25,6 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,7 +215,8 @@ def run_real(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     tree = add_copies(arguments.data, folder / "tree", arguments.seed)
     files = read_files(tree)
     claimed = claim(files, seed := arguments.seeds[0], arguments.epochs)
-    said, called = np.full(len(files.labels), np.nan), {}
+    said = np.full(len(files.labels), np.nan)
+    called: Called = {}
     for series in np.unique(files.groups):
         mine = files.groups == series
         rival = fit_rival(files.take(~mine), seed, arguments.epochs)
@@ -260,8 +262,8 @@ def _pooled(probabilities: np.ndarray, called: Called, truth: Truth) -> dict[str
     """Pooled figures of slices that were scored by networks which had not seen their series."""
     figures = compute_metrics(truth.labels, probabilities, 0.5, truth.groups, RESAMPLES)
     errors = {
-        rule: bootstrap(lambda w, c=c: error_of(c, truth, w), truth.groups, RESAMPLES).to_dict()
-        for rule, c in called.items()
+        rule: bootstrap(partial(error_of, one, truth), truth.groups, RESAMPLES).to_dict()
+        for rule, one in called.items()
     }
     return {
         "slices": len(truth.labels), "accuracy": figures["accuracy"].to_dict(),

@@ -27,9 +27,20 @@ RESPLITS = 20
 class Truth(Protocol):
     """What is known of N slices: `labels` int, `widths_mm` float (NaN for none), `groups` str."""
 
-    labels: np.ndarray
-    widths_mm: np.ndarray
-    groups: np.ndarray
+    @property
+    def labels(self) -> np.ndarray:
+        """int (N,), 1 for a fracture."""
+        ...
+
+    @property
+    def widths_mm(self) -> np.ndarray:
+        """float (N,), NaN where there is no width."""
+        ...
+
+    @property
+    def groups(self) -> np.ndarray:
+        """str (N,), the patient."""
+        ...
 
 
 @dataclass(frozen=True)

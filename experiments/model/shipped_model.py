@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def answer(files: ModelFiles, crops: Crops) -> Answers:
 
 
 def describe_model(
-    card: dict[str, Any], answers: Answers, crops: Crops, resamples: int
+    card: Mapping[str, Any], answers: Answers, crops: Crops, resamples: int
 ) -> dict[str, Any]:
     """Every figure of one model."""
     policy, said = answers.policy, answers.decisions

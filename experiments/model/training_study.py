@@ -58,7 +58,7 @@ class Setting:
     pixels (of the whole slice in the slice view); `halved` averages it over blocks of 2 × 2.
     """
 
-    plan: dict[str, float] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0
     twins: bool = True
     masks: bool = True
@@ -92,11 +92,11 @@ def load_sides(patients: int, setting: Setting) -> tuple[Samples, Samples]:
     dataset, _ = resolve_data("phantom", Path("build"), PhantomConfig(patients=patients))
     split = split_dataset(dataset, "grouped", config.seed)
     cache = Path(config.cache)
-    sides = tuple(
+    train, validation = (
         load_samples(dataset, records, setting.view, setting.side, cache, with_twins)
         for records, with_twins in ((split.train, True), (split.validation, False))
     )
-    return (halve(sides[0]), halve(sides[1])) if setting.halved else sides
+    return (halve(train), halve(validation)) if setting.halved else (train, validation)
 
 
 def halve(samples: Samples) -> Samples:

@@ -96,7 +96,8 @@ def _render(config: PhantomConfig, view: str, size: int) -> Crops:
     slices = run_per_patient(work, config.patients)
     found = [(*row, index) for index, row in enumerate(slices) if row[0] is not None]
     images, *others = zip(*found, strict=True)
-    return Crops(np.stack(images), *map(np.array, others), np.array([len(slices)]))
+    columns = (np.stack(images), *map(np.array, others), np.array([len(slices)]))
+    return Crops(**dict(zip((field.name for field in fields(Crops)), columns, strict=True)))
 
 
 def _key(config: PhantomConfig, view: str, size: int) -> str:

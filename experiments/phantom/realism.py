@@ -30,9 +30,9 @@ SEED, PHANTOM_SEED = 0, 11
 
 def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
     """Normalised radial power, float (8,), of the flattest patches of 32² between air and bone."""
-    tiles = grey[:512, :512].astype(np.float64).reshape(16, PATCH_PX, 16, PATCH_PX)
+    grid = grey[:512, :512].astype(np.float64).reshape(16, PATCH_PX, 16, PATCH_PX)
     # (256, 32, 32): the picture cut into patches.
-    tiles = tiles.transpose(0, 2, 1, 3).reshape(-1, PATCH_PX, PATCH_PX)
+    tiles = grid.transpose(0, 2, 1, 3).reshape(-1, PATCH_PX, PATCH_PX)
     # Neither saturated nor air: clipping would flatten the noise.
     usable = (tiles.max(axis=(1, 2)) < 250) & (tiles.min(axis=(1, 2)) > 30)
     tiles = tiles[usable]
