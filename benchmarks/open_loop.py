@@ -93,15 +93,25 @@ def compare_with_bars(runs: dict[str, Any]) -> list[dict[str, Any]]:
         for name in ("steady_even", "steady_poisson")
     }
     return [
-        {"what": "p99 / p50 at 80 %, evenly spaced", "seen": round(spread["steady_even"], 3),
-         "bar": P99_TO_P50, "met": spread["steady_even"] <= P99_TO_P50},
+        {
+            "what": "p99 / p50 at 80 %, evenly spaced",
+            "seen": round(spread["steady_even"], 3),
+            "bar": P99_TO_P50,
+            "met": spread["steady_even"] <= P99_TO_P50,
+        },
         {"what": "p99 / p50 at 80 %, Poisson", "seen": round(spread["steady_poisson"], 3)},
-        {"what": "goodput at 10 × by URL / (maximum × share of CPU left)",
-         "seen": round(goodput, 3), "bar": GOODPUT_SHARE, "met": goodput >= GOODPUT_SHARE,
-         "share_of_cpu_left": round(left, 3)},
-        {"what": "p99 of accepted at 10 × / p99 at the maximum, by URL",
-         "seen": round(overload["p99_ms"] / reference["p99_ms"], 3)},
-    ]  # fmt: skip
+        {
+            "what": "goodput at 10 × by URL / (maximum × share of CPU left)",
+            "seen": round(goodput, 3),
+            "bar": GOODPUT_SHARE,
+            "met": goodput >= GOODPUT_SHARE,
+            "share_of_cpu_left": round(left, 3),
+        },
+        {
+            "what": "p99 of accepted at 10 × / p99 at the maximum, by URL",
+            "seen": round(overload["p99_ms"] / reference["p99_ms"], 3),
+        },
+    ]
 
 
 def main() -> None:
@@ -112,8 +122,11 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": describe_machine(), "architecture": options.architecture,
-                              "precision": options.precision}  # fmt: skip
+    report: dict[str, Any] = {
+        "machine": describe_machine(),
+        "architecture": options.architecture,
+        "precision": options.precision,
+    }
     with tempfile.TemporaryDirectory() as text:
         models, paths = Path(text) / "models", write_pictures(Path(text))
         run_child(MODELS, "build", models, options.architecture)

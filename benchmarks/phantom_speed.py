@@ -35,11 +35,14 @@ def measure(patients: int) -> dict[str, object]:
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(u.ru_utime + u.ru_stime for u in usage)
     return {
-        "slices": slices, "pictures": pictures, "wall_s": round(wall_s, 2),
+        "slices": slices,
+        "pictures": pictures,
+        "wall_s": round(wall_s, 2),
         "slices_per_s": round(slices / wall_s, 1),
         "pictures_per_s": round(pictures / wall_s, 1),
-        "cpu_s_per_slice": round(cpu_s / slices, 4), "machine": machine,
-    }  # fmt: skip
+        "cpu_s_per_slice": round(cpu_s / slices, 4),
+        "machine": machine,
+    }
 
 
 def main() -> None:

@@ -124,13 +124,21 @@ def start_ours(folder: Path, precision: str, pictures_port: int = 1, **settings:
     """Start `predict_flask.py`, its answer cache off, with links to the picture server allowed."""
     port = free_port()
     given = {f"CSPINE_{name.upper()}": value for name, value in settings.items()}
-    return Service([sys.executable, "predict_flask.py"], port, {
-        "CSPINE_MODEL_DIR": str(folder), "CSPINE_LISTEN": f"127.0.0.1:{port}",
-        "CSPINE_PRECISION": precision, "CSPINE_CACHE": "off", "CSPINE_LOG_LEVEL": "warning",
-        # Benchmarks measure whatever they send.
-        "CSPINE_ANSWER_SYNTHETIC": "on",
-        "CSPINE_FETCH_ALLOW": f"127.0.0.1:{pictures_port}", **given,
-    })  # fmt: skip
+    return Service(
+        [sys.executable, "predict_flask.py"],
+        port,
+        {
+            "CSPINE_MODEL_DIR": str(folder),
+            "CSPINE_LISTEN": f"127.0.0.1:{port}",
+            "CSPINE_PRECISION": precision,
+            "CSPINE_CACHE": "off",
+            "CSPINE_LOG_LEVEL": "warning",
+            # Benchmarks measure whatever they send.
+            "CSPINE_ANSWER_SYNTHETIC": "on",
+            "CSPINE_FETCH_ALLOW": f"127.0.0.1:{pictures_port}",
+            **given,
+        },
+    )
 
 
 def run_client(job: Job) -> dict[str, Any]:

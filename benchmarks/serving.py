@@ -134,8 +134,10 @@ def measure_starts(folder: Path, bare: Path, precision: str) -> dict[str, Any]:
     shutil.copy(folder / "best.h5", bare)
     result = {}
     for label, place, numbers in (
-        (f"ir_{precision}", folder, precision), ("ir_f32", folder, "f32"), ("h5_f32", bare, "f32"),
-    ):  # fmt: skip
+        (f"ir_{precision}", folder, precision),
+        ("ir_f32", folder, "f32"),
+        ("h5_f32", bare, "f32"),
+    ):
         service = start_ours(place, numbers)
         resident = service.resident_mb_when_ready
         result[label] = {"ready_s": service.ready_s, "resident_mb": resident}
@@ -167,8 +169,11 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         best = max(rate(row) for row in upload.values())
         add("best rate by upload / limit", best / figures["limit_per_s"], AT_LEAST_OF_LIMIT)
     if many in upload:
-        add("rate by URL / by upload at 8 clients", rate(url[many]) / rate(upload[many]),
-            AT_LEAST_BY_URL)  # fmt: skip
+        add(
+            "rate by URL / by upload at 8 clients",
+            rate(url[many]) / rate(upload[many]),
+            AT_LEAST_BY_URL,
+        )
     for label, start in figures["start"].items():
         bar = READY_S if label.startswith("ir") else READY_FROM_H5_S
         add(f"seconds to ready, {label}", start["ready_s"], bar, at_least=False)
@@ -179,8 +184,12 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         held = max(float(row["resident_mb"]) for row in (*upload.values(), *url.values()))
         add("resident MB after the load", held, RESIDENT_MB, at_least=False)
         auto = figures["auto"]
-        add(f"resident MB after the load, auto ({auto['chose']})", auto["resident_mb"],
-            RESIDENT_MB, at_least=False)  # fmt: skip
+        add(
+            f"resident MB after the load, auto ({auto['chose']})",
+            auto["resident_mb"],
+            RESIDENT_MB,
+            at_least=False,
+        )
     return bars
 
 
@@ -199,9 +208,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
     report: dict[str, Any] = {
-        "machine": describe_machine(), "precision": options.precision, "seconds": options.seconds,
+        "machine": describe_machine(),
+        "precision": options.precision,
+        "seconds": options.seconds,
         "results": {},
-    }  # fmt: skip
+    }
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(Path(folder))
         for name in options.architectures:

@@ -139,9 +139,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     chance = round(float(levels.max() / levels.sum()), 3)
     # Of noise: always answering the middle of an even draw is off by a quarter of its range.
     report["pretext_chance"] = {
-        "cut_auroc": 0.5, "cut_auroc_by_cell": 0.5, "level_accuracy": chance,
-        "side_accuracy": 0.25, "noise_error": 0.25,
-    }  # fmt: skip
+        "cut_auroc": 0.5,
+        "cut_auroc_by_cell": 0.5,
+        "level_accuracy": chance,
+        "side_accuracy": 0.25,
+        "noise_error": 0.25,
+    }
     for name in given.architectures:
         title = f"pretext {name}"
         report[title] = kept.once(title, partial(pretrain, name, crops, given))

@@ -151,15 +151,19 @@ def measure_audit(root: Path, config: PhantomConfig) -> dict[str, object]:
     report = audit_dataset(scan_dataset(root))
     leaks = sorted(leak.slice_id for leak in report.split_leaks)
     return {
-        "files": report.files, "slices": report.slices, "volumes": report.volumes,
+        "files": report.files,
+        "slices": report.slices,
+        "volumes": report.volumes,
         "slices_written": config.patients * config.slices_per_patient,
-        "straddling": leaks, "straddling_is_exact": leaks == straddling,
+        "straddling": leaks,
+        "straddling_is_exact": leaks == straddling,
         "shortcuts": {
             name: {"auroc": round(s.auroc, 4), "low": round(s.low, 4)}
-            for name, s in report.shortcuts.items() if s
+            for name, s in report.shortcuts.items()
+            if s
         },
         "confounds_named": report.confounds,
-    }  # fmt: skip
+    }
 
 
 def measure_published(scratch: Path, patients: int, slices: int, new: int) -> dict[str, object]:
@@ -181,11 +185,12 @@ def measure_published(scratch: Path, patients: int, slices: int, new: int) -> di
             "height": measure_audit(roots["height"], height),
         },
         "accuracy": {
-            "patients": patients, "new_patients": new,
+            "patients": patients,
+            "new_patients": new,
             "by_file": compare_with_new(files, folds_by_file(files), strangers),
             "by_patient": compare_with_new(originals, folds_by_patient(originals), strangers),
         },
-    }  # fmt: skip
+    }
 
 
 def read_copies(folder: Path, patients: int, count: int, seed: int = 0) -> Files:
@@ -209,8 +214,10 @@ def measure_random_labels(folder: Path, patients: int, copies: int) -> dict[str,
     """Part 3: AUROC of labels that mean nothing."""
     files = read_copies(folder, patients, copies)
     found: dict[str, object] = {
-        "files": len(files.labels), "slices": len(np.unique(files.slices)), "patients": patients,
-    }  # fmt: skip
+        "files": len(files.labels),
+        "slices": len(np.unique(files.slices)),
+        "patients": patients,
+    }
     for name, folds in (("by_file", folds_by_file), ("by_patient", folds_by_patient)):
         scores = cross_validate(files, folds(files))
         figures = compute_metrics(files.labels, scores, 0.5, files.patients, resamples=500)

@@ -70,9 +70,19 @@ def call(probabilities: np.ndarray, validation: tuple[np.ndarray, np.ndarray]) -
 def train_ours(data: Path, out: Path, time_limit: str, seed: int) -> None:
     """Train our CNN as a user would; raises where it fails."""
     command = [
-        sys.executable, "train.py", "--data", str(data), "--architectures", "cnn",
-        "--time-limit", time_limit, "--seed", str(seed), "--out", str(out),
-    ]  # fmt: skip
+        sys.executable,
+        "train.py",
+        "--data",
+        str(data),
+        "--architectures",
+        "cnn",
+        "--time-limit",
+        time_limit,
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
@@ -110,8 +120,9 @@ def check_models(models: list[Path], arguments: argparse.Namespace) -> None:
         if seed == arguments.unseen_seed:
             raise SystemExit(f"{model} was trained on the seed of the unseen patients")
         if card["data"]["layout"] != "phantom" or (seed, patients) != (
-            arguments.seed, arguments.patients,
-        ):  # fmt: skip
+            arguments.seed,
+            arguments.patients,
+        ):
             raise SystemExit(f"{model} was trained on {patients} patients of seed {seed}")
 
 
@@ -136,8 +147,10 @@ def compare_errors(rivals: list[Called], ours: list[Called], truth: Truth) -> di
 
         sides = {"rival": lambda w: mean(rivals, w)}
         if ours:
-            sides |= {"ours": lambda w: mean(ours, w),
-                      "ratio": lambda w: mean(ours, w) / mean(rivals, w)}  # fmt: skip
+            sides |= {
+                "ours": lambda w: mean(ours, w),
+                "ratio": lambda w: mean(ours, w) / mean(rivals, w),
+            }
         found[rule] = {
             name: bootstrap(side, truth.groups, RESAMPLES).to_dict() for name, side in sides.items()
         }
@@ -173,10 +186,15 @@ def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             train_ours(grouped, model, arguments.time_limit, seed)
     ours = [answer_ours(model, unseen, whole, arguments.cache) for model in models]
     return {
-        "patients": config.patients, "seed": config.seed, "copies_a_slice": arguments.copies,
-        "files": len(files.labels), "unseen_patients": unseen.patients,
-        "unseen_seed": unseen.seed, "unseen_slices": len(whole),
-        "claimed_by_file_split": claimed, "rival": rivals,
+        "patients": config.patients,
+        "seed": config.seed,
+        "copies_a_slice": arguments.copies,
+        "files": len(files.labels),
+        "unseen_patients": unseen.patients,
+        "unseen_seed": unseen.seed,
+        "unseen_slices": len(whole),
+        "claimed_by_file_split": claimed,
+        "rival": rivals,
         "ours": [
             {
                 "model": resolve_version(model).card["version"],
@@ -186,7 +204,7 @@ def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for model, (said, _) in zip(models, ours, strict=True)
         ],
         "errors": compare_errors(rival_calls, [called for _, called in ours], whole),
-    }  # fmt: skip
+    }
 
 
 def read_published(folder: Path, config: PhantomConfig, copies: int = COPIES) -> Files:
@@ -226,10 +244,11 @@ def run_real(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     original = np.char.endswith(files.names, ")")
     truth = _truth(files.labels[original], files.groups[original])
     report: dict[str, Any] = {
-        "slices": int(original.sum()), "series": len(np.unique(files.groups)),
+        "slices": int(original.sum()),
+        "series": len(np.unique(files.groups)),
         "claimed_by_file_split": claimed,
         "rival": _pooled(said[original], {r: c[original] for r, c in called.items()}, truth),
-    }  # fmt: skip
+    }
     if not arguments.rival_only:
         model = folder / "models"
         train_ours(tree, model, arguments.time_limit, seed)
@@ -266,9 +285,11 @@ def _pooled(probabilities: np.ndarray, called: Called, truth: Truth) -> dict[str
         for rule, one in called.items()
     }
     return {
-        "slices": len(truth.labels), "accuracy": figures["accuracy"].to_dict(),
-        "auroc": figures["auroc"].to_dict(), "error": errors,
-    }  # fmt: skip
+        "slices": len(truth.labels),
+        "accuracy": figures["accuracy"].to_dict(),
+        "auroc": figures["auroc"].to_dict(),
+        "error": errors,
+    }
 
 
 def main() -> None:

@@ -78,18 +78,20 @@ def build_network(seed: int) -> keras.Model:
     """The published network, its weights drawn by `seed`."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
-    network = keras.Sequential([
-        keras.Input((SIDE_PX, SIDE_PX, 3)),
-        layers.Rescaling(1 / 255),
-        layers.Conv2D(64, 3, strides=2, activation="relu"),
-        layers.Conv2D(32, 3, strides=2, activation="relu"),
-        layers.Dropout(0.2),
-        layers.BatchNormalization(),
-        layers.MaxPooling2D(),
-        layers.Flatten(),
-        layers.Dense(64, activation="relu"),
-        layers.Dense(1, activation="sigmoid"),
-    ])  # fmt: skip
+    network = keras.Sequential(
+        [
+            keras.Input((SIDE_PX, SIDE_PX, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(64, 3, strides=2, activation="relu"),
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Dropout(0.2),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
     network.compile(keras.optimizers.SGD(0.01), "binary_crossentropy", metrics=["accuracy"])
     return network
 
@@ -161,9 +163,12 @@ def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
     )
     slower = keras.callbacks.ReduceLROnPlateau("val_accuracy", 0.1, patience=2, mode="max")
     network.fit(
-        Batches(files.take(~held_out), seed), validation_data=Batches(validation, None),
-        epochs=epochs, callbacks=[best, slower], verbose=0,
-    )  # fmt: skip
+        Batches(files.take(~held_out), seed),
+        validation_data=Batches(validation, None),
+        epochs=epochs,
+        callbacks=[best, slower],
+        verbose=0,
+    )
     said = predict(network, validation.images)
     accuracy = float(((said >= 0.5) == (validation.labels == 1)).mean())
     # Keras counts epochs from 0.

@@ -25,13 +25,23 @@ from cspine.phantom.render import render_patient
 
 SEED = 77_000  # of the drawn pictures, far from the tests' own
 COUNTS = {
-    "photograph, grey": 65, "photograph, colour": 55, "text": 70, "radiograph, drawn": 55,
-    "radiograph, projection": 45, "noise": 55, "blank": 55, "inverted CT": 50, "head CT": 50,
-}  # fmt: skip
+    "photograph, grey": 65,
+    "photograph, colour": 55,
+    "text": 70,
+    "radiograph, drawn": 55,
+    "radiograph, projection": 45,
+    "noise": 55,
+    "blank": 55,
+    "inverted CT": 50,
+    "head CT": 50,
+}
 _DRAWN = {
-    "photograph, grey": "photograph", "text": "text", "radiograph, drawn": "radiograph",
-    "noise": "noise", "blank": "blank",
-}  # fmt: skip
+    "photograph, grey": "photograph",
+    "text": "text",
+    "radiograph, drawn": "radiograph",
+    "noise": "noise",
+    "blank": "blank",
+}
 _STACK = 40  # slices of one neck behind its projections
 _VIEWS = 15  # projections of one neck
 

@@ -50,10 +50,19 @@ def ask_server(port: int, files: list[Path]) -> list[dict[str, Any]]:
 def evaluate_folder(model: Path, data: Path, out: Path, precision: str) -> list[dict[str, str]]:
     """The rows that `python -m cspine evaluate` writes for a folder."""
     command = [
-        sys.executable, "-m", "cspine", "evaluate", str(data), "--models", str(model.resolve()),
+        sys.executable,
+        "-m",
+        "cspine",
+        "evaluate",
+        str(data),
+        "--models",
+        str(model.resolve()),
         # Only answers.csv is read, so intervals may be rough.
-        "--out", str(out), "--resamples", "20",
-    ]  # fmt: skip
+        "--out",
+        str(out),
+        "--resamples",
+        "20",
+    ]
     settings = {"CSPINE_PRECISION": precision}
     subprocess.run(command, cwd=ROOT, env=os.environ | settings, check=True)
     with (out / "answers.csv").open(encoding="utf-8", newline="") as file:

@@ -54,11 +54,14 @@ def compare(exact: Decisions, other: Decisions, crops: Crops, resamples: int) ->
     sides = {"all": np.ones(len(crops), bool), "≥ 1 mm": visible}
     losses = {
         name: paired_bootstrap_difference(
-            crops.labels[side], exact.probability[side], other.probability[side],
-            crops.groups[side], resamples,
+            crops.labels[side],
+            exact.probability[side],
+            other.probability[side],
+            crops.groups[side],
+            resamples,
         ).to_dict()
         for name, side in sides.items()
-    }  # fmt: skip
+    }
     flips = np.asarray(exact.prediction) != np.asarray(other.prediction)
     return {
         "auroc_loss": losses,

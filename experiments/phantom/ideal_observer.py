@@ -70,15 +70,18 @@ def measure(patients: int, seed: int) -> dict[str, object]:
     # A twin belongs to its slice's patient: both are drawn together.
     bands = auroc_by_width(labels, score_slices(d_prime, seed), twice, np.tile(owners, 2))
     return {
-        "patients": patients, "seed": seed, "slices": len(widths),
+        "patients": patients,
+        "seed": seed,
+        "slices": len(widths),
         "bands": {
             band.name: {
-                "fractures": band.fractures, "auroc": band.auroc.to_dict(),
+                "fractures": band.fractures,
+                "auroc": band.auroc.to_dict(),
                 **_summary(d_prime[(widths >= band.low_mm) & (widths < band.high_mm)]),
             }
             for band in bands
         },
-    }  # fmt: skip
+    }
 
 
 def _fractured(number: int, config: PhantomConfig) -> list[tuple[float, float]]:
@@ -91,9 +94,10 @@ def _summary(d_prime: np.ndarray) -> dict[str, float]:
     """The d' of some slices, and what the worst one's AUROC against its own twin would be."""
     least = float(d_prime.min())
     return {
-        "d_prime_median": round(float(np.median(d_prime)), 1), "d_prime_least": round(least, 1),
+        "d_prime_median": round(float(np.median(d_prime)), 1),
+        "d_prime_least": round(least, 1),
         "auroc_of_the_least": round(float(norm.cdf(least / np.sqrt(2))), 4),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -39,8 +39,10 @@ def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
     if len(tiles) < FLATTEST:
         return None
     # (n,): how far a quarter's mean lies off the patch's; a slope or an edge shows there.
-    spread = np.abs(tiles.reshape(len(tiles), 2, 16, 2, 16).mean(axis=(2, 4)).reshape(-1, 4)
-                    - tiles.mean(axis=(1, 2))[:, None]).max(axis=1)  # fmt: skip
+    spread = np.abs(
+        tiles.reshape(len(tiles), 2, 16, 2, 16).mean(axis=(2, 4)).reshape(-1, 4)
+        - tiles.mean(axis=(1, 2))[:, None]
+    ).max(axis=1)
     flat = tiles[np.argsort(spread)[:FLATTEST]]
     # Hann, or the patch's borders would leak into every frequency.
     window = np.hanning(PATCH_PX)[:, None] * np.hanning(PATCH_PX)
@@ -49,9 +51,9 @@ def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
     ticks = np.fft.fftfreq(PATCH_PX) * 2
     radius = np.hypot(ticks[:, None], ticks[None, :])
     mean = power.mean(axis=0)
-    radial = np.array([
-        mean[(radius >= low / BINS) & (radius < (low + 1) / BINS)].mean() for low in range(BINS)
-    ])  # fmt: skip
+    radial = np.array(
+        [mean[(radius >= low / BINS) & (radius < (low + 1) / BINS)].mean() for low in range(BINS)]
+    )
     return radial / radial.sum() if radial.sum() else None
 
 
@@ -80,10 +82,12 @@ def measure(pictures: Iterable[np.ndarray]) -> dict[str, object]:
         rises += edge_rises(grey)
     mean = np.mean(spectra, axis=0) if spectra else np.full(BINS, np.nan)
     return {
-        "pictures": count, "noise_spectrum": [round(float(v), 4) for v in mean],
+        "pictures": count,
+        "noise_spectrum": [round(float(v), 4) for v in mean],
         "spectral_centroid": round(float((mean * (np.arange(BINS) + 0.5) / BINS).sum()), 3),
-        "edge_rise_px_median": float(np.median(rises)) if rises else None, "edges": len(rises),
-    }  # fmt: skip
+        "edge_rise_px_median": float(np.median(rises)) if rises else None,
+        "edges": len(rises),
+    }
 
 
 def read_real(folder: Path, count: int) -> list[np.ndarray]:

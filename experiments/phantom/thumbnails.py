@@ -58,14 +58,18 @@ def measure(folder: Path, patients: int) -> dict[str, object]:
     scores = {name: score_shortcut(values, labels, groups) for name, values in features.items()}
     about = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
     return {
-        "version": about["version"], "seed": about["config"]["seed"],
-        "patients": len(np.unique(groups)), "slices": len(labels),
-        "fractures": int(labels.sum()), "bar": BAR,
+        "version": about["version"],
+        "seed": about["config"]["seed"],
+        "patients": len(np.unique(groups)),
+        "slices": len(labels),
+        "fractures": int(labels.sum()),
+        "bar": BAR,
         "auroc": {
             name: {"value": round(s.auroc, 4), "low": round(s.low, 4), "high": round(s.high, 4)}
-            for name, s in scores.items() if s
+            for name, s in scores.items()
+            if s
         },
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -27,8 +27,11 @@ def try_in_child(target: str, folder: Path) -> dict[str, Any]:
     """The report of a process that fuzzes one parser; without one, how the process ended."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.fuzz_parsers", *sys.argv[1:], "--target", target],
-        env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     try:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:
@@ -51,10 +54,18 @@ def main() -> int:
             if given.target is None:
                 results[target.name] = try_in_child(target.name, Path(name))
     failures = sum(one["failures"] for one in results.values())
-    print(json.dumps({
-        "machine": machine, "engine": given.engine, "failures": failures,
-        "inputs": sum(one.get("inputs", 0) for one in results.values()), "parsers": results,
-    }, indent=2))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "machine": machine,
+                "engine": given.engine,
+                "failures": failures,
+                "inputs": sum(one.get("inputs", 0) for one in results.values()),
+                "parsers": results,
+            },
+            indent=2,
+        )
+    )
     return 1 if failures or not results else 0
 
 

@@ -125,9 +125,12 @@ def fuzz(target: Target, engine: str, wanted: int, seed: int) -> NoReturn:
     for number, data in enumerate(seeds):
         (trial.corpus / str(number)).write_bytes(data)
     options = [
-        f"-seed={seed}", f"-max_len={2 * max(map(len, seeds))}", "-timeout=30", "-verbosity=0",
+        f"-seed={seed}",
+        f"-max_len={2 * max(map(len, seeds))}",
+        "-timeout=30",
+        "-verbosity=0",
         f"-artifact_prefix={tempfile.gettempdir()}/",
-    ]  # fmt: skip
+    ]
     atheris.Setup([sys.argv[0], *options, str(trial.corpus)], trial.try_one)
     atheris.Fuzz()
     raise RuntimeError("atheris came back")

@@ -112,12 +112,19 @@ def list_targets(folder: Path, models: Path) -> Iterator[Target]:
     yield Target("redirect", url_of, lambda data: follow_redirect(base, text(data)), url, 0.1)
     yield Target("HTTP", lambda chance: spoil(Requests(chance).draw(), chance), read_http, (), 0.1)
     yield Target("request JSON", of_requests("json"), parse_json, (BadRequest,), 0.1)
-    yield Target("base64", lambda chance: spoil(b"iVBORw0KGgo=" * 9, chance),
-                 lambda data: decode_base64(text(data)), (ImageError,), 0.05)  # fmt: skip
+    yield Target(
+        "base64",
+        lambda chance: spoil(b"iVBORw0KGgo=" * 9, chance),
+        lambda data: decode_base64(text(data)),
+        (ImageError,),
+        0.05,
+    )
     yield Target("V2 JSON", of_requests("v2_json"), parse_infer, body, 0.15)
     yield Target("V2 binary", of_requests("v2_binary"), parse_infer, body, 0.15)
-    yield Target("model card", lambda chance: spoil(card, chance), load_spoilt_card,
-                 (ArtifactError,), 0.05)  # fmt: skip
+    yield Target(
+        "model card", lambda chance: spoil(card, chance), load_spoilt_card, (ArtifactError,), 0.05
+    )
     yield Target("TOML", lambda chance: spoil(TOML, chance), load_toml, (ConfigError,), 0.05)
-    yield Target("model file", lambda chance: spoil(good_h5, chance), load_h5,
-                 (ArtifactError,), 0.05)  # fmt: skip
+    yield Target(
+        "model file", lambda chance: spoil(good_h5, chance), load_h5, (ArtifactError,), 0.05
+    )
