@@ -21,7 +21,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.load_client import Job, encode_job, listen
+from benchmarks.load_client import Job, encode_job
+from benchmarks.sockets import listen
 
 ROOT = Path(__file__).resolve().parents[1]
 LOAD = "benchmarks.load_client"
