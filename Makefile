@@ -12,11 +12,13 @@ env: .venv/ready
 env-serve: .venv-serve/ready
 
 .venv/ready: PACKAGES := --dev
+.venv/ready: EDITABLE := --no-deps --no-build-isolation --editable .
 .venv-serve/ready: PACKAGES := --categories serve
 .venv/ready .venv-serve/ready: Pipfile.lock
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet pipenv==$(PIPENV_VERSION)
 	VIRTUAL_ENV=$(CURDIR)/$(@D) PIPENV_VERBOSITY=-1 $(@D)/bin/pipenv sync $(PACKAGES)
+	$(if $(EDITABLE),$(@D)/bin/python -m pip install --quiet $(EDITABLE))
 	touch $@
 
 demo: env

@@ -1,6 +1,6 @@
 """Decoding and preprocessing of one 512 × 512 slice: CPU milliseconds of each way, as JSON.
 
-    python benchmarks/decode.py [FOLDER of PNG slices] > benchmarks/results/decode.json
+    python -m benchmarks.decode [FOLDER of PNG slices] > benchmarks/results/decode.json
 
 Without a folder it makes 20 slices of blurred noise in a circle. OpenCV is measured where it is
 importable, and is no dependency. Every figure is the least of several rounds, one thread, so that
@@ -24,8 +24,6 @@ import PIL
 from PIL import Image, ImageFilter
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
 from cspine.core.png import encode_png

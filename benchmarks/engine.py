@@ -3,7 +3,7 @@
 Random weights: speed does not depend on their values. `latency_ms` is one image at a time over all
 cores (one stream), `images_per_s` many images over one stream a core, `start` a fresh process from
 its start to a warmed engine, with the IR there and from `best.h5` alone, and its resident memory.
-It does not measure decoding, HTTP or accuracy. `python benchmarks/engine.py --help`.
+It does not measure decoding, HTTP or accuracy. `python -m benchmarks.engine --help`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from benchmarks.random_models import build
 from cspine.model.networks.architectures import ARCHITECTURES
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PRECISIONS = ("f32", "bf16", "int8")
 # Field 22 of /proc/self/stat is the start in ticks since boot; the name before may hold blanks.
@@ -54,7 +53,7 @@ def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> di
     files = resolve_version(folder)
     images = np.random.default_rng(1).integers(0, 256, (16, size, size), np.uint8)
     alone = Engine.load(files, precision, streams=1)
-    times = []
+    times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < 5:
         began = time.perf_counter()

@@ -15,7 +15,8 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores, the instructions that matter to the engine, load now, Python."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
-    fields = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
     flags = fields.get("flags", "").split()
     return {
         "cpu": fields.get("model name", platform.machine()),

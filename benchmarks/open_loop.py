@@ -1,6 +1,6 @@
 """Latency at a steady load, and what a service still does when ten times too much is asked of it.
 
-`python benchmarks/open_loop.py [--architecture xception] [--seconds 30]` prints JSON. Reference
+`python -m benchmarks.open_loop [--architecture xception] [--seconds 30]` prints JSON. Reference
 runs in a closed loop find the maximum rate, by upload and by URL: each twice, and the larger
 counts, since other work on the machine can only make it smaller. Then requests come at instants
 that do not depend on the answers (open loop), and latency counts from the instant a request was
@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.load import Job, ways_to_ask
+from benchmarks.load_client import Job, ways_to_ask
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from benchmarks.services import (
+from benchmarks.service_processes import (
     Service,
     helper,
     run_child,
@@ -36,7 +32,7 @@ from benchmarks.services import (
 )
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
-MODELS = str(ROOT / "benchmarks" / "random_models.py")
+MODELS = "benchmarks.random_models"
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0
 # 128 are more than the service accepts at once (64), or it would refuse nothing.
 REFERENCE_CLIENTS, STEADY_CONNECTIONS, OVERLOAD_CONNECTIONS = 8, 32, 128
@@ -97,15 +93,25 @@ def compare_with_bars(runs: dict[str, Any]) -> list[dict[str, Any]]:
         for name in ("steady_even", "steady_poisson")
     }
     return [
-        {"what": "p99 / p50 at 80 %, evenly spaced", "seen": round(spread["steady_even"], 3),
-         "bar": P99_TO_P50, "met": spread["steady_even"] <= P99_TO_P50},
+        {
+            "what": "p99 / p50 at 80 %, evenly spaced",
+            "seen": round(spread["steady_even"], 3),
+            "bar": P99_TO_P50,
+            "met": spread["steady_even"] <= P99_TO_P50,
+        },
         {"what": "p99 / p50 at 80 %, Poisson", "seen": round(spread["steady_poisson"], 3)},
-        {"what": "goodput at 10 × by URL / (maximum × share of CPU left)",
-         "seen": round(goodput, 3), "bar": GOODPUT_SHARE, "met": goodput >= GOODPUT_SHARE,
-         "share_of_cpu_left": round(left, 3)},
-        {"what": "p99 of accepted at 10 × / p99 at the maximum, by URL",
-         "seen": round(overload["p99_ms"] / reference["p99_ms"], 3)},
-    ]  # fmt: skip
+        {
+            "what": "goodput at 10 × by URL / (maximum × share of CPU left)",
+            "seen": round(goodput, 3),
+            "bar": GOODPUT_SHARE,
+            "met": goodput >= GOODPUT_SHARE,
+            "share_of_cpu_left": round(left, 3),
+        },
+        {
+            "what": "p99 of accepted at 10 × / p99 at the maximum, by URL",
+            "seen": round(overload["p99_ms"] / reference["p99_ms"], 3),
+        },
+    ]
 
 
 def main() -> None:
@@ -116,8 +122,11 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": describe_machine(), "architecture": options.architecture,
-                              "precision": options.precision}  # fmt: skip
+    report: dict[str, Any] = {
+        "machine": describe_machine(),
+        "architecture": options.architecture,
+        "precision": options.precision,
+    }
     with tempfile.TemporaryDirectory() as text:
         models, paths = Path(text) / "models", write_pictures(Path(text))
         run_child(MODELS, "build", models, options.architecture)

@@ -1,6 +1,6 @@
 """How many phantom slices a second are rendered and written as 512² PNGs with masks and twins.
 
-    python benchmarks/phantom_speed.py [--patients 60] [--out FILE]
+    python -m benchmarks.phantom_speed [--patients 60] [--out FILE]
 
 A fractured slice is two pictures, itself and its twin. Prints JSON: wall-clock and CPU seconds, all
 processes' starts included; the load average says how idle the machine was. The bar is 30 slices/s.
@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
@@ -38,11 +35,14 @@ def measure(patients: int) -> dict[str, object]:
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(u.ru_utime + u.ru_stime for u in usage)
     return {
-        "slices": slices, "pictures": pictures, "wall_s": round(wall_s, 2),
+        "slices": slices,
+        "pictures": pictures,
+        "wall_s": round(wall_s, 2),
         "slices_per_s": round(slices / wall_s, 1),
         "pictures_per_s": round(pictures / wall_s, 1),
-        "cpu_s_per_slice": round(cpu_s / slices, 4), "machine": machine,
-    }  # fmt: skip
+        "cpu_s_per_slice": round(cpu_s / slices, 4),
+        "machine": machine,
+    }
 
 
 def main() -> None:

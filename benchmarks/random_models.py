@@ -1,6 +1,6 @@
 """Model folders with random weights, and the plain service: speed does not depend on weights.
 
-`python benchmarks/random_models.py --role build FOLDER NAME [SEED]` publishes a model, with its IR
+`python -m benchmarks.random_models --role build FOLDER NAME [SEED]` publishes a model, with its IR
 and its int8 IR, into FOLDER; other roles measure what a request's path costs without HTTP, each
 alone on the machine. The calibration depends on the seed, so that two versions' answers differ.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from os import cpu_count
@@ -17,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from cspine.model.networks.architectures import ARCHITECTURES
 
@@ -50,12 +46,20 @@ def build(folder: Path, name: str, seed: int = 0) -> None:
     shape = (CALIBRATION_IMAGES, size, size)
     quantise_ir(staging, digest, random.integers(0, 256, shape, dtype=np.uint8))
     names = ("best.h5", "best.xml", "best.bin", "best_int8.xml", "best_int8.bin")
-    write_card(staging, {
-        "schema_version": 1, "version": digest[:12], "architecture": name,
-        "image_size": size, "view": "vertebra", "map_head": True,
-        "class_names": list(CLASS_NAMES), "decision": policy.to_dict(),
-        "files": {one: hash_file(staging / one) for one in names},
-    })  # fmt: skip
+    write_card(
+        staging,
+        {
+            "schema_version": 1,
+            "version": digest[:12],
+            "architecture": name,
+            "image_size": size,
+            "view": "vertebra",
+            "map_head": True,
+            "class_names": list(CLASS_NAMES),
+            "decision": policy.to_dict(),
+            "files": {one: hash_file(staging / one) for one in names},
+        },
+    )
     publish_version(staging, folder)
 
 
@@ -93,8 +97,9 @@ def serve_plain(folder: Path, port: int) -> None:
         left, top = (picture.width - size) // 2, (picture.height - size) // 2
         pixels = np.asarray(picture.crop((left, top, left + size, top + size)), np.float32)
         probability = float(model.predict(pixels[None], verbose=0)[0, 0])
-        return jsonify(prediction="fracture" if probability >= 0.5 else "normal",
-                       probability=probability)  # fmt: skip
+        return jsonify(
+            prediction="fracture" if probability >= 0.5 else "normal", probability=probability
+        )
 
     @app.get("/health/ready")
     def ready() -> str:

@@ -1,6 +1,6 @@
 """Requests a second, latency, CPU and memory: a plain Flask service beside ours, in one run.
 
-`python benchmarks/serving.py [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]` prints
+`python -m benchmarks.serving [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]` prints
 JSON. The plain service is what a careful user would write: Flask, Waitress, Keras on TensorFlow,
 `model.predict`, warmed. Both get the same 512² PNGs from the same clients, on one machine, so the
 clients' CPU is part of what is measured. Ours runs with its answer cache off and int8 forced; what
@@ -8,7 +8,7 @@ clients' CPU is part of what is measured. Ours runs with its answer cache off an
 
 The machine's limit is its cores ÷ the sum of the CPU seconds that engine, decoding, resizing and
 load client take for an image, each measured alone. `bars` says what was asked for and what was
-seen. The parts are `load.py`, `services.py` and `random_models.py`.
+seen. The parts are `load_client.py`, `service_processes.py` and `random_models.py`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.load import Job, Part, upload_parts, ways_to_ask
+from benchmarks.load_client import Job, Part, upload_parts, ways_to_ask
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from benchmarks.services import (
+from benchmarks.service_processes import (
     Service,
     free_port,
     helper,
@@ -39,7 +36,7 @@ from benchmarks.services import (
 )
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
-MODELS = str(ROOT / "benchmarks" / "random_models.py")
+MODELS = "benchmarks.random_models"
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients
 AT_LEAST_SOONER = {"resnet50v2": 5.0, "inceptionv3": 4.0, "xception": 5.0}  # p50 at 1 client
 # What was asked for, set before anything was measured.
@@ -91,7 +88,7 @@ def find_limit(alone: dict[str, Any]) -> float:
 def measure_plain(folder: Path, options: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
     """Return the plain service's figures by number of clients."""
     port = free_port()
-    command = [sys.executable, MODELS, "--role", "plain", str(folder), str(port)]
+    command = [sys.executable, "-m", MODELS, "--role", "plain", str(folder), str(port)]
     service = Service(command, port, {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
     result: dict[str, Any] = {"ready_s": service.ready_s}
     for clients in options.clients:
@@ -137,8 +134,10 @@ def measure_starts(folder: Path, bare: Path, precision: str) -> dict[str, Any]:
     shutil.copy(folder / "best.h5", bare)
     result = {}
     for label, place, numbers in (
-        (f"ir_{precision}", folder, precision), ("ir_f32", folder, "f32"), ("h5_f32", bare, "f32"),
-    ):  # fmt: skip
+        (f"ir_{precision}", folder, precision),
+        ("ir_f32", folder, "f32"),
+        ("h5_f32", bare, "f32"),
+    ):
         service = start_ours(place, numbers)
         resident = service.resident_mb_when_ready
         result[label] = {"ready_s": service.ready_s, "resident_mb": resident}
@@ -170,8 +169,11 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         best = max(rate(row) for row in upload.values())
         add("best rate by upload / limit", best / figures["limit_per_s"], AT_LEAST_OF_LIMIT)
     if many in upload:
-        add("rate by URL / by upload at 8 clients", rate(url[many]) / rate(upload[many]),
-            AT_LEAST_BY_URL)  # fmt: skip
+        add(
+            "rate by URL / by upload at 8 clients",
+            rate(url[many]) / rate(upload[many]),
+            AT_LEAST_BY_URL,
+        )
     for label, start in figures["start"].items():
         bar = READY_S if label.startswith("ir") else READY_FROM_H5_S
         add(f"seconds to ready, {label}", start["ready_s"], bar, at_least=False)
@@ -182,8 +184,12 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         held = max(float(row["resident_mb"]) for row in (*upload.values(), *url.values()))
         add("resident MB after the load", held, RESIDENT_MB, at_least=False)
         auto = figures["auto"]
-        add(f"resident MB after the load, auto ({auto['chose']})", auto["resident_mb"],
-            RESIDENT_MB, at_least=False)  # fmt: skip
+        add(
+            f"resident MB after the load, auto ({auto['chose']})",
+            auto["resident_mb"],
+            RESIDENT_MB,
+            at_least=False,
+        )
     return bars
 
 
@@ -202,9 +208,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
     report: dict[str, Any] = {
-        "machine": describe_machine(), "precision": options.precision, "seconds": options.seconds,
+        "machine": describe_machine(),
+        "precision": options.precision,
+        "seconds": options.seconds,
         "results": {},
-    }  # fmt: skip
+    }
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(Path(folder))
         for name in options.architectures:

@@ -1,6 +1,6 @@
 """Half an hour at 80 % load while the model is exchanged every 10 seconds: does anything fail?
 
-`python benchmarks/soak.py [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
+`python -m benchmarks.soak [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
 other weights and another calibration take turns in the model folder, as `train.py` publishes them;
 the service notices by itself. The maximum, of which 80 % are asked, is measured for a minute with
 the same exchanges, and once more at the end. Anything but a 200 counts as failed, a 503 too. Which
@@ -24,16 +24,15 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.load import Job, upload_parts
+from benchmarks.load_client import Job, upload_parts
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
-from benchmarks.services import Service, run_child, run_client, start_ours, write_pictures
+from benchmarks.service_processes import Service, run_child, run_client, start_ours, write_pictures
 from cspine.core.train_config import ARCHITECTURE_NAMES
 
-MODELS = str(ROOT / "benchmarks" / "random_models.py")
+ROOT = Path(__file__).resolve().parents[1]
+
+MODELS = "benchmarks.random_models"
 # Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
 RELOAD_EVERY_S = 10.0
 # More connections than places, or nothing could be refused.
@@ -118,9 +117,12 @@ def summarise_memory(memory: list[tuple[float, float]], seconds: float) -> dict[
     # Medians of five: a single reading may fall into an exchange, when two models are held.
     early, late = statistics.median(settled), statistics.median(end)
     return {
-        "settled_at_s": settled_s, "settled_mb": early, "end_mb": late,
-        "most_mb": max(mb for _, mb in memory), "ratio": round(late / early, 4),
-    }  # fmt: skip
+        "settled_at_s": settled_s,
+        "settled_mb": early,
+        "end_mb": late,
+        "most_mb": max(mb for _, mb in memory),
+        "ratio": round(late / early, 4),
+    }
 
 
 def soak(
@@ -150,22 +152,34 @@ def soak(
     memory = summarise_memory(exchanger.memory, seconds)
     failed = sum(figures["failures"].values())
     return {
-        "maximum_per_s": maximum_per_s, "asked_per_s": round(rate, 2),
+        "maximum_per_s": maximum_per_s,
+        "asked_per_s": round(rate, 2),
         "maximum_per_s_at_the_end": maximum_at_the_end,
         # Of all that were published, and were swapped in, those of the load alone.
-        "published": closing.published, "swapped": swapped,
+        "published": closing.published,
+        "swapped": swapped,
         "published_in_the_load": exchanger.published - warming.published,
         # Of a virtual machine: what its host gave to others.
         "stolen_cpu_s": round(stolen_s, 1),
-        "load": figures, "answers": mixed, "memory": memory,
+        "load": figures,
+        "answers": mixed,
+        "memory": memory,
         "bars": [
             {"what": "failed requests", "seen": failed, "bar": 0, "met": failed == 0},
-            {"what": "answers of a mixed model", "seen": mixed["mixed"], "bar": 0,
-             "met": mixed["mixed"] == 0},
-            {"what": "memory at the end / when settled", "seen": memory["ratio"],
-             "bar": 1 + MEMORY_SHARE, "met": abs(memory["ratio"] - 1) <= MEMORY_SHARE},
+            {
+                "what": "answers of a mixed model",
+                "seen": mixed["mixed"],
+                "bar": 0,
+                "met": mixed["mixed"] == 0,
+            },
+            {
+                "what": "memory at the end / when settled",
+                "seen": memory["ratio"],
+                "bar": 1 + MEMORY_SHARE,
+                "met": abs(memory["ratio"] - 1) <= MEMORY_SHARE,
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -177,9 +191,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
     report: dict[str, Any] = {
-        "machine": describe_machine(), "architecture": options.architecture,
-        "minutes": options.minutes, "max_queue": options.max_queue,
-    }  # fmt: skip
+        "machine": describe_machine(),
+        "architecture": options.architecture,
+        "minutes": options.minutes,
+        "max_queue": options.max_queue,
+    }
     with tempfile.TemporaryDirectory() as text:
         models, paths = Path(text) / "models", write_pictures(Path(text))
         for seed in (0, 1):

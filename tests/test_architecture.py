@@ -28,7 +28,12 @@ APART = {
     "serve.schemas": "serve.routes",
 }
 SOURCES = sorted((ROOT / "cspine").rglob("*.py"))
-SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+# Which folders one never imports.
+ABOVE = {"benchmarks": {"experiments", "tools"}, "experiments": {"tools"}}
+FOLDERS = ("benchmarks", "experiments", "tools", "tests/fuzz")
+SCRIPTS = sorted(
+    [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
+)
 ENVIRONMENT = {
     ("os", "environ"), ("os", "getenv"), ("sys", "argv"), ("logging", "basicConfig"),
 }  # fmt: skip
@@ -132,10 +137,17 @@ def test_import_law(path: Path):
     assert not found, f"{path.relative_to(ROOT)}: " + "; ".join(found)
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_script_imports_tensorflow(path: Path):
     found = imports_of(ast.parse(path.read_text(encoding="utf-8")))
     assert not [name for name in found if name.split(".")[0] == "tensorflow"]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tools_import_experiments_and_those_benchmarks(path: Path):
+    folder = path.relative_to(ROOT).parts[0]
+    found = {name.split(".")[0] for name in imports_of(ast.parse(path.read_text("utf-8")))}
+    assert not found & ABOVE.get(folder, set())
 
 
 def test_the_law_sees_a_breach():

@@ -17,9 +17,7 @@ import requests
 
 import cspine
 from predict_test import make_slice
-
-sys.path.append(str(Path(__file__).parent / "serve"))
-from real_service import end_of, free_port, wait_until_ready
+from support.real_service import end_of, free_port, wait_until_ready
 
 ROOT = Path(__file__).parents[1]
 # An installation downloads about 0.5 GB.

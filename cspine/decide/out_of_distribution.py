@@ -4,8 +4,8 @@ few typical ones, the centres of k-means (Lloyd 1982).
 Each unit is first put on a scale of its own: the logarithm, where the units are rectified means,
 which are skewed and of very different size, over its spread. Several centres, since the embeddings
 of one class and level lie far from those of another with nothing between them: one Gaussian of the
-same units, a Mahalanobis distance, let more strangers pass (`benchmarks/gate.py` measures it). It
-does not know pixels.
+same units, a Mahalanobis distance, let more strangers pass
+(`experiments/model/out_of_distribution.py` measures it). It does not know pixels.
 """
 
 from __future__ import annotations

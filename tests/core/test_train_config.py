@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from cspine.core.cli_flags import build_train_parser, parse_config
 from cspine.core.errors import ConfigError
 from cspine.core.train_config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_defaults_without_arguments():
@@ -72,3 +75,11 @@ def test_no_whole_number_in_the_file_is_rounded(tmp_path, value):
     path.write_text(f"epochs = {value}\n")
     with pytest.raises(ConfigError, match="`epochs` must be a whole number"):
         parse_config(["--config", str(path)])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_kept_configuration_is_read(path):
+    assert parse_config(["--config", str(path)]).note
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for part in ("# Command: ", "# Time: ", "# Score: "):
+        assert any(line.startswith(part) for line in head)

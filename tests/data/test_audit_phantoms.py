@@ -1,6 +1,6 @@
 """The audit of published-style phantoms: exact counts, straddling slices, and the planted confound.
 
-`benchmarks/leaks.py` measures the same on larger sets.
+`experiments/data/leaks.py` measures the same on larger sets.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A reduced `benchmarks/fuzz_parsers.py`: spoilt inputs are read, or refused in words."""
+"""A reduced `tests/fuzz/fuzz_parsers.py`: spoilt inputs are read, or refused in words."""
 
 import random
 
 import pytest
 
-from benchmarks.fuzzing import Trial
-from benchmarks.parser_targets import MODELS, list_targets
+from tests.fuzz.harness import Trial
+from tests.fuzz.parser_targets import MODELS, list_targets
 
 NAMES = ("URL", "redirect", "HTTP", "request JSON", "base64", "V2 JSON", "V2 binary", "model card",
          "TOML", "model file")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A reduced `benchmarks/fuzz_requests.py`: spoilt requests of every form to a real service."""
+"""A reduced `tests/fuzz/fuzz_requests.py`: spoilt requests of every form to a real service."""
 
 import itertools
 import random

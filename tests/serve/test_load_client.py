@@ -4,19 +4,15 @@ import threading
 
 import pytest
 
-from benchmarks.load import (
+from benchmarks.load_client import (
     Client,
     Job,
     _due_times,
     _percentile_ms,
-    answer_all,
-    connect,
-    listen,
-    read_answer,
-    serve_pictures,
     upload_parts,
     url_parts,
 )
+from benchmarks.sockets import answer_all, connect, listen, read_answer, serve_pictures
 
 
 @pytest.fixture

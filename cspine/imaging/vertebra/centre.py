@@ -1,7 +1,7 @@
 """The place in a map of bone that looks most like a vertebra's middle: one learned filter.
 
 The filter was fitted on phantoms so that a softmax over all places picks the true one
-(benchmarks/train_localiser.py). It knows no level, and says nothing about whether there is a
+(tools/train_localiser.py). It knows no level, and says nothing about whether there is a
 vertebra at all: that is judged in finder.py from the score and the bone around.
 """
 

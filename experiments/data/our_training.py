@@ -1,0 +1,47 @@
+"""Our own training beside the published recipe: start it, and read what its model said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cspine.decide.threshold import METHODS, choose_threshold
+from cspine.evaluate.report.inputs import INPUTS_FILE, SplitScores, load_inputs
+from cspine.model.store.registry import resolve_version
+
+ROOT = Path(__file__).parents[2]
+RESAMPLES = 1000
+Called = dict[str, np.ndarray]  # rule of the threshold → bool (N,), on the fracture's side
+
+
+def call(probabilities: np.ndarray, validation: tuple[np.ndarray, np.ndarray]) -> Called:
+    """What each rule's threshold, chosen on (probabilities, labels) of validation, calls."""
+    return {rule: choose_threshold(*validation, rule).apply(probabilities) for rule in METHODS}
+
+
+def train_ours(data: Path, out: Path, time_limit: str, seed: int) -> None:
+    """Train our CNN as a user would; raises where it fails."""
+    command = [
+        sys.executable,
+        "train.py",
+        "--data",
+        str(data),
+        "--architectures",
+        "cnn",
+        "--time-limit",
+        time_limit,
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def read_split(model: Path, name: str) -> SplitScores:
+    """What the model of a folder said of one of its own splits, from its report."""
+    inputs = load_inputs(model / "report" / INPUTS_FILE, resolve_version(model).card)
+    return next(split for split in inputs.splits if split.name == name).scored()

@@ -1,0 +1,192 @@
+"""The published recipe: its network, its optimiser, its way with files. It knows nothing of ours.
+
+Two strided convolutions of 64 and 32, dropout 0.2, batch norm, max-pool, dense 64, sigmoid; SGD at
+0.01, × 0.1 after two epochs without a better validation accuracy, 20 epochs, the best validation
+epoch kept, batches of 16, 224² pixels over 255, a fifth of each class's sorted files as validation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from cspine.core.labels import CLASS_NAMES
+from cspine.imaging.channels import as_network_input
+
+# The published recipe's own numbers; changing one would be another rival.
+SIDE_PX = 224
+BATCH = 16
+EPOCHS = 20
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Files:
+    """N files in the order of their names, fractures after normals.
+
+    `images` uint8 (N, 224, 224), one channel for three equal ones; `labels` int (N,); `names` str
+    (N,); `slices` str (N,), the name without its variant's suffix; `groups` str (N,), the series.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    slices: np.ndarray
+    groups: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Files:
+        """The files where the mask or the indices `chosen` say so."""
+        return Files(*(values[chosen] for values in vars(self).values()))
+
+    def keep_copies(self, copies: int) -> Files:
+        """Each slice's original and the first `copies` of its copies."""
+        _, slices = np.unique(self.slices, return_inverse=True)
+        # The original's name is the shortest, so the first.
+        order = np.lexsort((self.names, slices))
+        places = np.empty(len(order), np.int64)
+        starts = np.searchsorted(slices[order], np.arange(slices.max() + 1))
+        places[order] = np.arange(len(order)) - starts[slices[order]]
+        return self.take(places <= copies)
+
+
+def read_files(folder: Path) -> Files:
+    """Every file of a tree whose folders are named by class, as the published loader reads them."""
+    rows = []
+    for label, name in enumerate(CLASS_NAMES):
+        paths = folder.rglob(f"{name}/*.png")
+        rows += [(path, label) for path in sorted(paths, key=lambda path: path.name)]
+    images = np.empty((len(rows), SIDE_PX, SIDE_PX), np.uint8)
+    for index, (path, _) in enumerate(rows):
+        with Image.open(path) as picture:
+            images[index] = np.asarray(
+                picture.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+            )
+    names = [path.stem for path, _ in rows]
+    slices = [name.split(")")[0] + ")" for name in names]  # `CSFDV1B10 (18)-rotated1`
+    series = [name.split(" (")[0] for name in names]
+    return Files(
+        images, np.array([label for _, label in rows]), *map(np.array, (names, slices, series))
+    )
+
+
+def build_network(seed: int) -> keras.Model:
+    """The published network, its weights drawn by `seed`."""
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((SIDE_PX, SIDE_PX, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(64, 3, strides=2, activation="relu"),
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Dropout(0.2),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    network.compile(keras.optimizers.SGD(0.01), "binary_crossentropy", metrics=["accuracy"])
+    return network
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches of 16, three equal channels, made when they are asked for."""
+
+    def __init__(self, files: Files, seed: int | None) -> None:
+        super().__init__()
+        self.files, self.rng = files, None if seed is None else np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        """Shuffle anew."""
+        count = len(self.files.labels)
+        self.order = np.arange(count) if self.rng is None else self.rng.permutation(count)
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // BATCH)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        # Sorted: the pictures may be memory-mapped.
+        chosen = np.sort(self.order[index * BATCH : (index + 1) * BATCH])
+        pixels = self.files.images[chosen].astype(np.float32)
+        return as_network_input(pixels), self.files.labels[chosen].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A fitted network, the files it was validated on, what it said of them, and its accuracy."""
+
+    network: keras.Model
+    validation: Files
+    probabilities: np.ndarray
+    accuracy: float
+    best_epoch: int
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
+        return predict(self.network, images)
+
+
+def predict(network: keras.Model, images: np.ndarray) -> np.ndarray:
+    """P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
+    parts = []
+    for start in range(0, len(images), 64):
+        pixels = as_network_input(images[start : start + 64].astype(np.float32))
+        parts.append(np.asarray(network.predict_on_batch(pixels))[:, 0])
+    return np.concatenate(parts).astype(np.float64)
+
+
+def split_sorted(labels: np.ndarray) -> np.ndarray:
+    """bool (N,): the first fifth of each class's files, in the order given, is validation."""
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        held_out[mine[: int(VALIDATION_SHARE * len(mine))]] = True
+    return held_out
+
+
+def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
+    """Fit the published network to `files` in the published way."""
+    held_out = split_sorted(files.labels)
+    validation = files.take(held_out)
+    network = build_network(seed)
+    # Patience of all epochs: never stops, only keeps the best.
+    best = keras.callbacks.EarlyStopping(
+        "val_accuracy", patience=epochs, mode="max", restore_best_weights=True
+    )
+    slower = keras.callbacks.ReduceLROnPlateau("val_accuracy", 0.1, patience=2, mode="max")
+    network.fit(
+        Batches(files.take(~held_out), seed),
+        validation_data=Batches(validation, None),
+        epochs=epochs,
+        callbacks=[best, slower],
+        verbose=0,
+    )
+    said = predict(network, validation.images)
+    accuracy = float(((said >= 0.5) == (validation.labels == 1)).mean())
+    # Keras counts epochs from 0.
+    return Rival(network, validation, said, accuracy, int(best.best_epoch) + 1)
+
+
+def claim(files: Files, seed: int, epochs: int) -> dict[str, Any]:
+    """The rival's figures on a split by file: its validation, and a random tenth held out."""
+    rng = np.random.default_rng(seed)
+    held_out = rng.permutation(len(files.labels)) % 10 == 0
+    rival = fit_rival(files.take(~held_out), seed, epochs)
+    test = files.take(held_out)
+    right = (rival.predict(test.images) >= 0.5) == (test.labels == 1)
+    shared = np.isin(test.slices, files.slices[~held_out]).mean()
+    return {
+        "accuracy": float(right.mean()),
+        "files": len(right),
+        "share_of_slices_also_in_training": float(shared),
+        "validation_accuracy": rival.accuracy,
+        "best_epoch": rival.best_epoch,
+    }

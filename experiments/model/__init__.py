@@ -1,0 +1,1 @@
+"""Trained models: accuracy, abstention, agreement of their forms, and what training needs."""

@@ -1,0 +1,97 @@
+"""What the in-distribution gate refuses: 500 pictures that are no neck CT, and unseen phantoms.
+
+    python -m experiments.model.out_of_distribution [--model models] [--patients 60] [--seed 1003]
+        [--real DIR]
+
+Every picture goes the served path as the bytes of a PNG, at f32. Bars: at least 99 % of the other
+pictures refused, at most 1 % of unseen phantoms; of real slices, which a model that learned from
+phantoms alone must not judge, at least 90 % `uncertain` and not in distribution. DIR is searched
+for PNGs; none of them is named. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.render import render_patient
+from cspine.phantom.writers.parallel import run_per_patient
+from cspine.predict.prediction import Prediction
+from cspine.predict.predictor import Predictor
+from cspine.stats.intervals import wilson_interval
+from experiments.model.other_pictures import COUNTS, draw_pictures, encode
+
+
+def encode_patient(patient: int, config: PhantomConfig) -> list[bytes]:
+    """The slices of one patient, each as the bytes of a PNG."""
+    return [encode(item.grey) for item in render_patient(patient, config)]
+
+
+def summarise(answers: Iterable[Prediction]) -> dict[str, Any]:
+    """How many were refused, how sure that share is, and why, by the warning that was given."""
+    said = list(answers)
+    strangers = [one for one in said if not one.in_distribution]
+    # The last warning is the reason; those before it speak of the model or the file.
+    reasons = Counter(one.warnings[-1] if one.warnings else "" for one in strangers)
+    share = len(strangers) / len(said)
+    return {
+        "pictures": len(said),
+        "refused": len(strangers),
+        "refused_share": wilson_interval(share, len(said)).to_dict(),
+        "uncertain_and_refused": sum(one.prediction == "uncertain" for one in strangers),
+        "reasons": dict(reasons.most_common()),
+    }
+
+
+def read_real(folder: Path) -> Iterator[bytes]:
+    """The bytes of every PNG under a folder, in the order of their names."""
+    for path in sorted(folder.rglob("*.png")):
+        yield path.read_bytes()
+
+
+def main() -> None:
+    """Answer every picture and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=Path("models"))
+    parser.add_argument("--patients", type=int, default=60, help="unseen synthetic patients")
+    parser.add_argument("--seed", type=int, default=1003, help="not a training set's seed")
+    parser.add_argument("--real", type=Path, help="folder of real slices")
+    arguments = parser.parse_args()
+    predictor = Predictor.load(arguments.model, "f32", answer_synthetic=True)
+    if arguments.seed == predictor.card["seeds"]["phantom"]:
+        parser.error("--seed must differ from the seed that the model was trained on")
+    report: dict[str, Any] = {"machine": describe_machine(), "model": predictor.version}
+    said = {
+        kind: [predictor.predict(encode(pixels)) for pixels in draw_pictures(kind, count)]
+        for kind, count in COUNTS.items()
+    }
+    report["other_pictures"] = summarise(one for answers in said.values() for one in answers)
+    report["by_kind"] = {kind: summarise(answers) for kind, answers in said.items()}
+    config = PhantomConfig(patients=arguments.patients, seed=arguments.seed)
+    phantoms = run_per_patient(partial(encode_patient, config=config), config.patients)
+    report["phantoms"] = {"seed": config.seed, **summarise(map(predictor.predict, phantoms))}
+    if arguments.real:
+        report["real"] = summarise(map(predictor.predict, read_real(arguments.real)))
+    report["bars"] = {
+        "other_pictures_refused": report["other_pictures"]["refused_share"]["value"] >= 0.99,
+        "phantoms_accepted": report["phantoms"]["refused_share"]["value"] <= 0.01,
+    }
+    if arguments.real:
+        real = report["real"]
+        report["bars"]["real_refused"] = bool(
+            real["uncertain_and_refused"] >= np.ceil(0.9 * real["pictures"])
+        )
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

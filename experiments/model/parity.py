@@ -1,0 +1,125 @@
+"""The served answer equals the evaluated one: a real server on a socket beside `evaluate`, as JSON.
+
+    python -m experiments.model.parity [--model models] [--patients 25] [--seed 1004]
+        [--precision f32]
+
+Writes unseen synthetic slices (8 a patient) as PNGs, has `python -m cspine evaluate` judge them,
+posts the same files to `predict_flask.py` over HTTP, both at one CSPINE_PRECISION, and compares
+every probability and every decision. Bars: probabilities within 1e-3, no decision differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe_machine
+from benchmarks.service_processes import start_ours
+from cspine.phantom.config import PhantomConfig
+from cspine.phantom.writers.grouped import write_grouped
+
+ROOT = Path(__file__).parents[2]
+
+LARGEST_DIFFERENCE = 1e-3
+
+
+def ask_server(port: int, files: list[Path]) -> list[dict[str, Any]]:
+    """The served answer for the bytes of each file, one request each."""
+    answers = []
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for file in files:
+        connection.request("POST", "/predict", file.read_bytes(), {"Content-Type": "image/png"})
+        response = connection.getresponse()
+        text = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"the service answered {response.status}: {text[:200]!r}")
+        answers.append(json.loads(text))
+    connection.close()
+    return answers
+
+
+def evaluate_folder(model: Path, data: Path, out: Path, precision: str) -> list[dict[str, str]]:
+    """The rows that `python -m cspine evaluate` writes for a folder."""
+    command = [
+        sys.executable,
+        "-m",
+        "cspine",
+        "evaluate",
+        str(data),
+        "--models",
+        str(model.resolve()),
+        # Only answers.csv is read, so intervals may be rough.
+        "--out",
+        str(out),
+        "--resamples",
+        "20",
+    ]
+    settings = {"CSPINE_PRECISION": precision}
+    subprocess.run(command, cwd=ROOT, env=os.environ | settings, check=True)
+    with (out / "answers.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def compare(rows: list[dict[str, str]], served: list[dict[str, Any]]) -> dict[str, Any]:
+    """The largest difference of probability, and how many answers differ in anything else."""
+    differences = [0.0]
+    other = Counter(prediction=0, in_distribution=0, has_probability=0)
+    for row, answer in zip(rows, served, strict=True):
+        other["prediction"] += row["prediction"] != answer["prediction"]
+        other["in_distribution"] += (row["in_distribution"] == "True") != answer["in_distribution"]
+        # Empty in the table, null in the answer: a slice without a vertebra.
+        if (row["probability"] == "") != (answer["probability"] is None):
+            other["has_probability"] += 1
+        elif answer["probability"] is not None:
+            differences.append(abs(float(row["probability"]) - answer["probability"]))
+    return {
+        "slices": len(rows),
+        "largest_probability_difference": max(differences),
+        "differing": dict(other),
+        "answers": dict(Counter(answer["prediction"] for answer in served)),
+        "bars": {
+            "probabilities_agree": max(differences) <= LARGEST_DIFFERENCE,
+            "decisions_agree": not any(other.values()),
+        },
+    }
+
+
+def main() -> None:
+    """Ask both and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=Path("models"))
+    parser.add_argument("--patients", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1004)
+    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), default="f32")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_grouped(
+            Path(folder) / "set", PhantomConfig(patients=arguments.patients, seed=arguments.seed)
+        )
+        rows = evaluate_folder(arguments.model, data, Path(folder) / "out", arguments.precision)
+        service = start_ours(arguments.model.resolve(), arguments.precision)
+        try:
+            served = ask_server(service.port, [data / row["path"] for row in rows])
+        finally:
+            service.end()
+    report = {
+        "machine": describe_machine(),
+        "model": served[0]["model"],
+        "precision": arguments.precision,
+        "seed": arguments.seed,
+        **compare(rows, served),
+    }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

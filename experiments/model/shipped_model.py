@@ -1,0 +1,160 @@
+"""Trained models on synthetic patients that no training saw, by fracture width, as JSON.
+
+    python -m experiments.model.shipped_model [--model models …] [--patients 1200] [--seed 1002]
+        [--fractured-share 0.5] [--normal-patients 0.25]
+        [--cache DIR] [--resamples 1000]
+
+Give one model of each training seed; every figure comes for each of them, and as their mean. Slices
+go the path of serving: the picture checks, the finder, the crop, the engine in f32, the model's own
+calibration and gate. AUROC is by slice, each band's fractures against all normal slices, beside the
+AUROC of an observer who knows the fracture and the noise exactly; intervals are by bootstrap over
+patients, and a mean's interval draws the same patients for all models. By default half of the
+slices are fractured, as in training, and three quarters of the patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from cspine.decide.policy import DecisionPolicy
+from cspine.evaluate.metrics import auroc_by_width, compute_metrics, width_bands
+from cspine.model.engine.engine import Engine
+from cspine.model.store.registry import ModelFiles, resolve_version
+from cspine.model.store.weights_file import read_h5
+from cspine.phantom.config import PhantomConfig
+from experiments.model.model_figures import (
+    Answers,
+    balanced_error,
+    conformal_coverage,
+    ece_at_share,
+    mean_auroc_by_width,
+    mean_balanced_error,
+)
+from experiments.phantom.crops import Crops, load_crops
+
+
+def answer(files: ModelFiles, crops: Crops) -> Answers:
+    """What the model of these files says of every crop, at f32."""
+    contents = read_h5(files.h5)
+    policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
+    output = Engine.load(files, "f32").infer(crops.images)
+    return Answers(policy, policy.decide(output.logit, output.embedding, crops.image_ok))
+
+
+def describe_model(
+    card: Mapping[str, Any], answers: Answers, crops: Crops, resamples: int
+) -> dict[str, Any]:
+    """Every figure of one model."""
+    policy, said = answers.policy, answers.decisions
+    cut, total = policy.threshold.value, int(crops.slices[0])
+    figures = compute_metrics(crops.labels, said.probability, cut, crops.groups, resamples)
+    bands = auroc_by_width(
+        crops.labels, said.probability, crops.widths_mm, crops.groups, cut, resamples
+    )
+    predictions = np.array(said.prediction)
+    named = predictions != "uncertain"
+    return {
+        "model": card["version"],
+        "training_seed": card["seeds"]["training"],
+        "figures": {name: one.to_dict() for name, one in figures.items()},
+        "by_width": {
+            band.name: {
+                "auroc": band.auroc.to_dict(),
+                "sensitivity": band.sensitivity.to_dict(),
+                "fractures": band.fractures,
+            }
+            for band in bands
+        },
+        "fractured_share": float(crops.labels.mean()),
+        "ece_at_this_share": ece_at_share(card, answers, crops, resamples).to_dict(),
+        "balanced_error_at_threshold": balanced_error(answers, crops, resamples).to_dict(),
+        "conformal": conformal_coverage(said.probability, crops, policy.conformal.alpha),
+        # A slice without a vertebra is refused as well.
+        "refused_share": float((total - said.in_distribution.sum()) / total),
+        "refused_by_picture_checks": float((~crops.image_ok).mean()),
+        "uncertain_share": float(1 - named.sum() / total),
+        "wrong_share_of_named": float(
+            ((predictions == "fracture")[named] != crops.labels[named]).mean()
+        ),
+    }
+
+
+def ideal_by_width(crops: Crops) -> dict[str, float]:
+    """The ideal observer's mean AUROC over the fractures of each band that has any."""
+    found = {}
+    for name, low, high in width_bands():
+        inside = (crops.widths_mm >= low) & (crops.widths_mm < high)
+        if inside.any():
+            found[name] = float(crops.ideal[inside].mean())
+    return found
+
+
+def main() -> None:
+    """Render (or read), answer with every model, and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("models")])
+    parser.add_argument("--patients", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=1002, help="not a training set's seed")
+    parser.add_argument("--fractured-share", type=float, default=0.5, help="of the slices")
+    parser.add_argument("--normal-patients", type=float, default=0.25, help="their share")
+    parser.add_argument("--cache", type=Path, help="where rendered crops are kept")
+    parser.add_argument("--resamples", type=int, default=1000)
+    arguments = parser.parse_args()
+    models = [resolve_version(folder) for folder in arguments.model]
+    if any(files.card["seeds"]["phantom"] == arguments.seed for files in models):
+        parser.error("--seed must differ from the seed that a model was trained on")
+    # One set of crops for all, so that a mean over models is one over the same slices.
+    views = {(files.card["view"], files.card["image_size"]) for files in models}
+    if len(views) != 1:
+        parser.error("the models must share view and image size")
+    config = PhantomConfig(
+        patients=arguments.patients,
+        seed=arguments.seed,
+        fractured_share=arguments.fractured_share,
+        normal_patients=arguments.normal_patients,
+    )
+    crops = load_crops(config, *views.pop(), arguments.cache)
+    answers = [answer(files, crops) for files in models]
+    each = [
+        describe_model(files.card, said, crops, arguments.resamples)
+        for files, said in zip(models, answers, strict=True)
+    ]
+    probabilities = [said.decisions.probability for said in answers]
+    by_width = mean_auroc_by_width(probabilities, crops, arguments.resamples)
+    fractured = np.unique(crops.groups[crops.labels == 1])
+    report = {
+        "machine": describe_machine(),
+        "phantom": config.version,
+        "seed": arguments.seed,
+        "patients": arguments.patients,
+        "fractured_patients": len(fractured),
+        "slices": int(crops.slices[0]),
+        "fractures": int(crops.labels.sum()),
+        "slices_without_vertebra": int(crops.slices[0]) - len(crops),
+        "mean_over_models": {
+            "models": len(models),
+            "auroc_by_width": {name: one.to_dict() for name, one in by_width.items()},
+            "ideal_observer_auroc_by_width": ideal_by_width(crops),
+            "balanced_error_at_threshold": mean_balanced_error(
+                answers, crops, arguments.resamples
+            ).to_dict(),
+            "ece": float(np.mean([one["figures"]["ece"]["value"] for one in each])),
+            "ece_at_this_share": float(
+                np.mean([one["ece_at_this_share"]["value"] for one in each])
+            ),
+            "refused_share": float(np.mean([one["refused_share"] for one in each])),
+        },
+        "each": each,
+    }
+    print(json.dumps(report, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

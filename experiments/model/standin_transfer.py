@@ -1,0 +1,127 @@
+"""What stand-in weights are worth: fractures learned on a frozen backbone, and by fine-tuning.
+
+Called by `tools/pretrain.py`. The same head learns on the same patients from the stand-in
+backbone's embeddings and from a random one's; both are scored once, after the last epoch, on
+patients that neither has seen. The CNN learns from scratch beside them. It knows nothing of the
+pretext tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cspine.data.crop_cache import load_samples
+from cspine.data.samples import Samples
+from cspine.data.sources import resolve_data
+from cspine.decide.calibration import sigmoid
+from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
+from cspine.model.networks.classifier import build_classifier
+from cspine.phantom.config import PhantomConfig
+from cspine.stats.ranking import compute_auroc
+from cspine.train.fitting.from_scratch import fit_scratch
+from cspine.train.fitting.trainer import FitPlan, TimeBudget
+from cspine.train.fitting.transfer import TransferPlan, fit_transfer
+
+# Neither the pretext's patients nor those of any other set.
+PHANTOM_SEED = 900_002
+UNSEEN_SHARE = 0.4
+# Each further one would cost minutes of a run that has 25.
+COPIES = 1
+HEAD = FitPlan(30, 32, 1e-3, 0, patience=None)
+TUNE = FitPlan(4, 32, 1e-4, 0, warmup=0.1, patience=None)
+NO_TUNING = FitPlan(0, 32, 1e-4, 0)
+CNN = FitPlan(400, 32, 3e-3, 0, patience=None)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Patients to learn from, with twins, and patients to be scored on."""
+
+    train: Samples
+    unseen: Samples
+
+    def describe(self) -> dict[str, int]:
+        """Counts of patients, slices and wide fractures."""
+        return {
+            "train_patients": len(np.unique(self.train.groups)),
+            "unseen_patients": len(np.unique(self.unseen.groups)),
+            "unseen_slices": len(self.unseen),
+            "unseen_fractures_at_least_1_mm": int((self.unseen.widths_mm >= VISIBLE_MM).sum()),
+        }
+
+
+def load_sides(patients: int, size: int, folder: Path) -> Sides:
+    """Vertebra crops `size` pixels a side of a phantom set of its own."""
+    config = PhantomConfig(patients=patients, seed=PHANTOM_SEED)
+    dataset, _ = resolve_data("phantom", folder, config)
+    cache = folder / "cache"
+    everything = load_samples(dataset, dataset.records, "vertebra", size, cache, with_twins=True)
+    names = np.unique(everything.groups)
+    unseen = np.isin(everything.groups, names[round(len(names) * (1 - UNSEEN_SHARE)) :])
+    # Twins are to learn from, and not to be scored: no set of real slices has any.
+    return Sides(everything.take(~unseen), everything.take(unseen & ~everything.is_twin))
+
+
+def compare_weights(name: str, sides: Sides, folder: Path) -> dict[str, Any]:
+    """The figures of one backbone, whose weights lie in `folder`: both heads, their difference,
+    and the tuned top."""
+    standin, tuned = _fit(name, sides, folder, folder, TUNE)
+    random, _ = _fit(name, sides, "none", folder, NO_TUNING)
+    wide = _choose_wide(sides.unseen)
+    difference = paired_bootstrap_difference(
+        sides.unseen.labels[wide],
+        sigmoid(standin[wide]),
+        sigmoid(random[wide]),
+        sides.unseen.groups[wide],
+    )
+    return {
+        "frozen_head_on_standin": judge_logits(standin, sides.unseen),
+        "frozen_head_on_random": judge_logits(random, sides.unseen),
+        "standin_minus_random_at_least_1_mm": difference.to_dict(),
+        "fine_tuned": judge_logits(tuned, sides.unseen),
+    }
+
+
+def train_cnn(sides: Sides, folder: Path, seconds: float) -> dict[str, float]:
+    """The CNN's figures, trained from scratch for so long on the same patients."""
+    size = sides.train.images.shape[1]
+    classifier = build_classifier("cnn", size, seed=0, map_head=sides.train.masks is not None)
+    clock, key = TimeBudget(seconds), f"{seconds} {sides.train.key}"
+    result = fit_scratch(
+        classifier, sides.train, sides.unseen, CNN, True, clock, folder / "cnn", key
+    )
+    return judge_logits(result.held_out[-1], sides.unseen)
+
+
+def judge_logits(logits: np.ndarray, samples: Samples) -> dict[str, float]:
+    """AUROC of logits (N,): of all slices, and of fractures at least 1 mm wide against normal."""
+    wide = _choose_wide(samples)
+    if not samples.labels[wide].any():
+        raise SystemExit("There is no unseen fracture as wide as 1 mm: ask for more patients.")
+    return {
+        "auroc": round(compute_auroc(samples.labels, logits), 3),
+        "auroc_at_least_1_mm": round(compute_auroc(samples.labels[wide], logits[wide]), 3),
+    }
+
+
+def _fit(
+    name: str, sides: Sides, weights: Path | str, folder: Path, tune: FitPlan
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N,) of the unseen slices after the head's last epoch and after the last of all."""
+    size = sides.train.images.shape[1]
+    keras.utils.clear_session()
+    classifier = build_classifier(name, size, weights, seed=0)
+    key = f"{classifier.origin} {sides.train.key}"
+    plan = TransferPlan(HEAD, tune, COPIES, folder / "cache")
+    place = folder / f"{name}-{'random' if weights == 'none' else 'standin'}"
+    result = fit_transfer(classifier, sides.train, sides.unseen, plan, TimeBudget(None), place, key)
+    return result.logits_at((0, HEAD.epochs)), result.held_out[-1]
+
+
+def _choose_wide(samples: Samples) -> np.ndarray:
+    return (samples.labels == 0) | (samples.widths_mm >= VISIBLE_MM)

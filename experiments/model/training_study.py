@@ -1,0 +1,231 @@
+"""What makes the CNN see fractures on phantoms: one factor changed at a time, printed as JSON.
+
+    python -m experiments.model.training_study [--patients 400] [--seconds 300] [--seeds 3]
+        [--only NAME …] [--progress build/study/progress.json]
+
+Every run gets the same training time on one core of its own, so a dearer setting sees fewer crops;
+as many run at once as there are cores. AUROC is by slice on the phantom set's validation patients,
+whom no run learns from; the last epoch counts, none is picked. A study that was cut off goes on
+where it is started again. It changes nothing in the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Keras reads its backend once, when it is first imported.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TF_DETERMINISTIC_OPS"] = "1"
+
+import keras
+
+from benchmarks.machine import describe_machine
+from cspine.core.train_config import TrainConfig
+from cspine.data.crop_cache import load_samples
+from cspine.data.samples import Samples
+from cspine.data.sources import resolve_data
+from cspine.data.split import split_dataset
+from cspine.model.networks.classifier import build_classifier
+from cspine.phantom.config import PhantomConfig
+from cspine.stats.ranking import compute_auroc
+from cspine.train.fitting.from_scratch import STAGES, Stage, fit_scratch
+from cspine.train.fitting.trainer import FitPlan, TimeBudget
+from experiments.progress import Progress
+
+Run = tuple[str, int, float, int]  # setting, seed, seconds, patients
+WHOLE = (Stage(6, 1.0, 1.0, 0.002),)
+BASE = FitPlan(400, 32, 3e-3, 0, patience=None)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run learns from and how; the defaults are the shipped model's.
+
+    `plan` are changes of the fit's plan, `share` is of the training patients, `side` the crop's in
+    pixels (of the whole slice in the slice view); `halved` averages it over blocks of 2 × 2.
+    """
+
+    plan: dict[str, Any] = field(default_factory=dict)
+    share: float = 1.0
+    twins: bool = True
+    masks: bool = True
+    stages: tuple[Stage, ...] = STAGES
+    view: str = "vertebra"
+    side: int = 192
+    halved: bool = False
+
+
+SETTINGS = {
+    "as shipped": Setting(),
+    "rate 1e-3": Setting({"learning_rate": 1e-3}),
+    "rate 6e-3": Setting({"learning_rate": 6e-3}),
+    "a quarter of the patients": Setting(share=0.25),
+    "half of the patients": Setting(share=0.5),
+    "crop of 128 pixels": Setting(side=128),
+    "crop of 256 pixels": Setting(side=256),
+    "crop of 192 at half the resolution": Setting(halved=True),
+    "whole slice at 192 pixels": Setting(view="slice"),
+    "without twins": Setting(twins=False),
+    "whole crops only": Setting(stages=WHOLE),
+    "without masks": Setting(masks=False, stages=WHOLE),
+    "map loss x 0.3": Setting({"map_weight": 0.3}),
+    "map loss x 3": Setting({"map_weight": 3.0}),
+}
+
+
+def load_sides(patients: int, setting: Setting) -> tuple[Samples, Samples]:
+    """Training samples with twins, and validation samples, of the phantom set."""
+    config = TrainConfig()
+    dataset, _ = resolve_data("phantom", Path("build"), PhantomConfig(patients=patients))
+    split = split_dataset(dataset, "grouped", config.seed)
+    cache = Path(config.cache)
+    train, validation = (
+        load_samples(dataset, records, setting.view, setting.side, cache, with_twins)
+        for records, with_twins in ((split.train, True), (split.validation, False))
+    )
+    return (halve(train), halve(validation)) if setting.halved else (train, validation)
+
+
+def halve(samples: Samples) -> Samples:
+    """The same field at half the resolution; a cell of the masks is then four of the old ones."""
+    count, side = samples.images.shape[:2]
+    blocks = samples.images.reshape(count, side // 2, 2, side // 2, 2)
+    masks = samples.masks
+    if masks is not None:
+        cells = masks.shape[1] // 2
+        masks = masks.reshape(count, cells, 2, cells, 2).max((2, 4))
+    return replace(samples, images=blocks.mean((2, 4)).astype(np.uint8), masks=masks)
+
+
+def choose_training(train: Samples, setting: Setting) -> Samples:
+    """The first patients of the training side, with or without twins and masks."""
+    groups = np.unique(train.groups)
+    wanted = groups[: max(1, round(setting.share * len(groups)))]
+    chosen = np.isin(train.groups, wanted) & (setting.twins | ~train.is_twin)
+    samples = train.take(chosen)
+    return samples if setting.masks else replace(samples, masks=None)
+
+
+def take_core(cores: Any) -> None:
+    """Keep this process on the next core: TensorFlow then has one thread, and no run waits for
+    another."""
+    os.sched_setaffinity(0, {cores.get()})
+
+
+def run_setting(run: Run) -> dict[str, float]:
+    """Train once and score the last epoch."""
+    name, seed, seconds, patients = run
+    keras.utils.clear_session()
+    setting = SETTINGS[name]
+    train, validation = load_sides(patients, setting)
+    samples = choose_training(train, setting)
+    plan = replace(BASE, seed=seed, **setting.plan)
+    side = samples.images.shape[1]
+    classifier = build_classifier("cnn", side, seed=seed, map_head=setting.masks)
+    began, cpu = time.monotonic(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        result = fit_scratch(
+            classifier,
+            samples,
+            validation,
+            plan,
+            True,
+            TimeBudget(seconds),
+            Path(folder),
+            name,
+            setting.stages,
+        )
+    logits, labels = result.held_out[-1], validation.labels
+    wide = (labels == 0) | (validation.widths_mm >= 1.0)
+    return {
+        "auroc": round(compute_auroc(labels, logits), 4),
+        "auroc_at_least_1_mm": round(compute_auroc(labels[wide], logits[wide]), 4),
+        "epochs": len(result.history),
+        "samples": len(samples),
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+
+
+def title(run: Run) -> str:
+    """The run's name in the file of what is done."""
+    return f"{run[0]}, seed {run[1]}"
+
+
+def run_all(runs: list[Run], kept: Progress) -> None:
+    """Run them, as many at once as there are cores, and keep each result as it comes."""
+    spawning = multiprocessing.get_context("spawn")
+    cores = sorted(os.sched_getaffinity(0))
+    queue = spawning.Manager().Queue()
+    for core in cores:
+        queue.put(core)
+    with ProcessPoolExecutor(len(cores), spawning, take_core, (queue,)) as pool:
+        waiting = {pool.submit(run_setting, run): title(run) for run in runs}
+        for done in as_completed(waiting):
+            kept.keep(waiting[done], done.result())
+            print(waiting[done], done.result(), file=sys.stderr)
+
+
+def summarise(runs: list[dict[str, float]]) -> dict[str, Any]:
+    """The runs of one setting, and their means."""
+    names = ("auroc", "auroc_at_least_1_mm")
+    means = {f"mean_{one}": round(float(np.mean([run[one] for run in runs])), 4) for one in names}
+    return {"runs": runs, **means}
+
+
+def main() -> None:
+    """Run the settings and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--patients", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=300, help="of each run, on one core")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", default=list(SETTINGS), metavar="NAME")
+    parser.add_argument("--progress", type=Path, default=Path("build/study/progress.json"))
+    arguments = parser.parse_args()
+    # Once before the runs, which then only read.
+    for name in arguments.only:
+        load_sides(arguments.patients, SETTINGS[name])
+    train, validation = load_sides(arguments.patients, Setting())
+    kept = Progress(
+        arguments.progress, {"patients": arguments.patients, "seconds": arguments.seconds}
+    )
+    wanted = [
+        (name, seed, arguments.seconds, arguments.patients)
+        for name in arguments.only
+        for seed in range(arguments.seeds)
+    ]
+    run_all([run for run in wanted if title(run) not in kept.done], kept)
+    results = {
+        name: summarise([kept.done[title(run)] for run in wanted if run[0] == name])
+        for name in arguments.only
+    }
+    sides = {
+        "train_patients": len(np.unique(train.groups)),
+        "validation_patients": len(np.unique(validation.groups)),
+        "validation_slices": len(validation),
+        "validation_fractures_at_least_1_mm": int((validation.widths_mm >= 1.0).sum()),
+    }
+    report = {
+        "machine": describe_machine(),
+        "seconds_on_one_core": arguments.seconds,
+        "data": sides,
+        "settings": results,
+    }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
