@@ -26,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
+import requests
+
 from benchmarks.machine import describe_machine
 from tests.support.hostile_requests import Answer, Requests, exchange
 from tests.support.hostile_samples import CODECS, CT, HOSTILE, JPEG, PNG, shipped_as_ct
@@ -140,11 +142,20 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.txt"
+        # Its pictures have no mark, and are to reach the network of the shipped model all the same.
         settings = {"model_dir": str(arguments.models), "max_queue": str(MAX_QUEUE)}
-        with running(log, **settings) as service:
+        with running(log, answer_synthetic="on", **settings) as service:
             result = measure(service, arguments)
+            result["inferences"] = count_inferences(service)
     print(json.dumps(result, indent=2))
-    return 1 if result["failures"] else 0
+    return 1 if result["failures"] or not result["inferences"] else 0
+
+
+def count_inferences(service: RealService) -> int:
+    """Return how many images the network of a service has computed."""
+    text = requests.get(f"{service.url}/metrics", timeout=10).text
+    name = 'cspine_stage_seconds_count{stage="inference"} '
+    return int(float(text.partition(name)[2].split()[0]))
 
 
 if __name__ == "__main__":
