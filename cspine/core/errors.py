@@ -15,7 +15,7 @@
 
 Text says what must hold, then what came, and what to do next where that is not plain. It never
 holds a traceback, a fetched body or an internal address. A command-line user sees one line on
-stderr and exit code 2; `serve/statuses.py` maps each class to an HTTP status.
+stderr and exit code 2; `serve/errors.py` maps each class to an HTTP status.
 """
 
 from __future__ import annotations

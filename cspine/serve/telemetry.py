@@ -21,7 +21,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-if TYPE_CHECKING:  # they import SciPy, which `early.py` must not wait for
+if TYPE_CHECKING:  # they import SciPy, which `model_loader.py` must not wait for
     from cspine.predict.prediction import Prediction
     from cspine.predict.predictor import Predictor
 
