@@ -19,7 +19,7 @@ import requests
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
 from cspine.phantom.writers.demo_slices import DemoSlice, demo_slices
-from predict_test import NoAnswerError, open_session, post_url, read_answer, serve_slice
+from predict_test import NoAnswerError, post, read_answer, serve_slice
 
 ROOT = Path(__file__).parent
 SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
@@ -98,7 +98,8 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
         NoAnswerError: it ended, or was not ready in time.
     """
     deadline = time.monotonic() + READY_S
-    with open_session(address) as session:
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy knows nothing of this machine's own addresses
         while service.poll() is None and time.monotonic() < deadline:
             with suppress(requests.ConnectionError, requests.Timeout):
                 if session.get(f"{address}/health/ready", timeout=2).ok:
@@ -110,7 +111,7 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
 def ask(address: str, item: DemoSlice) -> bool:
     """Ask about one slice by its URL, print answer and truth, and return whether they agree."""
     with serve_slice(item.png, SLICES) as url:
-        answer = read_answer(post_url(address, url))
+        answer = read_answer(post(address, json={"url": url}))
     truth = CLASS_NAMES[item.truth.label]
     width = f", {item.truth.width_mm:.1f} mm wide, {item.truth.level}" if item.truth.label else ""
     print(f"truth: {truth}{width}")

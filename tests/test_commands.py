@@ -16,7 +16,8 @@ import requests
 
 import demo
 from cspine.__main__ import main
-from predict_test import serve_slice
+from cspine.imaging.decode import decode_image
+from predict_test import SAMPLE, serve_slice
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +56,18 @@ def test_the_smoke_test_serves_its_slice_where_it_is_told(listen):
     with serve_slice(b"a picture", listen) as url:
         assert url.startswith(f"http://{listen[:-1]}")
         assert requests.get(url, timeout=10).content == b"a picture"
+
+
+def test_the_smoke_test_needs_neither_the_simulator_nor_pydicom():
+    code = (
+        "import sys, predict_test; sys.exit(str({'cspine', 'pydicom'} & sys.modules.keys() or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+def test_the_smoke_tests_slice_is_known_to_be_synthetic():
+    assert decode_image(SAMPLE.read_bytes()).is_synthetic
 
 
 def test_a_demo_whose_port_is_taken_ends_before_it_trains(monkeypatch, capsys):

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 import cspine
-from predict_test import make_slice
+from predict_test import SAMPLE
 from support.real_service import end_of, free_port, wait_until_ready
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def test_the_version_is_told(command):
 
 
 def test_a_model_is_loaded_and_asked_without_keras(tmp_path):
-    (tmp_path / "slice.png").write_bytes(make_slice())
+    (tmp_path / "slice.png").write_bytes(SAMPLE.read_bytes())
     code = (
         "import sys, cspine\n"
         "from pathlib import Path\n"
@@ -144,7 +144,7 @@ def test_the_installed_command_serves(installed, tmp_path):
         )  # fmt: skip
     try:
         wait_until_ready(service, f"http://{address}", log)
-        files = {"file": make_slice()}
+        files = {"file": SAMPLE.read_bytes()}
         answer = requests.post(f"http://{address}/predict", files=files, timeout=60).json()
         page = requests.get(f"http://{address}/", timeout=20).text
         service.send_signal(signal.SIGTERM)
