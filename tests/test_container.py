@@ -11,12 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("buildah", "debootstrap", "unshare", "setpriv")
@@ -126,15 +127,15 @@ def inside(config: dict, command: list[str]) -> list[str]:
 
 
 def wait_until_ready(process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def is_ready() -> bool:
         assert process.poll() is None, log.read_text()
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health/ready", timeout=2).close()
-            return
         except OSError:
-            time.sleep(0.2)
-    raise AssertionError("not ready within 60 s: " + log.read_text())
+            return False
+        return True
+
+    wait_for(is_ready, 60, lambda: "not ready within 60 s: " + log.read_text())
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from cspine.model.engine.engine import Engine
 from cspine.model.store.registry import resolve_version
 from support.published_tree import write_tree
+from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,9 +124,13 @@ def running_train(words, cwd):
 
 def wait_until(process, holds):
     """Return once `holds()`; fail where the process has ended before."""
-    while not holds():
-        assert process.poll() is None
-        time.sleep(0.05)
+
+    def holds_of_running() -> bool:
+        held = holds()
+        assert held or process.poll() is None
+        return held
+
+    wait_for(holds_of_running, 600)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a POSIX signal")

@@ -96,7 +96,7 @@ class Predictor:
         # Of this load alone: the same version may be published again with another card.
         self.serial = next(_SERIALS)
         self.architecture = str(card["architecture"])
-        self._view, self._image_size = str(card["view"]), int(card["image_size"])
+        self.view, self.image_size = str(card["view"]), int(card["image_size"])
         self.domain = str(card.get("domain", UNKNOWN_DOMAIN))
         self.is_opened = self.domain == SYNTHETIC and answer_synthetic
         self.notes = find_notes(card.get("note"), self.domain, self.is_opened)
@@ -212,7 +212,7 @@ class Predictor:
         # Decoding is the CPU's work alone: more of it at once than there are cores would only make
         # every image later. Those who wait for a slot wait without holding a decoded image.
         with self._slots.hold(deadline):
-            image, crop = time_stage(self._observe, "decode", lambda: self._prepare(decode()))
+            image, crop = time_stage(self._observe, "decode", lambda: self.prepare(decode()))
         # Asked again: decoding may have used the deadline up.
         deadline.remaining_s()
         # Others that are still being decoded want the cores as well.
@@ -234,9 +234,13 @@ class Predictor:
         """Return whether the image is not of the kind that the model may speak of."""
         return self.domain == SYNTHETIC and not (self.is_opened or image.is_synthetic)
 
-    def _prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
+    def prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
+        """Return the image without its Hounsfield units, and the crop that the network is given.
+
+        There is no crop where no vertebra is found or the model may not speak of the image.
+        """
         closed = self._is_closed_to(image)
-        crop = None if closed else preprocess(image.grey, self._view, self._image_size)
+        crop = None if closed else preprocess(image.grey, self.view, self.image_size)
         # Nothing below reads Hounsfield units: four bytes a pixel that would wait for the engine.
         return replace(image, hu=None), crop
 

@@ -113,17 +113,17 @@ def test_missing_slices_are_no_fault(folder, tmp_path):
 
 def test_ranges_close_small_gaps_and_far_slices_are_normal():
     # 42 and 43 are a gap of two, which is closed; 45 to 59 is none.
-    ranges = rsna._find_ranges([40, 41, 44, 60])
+    ranges = rsna.find_ranges([40, 41, 44, 60])
     assert ranges == [(40, 44), (60, 60)]
     # Ten slices from a box is far enough, nine is not.
-    labels = {n: rsna._label_slice(n, ranges) for n in (30, 31, 42, 50, 60, 70)}
+    labels = {n: rsna.label_slice(n, ranges) for n in (30, 31, 42, 50, 60, 70)}
     assert labels == {30: NORMAL, 31: None, 42: FRACTURE, 50: None, 60: FRACTURE, 70: NORMAL}
 
 
 def test_a_gap_takes_the_nearest_boxes():
-    study = rsna._Study(boxes={40: [Box(0, 0, 1, 1)], 44: [Box(5, 5, 9, 9)]})
-    assert rsna._nearest_boxes(study, 43) == (Box(5, 5, 9, 9),)
-    assert rsna._nearest_boxes(study, 42) == (Box(0, 0, 1, 1),)
+    boxes = {40: [Box(0, 0, 1, 1)], 44: [Box(5, 5, 9, 9)]}
+    assert rsna.nearest_boxes(boxes, 43) == (Box(5, 5, 9, 9),)
+    assert rsna.nearest_boxes(boxes, 42) == (Box(0, 0, 1, 1),)
 
 
 def test_faulty_tables_are_named(folder, tmp_path):

@@ -22,12 +22,14 @@ def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
 
 
 def test_what_ended_before_its_deadline_is_left_alone():
-    one, other = socket.socketpair()
-    with one, other:
+    (one, other), (later, _keep) = socket.socketpair(), socket.socketpair()
+    with one, other, later, _keep:
         deadline = FetchDeadline(0.1)
         with deadline.guard(one):
             pass
-        time.sleep(0.3)
+        # The thread that ended this one had passed the first deadline.
+        with FetchDeadline(0.3).guard(later):
+            assert later.recv(1) == b""
         other.sendall(b"x")
         assert one.recv(1) == b"x"
         with pytest.raises(FetchTimeoutError):

@@ -16,6 +16,7 @@ from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
 from cspine.model.engine.engine import Engine
 from cspine.model.engine.self_test import check_self_test
 from cspine.model.export.ir import MappedNetwork
+from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,7 @@ def test_an_engine_that_nobody_holds_is_freed(files):
     # The last image may still run: its request ends first, on a thread of its own.
     engine.submit(np.zeros((engine.image_size, engine.image_size), np.uint8))
     del engine
-    end = time.monotonic() + 30
-    while any(one() is not None for one in held):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: all(one() is None for one in held), 30)
 
 
 def test_an_engine_may_be_dropped_in_its_own_callback(files):
@@ -75,10 +73,7 @@ def test_an_engine_may_be_dropped_in_its_own_callback(files):
 
     engines[0].submit(image).add_done_callback(drop)
     assert ended.wait(30)
-    end = time.monotonic() + 30
-    while retired() is not None:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: retired() is None, 30)
 
 
 def test_an_answer_that_is_waited_for_comes_after_its_engine_was_dropped(files):

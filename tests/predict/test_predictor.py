@@ -50,7 +50,7 @@ def test_pixels_and_bytes_give_the_same_answer(predictor, neck_png):
 
 def test_nothing_waits_for_the_engine_with_its_hounsfield_units(predictor):
     grey = draw_neck()
-    image, crop = predictor._prepare(DecodedImage(grey, "dicom", hu=grey.astype(np.float32)))
+    image, crop = predictor.prepare(DecodedImage(grey, "dicom", hu=grey.astype(np.float32)))
     assert image.hu is None and image.grey is grey
     assert crop is not None
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 from cspine.core.deadline import Deadline, LateError
 from cspine.predict import thread_pool as pool_module
 from cspine.predict.thread_pool import Pool
+from support.waiting import wait_for
 
 
 def test_results_come_in_the_order_of_the_items():
-    def work(seconds: float) -> float:
-        time.sleep(seconds)
-        return seconds
+    last_is_done = threading.Event()
 
-    assert Pool(3, "batch").map(work, [0.05, 0.0, 0.02], Deadline()) == [0.05, 0.0, 0.02]
+    def work(item: int) -> int:
+        if item == 0:
+            assert last_is_done.wait(30)
+        if item == 2:
+            last_is_done.set()
+        return item
+
+    assert Pool(3, "batch").map(work, [0, 1, 2], Deadline()) == [0, 1, 2]
 
 
 def test_dead_threads_cost_one_list_its_answer_and_no_other(monkeypatch):
@@ -40,7 +45,7 @@ def test_a_late_list_leaves_nothing_to_do(monkeypatch):
         done.append(item)
 
     with pytest.raises(LateError):
-        Pool(1, "batch").map(work, [1, 2, 3], Deadline.of(0.1))
+        Pool(1, "a late one").map(work, [1, 2, 3], Deadline.of(0.1))
     release.set()
-    time.sleep(0.2)
+    wait_for(lambda: not any(one.name.startswith("a late one") for one in threading.enumerate()))
     assert done == [1]

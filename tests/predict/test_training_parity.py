@@ -38,8 +38,8 @@ def test_serving_makes_the_pixels_that_training_learned_from(
     dataset = index_dataset(folder)
     samples = load_samples(dataset, dataset.records, view, size, tmp_path)
     serving = Predictor.load(tiny_models, "f32", 1)
-    serving._view, serving._image_size = view, size
+    serving.view, serving.image_size = view, size
     assert {record.path[-4:] for record in samples.records} == {".dcm", ".png", ".jpg"}
     for record, learned in zip(samples.records, samples.images, strict=True):
-        _, crop = serving._prepare(decode_image(dataset.read_bytes(record.path)))
+        _, crop = serving.prepare(decode_image(dataset.read_bytes(record.path)))
         assert np.abs(crop.image.astype(int) - learned).max() <= 1

@@ -23,7 +23,8 @@ from cspine.serve.model_manager import ModelManager
 from cspine.serve.routes.openapi import build_document
 from cspine.serve.schemas.requests import EXPLANATIONS, MAX_ITEMS, RAW_TYPES
 from cspine.serve.telemetry import Metrics
-from support.service_fakes import FakePredictor, make_png, wait_for
+from support.service_fakes import FakePredictor, make_png
+from support.waiting import wait_for
 
 ANSWER_KEYS = {
     "prediction", "probability", "threshold", "in_distribution", "region", "model", "warnings"

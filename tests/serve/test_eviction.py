@@ -15,7 +15,8 @@ from cspine.serve.app import create_app
 from cspine.serve.waitress_server import connection as channel_module
 from cspine.serve.waitress_server import eviction, server
 from cspine.serve.waitress_server import listener as listener_module
-from support.service_fakes import connect, read_all, wait_for
+from support.service_fakes import connect, read_all
+from support.waiting import wait_for
 
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -54,7 +55,7 @@ def test_a_thread_that_ends_within_a_request_ends_its_connection(app, serve_app)
     with connect(runner) as connection:
         connection.sendall(GET.replace(b"/health/live", b"/exit"))
         assert read_all(connection) == b""
-    assert not runner._servers[0].is_busy
+    assert not runner.servers[0].is_busy
 
 
 @pytest.fixture
@@ -64,9 +65,9 @@ def two_listeners(predictor, serve_app):
 
 
 def test_connections_yield_whichever_listener_they_came_by(two_listeners):
-    for listener in two_listeners._servers:
+    for listener in two_listeners.servers:
         listener.adj.connection_limit = listener_module.RESERVE + 45
-    ports = [int(one.effective_port) for one in two_listeners._servers]
+    ports = [int(one.effective_port) for one in two_listeners.servers]
     with ExitStack() as stack:
         for port in ports * 50:
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
@@ -75,7 +76,7 @@ def test_connections_yield_whichever_listener_they_came_by(two_listeners):
 
 
 def test_bodies_count_whichever_listener_they_came_by(two_listeners):
-    main, metrics = two_listeners._servers
+    main, metrics = two_listeners.servers
     with socket.create_connection(("127.0.0.1", int(metrics.effective_port))) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
         wait_for(lambda: main.held_bytes == 3)
@@ -86,7 +87,7 @@ def test_where_bodies_are_too_many_the_silent_one_ends(runner, png, monkeypatch)
     monkeypatch.setitem(eviction.YIELDING, "body", 0.2)
     with connect(runner) as silent:
         silent.sendall(POST % 9999 + bytes(2 * len(png)))
-        wait_for(lambda: runner._servers[0].held_bytes)
+        wait_for(lambda: runner.servers[0].held_bytes)
         time.sleep(0.3)
         with connect(runner) as other:
             other.sendall(POST % len(png) + png)
@@ -119,7 +120,7 @@ def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
     monkeypatch.setattr(eviction, "YIELDING", dict.fromkeys(eviction.YIELDING, 0.2))
     app.add_url_rule("/large", view_func=lambda: bytes(2**24))
     runner = serve_app(app)
-    listener = runner._servers[0]
+    listener = runner.servers[0]
     listener.adj.connection_limit = listener_module.RESERVE + 1
     with connect(runner) as unread:
         unread.sendall(GET.replace(b"/health/live", b"/large"))
@@ -132,7 +133,7 @@ def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
 
 
 def test_where_files_run_out_a_waiting_connection_yields(runner, monkeypatch, caplog):
-    listener, accept = runner._servers[0], wasyncore.dispatcher.accept
+    listener, accept = runner.servers[0], wasyncore.dispatcher.accept
     with connect(runner) as idle:
         wait_for(lambda: listener.active_channels)
         errors = [OSError(errno.EMFILE, "Too many open files")]

@@ -11,7 +11,8 @@ from cspine.serve import errors
 from cspine.serve import model_manager as models_module
 from cspine.serve.errors import FailureStreak
 from cspine.serve.model_manager import ModelManager
-from support.service_fakes import make_png, wait_for
+from support.service_fakes import make_png
+from support.waiting import wait_for
 
 
 def test_a_streak_is_long_until_it_ends_or_is_old():
@@ -41,7 +42,7 @@ def test_a_model_that_fails_is_not_ready_until_it_answers(client, predictor, mon
     for path in ("/health/ready", "/v2/health/ready"):
         assert client.get(path).status_code == 200
     with monkeypatch.context() as failing:
-        failing.setattr(predictor, "_answer", fail)
+        failing.setattr(predictor, "answer", fail)
         answers = [post(number) for number in range(errors.MANY)]
     # A defect: no client can do anything about it.
     if str(error) != "engine":
@@ -71,7 +72,7 @@ def test_an_answer_from_memory_says_nothing_of_the_network(client, predictor, mo
 
     post = lambda n: client.post("/predict", data=make_png(n), content_type="image/png")  # noqa: E731
     assert post(0).status_code == 200
-    monkeypatch.setattr(predictor, "_answer", fail)
+    monkeypatch.setattr(predictor, "answer", fail)
     for number in range(1, errors.MANY + 1):
         assert post(number).status_code == 500 and post(0).status_code == 200
     assert client.get("/health/ready").status_code == 503
@@ -80,14 +81,14 @@ def test_an_answer_from_memory_says_nothing_of_the_network(client, predictor, mo
 def test_one_image_that_fails_leaves_the_answers_of_the_others(
     client, predictor, monkeypatch, caplog
 ):
-    answer = predictor._answer
+    answer = predictor.answer
 
     def fail_on_black(image, *rest):
         if image.grey.max() == 0:
             raise RuntimeError("a defect")
         return answer(image, *rest)
 
-    monkeypatch.setattr(predictor, "_answer", fail_on_black)
+    monkeypatch.setattr(predictor, "answer", fail_on_black)
     pictures = [*map(make_png, (9, 0, 200)), b"no picture"]
     files = [(io.BytesIO(picture), "a.png") for picture in pictures]
     asked = client.post("/predict", data={"file": files})
@@ -111,7 +112,7 @@ def test_too_much_work_says_nothing_of_the_model(client, predictor, monkeypatch)
     def come_late(*_):
         raise LateError
 
-    monkeypatch.setattr(predictor, "_answer", come_late)
+    monkeypatch.setattr(predictor, "answer", come_late)
     for number in range(2 * errors.MANY):
         late = client.post("/predict", data=make_png(number), content_type="image/png")
         assert (late.status_code, late.headers["Retry-After"]) == (503, "1")

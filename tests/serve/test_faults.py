@@ -12,7 +12,8 @@ from cspine.serve.app import create_app
 from cspine.serve.model_loader import open_models, stamp_card
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
-from support.service_fakes import FakePredictor, make_png, wait_for
+from support.service_fakes import FakePredictor, make_png
+from support.waiting import wait_for
 
 SETTINGS = ServeSettings(listen=("127.0.0.1", 0), max_queue=16, cache=False)
 
@@ -74,7 +75,7 @@ def test_clients_that_vanish_leave_nothing_behind(serve_app):
             connection.sendall(whole[: cut * len(whole) // 199])
     assert post(runner.port, png).status_code == 200
     admission = app.extensions["cspine"].inference.admission
-    server = runner._servers[0]
+    server = runner.servers[0]
     # The connection of the answer may be the last one, or one that the loop has not yet closed.
     wait_for(lambda: len(server.active_channels) <= 1 and server.held_bytes == 0)
     assert admission.taken == 0

@@ -13,8 +13,8 @@ import requests
 
 from support.hostile_samples import shipped_as_ct
 from support.real_service import running
-from support.service_fakes import wait_for
 from support.tiny_model import as_png, draw_neck
+from support.waiting import wait_for
 
 IDLE = 1000
 JUMPS = """

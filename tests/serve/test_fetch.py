@@ -132,9 +132,11 @@ def test_a_silent_listener_and_a_slow_resolver_meet_the_deadline():
         fetcher = Fetcher(allow=(f"good.local:{port}",), resolve=resolve, timeout_s=0.3)
         with pytest.raises(FetchTimeoutError):
             fetcher.fetch(f"http://good.local:{port}/")
-    slow = Fetcher(resolve=lambda *_: time.sleep(1) or LOOPBACK, timeout_s=0.2)
+    going = threading.Event()
+    slow = Fetcher(resolve=lambda *_: going.wait(10) and LOOPBACK, timeout_s=0.2)
     with pytest.raises(FetchTimeoutError, match="did not resolve in time"):
         slow.fetch("http://slow.test/")
+    going.set()
 
 
 def test_a_name_that_nobody_waits_for_any_more_is_not_resolved(monkeypatch):

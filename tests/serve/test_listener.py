@@ -20,7 +20,8 @@ from cspine.serve.app import create_app
 from cspine.serve.waitress_server import error_task, eviction, listener
 from cspine.serve.waitress_server.dispatcher import LastingDispatcher
 from cspine.serve.waitress_server.parser import BoundedParser
-from support.service_fakes import connect, read_all, wait_for
+from support.service_fakes import connect, read_all
+from support.waiting import wait_for
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 
@@ -62,8 +63,9 @@ def test_a_drip_does_not_keep_a_connection_open(hasty_runner, start):
 def test_a_client_that_never_reads_is_let_go(hasty_runner):
     with connect(hasty_runner) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wait_for(lambda: hasty_runner.servers[0].active_channels)
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 2000)
-        time.sleep(2.5)
+        wait_for(lambda: not hasty_runner.servers[0].active_channels)
         assert requests.get(f"http://127.0.0.1:{hasty_runner.port}/health/live", timeout=5).ok
 
 
@@ -99,14 +101,14 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
      (HEAD + b"Host: b\r\n\r\n", 400), (b"GET / HTTP/1.1 \r\n\r\n", 400),
      (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
 )  # fmt: skip
-def test_broken_http_is_a_problem_document(runner, sent, status):
+def test_broken_http_is_a_problem_document(app, runner, sent, status):
     with connect(runner) as connection:
         connection.sendall(sent)
         raw = read_all(connection)
     answer = read_answer(raw)
     assert answer[0] == answer[1]["status"] == status
     # Counted as every other answer is.
-    counted = runner._service.metrics.render().decode()
+    counted = app.extensions["cspine"].metrics.render().decode()
     assert re.search(rf'cspine_requests_total\{{.*status="{status}"\}} 1\.0', counted)
     # What every other answer has as well.
     head = raw.partition(b"\r\n\r\n")[0].decode().lower()
@@ -131,11 +133,11 @@ def test_a_refused_client_that_leaves_before_its_answer_is_no_fault(runner, monk
 
 def test_a_body_that_has_just_come_does_not_yield(app, serve_app, predictor, png):
     runner = serve_app(app)
-    for server in runner._servers:
+    for server in runner.servers:
         server.adj.connection_limit = listener.RESERVE + 1
     with connect(runner) as upload:
         upload.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png) + png[:9])
-        wait_for(lambda: any(one.held_bytes for one in runner._servers))
+        wait_for(lambda: any(one.held_bytes for one in runner.servers))
         with connect(runner) as other:
             other.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
             assert other.recv(65536)
@@ -149,7 +151,7 @@ def test_connections_that_only_wait_yield(runner, sent, how, monkeypatch):
     monkeypatch.setitem(eviction.YIELDING, "body", 0.0 if how == "silent" else math.inf)
     monkeypatch.setattr(eviction, "DRIP_BYTES_S", math.inf)
     monkeypatch.setattr(eviction, "DRIP_AFTER_S", 0.0)
-    for server in runner._servers:
+    for server in runner.servers:
         server.adj.connection_limit = listener.RESERVE + 20
     idle = []
     for _ in range(60):
@@ -233,7 +235,7 @@ def test_predictions_alone_are_refused_early_and_a_listed_origin_may_read_it(
 
 def test_there_are_connections_for_all_places_and_more(settings, predictor, serve_app):
     runner = serve_app(create_app(replace(settings, max_queue=600), predictor))
-    assert runner._servers[0].adj.connection_limit > 600 + listener.RESERVE
+    assert runner.servers[0].adj.connection_limit > 600 + listener.RESERVE
 
 
 def test_a_refusal_takes_no_thread_and_several_on_one_connection_keep_their_order(
@@ -317,7 +319,7 @@ def test_a_vanished_client_is_noticed(app, predictor, serve_app, png):
     with connect(runner) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png) + png)
         wait_for(lambda: predictor.calls == 1)
-    wait_for(lambda: not runner._servers[0].active_channels)
+    wait_for(lambda: not runner.servers[0].active_channels)
     predictor.hold.set()
     wait_for(lambda: app.extensions["cspine"].inference.admission.taken == 0)
 
@@ -336,7 +338,7 @@ def test_a_large_answer_touches_no_disk(predictor, serve_app, monkeypatch):
 def test_metrics_on_a_listener_of_their_own(predictor, serve_app):
     settings = ServeSettings(listen=("127.0.0.1", 0), metrics_listen=("127.0.0.1", 0))
     runner = serve_app(create_app(settings, predictor))
-    port = runner._servers[1].effective_port
+    port = runner.servers[1].effective_port
     assert "cspine_model_info" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
 
 
@@ -410,7 +412,7 @@ def test_a_body_counts_until_its_request_is_answered(app, predictor, serve_app, 
     with connect(runner) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png) + png)
         wait_for(lambda: predictor.calls == 1)
-        assert runner._servers[0].held_bytes == len(png)
+        assert runner.servers[0].held_bytes == len(png)
         predictor.hold.set()
         assert connection.recv(9) == b"HTTP/1.1 "
-        wait_for(lambda: runner._servers[0].held_bytes == 0)
+        wait_for(lambda: runner.servers[0].held_bytes == 0)

@@ -17,8 +17,9 @@ from cspine.serve import model_manager as models_module
 from cspine.serve.model_loader import open_models, read_public_key, start_loading
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
-from support.service_fakes import FakePredictor, wait_for
+from support.service_fakes import FakePredictor
 from support.tiny_model import build_tiny_model
+from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

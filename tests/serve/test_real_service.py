@@ -12,8 +12,8 @@ import requests
 from support.hostile_samples import CT, HOSTILE
 from support.hostile_servers import OK, Server, image, sends
 from support.real_service import ROOT, end_of, running, start
-from support.service_fakes import wait_for
 from support.tiny_model import NOTE
+from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

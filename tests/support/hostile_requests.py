@@ -101,7 +101,7 @@ class Requests:
     def odd(self) -> object:
         return self.chance.choice(ODD)
 
-    def _post(self, path: bytes, kind: bytes, body: bytes, *headers: bytes) -> bytes:
+    def post(self, path: bytes, kind: bytes, body: bytes, *headers: bytes) -> bytes:
         if self.chance.random() < 0.1:
             headers += (self.chance.choice(HEADERS),)
         length = len(body) if self.chance.random() < 0.95 else self.chance.randrange(9999)
@@ -125,7 +125,7 @@ class Requests:
                 (b"[" * 99_999, b'{"url":' * 999, b"\xef\xbb\xbf" + text, b"1" * 9999)
             )
         path = chance.choice((b"/predict", b"/predict?explain=heatmap", b"/predict?explain=x"))
-        return self._post(path, b"application/json", text)
+        return self.post(path, b"application/json", text)
 
     def multipart(self) -> bytes:
         chance, mark = self.chance, b"x" * self.chance.choice((1, 9, 80))
@@ -138,13 +138,13 @@ class Requests:
         ]
         body = b"".join(parts) + b"--%s--\r\n" % mark
         kind = b"multipart/form-data; boundary=" + chance.choice((mark, mark, mark, b"y"))
-        return self._post(b"/predict?explain=image", kind, body)
+        return self.post(b"/predict?explain=image", kind, body)
 
     def raw(self) -> bytes:
         kinds = TYPES[:4] if self.chance.random() < 0.8 else TYPES
-        return self._post(b"/predict", self.chance.choice(kinds), self.image())
+        return self.post(b"/predict", self.chance.choice(kinds), self.image())
 
-    def _tensor(self) -> tuple[dict, bytes]:
+    def tensor(self) -> tuple[dict, bytes]:
         """An input that is right, or wrong in one of its parts, and its binary form."""
         chance, count = self.chance, self.chance.choice((1, 1, 2, 65))
         if chance.random() < 0.5:
@@ -163,7 +163,7 @@ class Requests:
             )
         return tensor, binary
 
-    def _v2_head(self, tensor: dict) -> dict:
+    def v2_head(self, tensor: dict) -> dict:
         head = {"id": self.odd(), "inputs": [tensor] * self.chance.choice((1, 1, 1, 0, 2))}
         if self.chance.random() < 0.4:
             head["outputs"] = self.chance.choice(
@@ -175,20 +175,20 @@ class Requests:
         return head
 
     def v2_json(self) -> bytes:
-        tensor, _ = self._tensor()
-        return self._post(INFER, b"application/json", json.dumps(self._v2_head(tensor)).encode())
+        tensor, _ = self.tensor()
+        return self.post(INFER, b"application/json", json.dumps(self.v2_head(tensor)).encode())
 
     def v2_binary(self) -> bytes:
-        tensor, binary = self._tensor()
+        tensor, binary = self.tensor()
         tensor.pop("data", None)
         if self.chance.random() < 0.3:
             binary = spoil(binary, self.chance)
         wrong = self.chance.random() < 0.2
         tensor["parameters"] = {"binary_data_size": self.odd() if wrong else len(binary)}
-        text = json.dumps(self._v2_head(tensor)).encode()
+        text = json.dumps(self.v2_head(tensor)).encode()
         length = len(text) if self.chance.random() < 0.9 else self.chance.randrange(9999)
         header = b"Inference-Header-Content-Length: %d" % length
-        return self._post(INFER, b"application/octet-stream", text + binary, header)
+        return self.post(INFER, b"application/octet-stream", text + binary, header)
 
     def head(self) -> bytes:
         """A request whose line and headers are the odd part."""

@@ -22,18 +22,18 @@ class Server:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.ending = threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread = threading.Thread(target=self.run, daemon=True)
 
-    def _run(self):
+    def run(self):
         while True:
             try:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
             self.visits += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
-    def _serve(self, connection):
+    def serve(self, connection):
         try:
             connection.settimeout(10)
             if self.tls:

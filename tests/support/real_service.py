@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+
+from .waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,15 +41,14 @@ def end_of(process: subprocess.Popen) -> int:
 
 
 def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
+    def is_ready() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            if requests.get(f"{url}/health/ready", timeout=2).ok:
-                return
+            return requests.get(f"{url}/health/ready", timeout=2).ok
         except requests.ConnectionError:
-            time.sleep(0.05)
-    raise AssertionError(log.read_text())
+            return False
+
+    wait_for(is_ready, 60, log.read_text)
 
 
 class RealService:

@@ -3,7 +3,6 @@
 import io
 import socket
 import threading
-import time
 
 import numpy as np
 from PIL import Image
@@ -38,12 +37,12 @@ class FakePredictor:
         """Nothing is compiled here."""
 
     def predict(self, data: bytes, explain: bool = False, deadline: Deadline = NO_DEADLINE):
-        return self._answer(decode_image(data), explain, deadline)
+        return self.answer(decode_image(data), explain, deadline)
 
     def predict_pixels(self, pixels, explain=False, deadline=NO_DEADLINE):
-        return self._answer(image_from_array(pixels), explain, deadline)
+        return self.answer(image_from_array(pixels), explain, deadline)
 
-    def _answer(self, image, explain, deadline):
+    def answer(self, image, explain, deadline):
         self.calls += 1
         assert self.hold.wait(timeout=deadline.remaining_s())
         probability = float(image.grey.mean()) / 255
@@ -61,14 +60,6 @@ def make_png(value: int = 200, size: int = 64) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.full((size, size), value, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def wait_for(condition, seconds: float = 10.0) -> None:
-    """Wait until `condition()` holds; fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come to hold"
-        time.sleep(0.01)
 
 
 def connect(runner) -> socket.socket:

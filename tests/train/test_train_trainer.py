@@ -36,18 +36,18 @@ def test_same_seed_same_weights_in_two_processes():
     assert first == second
 
 
-def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
+def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path, monkeypatch):
     whole, fit = start_fit(samples)
     result = fit.run(TimeBudget(None))
     _broken, fit = start_fit(samples)
-    step = fit._step
+    step = fit.network.train_on_batch
 
-    def stop_in_the_second_epoch(*batch):
+    def stop_in_the_second_epoch(*batch, **weights):
         if fit.history:
             raise KeyboardInterrupt
-        return step(*batch)
+        return step(*batch, **weights)
 
-    fit._step = stop_in_the_second_epoch
+    monkeypatch.setattr(fit.network, "train_on_batch", stop_in_the_second_epoch)
     assert fit.run(TimeBudget(None), tmp_path / "c.npz").stopped == "interrupted"
     resumed, fit = start_fit(samples)
     again = fit.run(TimeBudget(None), tmp_path / "c.npz")
@@ -57,20 +57,17 @@ def test_a_resumed_fit_ends_where_an_unbroken_one_does(samples, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_the_best_weights_are_kept(samples):
+def test_the_best_weights_are_kept(samples, monkeypatch):
     classifier, fit = start_fit(samples)
     # The second epoch is the worse one.
     values = iter([0.9, 0.4])
     kept = []
 
-    def judge(entry):
-        entry["value"] = next(values)
-        fit.history.append(entry)
+    def score(*_):
         kept.append(classifier.training.get_weights())
-        if entry["value"] > fit.best_value:
-            fit.best_value, fit.best = entry["value"], kept[-1]
+        return next(values)
 
-    fit._judge = judge
+    monkeypatch.setattr("cspine.train.fitting.trainer.compute_auroc", score)
     assert fit.run(TimeBudget(None)).best_epoch == 1
     np.testing.assert_array_equal(classifier.training.get_weights()[0], kept[0][0])
 
@@ -82,9 +79,13 @@ def test_a_time_limit_ends_a_fit_after_one_epoch(samples):
     assert (result.stopped, len(result.history)) == ("time", 1)
 
 
-def test_an_interrupt_before_the_first_epoch_is_passed_on(samples):
+def test_an_interrupt_before_the_first_epoch_is_passed_on(samples, monkeypatch):
     _, fit = start_fit(samples)
-    fit._run_epoch = lambda clock: (_ for _ in ()).throw(KeyboardInterrupt)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.network, "train_on_batch", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit.run(TimeBudget(None))
 

@@ -198,15 +198,15 @@ def _draw_study(
 ) -> dict[tuple[int, int], list[SliceRecord]]:
     """Return (label, decile) → at most PER_STUDY_AND_DECILE records of one study."""
     first, last = min(study.paths), max(study.paths)
-    ranges = _find_ranges(sorted(study.boxes))
+    ranges = find_ranges(sorted(study.boxes))
     found: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
     for number, path in sorted(study.paths.items()):
-        slice_label = label if label == NORMAL else _label_slice(number, ranges)
+        slice_label = label if label == NORMAL else label_slice(number, ranges)
         if slice_label is None:
             continue
         # By number and not by count: missing slices do not shift the rest.
         position = (number - first) / max(last - first, 1)
-        boxes = _nearest_boxes(study, number) if slice_label == FRACTURE else ()
+        boxes = nearest_boxes(study.boxes, number) if slice_label == FRACTURE else ()
         record = SliceRecord(
             path, slice_label, None, uid, uid, f"{uid} ({number})", boxes=boxes, position=position
         )
@@ -224,7 +224,7 @@ def _is_unboxed(study: _Study, label: int | None) -> bool:
     return label == FRACTURE and not study.boxes
 
 
-def _find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
+def find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
     """Return the runs of boxed slice numbers as (first, last), gaps up to MAX_GAP closed."""
     if not numbers:
         return []
@@ -234,7 +234,7 @@ def _find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
     return list(zip(starts, ends, strict=True))
 
 
-def _label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
+def label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
     """Return the label of a slice of a fractured study, None where it is too near to say."""
     distance = min(max(first - number, number - last, 0) for first, last in ranges)
     if distance == 0:
@@ -242,10 +242,10 @@ def _label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
     return NORMAL if distance >= FAR else None
 
 
-def _nearest_boxes(study: _Study, number: int) -> tuple[Box, ...]:
+def nearest_boxes(boxes: Mapping[int, list[Box]], number: int) -> tuple[Box, ...]:
+    """Return the boxes of the boxed slice that is nearest to slice `number`."""
     # Of two as near the lower one, whatever the table's order.
-    nearest = min(study.boxes, key=lambda boxed: (abs(boxed - number), boxed))
-    return tuple(study.boxes[nearest])
+    return tuple(boxes[min(boxes, key=lambda boxed: (abs(boxed - number), boxed))])
 
 
 def _draw(records: list[SliceRecord], count: int, rng: np.random.Generator) -> list[SliceRecord]:

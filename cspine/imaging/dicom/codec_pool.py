@@ -25,7 +25,7 @@ _CHILD = Path(__file__).with_name("codec_child.py")
 _DEADLINE_S = 4.0  # a 512 × 512 frame takes 5–90 ms, 40 million pixels of JPEG 2000 some seconds
 
 
-class _Child:
+class Child:
     """One child process and the pipes to it. Not shared between threads while in use."""
 
     def __init__(self) -> None:
@@ -66,31 +66,33 @@ class _Child:
 
 
 class CodecPool:
-    """Idle children, the last used first. Safe to use from many threads.
+    """Children for one frame at a time. Safe to use from many threads.
 
-    `lost` counts the children that crashed or were late.
+    `idle` are those that wait for a frame, the last used at the end; `lost` counts those that
+    crashed or were late.
     """
 
     def __init__(self) -> None:
         self.lost = 0
-        self._idle: list[_Child] = []
+        self.idle: list[Child] = []
         self._lock = threading.Lock()
 
-    def _take(self) -> _Child:
+    def take(self) -> Child:
+        """Return a child that is no longer idle, or a new one; the caller ends it."""
         with self._lock:
-            while self._idle:
-                child = self._idle.pop()
+            while self.idle:
+                child = self.idle.pop()
                 if child.owner != os.getpid():  # after a fork, the pipes are the parent's
                     continue
                 if child.process.poll() is None:
                     return child
                 child.close()  # somebody ended it while it was idle
                 self.lost += 1
-        return _Child()
+        return Child()
 
     def ask(self, request: bytes, most_bytes: int) -> bytes:
         """Return the answer of a child to `request`, b"" where it could give none."""
-        child = self._take()
+        child = self.take()
         answer = child.ask(request, most_bytes)
         if answer is None:
             child.close()
@@ -98,13 +100,13 @@ class CodecPool:
                 self.lost += 1
             return b""
         with self._lock:
-            self._idle.append(child)
+            self.idle.append(child)
         return answer
 
     def close(self) -> None:
         """End all idle children."""
         with self._lock:
-            children, self._idle = self._idle, []
+            children, self.idle = self.idle, []
         for child in children:
             child.close()
 

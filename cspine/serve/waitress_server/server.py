@@ -89,10 +89,11 @@ class Runner:
             cors_origins=settings.cors_origins,
             count_refused_request=self._service.metrics.count_request,
         )
-        self._servers = self._listen(app, settings.listen, options)
+        # Those of the main address first, then those of the metrics.
+        self.servers = self._listen(app, settings.listen, options)
         if settings.metrics_listen is not None:
             metrics_app = make_metrics_app(self._service.metrics)
-            self._servers += self._listen(metrics_app, settings.metrics_listen, ListenerOptions())
+            self.servers += self._listen(metrics_app, settings.metrics_listen, ListenerOptions())
         self._stop_notice_s = stop_notice_s
         self._stopping_since_s: float | None = None
         self._ending = threading.Event()
@@ -100,7 +101,7 @@ class Runner:
     @property
     def port(self) -> int:
         """Return the port of the first listener."""
-        return int(self._servers[0].effective_port)
+        return int(self.servers[0].effective_port)
 
     def _is_full(self) -> bool:
         return self._service.inference.admission.is_full
@@ -165,7 +166,7 @@ class Runner:
             if self._is_full():
                 # Each turn walks over all connections: what comes meanwhile is refused in one.
                 time.sleep(_BREATH_S)
-        for server in self._servers:
+        for server in self.servers:
             server.close()
         self._dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._map)
@@ -182,11 +183,11 @@ class Runner:
             self._ending.set()
             # Wakes the loop; it may have woken by itself, seen the end and closed the trigger.
             with suppress(OSError):
-                self._servers[0].pull_trigger()
+                self.servers[0].pull_trigger()
 
     def _is_done(self) -> bool:
         if self._stopping_since_s is None:
             return False
         stopping_s = time.monotonic() - self._stopping_since_s
-        busy = self._service.inference.admission.taken or any(one.is_busy for one in self._servers)
+        busy = self._service.inference.admission.taken or any(one.is_busy for one in self.servers)
         return stopping_s > STOP_LIMIT_S or (stopping_s > self._stop_notice_s and not busy)
