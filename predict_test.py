@@ -90,8 +90,10 @@ def ask(given: argparse.Namespace) -> requests.Response:
         if response.status_code != 403 or given.require_url:
             return response
         place = url.split("/")[2]
-        print(f"The service does not fetch from {place}. To allow it, start it with "
-              f"CSPINE_FETCH_ALLOW={place}, without CSPINE_FETCH=off. Uploading it.")  # fmt: skip
+        print(
+            f"The service does not fetch from {place}. To allow it, start it with "
+            f"CSPINE_FETCH_ALLOW={place}, without CSPINE_FETCH=off. Uploading it."
+        )
     return post(given.server, files={"file": data})
 
 

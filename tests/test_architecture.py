@@ -10,9 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEVELS = {
-    "core": 0, "stats": 1, "fetch": 1, "imaging": 2, "phantom": 2, "data": 4, "model": 5,
-    "decide": 5, "evaluate": 6, "train": 7, "predict": 7, "serve": 8,
-}  # fmt: skip
+    "core": 0,
+    "stats": 1,
+    "fetch": 1,
+    "imaging": 2,
+    "phantom": 2,
+    "data": 4,
+    "model": 5,
+    "decide": 5,
+    "evaluate": 6,
+    "train": 7,
+    "predict": 7,
+    "serve": 8,
+}
 FORBIDDEN = {
     "predict": {"data", "train", "evaluate", "phantom"},
     "serve": {"data", "train", "evaluate", "phantom"},
@@ -35,13 +45,14 @@ SCRIPTS = sorted(
     [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
 )
 ENVIRONMENT = {
-    ("os", "environ"), ("os", "getenv"), ("sys", "argv"), ("logging", "basicConfig"),
-}  # fmt: skip
+    ("os", "environ"),
+    ("os", "getenv"),
+    ("sys", "argv"),
+    ("logging", "basicConfig"),
+}
 # Calls that do more than make a value: an application, a file, whatever the system does.
 ACTING = {"create_app", "Flask", "open", "os", "subprocess", "sys", "socket"}
-DEFINITIONS = (
-    ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign
-)  # fmt: skip
+DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
 def imports_of(tree: ast.AST) -> list[str]:

@@ -92,9 +92,12 @@ def test_the_health_check_asks_where_the_service_listens(status, code, answering
     # A proxy that nobody listens at: it must not be asked.
     environment = os.environ | {"CSPINE_LISTEN": answering(status), "http_proxy": "127.0.0.1:9"}
     done = subprocess.run(
-        [sys.executable, "healthcheck.py"], cwd=ROOT, env=environment, capture_output=True,
+        [sys.executable, "healthcheck.py"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
         timeout=60,
-    )  # fmt: skip
+    )
     assert done.returncode == code, done.stderr
 
 
@@ -133,9 +136,13 @@ def test_a_port_that_is_taken_is_one_line(command):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         environment = os.environ | {"CSPINE_LISTEN": address, "KERAS_BACKEND": "openvino"}
         done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=environment,
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     assert done.returncode == 2
     assert "`CSPINE_LISTEN`" in done.stderr and address in done.stderr
     assert "Traceback" not in done.stderr

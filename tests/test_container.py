@@ -47,8 +47,12 @@ class Buildah:
     def __call__(self, *arguments: str) -> str:
         done = subprocess.run(
             ["buildah", *self.options, *arguments],
-            env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.strip()
 
@@ -142,8 +146,9 @@ def wait_until_ready(process: subprocess.Popen, log: Path) -> None:
 def service(root_file_system: Path, config: dict, tmp_path_factory):
     environment = dict(setting.split("=", 1) for setting in config["Env"])
     log = tmp_path_factory.mktemp("service") / "log.txt"
-    process = start_unprivileged(root_file_system, inside(config, config["Entrypoint"]),
-                                 environment, log)  # fmt: skip
+    process = start_unprivileged(
+        root_file_system, inside(config, config["Entrypoint"]), environment, log
+    )
     try:
         wait_until_ready(process, log)
         yield process

@@ -139,9 +139,12 @@ def test_the_installed_command_serves(installed, tmp_path):
     settings = environment(CSPINE_MODEL_DIR=str(ROOT / "models"), CSPINE_LISTEN=address)
     with log.open("wb") as output:
         service = subprocess.Popen(
-            [installed / "cspine", "serve"], cwd=tmp_path, env=settings,
-            stdout=output, stderr=output,
-        )  # fmt: skip
+            [installed / "cspine", "serve"],
+            cwd=tmp_path,
+            env=settings,
+            stdout=output,
+            stderr=output,
+        )
     try:
         wait_until_ready(service, f"http://{address}", log)
         files = {"file": SAMPLE.read_bytes()}

@@ -25,8 +25,11 @@ ROOT = Path(__file__).parents[1]
 def run_train(*arguments, cwd):
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +115,11 @@ def running_train(words, cwd):
     log = cwd / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *words], cwd=cwd, stderr=file,
+            [sys.executable, str(ROOT / "train.py"), *words],
+            cwd=cwd,
+            stderr=file,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        )
         try:
             yield process, log
         finally:

@@ -7,10 +7,18 @@ import pytest
 from cspine.core.cpu import count_cores
 
 
-@pytest.mark.parametrize("text, most", [
-    ("max 100000", 10**6), ("100000 100000", 1), ("150000 100000", 2), ("1000 100000", 1),
-    ("odd", 10**6), ("", 10**6), ("7 0", 10**6),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, most",
+    [
+        ("max 100000", 10**6),
+        ("100000 100000", 1),
+        ("150000 100000", 2),
+        ("1000 100000", 1),
+        ("odd", 10**6),
+        ("", 10**6),
+        ("7 0", 10**6),
+    ],
+)
 def test_a_quota_bounds_the_cores(text, most, tmp_path):
     path = tmp_path / "cpu.max"
     path.write_text(text + "\n")

@@ -16,11 +16,18 @@ def test_an_empty_environment_gives_the_defaults():
 
 
 def test_each_value_is_cast():
-    settings = read_settings({
-        "CSPINE_LISTEN": "[::1]:80", "CSPINE_PRECISION": "INT8", "CSPINE_STREAMS": "2",
-        "CSPINE_FETCH": "off", "CSPINE_FETCH_ALLOW": "127.0.0.1:9697, example.org",
-        "CSPINE_DEADLINE_S": "1.5", "CSPINE_RATE_PER_KEY": "3", "CSPINE_API_KEYS": "a,b",
-    })  # fmt: skip
+    settings = read_settings(
+        {
+            "CSPINE_LISTEN": "[::1]:80",
+            "CSPINE_PRECISION": "INT8",
+            "CSPINE_STREAMS": "2",
+            "CSPINE_FETCH": "off",
+            "CSPINE_FETCH_ALLOW": "127.0.0.1:9697, example.org",
+            "CSPINE_DEADLINE_S": "1.5",
+            "CSPINE_RATE_PER_KEY": "3",
+            "CSPINE_API_KEYS": "a,b",
+        }
+    )
     assert settings.listen == ("::1", 80)
     assert settings.precision == "int8"
     assert (settings.streams, settings.fetch, settings.deadline_s) == (2, False, 1.5)

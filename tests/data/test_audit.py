@@ -16,9 +16,18 @@ from cspine.data.split import split_dataset
 from support.data_pictures import make_slice
 
 KEYS = {
-    "files", "slices", "volumes", "unreadable", "exact_duplicates", "near_duplicates",
-    "split_leaks", "label_conflicts", "shortcut_auroc", "shortcuts", "groups",
-}  # fmt: skip
+    "files",
+    "slices",
+    "volumes",
+    "unreadable",
+    "exact_duplicates",
+    "near_duplicates",
+    "split_leaks",
+    "label_conflicts",
+    "shortcut_auroc",
+    "shortcuts",
+    "groups",
+}
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,11 @@ from cspine.data.index import index_dataset, scan_dataset
 from support.data_pictures import picture
 
 FLAT = ["Fracture/a.png", "NORMAL/b.png", "normal/c.png"]
-TREE = [f"{split}/{label}/{split}.png" for split in ("train", "val", "test")
-        for label in ("fracture", "normal")]  # fmt: skip
+TREE = [
+    f"{split}/{label}/{split}.png"
+    for split in ("train", "val", "test")
+    for label in ("fracture", "normal")
+]
 
 
 def zip_tree(root: Path) -> Path:

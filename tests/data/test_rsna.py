@@ -41,8 +41,10 @@ def test_layout_studies_and_labels(folder, dataset):
     rows = read_csv(folder / "train.csv")
     assert dataset.layout == "rsna"
     assert dataset.studies == {r["StudyInstanceUID"]: int(r["patient_overall"]) for r in rows}
-    boxed = {(r["StudyInstanceUID"], r["slice_number"])
-             for r in read_csv(folder / "train_bounding_boxes.csv")}  # fmt: skip
+    boxed = {
+        (r["StudyInstanceUID"], r["slice_number"])
+        for r in read_csv(folder / "train_bounding_boxes.csv")
+    }
     assert {record.label for record in dataset.records} == {NORMAL, FRACTURE}
     for record in dataset.records:
         key = (record.patient_id, Path(record.path).stem)

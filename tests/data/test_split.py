@@ -80,8 +80,9 @@ def test_three_stratified_sides_from_forty_groups_on(make_dataset):
     # 15 % of 100 patients for each of the two judging sides.
     assert [len(counts[side]) for side in SIDES] == [70, 15, 15]
     fractured = [sum(int(p[1:]) % 2 for p in counts[side]) for side in SIDES]
-    assert sum(fractured) == 50 and all(abs(n / t - 0.5) < 0.05 for n, t in
-                                        zip(fractured, (70, 15, 15), strict=True))  # fmt: skip
+    assert sum(fractured) == 50 and all(
+        abs(n / t - 0.5) < 0.05 for n, t in zip(fractured, (70, 15, 15), strict=True)
+    )
     assert split.folds is None and "70 for train" in split.note
 
 

@@ -40,8 +40,10 @@ def test_groups_that_lie_apart_each_have_their_centre():
     gate = fit_distance(groups + rng.normal(0, 0.1, groups.shape), 1.0)
     # Far from all three, and nearer to their common mean than any of them.
     assert gate.accepts(np.array([[0.0, 9.0], [9.0, 9.0], [6.0, 6.0]])).tolist() == [
-        True, True, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+    ]
 
 
 def test_held_out_are_accepted_at_the_stated_share_and_strangers_are_not():

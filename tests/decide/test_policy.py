@@ -39,8 +39,10 @@ def test_a_set_against_the_threshold_is_uncertain():
     # At 0.4 only "normal" is possible, and the threshold says fracture.
     policy = make_policy(threshold=0.3, normal=0.6, fracture=0.55)
     assert policy.predict(np.array([0.4, 0.2, 0.7]), np.ones(3, bool)) == [
-        "uncertain", "normal", "fracture",
-    ]  # fmt: skip
+        "uncertain",
+        "normal",
+        "fracture",
+    ]
 
 
 def test_an_empty_set_is_uncertain():

@@ -145,8 +145,13 @@ def test_bands_hold_their_fractures_against_all_normal_slices():
     groups = np.array(["a", "a", "b", "b", "c", "d", "d"])
     bands = {b.name: b for b in auroc_by_width(labels, p, widths, groups, resamples=10)}
     assert list(bands) == [
-        "0.2–0.5 mm", "0.8–1 mm", "1–1.5 mm", "1.5–3 mm", "≥ 1 mm", "all",
-    ]  # fmt: skip
+        "0.2–0.5 mm",
+        "0.8–1 mm",
+        "1–1.5 mm",
+        "1.5–3 mm",
+        "≥ 1 mm",
+        "all",
+    ]
     # 0.15 lies above one of three normal slices; 0.5 above two.
     assert bands["0.2–0.5 mm"].auroc.value == pytest.approx(1 / 3)
     assert bands["0.8–1 mm"].auroc.value == pytest.approx(2 / 3)

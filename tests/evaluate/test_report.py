@@ -92,9 +92,12 @@ def test_the_published_figures_stand_beside_ours_as_normal():
     sides = {"test": {"slices": 42, "distinct_slices": 2, "patients": 3}}
     rows = published_table({"cnn": {"test": {"recall": 0.9}, "train": {}}}, "cnn", sides)
     assert [row.heads for row in rows] == [
-        ("cnn", "train"), ("cnn", "test"),
-        ("published", "train"), ("published", "validation"), ("published", "test"),
-    ]  # fmt: skip
+        ("cnn", "train"),
+        ("cnn", "test"),
+        ("published", "train"),
+        ("published", "validation"),
+        ("published", "test"),
+    ]
     assert rows[1].figures[0] == Figure("2 slices", "3 patients, 42 files")
     assert [f.value for f in rows[-1].figures[1:]] == [
         "0.3144",
@@ -297,9 +300,12 @@ def test_the_roc_by_patient_is_drawn_where_a_series_score_is():
     inputs = make_inputs()
     assert "ROC by patient" not in render_report(inputs)
     series = {
-            "top": 1, "scale": 1.0, "offset": 0.0, "threshold": 0.5,
-            "normal": {"quantiles": [0.0, 0.0], "slices": 1000},
-        }  # fmt: skip
+        "top": 1,
+        "scale": 1.0,
+        "offset": 0.0,
+        "threshold": 0.5,
+        "normal": {"quantiles": [0.0, 0.0], "slices": 1000},
+    }
     decision = {**inputs.card["decision"], "series": series}
     page = render_report(replace(inputs, card={**inputs.card, "decision": decision}))
     patients = len(np.unique(inputs.splits[-1].scored().groups))

@@ -36,9 +36,11 @@ edit = st.tuples(
     st.sampled_from(["set", "cut", "insert", "move", "end"]),
     # Where; headers twice as often.
     st.one_of(st.floats(0, 0.1), st.floats(0, 1)),
-    st.one_of(st.sampled_from([b"\0", b"\xff", b"\x7f", b"\x80", b"\xff" * 4, bytes(4)]),
-              st.binary(min_size=1, max_size=8)),
-)  # fmt: skip
+    st.one_of(
+        st.sampled_from([b"\0", b"\xff", b"\x7f", b"\x80", b"\xff" * 4, bytes(4)]),
+        st.binary(min_size=1, max_size=8),
+    ),
+)
 
 
 def change(data: bytes, kind: str, where: float, value: bytes) -> bytes:
@@ -71,8 +73,10 @@ def test_changed_hostile_files(name, edits):
     answer(data)
 
 
-@given(st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", bytes(128) + b"DICM"]),
-       st.binary(max_size=400))  # fmt: skip
+@given(
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", bytes(128) + b"DICM"]),
+    st.binary(max_size=400),
+)
 @settings(ALL, max_examples=200)
 def test_noise_after_a_signature(signature, noise):
     answer(signature + noise)

@@ -7,8 +7,18 @@ import pytest
 from tests.fuzz.harness import Trial
 from tests.fuzz.parser_targets import MODELS, list_targets
 
-NAMES = ("URL", "redirect", "HTTP", "request JSON", "base64", "V2 JSON", "V2 binary", "model card",
-         "TOML", "model file")  # fmt: skip
+NAMES = (
+    "URL",
+    "redirect",
+    "HTTP",
+    "request JSON",
+    "base64",
+    "V2 JSON",
+    "V2 binary",
+    "model card",
+    "TOML",
+    "model file",
+)
 INPUTS = 150
 
 

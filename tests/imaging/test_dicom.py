@@ -208,9 +208,12 @@ def test_no_preamble_and_no_meta():
 
 
 LOSSLESS = [
-    "JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless",
+    "JPEGLosslessProcess14",
+    "JPEGLosslessProcess14_1",
+    "JPEGLSLossless",
+    "JPEG2000Lossless",
     "RLELossless",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", LOSSLESS)

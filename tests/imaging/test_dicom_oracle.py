@@ -57,9 +57,12 @@ def test_values_are_those_of_pydicom():
             theirs.get(keyword) or None for keyword in KEYWORDS
         ], path.name
         form = PixelFormat(
-            theirs.Rows, theirs.Columns, theirs.BitsAllocated, theirs.BitsStored,
+            theirs.Rows,
+            theirs.Columns,
+            theirs.BitsAllocated,
+            theirs.BitsStored,
             theirs.PixelRepresentation == 1,
-        )  # fmt: skip
+        )
         assert np.array_equal(read_stored_values(ours.elements, form), theirs.pixel_array)
         compared += 1
     assert compared > 50
@@ -67,9 +70,10 @@ def test_values_are_those_of_pydicom():
 
 @given(
     st.lists(st.integers(-1024, 3071), min_size=1, max_size=40),
-    st.floats(-500, 1500, width=32), st.floats(1, 4000, width=32),
+    st.floats(-500, 1500, width=32),
+    st.floats(1, 4000, width=32),
     st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
-)  # fmt: skip
+)
 @settings(max_examples=200, deadline=None)
 def test_windows_are_those_of_pydicom(values, centre, width, function):
     data = pydicom.Dataset()

@@ -121,10 +121,17 @@ def no_weights(files):
 
 @pytest.mark.parametrize(
     "change",
-    [folded_range, huge_input, float_input, changed_text, changed_weights, sparse_weights,
-     no_weights],
+    [
+        folded_range,
+        huge_input,
+        float_input,
+        changed_text,
+        changed_weights,
+        sparse_weights,
+        no_weights,
+    ],
     ids=lambda change: change.__name__,
-)  # fmt: skip
+)
 def test_what_the_card_does_not_list_is_never_parsed(change, copied, parsed, rebuilt):
     good = (copied.folder / "best.xml").read_bytes()
     change(copied)

@@ -68,8 +68,14 @@ def add_swapped(node: ov.Node, random: np.random.Generator) -> ov.Node:
 
 
 STEPS: list[Step] = [
-    convolve, normalise, add_bias, add_position, pad_and_cut, join_with_itself, add_swapped,
-]  # fmt: skip
+    convolve,
+    normalise,
+    add_bias,
+    add_position,
+    pad_and_cut,
+    join_with_itself,
+    add_swapped,
+]
 
 
 def make_network(steps: list[Step], seed: int) -> ov.Model:

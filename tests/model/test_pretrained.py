@@ -46,6 +46,8 @@ def test_the_cnn_starts_from_scratch_always():
 def test_automatic_names_are_numbered_by_order_of_building():
     names = ["conv2d_9", "block1_conv1", "conv2d_10", "add", "conv2d_7", "logit"]
     assert number_layers(names) == {
-        "auto_conv2d_1": "conv2d_7", "auto_conv2d_2": "conv2d_9", "auto_conv2d_3": "conv2d_10",
+        "auto_conv2d_1": "conv2d_7",
+        "auto_conv2d_2": "conv2d_9",
+        "auto_conv2d_3": "conv2d_10",
         "auto_add_1": "add",
-    }  # fmt: skip
+    }

@@ -76,8 +76,10 @@ def test_the_image_gets_the_signature_too():
     assert "!models/best.json.sig" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
-@pytest.mark.parametrize("options", [("-algorithm", "ed448"), ("-algorithm", "ed25519", "-aes256",
-                                     "-pass", "pass:word"), None])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [("-algorithm", "ed448"), ("-algorithm", "ed25519", "-aes256", "-pass", "pass:word"), None],
+)
 def test_another_key_is_refused_in_words(options, tmp_path):
     path = tmp_path / "key.pem"
     if options:

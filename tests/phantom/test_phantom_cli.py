@@ -7,14 +7,17 @@ import pytest
 from cspine.__main__ import main
 
 
-@pytest.mark.parametrize("arguments, told", [
-    (["--sheet", "sheet.png", "--confound", "height"], "`--sheet` must have both classes"),
-    (["set", "--sheet", "sheet.png", "--slices", "3"], "Received: DIR, --slices"),
-    ([], "`folder` or `--sheet FILE` must be given"),
-    (["set", "--patients", "0"], "`patients` must be at least 1"),
-    (["set", "--slices", "0"], "`slices_per_patient` must be 2 or more"),
-    (["set", "--variants"], "`--variants` must go with"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--sheet", "sheet.png", "--confound", "height"], "`--sheet` must have both classes"),
+        (["set", "--sheet", "sheet.png", "--slices", "3"], "Received: DIR, --slices"),
+        ([], "`folder` or `--sheet FILE` must be given"),
+        (["set", "--patients", "0"], "`patients` must be at least 1"),
+        (["set", "--slices", "0"], "`slices_per_patient` must be 2 or more"),
+        (["set", "--variants"], "`--variants` must go with"),
+    ],
+)
 def test_what_cannot_be_drawn_is_told_in_one_line(arguments, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["phantom", *arguments]) == 2

@@ -14,13 +14,17 @@ def make_rows(*answers, series="s"):
     """A row for each (probability, reason); "" is a slice in distribution."""
     return [
         {
-            "path": f"{number}.dcm", "series": series, "slice": f"uid {number}",
-            "probability": probability, "reason": reason,
-            "region": "0 0 9 9" if probability else "", "warnings": "",
+            "path": f"{number}.dcm",
+            "series": series,
+            "slice": f"uid {number}",
+            "probability": probability,
+            "reason": reason,
+            "region": "0 0 9 9" if probability else "",
+            "warnings": "",
             "in_distribution": "false" if reason else "true",
         }
         for number, (probability, reason) in enumerate(answers)
-    ]  # fmt: skip
+    ]
 
 
 KNOWN, HIGH = ("0.2", ""), ("0.9", "")

@@ -85,8 +85,10 @@ def test_the_command_follows_the_setting(synthetic_models, tmp_path, monkeypatch
     assert main([*command, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert (row["prediction"], row["domain"], row["reason"]) == (
-        "uncertain", "synthetic", "synthetic_model",
-    )  # fmt: skip
+        "uncertain",
+        "synthetic",
+        "synthetic_model",
+    )
     monkeypatch.setenv("CSPINE_ANSWER_SYNTHETIC", "on")
     # Answers of two kinds in one table would be compared as if they were one.
     assert main(command) == 2

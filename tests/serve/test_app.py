@@ -27,8 +27,14 @@ from support.service_fakes import FakePredictor, make_png
 from support.waiting import wait_for
 
 ANSWER_KEYS = {
-    "prediction", "probability", "threshold", "in_distribution", "region", "model", "warnings"
-}  # fmt: skip
+    "prediction",
+    "probability",
+    "threshold",
+    "in_distribution",
+    "region",
+    "model",
+    "warnings",
+}
 
 
 def upload(*pictures: bytes) -> dict:
@@ -101,21 +107,31 @@ def test_slow_servers_hold_no_list_of_uploads(app, client, png, monkeypatch):
 
 
 PROBLEMS = [
-    (b"{", "application/json", 400), (b"[]", "application/json", 400),
-    (b"{}", "application/json", 400), (b'{"url": 1}', "application/json", 400),
+    (b"{", "application/json", 400),
+    (b"[]", "application/json", 400),
+    (b"{}", "application/json", 400),
+    (b'{"url": 1}', "application/json", 400),
     (b'{"url": "http://a.org", "image": ""}', "application/json", 400),
-    (b'{"urls": []}', "application/json", 400), (b'{"urls": [1]}', "application/json", 400),
+    (b'{"urls": []}', "application/json", 400),
+    (b'{"urls": [1]}', "application/json", 400),
     (b'{"urls": [' + b'"",' * 10_000 + b'""]}', "application/json", 400),
     (b'{"urls": [' + b"1.5," * 10_000 + b"1]}", "application/json", 400),
-    (b"[" * 100_000, "application/json", 400), (b'{"a":' * 999, "application/json", 400),
+    (b"[" * 100_000, "application/json", 400),
+    (b'{"a":' * 999, "application/json", 400),
     (b'{"url": "http://127.0.0.1/"}', "application/json", 403),
     (b'{"url": "file:///etc/passwd"}', "application/json", 403),
-    (b'{"image": "%%%"}', "application/json", 422), (b'{"image": ""}', "application/json", 422),
-    (b"text", "text/plain", 415), (b"a=b", "application/x-www-form-urlencoded", 415),
-    (b"text", "image/png", 415), (make_png()[:-20], "image/png", 422), (b"", "image/png", 422),
-    (b"", "multipart/form-data; boundary=x", 400), (b"", "multipart/form-data", 400),
-    (b"\xff\xfe", "application/json", 400), (b'{"url": "\xed\xa0\x80"}', "application/json", 403),
-]  # fmt: skip
+    (b'{"image": "%%%"}', "application/json", 422),
+    (b'{"image": ""}', "application/json", 422),
+    (b"text", "text/plain", 415),
+    (b"a=b", "application/x-www-form-urlencoded", 415),
+    (b"text", "image/png", 415),
+    (make_png()[:-20], "image/png", 422),
+    (b"", "image/png", 422),
+    (b"", "multipart/form-data; boundary=x", 400),
+    (b"", "multipart/form-data", 400),
+    (b"\xff\xfe", "application/json", 400),
+    (b'{"url": "\xed\xa0\x80"}', "application/json", 403),
+]
 
 
 @pytest.mark.parametrize(("body", "kind", "status"), PROBLEMS)
@@ -201,9 +217,11 @@ def test_the_pictures_of_a_list_have_a_bound(client, png, monkeypatch):
 
 def test_a_vanished_client_is_not_worked_for(client, predictor, png):
     response = client.post(
-        "/predict", data=png, content_type="image/png",
+        "/predict",
+        data=png,
+        content_type="image/png",
         environ_overrides={"waitress.client_disconnected": lambda: True},
-    )  # fmt: skip
+    )
     assert response.status_code == 499
     assert predictor.calls == 0
 
@@ -218,9 +236,10 @@ def test_a_fetch_that_fails_after_its_client_left_is_no_answer(settings, predict
 
     app = create_app(settings, predictor, Slow())
     response = app.test_client().post(
-        "/predict", json={"url": "http://a.org/b.png"},
+        "/predict",
+        json={"url": "http://a.org/b.png"},
         environ_overrides={"waitress.client_disconnected": lambda: bool(left)},
-    )  # fmt: skip
+    )
     assert response.status_code == 499
 
 

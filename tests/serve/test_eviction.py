@@ -138,9 +138,10 @@ def test_where_files_run_out_a_waiting_connection_yields(runner, monkeypatch, ca
         wait_for(lambda: listener.active_channels)
         errors = [OSError(errno.EMFILE, "Too many open files")]
         monkeypatch.setattr(
-            wasyncore.dispatcher, "accept",
+            wasyncore.dispatcher,
+            "accept",
             lambda one: fail(list(errors)) if one.active_channels else accept(one),
-        )  # fmt: skip
+        )
         with connect(runner) as other:
             other.sendall(GET)
             assert other.recv(99).startswith(b"HTTP/1.1 200")

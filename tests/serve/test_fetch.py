@@ -85,9 +85,16 @@ def test_a_redirect_is_followed(status: int, png):
 
 @pytest.mark.parametrize(
     "location",
-    ["http://127.0.0.1:{}/", "http://localhost:{}/", "http://2130706433:{}/", "//127.0.0.1:{}/",
-     "http://[::ffff:127.0.0.1]:{}/", "http://good.local@127.0.0.1:{}/", "http://other.local:{}/"],
-)  # fmt: skip
+    [
+        "http://127.0.0.1:{}/",
+        "http://localhost:{}/",
+        "http://2130706433:{}/",
+        "//127.0.0.1:{}/",
+        "http://[::ffff:127.0.0.1]:{}/",
+        "http://good.local@127.0.0.1:{}/",
+        "http://other.local:{}/",
+    ],
+)
 def test_a_redirect_into_loopback_is_refused(location: str, png):
     with Server(image(png)) as inner, Server(redirect(location.format(inner.port))) as outer:
         with pytest.raises(UrlNotAllowedError):
@@ -183,17 +190,25 @@ def test_an_encoded_body_is_decoded(png):
 @pytest.mark.parametrize(
     "answer",
     [
-        b"", OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nabc",
-        b"\0" * 100, b"HTTP/9.9 abc\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", OK[:12],
-        OK + b"Content-Length: 10\r\n\r\nshort", OK + b"Content-Length: -1\r\n\r\nbody"[:20],
+        b"",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nabc",
+        b"\0" * 100,
+        b"HTTP/9.9 abc\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        OK[:12],
+        OK + b"Content-Length: 10\r\n\r\nshort",
+        OK + b"Content-Length: -1\r\n\r\nbody"[:20],
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
-        OK + b"a: b\r\n" * 1000 + b"\r\n", OK + b"Content-Encoding: gzip\r\n\r\nnot gzip",
+        OK + b"a: b\r\n" * 1000 + b"\r\n",
+        OK + b"Content-Encoding: gzip\r\n\r\nnot gzip",
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nsecret",
-        b"HTTP/1.1 500 Oh\r\n\r\nsecret", b"HTTP/1.1 204 None\r\n\r\n",
-        b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 500 Oh\r\n\r\nsecret",
+        b"HTTP/1.1 204 None\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
     ],
-)  # fmt: skip
+)
 def test_a_broken_answer_is_a_fetch_error_that_echoes_nothing(answer: bytes):
     with Server(sends(answer)) as server, pytest.raises(FetchError) as caught:
         make_fetcher(server).fetch(f"http://good.local:{server.port}/")

@@ -90,17 +90,21 @@ def test_all_bodies_together_have_a_cap(runner, monkeypatch):
 
 @pytest.mark.parametrize(
     ("sent", "status"),
-    [(b"NONSENSE\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nX : y\r\n\r\n", 400),
-     (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
-     (HEAD + b"Content-Length: -1\r\n\r\n", 400),
-     (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400),
-     (HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
-     (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-     (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-     (b"POST /aHTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-     (HEAD + b"Host: b\r\n\r\n", 400), (b"GET / HTTP/1.1 \r\n\r\n", 400),
-     (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400)],
-)  # fmt: skip
+    [
+        (b"NONSENSE\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX : y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /aHTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + b"Host: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1 \r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    ],
+)
 def test_broken_http_is_a_problem_document(app, runner, sent, status):
     with connect(runner) as connection:
         connection.sendall(sent)
@@ -271,9 +275,12 @@ def test_a_refusal_behind_an_unread_answer_does_not_stop_the_loop():
         return [large]
 
     options = Adjustments(
-        listen="127.0.0.1:0", outbuf_overflow=1024**3, recv_bytes=65536, asyncore_use_poll=True,
+        listen="127.0.0.1:0",
+        outbuf_overflow=1024**3,
+        recv_bytes=65536,
+        asyncore_use_poll=True,
         channel_request_lookahead=1,
-    )  # fmt: skip
+    )
     dispatcher = LastingDispatcher(2)
     full = threading.Event()
     server = listener.DeadlineServer(
@@ -342,10 +349,14 @@ def test_metrics_on_a_listener_of_their_own(predictor, serve_app):
     assert "cspine_model_info" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
 
 
-@pytest.mark.parametrize("request_", [
-    b"GET /health/live HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
-    HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\nxx",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
+        b"Expect: 100-continue\r\nConnection: close\r\n\r\n",
+        HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\nxx",
+    ],
+)
 def test_whole_requests_that_expect_to_be_asked_on_are_answered(runner, request_):
     with connect(runner) as connection:
         connection.sendall(request_)
@@ -381,9 +392,15 @@ def test_dead_worker_threads_are_replaced(runner):
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.parametrize("sent", [
-    b"1\r\nx\r\n" * 40_000, b"1" * 20_000, b"1;" + b"a" * 20_000, b"0\r\n" + b"a: b\r\n" * 5000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"1\r\nx\r\n" * 40_000,
+        b"1" * 20_000,
+        b"1;" + b"a" * 20_000,
+        b"0\r\n" + b"a: b\r\n" * 5000,
+    ],
+)
 def test_a_chunked_body_that_is_mostly_framing_is_refused(runner, sent):
     with connect(runner) as connection:
         connection.sendall(CHUNKED + sent)

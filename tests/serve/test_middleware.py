@@ -13,22 +13,31 @@ from cspine.serve.middleware.rate_limit import Rate
 
 
 def post(app, png, **headers):
-    return app.test_client().post(
-        "/predict", data=png, content_type="image/png", headers=headers
-    )  # fmt: skip
+    return app.test_client().post("/predict", data=png, content_type="image/png", headers=headers)
 
 
-@pytest.mark.parametrize("header", [
-    {"Authorization": "Bearer b"}, {"Authorization": "bearer b"}, {"X-API-Key": "b"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Authorization": "Bearer b"},
+        {"Authorization": "bearer b"},
+        {"X-API-Key": "b"},
+    ],
+)
 def test_a_key_opens_where_keys_are_set(predictor, png, header):
     app = create_app(ServeSettings(api_keys=("a", "b")), predictor)
     assert post(app, png, **header).status_code == 200
 
 
-@pytest.mark.parametrize("header", [
-    {}, {"X-API-Key": "c"}, {"Authorization": "Bearer ab"}, {"Authorization": "b"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"X-API-Key": "c"},
+        {"Authorization": "Bearer ab"},
+        {"Authorization": "b"},
+    ],
+)
 def test_without_a_key_of_ours_the_answer_is_401(predictor, png, header):
     app = create_app(ServeSettings(api_keys=("a", "b")), predictor)
     response = post(app, png, **header)

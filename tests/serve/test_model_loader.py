@@ -12,9 +12,7 @@ import pytest
 def test_what_begins_the_load_imports_neither_flask_nor_scipy(entry):
     begins = "import sys, cspine.serve.telemetry, cspine.serve.model_loader; print(*sys.modules)"
     code = f"{entry}\n{begins}"
-    child = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )  # fmt: skip
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name.partition(".")[0] for name in child.stdout.split()}
     assert "openvino" in modules
     assert not modules & {"flask", "scipy", "keras", "PIL"}

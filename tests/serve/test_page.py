@@ -28,9 +28,9 @@ def page(app, serve_app):
         opened.failures = []
         opened.on("pageerror", lambda error: opened.failures.append(str(error)))
         opened.on(
-            "console", lambda m: m.type == "error" and "403" not in m.text
-            and opened.failures.append(m.text)
-        )  # fmt: skip
+            "console",
+            lambda m: m.type == "error" and "403" not in m.text and opened.failures.append(m.text),
+        )
         opened.goto(f"http://127.0.0.1:{serve_app(app).port}/")
         yield opened
         browser.close()

@@ -33,7 +33,9 @@ schema = schemathesis.openapi.from_wsgi("/openapi.json", APP)
 def test_the_document_is_kept(case):
     case.call_and_validate(
         checks=[
-            not_a_server_error, content_type_conformance, response_schema_conformance,
+            not_a_server_error,
+            content_type_conformance,
+            response_schema_conformance,
             status_code_conformance,
         ]
-    )  # fmt: skip
+    )

@@ -171,8 +171,9 @@ def test_a_series_of_a_chest_has_no_class(setting, tmp_path, monkeypatch, capsys
     monkeypatch.setenv("CSPINE_ANSWER_SYNTHETIC", setting)
     command = ["predict", str(write_chest(tmp_path / "chest")), "--models", str(ROOT / "models")]
     assert main([*command, "--precision", "f32", "--json"]) == 0
-    [series] = [line for line in map(json.loads, capsys.readouterr().out.splitlines())
-                if "slices" in line]  # fmt: skip
+    [series] = [
+        line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "slices" in line
+    ]
     assert (series["slices"], series["prediction"], series["probability"]) == (8, "uncertain", None)
     noun = "slice" if series["used"] == 1 else "slices"
     assert series["reason"] == (

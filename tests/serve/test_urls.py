@@ -40,12 +40,16 @@ def test_a_public_address(address: str):
 @pytest.mark.parametrize(
     ("location", "url"),
     [
-        ("/b", "http://a.org:80/b"), ("b", "http://a.org:80/x/b"), ("?q", "http://a.org:80/x/y?q"),
-        ("//b.org/c", "http://b.org:80/c"), ("https://b.org/", "https://b.org:443/"),
-        ("../b/./c/..", "http://a.org:80/b/"), ("/../../b?..", "http://a.org:80/b?.."),
+        ("/b", "http://a.org:80/b"),
+        ("b", "http://a.org:80/x/b"),
+        ("?q", "http://a.org:80/x/y?q"),
+        ("//b.org/c", "http://b.org:80/c"),
+        ("https://b.org/", "https://b.org:443/"),
+        ("../b/./c/..", "http://a.org:80/b/"),
+        ("/../../b?..", "http://a.org:80/b?.."),
         ("/é", "http://a.org:80/%C3%A9"),
     ],
-)  # fmt: skip
+)
 def test_where_a_redirect_leads(location: str, url: str):
     target = follow_redirect(parse_url("http://a.org/x/y?z"), location)
     assert target.origin + target.resource == url

@@ -81,8 +81,11 @@ def test_json_alone_works(client):
     one = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [image]}
     answer = client.post(URL, json={"inputs": [one]}).json
     assert answer["outputs"][1] == {
-        "name": "prediction", "datatype": "BYTES", "shape": [1], "data": ["fracture"],
-    }  # fmt: skip
+        "name": "prediction",
+        "datatype": "BYTES",
+        "shape": [1],
+        "data": ["fracture"],
+    }
     pixels = {"name": "pixels", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [[[[9, 9, 9]]]]}
     assert client.post(URL, json={"inputs": [pixels]}).json["outputs"][0]["shape"] == [1]
 
@@ -97,20 +100,39 @@ def tensor(**changes) -> dict:
 
 
 BAD = [
-    {}, {"inputs": []}, {"inputs": [1]}, {"inputs": [tensor(), tensor()]},
-    *({"inputs": [tensor(**changes)]} for changes in (
-        {"name": "other"}, {"datatype": "FP32"}, {"shape": []}, {"shape": [1, 1, 1, 4]},
-        {"shape": [-1, 1, 1, 3]}, {"shape": [1, 1, 10**9, 3]}, {"shape": [65, 1, 1, 3]},
-        {"shape": "1"}, {"data": [1, 2]}, {"data": [1, 2, 300]}, {"data": [1, 2, -1]},
-        {"data": [1, 2, 1.5]}, {"data": [[1], [2, 3]]}, {"data": "abc"}, {"data": None},
-        {"parameters": {"binary_data_size": 5}}, {"parameters": {"binary_data_size": "x"}},
-    )),
+    {},
+    {"inputs": []},
+    {"inputs": [1]},
+    {"inputs": [tensor(), tensor()]},
+    *(
+        {"inputs": [tensor(**changes)]}
+        for changes in (
+            {"name": "other"},
+            {"datatype": "FP32"},
+            {"shape": []},
+            {"shape": [1, 1, 1, 4]},
+            {"shape": [-1, 1, 1, 3]},
+            {"shape": [1, 1, 10**9, 3]},
+            {"shape": [65, 1, 1, 3]},
+            {"shape": "1"},
+            {"data": [1, 2]},
+            {"data": [1, 2, 300]},
+            {"data": [1, 2, -1]},
+            {"data": [1, 2, 1.5]},
+            {"data": [[1], [2, 3]]},
+            {"data": "abc"},
+            {"data": None},
+            {"parameters": {"binary_data_size": 5}},
+            {"parameters": {"binary_data_size": "x"}},
+        )
+    ),
     {"inputs": [tensor()], "outputs": [{"name": "other"}]},
     {"inputs": [tensor()], "outputs": [1]},
-    {"inputs": [tensor()], "id": "x" * 257}, {"inputs": [tensor()], "id": 7},
+    {"inputs": [tensor()], "id": "x" * 257},
+    {"inputs": [tensor()], "id": 7},
     {"inputs": [tensor(name="image", datatype="BYTES", shape=[1], data=[1])]},
     {"inputs": [tensor(name="image", datatype="BYTES", shape=[2], data=["aaaa"])]},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("body", BAD)
@@ -123,9 +145,18 @@ def test_a_bad_request_is_a_400(client, body):
 @settings(max_examples=300)
 @given(st.binary(max_size=64), st.integers(-1, 80), st.integers(0, 64))
 def test_whatever_is_sent_as_binary_is_read_or_refused(tail, length, size):
-    head = json.dumps({"inputs": [{
-        "name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}
-    }]}).encode()  # fmt: skip
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "image",
+                    "datatype": "BYTES",
+                    "shape": [1],
+                    "parameters": {"binary_data_size": size},
+                }
+            ]
+        }
+    ).encode()
     try:
         asked = read_infer_request(head + tail, str(len(head) if length < 0 else length), OUTPUTS)
     except (BadRequest, ImageError):

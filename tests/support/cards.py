@@ -8,10 +8,16 @@ from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import publish_version
 
 CARD = {
-    "schema_version": 1, "version": "0" * 12, "architecture": "cnn", "image_size": 192,
-    "view": "vertebra", "map_head": True, "decision": {}, "files": {},
+    "schema_version": 1,
+    "version": "0" * 12,
+    "architecture": "cnn",
+    "image_size": 192,
+    "view": "vertebra",
+    "map_head": True,
+    "decision": {},
+    "files": {},
     "class_names": ["normal", "fracture"],
-}  # fmt: skip
+}
 
 
 def refuse(*_, **__):

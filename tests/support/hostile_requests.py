@@ -24,40 +24,121 @@ from .service_fakes import make_png
 LIMIT_S = 5.0
 INFER = b"/v2/models/cspine/infer"
 URLS = (
-    *AMBIGUOUS, *OTHER_SCHEMES, *(f"http://{a}/a.png" for a in NOT_PUBLIC),
+    *AMBIGUOUS,
+    *OTHER_SCHEMES,
+    *(f"http://{a}/a.png" for a in NOT_PUBLIC),
     *(f"https://[{a}]:8443/" for a in NOT_PUBLIC_V6),
     *(f"http://{a}/" for a in spellings("10.0.0.1")),
-)  # fmt: skip
+)
 PATHS = (
-    b"/", b"/predict", b"/predict?explain=heatmap,image", b"/predict?explain=%ff&explain=a",
-    b"/health/live", b"/health/ready", b"/metrics", b"/openapi.json", b"/page.js", b"/icon.svg",
-    b"/v2", b"/v2/health/ready", b"/v2/models/cspine", b"/v2/models/cspine/versions/x/infer",
-    b"/v2/repository/models/cspine/load", INFER, b"/../../etc/passwd", b"/%2e%2e/%2e%2e/etc/passwd",
-    b"/predict/", b"//predict", b"/predict%00", b"/\xff\xfe", b"/" + b"a" * 9000, b"*",
-    b"http://127.0.0.1/predict", b"/web/../predict_flask.py", b"/v2/models/..%2f..%2fbest.json",
-)  # fmt: skip
-METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT",
-           b"get", b"P" * 300, b"\0")  # fmt: skip
+    b"/",
+    b"/predict",
+    b"/predict?explain=heatmap,image",
+    b"/predict?explain=%ff&explain=a",
+    b"/health/live",
+    b"/health/ready",
+    b"/metrics",
+    b"/openapi.json",
+    b"/page.js",
+    b"/icon.svg",
+    b"/v2",
+    b"/v2/health/ready",
+    b"/v2/models/cspine",
+    b"/v2/models/cspine/versions/x/infer",
+    b"/v2/repository/models/cspine/load",
+    INFER,
+    b"/../../etc/passwd",
+    b"/%2e%2e/%2e%2e/etc/passwd",
+    b"/predict/",
+    b"//predict",
+    b"/predict%00",
+    b"/\xff\xfe",
+    b"/" + b"a" * 9000,
+    b"*",
+    b"http://127.0.0.1/predict",
+    b"/web/../predict_flask.py",
+    b"/v2/models/..%2f..%2fbest.json",
+)
+METHODS = (
+    b"GET",
+    b"HEAD",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"OPTIONS",
+    b"PATCH",
+    b"TRACE",
+    b"CONNECT",
+    b"get",
+    b"P" * 300,
+    b"\0",
+)
 HEADERS = (
-    b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked", b"Content-Length: 0",
-    b"Content-Length: -5", b"Content-Length: 5, 6", b"Content-Length: 99999999999999",
-    b"Content-Encoding: gzip", b"Expect: 100-continue", b"Expect: a miracle", b"Range: bytes=0-1",
-    b"Inference-Header-Content-Length: 7", b"Inference-Header-Content-Length: 1e3",
-    b"Host: evil.example", b"Host:", b"Origin: null", b"X-Request-ID: a\tb", b"X-API-Key: \xff",
-    b"Authorization: Bearer", b"Cookie: " + b"a=b;" * 900, b"X-Forwarded-For: 127.0.0.1",
-    b"Accept: \xf0\x9f", b"If-None-Match: *", b"Connection: upgrade\r\nUpgrade: h2c",
-    b"Bad Name: x", b"Long: " + b"x" * 40_000, b"Content-Type: multipart/form-data",
-    b"Content-Type: application/json", b"Content-Type: image/png; charset=\xff", b" folded: line",
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Content-Length: 0",
+    b"Content-Length: -5",
+    b"Content-Length: 5, 6",
+    b"Content-Length: 99999999999999",
+    b"Content-Encoding: gzip",
+    b"Expect: 100-continue",
+    b"Expect: a miracle",
+    b"Range: bytes=0-1",
+    b"Inference-Header-Content-Length: 7",
+    b"Inference-Header-Content-Length: 1e3",
+    b"Host: evil.example",
+    b"Host:",
+    b"Origin: null",
+    b"X-Request-ID: a\tb",
+    b"X-API-Key: \xff",
+    b"Authorization: Bearer",
+    b"Cookie: " + b"a=b;" * 900,
+    b"X-Forwarded-For: 127.0.0.1",
+    b"Accept: \xf0\x9f",
+    b"If-None-Match: *",
+    b"Connection: upgrade\r\nUpgrade: h2c",
+    b"Bad Name: x",
+    b"Long: " + b"x" * 40_000,
+    b"Content-Type: multipart/form-data",
+    b"Content-Type: application/json",
+    b"Content-Type: image/png; charset=\xff",
+    b" folded: line",
     b"No-Colon",
-)  # fmt: skip
+)
 TYPES = (
-    b"image/png", b"image/jpeg", b"application/dicom", b"application/octet-stream", b"text/html",
-    b"application/json; charset=utf-16", b"IMAGE/PNG", b"", b"multipart/form-data; boundary=",
-)  # fmt: skip
+    b"image/png",
+    b"image/jpeg",
+    b"application/dicom",
+    b"application/octet-stream",
+    b"text/html",
+    b"application/json; charset=utf-16",
+    b"IMAGE/PNG",
+    b"",
+    b"multipart/form-data; boundary=",
+)
 ODD = (
-    None, True, -1, 0, 2**63, 10**400, 1e308, float("nan"), "", "\ud800", "\0", "é" * 99, [], {},
-    [[]], {"url": 1}, "A" * 5000, "data:image/png;base64,", [1, 2, 3], "<script>", "%s%n",
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    10**400,
+    1e308,
+    float("nan"),
+    "",
+    "\ud800",
+    "\0",
+    "é" * 99,
+    [],
+    {},
+    [[]],
+    {"url": 1},
+    "A" * 5000,
+    "data:image/png;base64,",
+    [1, 2, 3],
+    "<script>",
+    "%s%n",
+)
 _ADJUSTMENTS = Adjustments(
     max_request_header_size=MAX_HEADER_BYTES, max_request_body_size=2**26, inbuf_overflow=2**26
 )
@@ -106,19 +187,29 @@ class Requests:
             headers += (self.chance.choice(HEADERS),)
         length = len(body) if self.chance.random() < 0.95 else self.chance.randrange(9999)
         lines = (
-            b"POST %s HTTP/1.1" % path, b"Host: a", b"Connection: close", b"Content-Type: " + kind,
-            b"Content-Length: %d" % length, *headers,
-        )  # fmt: skip
+            b"POST %s HTTP/1.1" % path,
+            b"Host: a",
+            b"Connection: close",
+            b"Content-Type: " + kind,
+            b"Content-Length: %d" % length,
+            *headers,
+        )
         return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
     def json(self) -> bytes:
         chance = self.chance
-        value = chance.choice((
-            {"url": chance.choice(URLS)}, {"url": self.odd()}, {"image": self.odd()}, self.odd(),
-            {"image": base64.b64encode(self.image()).decode()},
-            {"urls": [chance.choice(URLS) for _ in range(chance.choice((1, 3, 65)))]},
-            {"urls": self.odd()}, {"url": chance.choice(URLS), "image": ""},
-        ))  # fmt: skip
+        value = chance.choice(
+            (
+                {"url": chance.choice(URLS)},
+                {"url": self.odd()},
+                {"image": self.odd()},
+                self.odd(),
+                {"image": base64.b64encode(self.image()).decode()},
+                {"urls": [chance.choice(URLS) for _ in range(chance.choice((1, 3, 65)))]},
+                {"urls": self.odd()},
+                {"url": chance.choice(URLS), "image": ""},
+            )
+        )
         text = json.dumps(value).encode()
         if chance.random() < 0.1:
             text = chance.choice(
@@ -129,8 +220,14 @@ class Requests:
 
     def multipart(self) -> bytes:
         chance, mark = self.chance, b"x" * self.chance.choice((1, 9, 80))
-        names = (b'name="file"; filename="a.png"', b'name="file"', b"name=file; filename=<b>",
-                 b'name="\xff"; filename="../../a"', b"filename*=utf-8''%00", b"")  # fmt: skip
+        names = (
+            b'name="file"; filename="a.png"',
+            b'name="file"',
+            b"name=file; filename=<b>",
+            b'name="\xff"; filename="../../a"',
+            b"filename*=utf-8''%00",
+            b"",
+        )
         parts = [
             b"--%s\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n"
             % (mark, chance.choice(names[:2] if chance.random() < 0.7 else names), self.image())
@@ -167,9 +264,13 @@ class Requests:
         head = {"id": self.odd(), "inputs": [tensor] * self.chance.choice((1, 1, 1, 0, 2))}
         if self.chance.random() < 0.4:
             head["outputs"] = self.chance.choice(
-                ([{"name": "probability", "parameters": {"binary_data": True}}], self.odd(), [{}],
-                 [{"name": "prediction"}] * 99)
-            )  # fmt: skip
+                (
+                    [{"name": "probability", "parameters": {"binary_data": True}}],
+                    self.odd(),
+                    [{}],
+                    [{"name": "prediction"}] * 99,
+                )
+            )
         if self.chance.random() < 0.2:
             head[self.chance.choice(("inputs", "parameters", "id"))] = self.odd()
         return head
@@ -194,9 +295,10 @@ class Requests:
         """A request whose line and headers are the odd part."""
         chance = self.chance
         line = b"%s %s %s" % (
-            chance.choice(METHODS[:3] if chance.random() < 0.7 else METHODS), chance.choice(PATHS),
+            chance.choice(METHODS[:3] if chance.random() < 0.7 else METHODS),
+            chance.choice(PATHS),
             chance.choice((b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/9.9", b"")),
-        )  # fmt: skip
+        )
         headers = chance.choices(HEADERS, k=chance.choice((0, 1, 2, 5, 300)))
         return b"\r\n".join((line, b"Host: a", b"Connection: close", *headers)) + b"\r\n\r\n"
 

@@ -29,14 +29,26 @@ def make_ct(stored: np.ndarray | None = None, **changes) -> Dataset:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     fields = {
-        "SOPClassUID": CTImageStorage, "SOPInstanceUID": generate_uid(entropy_srcs=["slice"]),
-        "Modality": "CT", "PatientName": "Planted^Name", "PatientID": "planted-id",
-        "SeriesInstanceUID": generate_uid(entropy_srcs=["series"]), "InstanceNumber": 7,
-        "ImagePositionPatient": [0, 0, -12.5], "PixelSpacing": [0.4, 0.5], "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2", "Rows": stored.shape[0],
-        "Columns": stored.shape[1], "BitsAllocated": 16, "BitsStored": 12, "HighBit": 11,
-        "PixelRepresentation": 0, "RescaleIntercept": -1024, "RescaleSlope": 1,
-    }  # fmt: skip
+        "SOPClassUID": CTImageStorage,
+        "SOPInstanceUID": generate_uid(entropy_srcs=["slice"]),
+        "Modality": "CT",
+        "PatientName": "Planted^Name",
+        "PatientID": "planted-id",
+        "SeriesInstanceUID": generate_uid(entropy_srcs=["series"]),
+        "InstanceNumber": 7,
+        "ImagePositionPatient": [0, 0, -12.5],
+        "PixelSpacing": [0.4, 0.5],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": stored.shape[0],
+        "Columns": stored.shape[1],
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "RescaleIntercept": -1024,
+        "RescaleSlope": 1,
+    }
     for keyword, value in (fields | changes).items():
         if value is not None:
             setattr(dataset, keyword, value)

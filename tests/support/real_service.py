@@ -26,9 +26,12 @@ def start(log: Path, *command: str, **settings: str) -> subprocess.Popen:
     environment |= {f"CSPINE_{name.upper()}": value for name, value in settings.items()}
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, *(command or ("predict_flask.py",))], cwd=ROOT, env=environment,
-            stdout=output, stderr=output,
-        )  # fmt: skip
+            [sys.executable, *(command or ("predict_flask.py",))],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
 
 
 def end_of(process: subprocess.Popen) -> int:

@@ -33,8 +33,12 @@ def figures(split: SplitScores) -> dict:
 
 def make_card(splits, **more) -> dict:
     return {
-        "version": "0123456789ab", "created_utc": "2026-01-02T03:04:05Z", "architecture": "cnn",
-        "note": "demo model, trained on synthetic images", "view": "vertebra", "image_size": 192,
+        "version": "0123456789ab",
+        "created_utc": "2026-01-02T03:04:05Z",
+        "architecture": "cnn",
+        "note": "demo model, trained on synthetic images",
+        "view": "vertebra",
+        "image_size": 192,
         "weights": {"origin": "random, from the seed"},
         "decision": {
             "calibration": {"method": "platt", "scale": 1.0, "offset": 0.0},
@@ -44,16 +48,19 @@ def make_card(splits, **more) -> dict:
         },
         "metrics": {split.name: figures(split) for split in splits},
         "data": {
-            "layout": "phantom", "fingerprint": "f" * 64, "manifest_sha256": "a" * 64,
+            "layout": "phantom",
+            "fingerprint": "f" * 64,
+            "manifest_sha256": "a" * 64,
             "patients": {"train": 100, "validation": 40, "test": 40},
             "slices": {"train": 800, "validation": 320, "test": 320},
             "split_note": "By patient; no patient is on two sides.",
         },
-        "seeds": {"training": 0, "phantom": 1}, "libraries": {"keras": "3.15.1", "numpy": "2.4"},
+        "seeds": {"training": 0, "phantom": 1},
+        "libraries": {"keras": "3.15.1", "numpy": "2.4"},
         "controls": {"random_labels": {"value": 0.51, "low": 0.44, "high": 0.57}},
         "precision": {"chosen": "bf16", "f32": {"auroc": 0.91}, "bf16": {"auroc": 0.909}},
         **more,
-    }  # fmt: skip
+    }
 
 
 def make_inputs(**more) -> ReportInputs:
@@ -66,14 +73,18 @@ def make_inputs(**more) -> ReportInputs:
     heat[30:50, 40:60] = 255
     mistakes = [
         Mistake(
-            HOSTILE if n == 0 else f"p{i}/slice.png", "fracture" if test.labels[i] else "normal",
-            "uncertain", float(test.probabilities[i]), image, heat if n != 1 else None,
+            HOSTILE if n == 0 else f"p{i}/slice.png",
+            "fracture" if test.labels[i] else "normal",
+            "uncertain",
+            float(test.probabilities[i]),
+            image,
+            heat if n != 1 else None,
             "body, 0.4 mm",
         )
-        for n, i in enumerate(worst_mistakes(
-            test.labels, test.probabilities, 0.4, np.arange(len(test.labels))
-        ))
-    ]  # fmt: skip
+        for n, i in enumerate(
+            worst_mistakes(test.labels, test.probabilities, 0.4, np.arange(len(test.labels)))
+        )
+    ]
     epochs = np.linspace(1, 0.3, 12)
     history = {
         "loss": epochs,
@@ -92,11 +103,14 @@ def make_inputs(**more) -> ReportInputs:
         "histories": {"cnn": history, "x$y": history},
         "mistakes": mistakes,
         "audit": {
-            "files": 4200, "slices": 200, "volumes": 4, "unreadable": {HOSTILE: "cut off"},
+            "files": 4200,
+            "slices": 200,
+            "volumes": 4,
+            "unreadable": {HOSTILE: "cut off"},
             "split_leaks": [{"slice": "B10 (18)", "sides": {"train": [HOSTILE], "test": ["b"]}}],
             "shortcut_auroc": 0.991,
         },
         **more,
-    }  # fmt: skip
+    }
     assert set(METRICS) == set(card["metrics"]["test"])
     return ReportInputs(**values)

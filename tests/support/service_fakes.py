@@ -50,10 +50,20 @@ class FakePredictor:
         height, width = image.grey.shape
         heat = np.zeros_like(image.grey) if explain else None
         return Prediction(
-            word, probability, 0.5, True, (0, 0, width, height), "cnn", self.version,
-            ("a model of the tests",), heat, image.kind, None, image.grey if explain else None,
+            word,
+            probability,
+            0.5,
+            True,
+            (0, 0, width, height),
+            "cnn",
+            self.version,
+            ("a model of the tests",),
+            heat,
+            image.kind,
+            None,
+            image.grey if explain else None,
             domain=self.domain,
-        )  # fmt: skip
+        )
 
 
 def make_png(value: int = 200, size: int = 64) -> bytes:

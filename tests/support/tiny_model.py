@@ -75,12 +75,21 @@ def main(folder: Path, name: str, size: int, view: str, seed: int, domain: str) 
     digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), view, domain, NOTE)
     export_ir(path, staging)
     names = ("best.h5", "best.xml", "best.bin")
-    write_card(staging, {
-        "schema_version": 1, "version": digest[:12], "architecture": name, "image_size": size,
-        "view": view, "map_head": True, "decision": policy.to_dict(), "note": NOTE,
-        "domain": domain,
-        "files": {one: hash_file(staging / one) for one in names},
-    })  # fmt: skip
+    write_card(
+        staging,
+        {
+            "schema_version": 1,
+            "version": digest[:12],
+            "architecture": name,
+            "image_size": size,
+            "view": view,
+            "map_head": True,
+            "decision": policy.to_dict(),
+            "note": NOTE,
+            "domain": domain,
+            "files": {one: hash_file(staging / one) for one in names},
+        },
+    )
     publish_version(staging, folder)
 
 

@@ -50,9 +50,12 @@ def test_a_picture_that_fails_the_check_is_uncertain(samples):
 def test_a_strange_slice_has_no_say_in_its_patients_score():
     labels, groups = np.array([1, 0, 0, 0]), np.array(["a", "a", "b", "b"])
     split = SplitScores(
-        "validation", labels, np.array([0.9, 0.2, 0.1, 0.99]), groups,
+        "validation",
+        labels,
+        np.array([0.9, 0.2, 0.1, 0.99]),
+        groups,
         in_distribution=np.array([True, True, True, False]),
-    )  # fmt: skip
+    )
     rule = _fit_series(split, TrainConfig())
     # The slices that stand for normal ones are those two that are known.
     assert rule is not None and rule.normal is not None and rule.normal.slices == 2

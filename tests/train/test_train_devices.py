@@ -45,8 +45,11 @@ def run_on_jax(*arguments, cwd=ROOT):
     flags = {"KERAS_BACKEND": "jax", "XLA_FLAGS": xla}
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd, env={**os.environ, **flags}, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=cwd,
+        env={**os.environ, **flags},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_two_devices_give_the_loss_of_one():

@@ -34,8 +34,12 @@ def test_missed_bars_are_named():
 
 def parts(high, flips):
     slow = {"images_per_s": 10.0}
-    fast = {"images_per_s": 30.0, "auroc_loss": {"high": high}, "flipped_share": flips,
-            "computed_in": "int8"}  # fmt: skip
+    fast = {
+        "images_per_s": 30.0,
+        "auroc_loss": {"high": high},
+        "flipped_share": flips,
+        "computed_in": "int8",
+    }
     return {"f32": slow, "bf16": {**fast, "images_per_s": 9.0, "computed_in": "bf16"}, "int8": fast}
 
 
@@ -49,9 +53,13 @@ def test_a_precision_that_the_cpu_lacks_is_not_proven(computed_in, chosen):
 
 @pytest.mark.parametrize(
     ("high", "flips", "slices", "chosen"),
-    [(0.001, 0.001, 2000, "int8"), (0.01, 0.001, 2000, "f32"), (0.001, 0.01, 2000, "f32"),
-     (0.001, 0.001, 1999, "f32")],
-)  # fmt: skip
+    [
+        (0.001, 0.001, 2000, "int8"),
+        (0.01, 0.001, 2000, "f32"),
+        (0.001, 0.01, 2000, "f32"),
+        (0.001, 0.001, 1999, "f32"),
+    ],
+)
 def test_a_faster_precision_needs_proof(high, flips, slices, chosen):
     assert find_proven_precision(parts(high, flips), slices)[0] == chosen
 

@@ -39,9 +39,12 @@ class Network:
 
 def judge(logit, series):
     policy = DecisionPolicy(
-        Calibration("platt", 1.0, 0.0), Threshold(0.5, "youden", None), Conformal(0.1, 0.5, 0.5),
-        GATE, series,
-    )  # fmt: skip
+        Calibration("platt", 1.0, 0.0),
+        Threshold(0.5, "youden", None),
+        Conformal(0.1, 0.5, 0.5),
+        GATE,
+        series,
+    )
     split = SplitScores(
         "test", np.array([0, 0, 1]), np.array([0.2, 0.4, 0.1]), np.array(["a", "b", "c"])
     )

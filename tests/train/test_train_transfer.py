@@ -201,9 +201,13 @@ def result_of(value, stopped="finished"):
 
 @pytest.mark.parametrize(
     ("tuned", "steps", "best"),
-    [(result_of(0.9), 2, 2), (result_of(0.8), 1, 1), (result_of(0.7), 1, 1),
-     (KeyboardInterrupt(), 1, 1)],
-)  # fmt: skip
+    [
+        (result_of(0.9), 2, 2),
+        (result_of(0.8), 1, 1),
+        (result_of(0.7), 1, 1),
+        (KeyboardInterrupt(), 1, 1),
+    ],
+)
 def test_tuning_is_kept_only_where_it_is_better(
     monkeypatch, fresh, samples, tmp_path, tuned, steps, best
 ):
