@@ -5,6 +5,7 @@ It knows probabilities and truths, and neither pixels nor a network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from cspine.core.labels import CLASS_NAMES
 from cspine.decide.study_score import SeriesScore
 from cspine.decide.threshold import Threshold, choose_threshold
 from cspine.evaluate.metrics import compute_metrics, describe_patients
+from cspine.evaluate.report.card_text import seen_words
 from cspine.evaluate.report.inputs import SplitScores
+from cspine.evaluate.report.tables import figure
 
 
 def summarise(
@@ -63,3 +66,26 @@ def _patient_figures(
     return describe_patients(
         scores.labels, scores.study_probabilities(), scores.groups, series, resamples
     )
+
+
+def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `text`, and `facts` as name → words."""
+    proposed = summary["proposed_threshold"]["value"]
+    text = (
+        f"{seen_words(summary)} The model's threshold is {summary['threshold']:.3f}. "
+        f"Chosen anew on these images by the same rule it would be {proposed:.3f}. Figures at a "
+        "threshold that was chosen on the same images flatter it; confirm it on others before "
+        "using it."
+    )
+    facts = {
+        "Slices": f"{summary['slices']}, of which {summary['fractures']} fractured",
+        "Copies of them, left out": str(summary["copies_left_out"]),
+        "Patients": str(summary["patients"]),
+        "Without a vertebra": str(summary["without_vertebra"]),
+        "In distribution": str(summary["in_distribution"]),
+    }
+    before, after = summary["metrics"], summary["metrics_at_proposed"]
+    for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
+        facts[f"{words}, model's threshold"] = str(figure(before[name]))
+        facts[f"{words}, proposed"] = str(figure(after[name]))
+    return {"text": text.strip(), "facts": facts}

@@ -24,10 +24,9 @@ from cspine.data.records import Dataset, SliceRecord
 from cspine.data.split import keep_originals
 from cspine.decide.policy import read_decision, read_series, read_threshold
 from cspine.decide.study_score import SeriesScore
-from cspine.evaluate.external_figures import summarise
+from cspine.evaluate.external_figures import describe_proposal, summarise
 from cspine.evaluate.report.card_text import calibrated_share, get
 from cspine.evaluate.report.inputs import Mistake, ReportInputs, SplitScores, worst_mistakes
-from cspine.evaluate.threshold_proposal import describe_proposal
 from cspine.evaluate.training_fingerprints import count_seen
 from cspine.evaluate.unlocalised_studies import describe_unboxed_studies
 

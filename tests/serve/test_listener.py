@@ -17,7 +17,7 @@ from waitress.channel import ClientDisconnected
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
-from cspine.serve.waitress_server import error_task, eviction, listener
+from cspine.serve.waitress_server import early_refusal, eviction, listener
 from cspine.serve.waitress_server.dispatcher import LastingDispatcher
 from cspine.serve.waitress_server.parser import BoundedParser
 from support.service_fakes import connect, read_all
@@ -228,7 +228,7 @@ def test_predictions_alone_are_refused_early_and_a_listed_origin_may_read_it(
         refused = requests.post(f"{url}/{infer}", json={}, headers=origin, timeout=5)
         assert requests.get(f"{url}/predict", timeout=5).status_code == 405
         assert requests.options(f"{url}/predict", headers=origin, timeout=5).ok
-    assert (refused.status_code, refused.json()["error"]) == (503, error_task.OVERLOADED)
+    assert (refused.status_code, refused.json()["error"]) == (503, early_refusal.OVERLOADED)
     assert refused.headers["Access-Control-Allow-Origin"] == "https://a.example"
     assert refused.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     route = "/v2/models/cspine/versions/<version>/infer"
@@ -405,7 +405,7 @@ def test_a_chunked_body_that_is_mostly_framing_is_refused(runner, sent):
     with connect(runner) as connection:
         connection.sendall(CHUNKED + sent)
         status, problem = read_answer(read_all(connection))
-    assert (status, problem["detail"]) == (400, error_task.MALFORMED)
+    assert (status, problem["detail"]) == (400, early_refusal.MALFORMED)
 
 
 def test_small_chunks_are_a_body_where_content_prevails():

@@ -19,7 +19,7 @@ from cspine.model.engine.pending_output import EngineOutput
 from cspine.train import scoring
 from cspine.train.candidates import Candidate
 from cspine.train.network_outputs import Outputs
-from cspine.train.precision import _compare
+from cspine.train.precision_proof import _compare
 from cspine.train.scoring import (
     OUT_OF_FOLD,
     _fit_series,

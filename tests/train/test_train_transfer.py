@@ -14,8 +14,8 @@ from cspine.model.networks.architectures import ARCHITECTURES, Architecture, fin
 from cspine.model.networks.classifier import build_classifier
 from cspine.stats.ranking import compute_auroc
 from cspine.train.fitting import transfer
+from cspine.train.fitting.activation_cache import cache_features
 from cspine.train.fitting.batches import as_pixels, pair_units
-from cspine.train.fitting.features import cache_features
 from cspine.train.fitting.result import FitResult
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer, freeze_norms

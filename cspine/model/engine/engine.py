@@ -24,7 +24,7 @@ from cspine.model.engine.compiled import check_network, compile_network, compute
 from cspine.model.engine.network_files import PRECISIONS, find_int8, find_or_build_ir
 from cspine.model.engine.pending_output import EngineOutput, PendingOutput
 from cspine.model.engine.request_queue import RequestQueue, Waiting, as_input
-from cspine.model.engine.resources import Resources, release_with, weak_callback
+from cspine.model.engine.resource_release import Resources, release_with, weak_callback
 from cspine.model.export.ir import MappedNetwork
 from cspine.model.store.registry import ModelFiles
 

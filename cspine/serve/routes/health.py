@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
+from cspine.serve.app_state import find_service
 from cspine.serve.schemas.responses import answer_json
-from cspine.serve.service import find_service
 from cspine.serve.telemetry import CONTENT_TYPE
 
 blueprint = Blueprint("health", __name__)

@@ -8,11 +8,11 @@ from flask import Blueprint, Response, request
 
 from cspine.core.errors import CspineError
 from cspine.predict.prediction import Prediction
+from cspine.serve.app_state import find_service, watch_client
 from cspine.serve.errors import describe_error, log_if_ours, status_of
 from cspine.serve.middleware.authentication import charge_images, require_api_key
 from cspine.serve.schemas.requests import PredictRequest, read_predict_request
 from cspine.serve.schemas.responses import answer_json
-from cspine.serve.service import find_service, watch_client
 
 blueprint = Blueprint("predict", __name__)
 

@@ -19,6 +19,7 @@ import cspine
 from cspine.core.errors import ArtifactError, CspineError, OverloadedError
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
+from cspine.serve.app_state import find_service, watch_client
 from cspine.serve.middleware.authentication import charge_images, require_api_key
 from cspine.serve.schemas.requests import InlineImage, parse_json_object
 from cspine.serve.schemas.responses import answer_json
@@ -29,7 +30,6 @@ from cspine.serve.schemas.v2_tensors import (
     read_infer_request,
     write_infer_response,
 )
-from cspine.serve.service import find_service, watch_client
 
 blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 

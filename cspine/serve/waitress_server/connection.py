@@ -15,7 +15,7 @@ from typing import Any
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 
-from cspine.serve.waitress_server.error_task import OVERLOADED, BodiesFullError, ProblemTask
+from cspine.serve.waitress_server.early_refusal import OVERLOADED, BodiesFullError, ProblemTask
 from cspine.serve.waitress_server.parser import PIECE_BYTES, BoundedParser, DroppingParser
 
 # Requests that may wait for their turn on one connection. One read may hold ten thousand.

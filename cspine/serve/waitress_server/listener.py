@@ -21,7 +21,7 @@ from waitress.server import TcpWSGIServer
 
 from cspine.serve.waitress_server.connection import DeadlineChannel
 from cspine.serve.waitress_server.dispatcher import LastingDispatcher, return_memory
-from cspine.serve.waitress_server.error_task import OVERLOADED, ServerFullError, bounded_route
+from cspine.serve.waitress_server.early_refusal import OVERLOADED, ServerFullError, bounded_route
 from cspine.serve.waitress_server.eviction import find_silent, find_yielding
 
 MAX_HEADER_BYTES = 32 * 1024

@@ -20,8 +20,8 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
 from cspine.core.errors import ConfigError
+from cspine.serve.app_state import EXTENSION, Service
 from cspine.serve.schemas.requests import max_body_bytes
-from cspine.serve.service import EXTENSION, Service
 from cspine.serve.telemetry import make_metrics_app
 from cspine.serve.waitress_server.dispatcher import (
     LastingDispatcher,

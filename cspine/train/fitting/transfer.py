@@ -14,7 +14,7 @@ import keras
 from cspine.data.samples import Samples
 from cspine.model.networks.architectures import find_architecture
 from cspine.model.networks.classifier import Classifier
-from cspine.train.fitting.features import cache_features
+from cspine.train.fitting.activation_cache import cache_features
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer
 
