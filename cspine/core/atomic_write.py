@@ -36,14 +36,15 @@ def written_whole(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def written_folder(path: Path) -> Iterator[Path]:
+def written_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Give a new hidden folder beside `path` that becomes `path` when the block ends.
 
-    A folder that is there is replaced. An error in the block leaves it as it was, and nothing
-    beside it. Two processes that write the same folder do not meet: the later one's stays.
+    An error in the block leaves `path` as it was, and nothing beside it. With `replace` a folder
+    that is there, whatever it holds, goes; of two processes that write it the later one's stays.
+    Without, only an empty folder does.
 
     Raises:
-        OSError: it could not be written.
+        OSError: it could not be written, or without `replace` there are files in its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part-{os.getpid()}-{threading.get_ident()}")
@@ -51,8 +52,11 @@ def written_folder(path: Path) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        # A rename onto a folder that holds files fails.
-        shutil.rmtree(path, ignore_errors=True)
+        # A rename onto a folder that holds files fails, and on Windows onto an empty one.
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.exists():
+            path.rmdir()
         part.replace(path)
     finally:
         # On a full disk, half a folder must not stay.

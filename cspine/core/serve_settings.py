@@ -161,6 +161,16 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     return settings
 
 
+def read_setting(environment: Mapping[str, str], name: str) -> Any:
+    """Return one field as `read_settings` reads it: the others may be none of a command's business.
+
+    Raises:
+        ConfigError: its value breaks its rule.
+    """
+    variable = PREFIX + name.upper()
+    return getattr(read_settings({variable: environment.get(variable, "")}), name)
+
+
 def _cast(name: str, spec: Field[Any], text: str) -> Any:
     """Return `text` as the field's type, or raise ConfigError that names both."""
     try:

@@ -153,7 +153,7 @@ def _check_source(check: PictureCheck | None) -> str:
 def _write_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     """Crop every job into a folder beside the cache entry and rename it into place."""
     # Two runs may fill the same entry: the later one's is the same content.
-    with written_folder(folder) as beside:
+    with written_folder(folder, replace=True) as beside:
         _fill_cache(dataset, plan, beside)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, ConfigError
-from cspine.core.serve_settings import PRECISIONS, read_settings
+from cspine.core.serve_settings import PRECISIONS, read_setting
 from cspine.core.text import count_noun, count_slices
 from cspine.evaluate.report.card_text import seen_words
 
@@ -102,10 +102,7 @@ def find_precision(given: argparse.Namespace) -> str:
     Raises:
         ConfigError: the environment names one that there is not.
     """
-    name = "CSPINE_PRECISION"
-    # The other settings are of a service, and none of this command's business.
-    asked = given.precision or read_settings({name: given.environment.get(name, "")}).precision
-    return str(asked)
+    return str(given.precision or read_setting(given.environment, "precision"))
 
 
 def run_report(given: argparse.Namespace) -> int:

@@ -11,10 +11,10 @@ from typing import Any
 
 from cspine.core.labels import MEDICAL_NOTICE, POSITIVE_CLASS
 from cspine.core.progress import progress
-from cspine.core.serve_settings import PRECISIONS, read_settings
+from cspine.core.serve_settings import PRECISIONS, read_setting
 from cspine.core.text import count_noun
 from cspine.predict.batch import ResumableCsv, Row, answer_files, find_images
-from cspine.predict.reasons import CODES, MODELS, OPENED
+from cspine.predict.reasons import CODES, MODELS
 from cspine.predict.studies import describe_study, score_studies
 
 
@@ -39,10 +39,10 @@ def run_predict(given: argparse.Namespace) -> int:
     from cspine.predict.predictor import Predictor
 
     paths = find_images(given.paths)
-    predictor = Predictor.load(
-        given.models, given.precision, answer_synthetic=_find_answer_synthetic(given)
-    )
+    answer_synthetic = read_setting(given.environment, "answer_synthetic")
+    predictor = Predictor.load(given.models, given.precision, answer_synthetic=answer_synthetic)
     opened = predictor.is_opened
+    model = MODELS[predictor.domain] + (", CSPINE_ANSWER_SYNTHETIC is on" if opened else "")
     table = ResumableCsv(given.csv, predictor.version, opened) if given.csv else None
     done = {row["path"] for row in table.rows} if table else set()
     rest = [path for path in paths if str(path) not in done]
@@ -55,13 +55,13 @@ def run_predict(given: argparse.Namespace) -> int:
             if table:
                 table.add(row)
             if given.json or not table:
-                _write(json.dumps(row) if given.json else _line(row))
+                _write(json.dumps(row) if given.json else _line(row, model))
     except KeyboardInterrupt:
         told = f" Run it again to go on in {given.csv}." if table else ""
         sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{told}\n")
         raise
     for score in score_studies(predictor.policy.series, rows):
-        told = f"{describe_study(score)} By {_name_model(rows[0])}."
+        told = f"{describe_study(score)} By {model}."
         _write(json.dumps(vars(score)) if given.json else told)
     failed = sum(bool(row["error"]) for row in rows)
     # On stderr: stdout is for answers, and may be a pipe.
@@ -70,13 +70,6 @@ def run_predict(given: argparse.Namespace) -> int:
     told = f"{len(rest) - failed} answered{f', {failed} failed' if failed else ''}"
     sys.stderr.write(f"{told}, {len(done)} already there. {MEDICAL_NOTICE}\n")
     return int(failed > 0)
-
-
-def _find_answer_synthetic(given: argparse.Namespace) -> bool:
-    """Return whether the environment opens a model of synthetic images, as the service reads it."""
-    name = "CSPINE_ANSWER_SYNTHETIC"
-    # The other settings are of a service, and none of this command's business.
-    return read_settings({name: given.environment.get(name, "")}).answer_synthetic
 
 
 def _tally(rows: list[Row]) -> list[str]:
@@ -93,17 +86,11 @@ def _write(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _line(row: Row) -> str:
-    """Return one file's answer and what stands behind it."""
+def _line(row: Row, model: str) -> str:
+    """Return one file's answer, why, and which kind of model gave it."""
     if row["error"]:
         return f"{row['path']}: failed. {row['error']}"
     side = "at or above" if row["prediction"] == POSITIVE_CLASS else "below"
     why = row["why"] or f"{side} the threshold {float(row['threshold']):.3f}"
     answer = f"{row['path']}: {row['prediction']} {row['probability'] or '-'}"
-    return f"{answer} ({why.removesuffix('.')}; {_name_model(row)})"
-
-
-def _name_model(row: Row) -> str:
-    """Return in words which kind of model answered, and whether it was opened."""
-    opened = ", CSPINE_ANSWER_SYNTHETIC is on" if OPENED in row["warnings"] else ""
-    return MODELS.get(row["domain"], row["domain"]) + opened
+    return f"{answer} ({why.removesuffix('.')}; {model})"

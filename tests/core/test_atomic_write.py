@@ -34,7 +34,7 @@ def test_a_folder_in_its_place_is_refused_and_kept(tmp_path):
 def test_a_folder_appears_with_the_end_of_the_block_in_place_of_the_old_one(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "old").touch()
-    with written_folder(tmp_path / "set") as part:
+    with written_folder(tmp_path / "set", replace=True) as part:
         (part / "new").touch()
         assert (tmp_path / "set" / "old").exists()
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["new"]
@@ -48,3 +48,12 @@ def test_an_error_leaves_the_old_folder_and_no_half(tmp_path):
         raise OSError
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_what_came_into_a_folders_place_meanwhile_is_kept(tmp_path):
+    (tmp_path / "set").mkdir()
+    with pytest.raises(OSError), written_folder(tmp_path / "set") as part:
+        (part / "new").touch()
+        (tmp_path / "set" / "somebody's").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["somebody's"]

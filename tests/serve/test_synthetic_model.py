@@ -187,17 +187,18 @@ def test_a_series_of_a_chest_has_no_class(setting, tmp_path, monkeypatch, capsys
 def test_the_command_prints_a_reason_behind_every_line_and_a_tally(tmp_path, capsys):
     folder = write_chest(tmp_path / "chest")
     (folder / "scout.dcm").write_bytes(as_dicom(draw_chest(), 9, ImageType=["A", "B", "LOCALIZER"]))
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "0.png").write_bytes(b"no picture")
     (folder / "demo.png").write_bytes(demo_slices(6)[0].png)
     models = ["--models", str(ROOT / "models"), "--precision", "f32"]
     assert main(["predict", str(folder), *models]) == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0] == f"{folder}/1.dcm: uncertain - ({WHY[:-1]}; a model of synthetic images)"
-    assert lines[8].startswith(f"{folder}/broken.png: failed. `image` must be PNG")
+    # The first line is a failure's, which names no model.
+    assert lines[1] == f"{folder}/1.dcm: uncertain - ({WHY[:-1]}; a model of synthetic images)"
+    assert lines[0].startswith(f"{folder}/0.png: failed. `image` must be PNG")
     assert f"{folder}/demo.png: fracture 0." in lines[9] and "at or above the thresh" in lines[9]
     assert lines[10].endswith(f"uncertain - ({LOCALISER[:-1]}; a model of synthetic images)")
-    assert lines[11].startswith("series ")
+    assert lines[11].startswith("series ") and lines[11].endswith("By a model of synthetic images.")
     assert err.splitlines()[:6] == [
         DEMO,
         "9 files: uncertain",

@@ -113,7 +113,7 @@ def _keep_current(models_dir: Path) -> None:
 
 def _keep_version(run_dir: Path, target: Path, names: list[str]) -> None:
     """Copy a run's files beside `target` and rename them whole: it is there entirely or not."""
-    with written_folder(target) as part:
+    with written_folder(target, replace=True) as part:
         copy_files(run_dir, part, names)
 
 

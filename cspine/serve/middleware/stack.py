@@ -14,25 +14,27 @@ from cspine.serve.telemetry import Metrics
 
 
 def add_middleware(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
-    """Have every request pass the middleware, in this order both ways."""
-    stack = [
-        RequestId(),
-        Authentication(app, settings.api_keys, settings.rate_per_key),
-        RefuseCompressedBodies(),
-        SecurityHeaders(),
-        Cors(settings.cors_origins),
-        AccessLog(metrics),
-    ]
+    """Have every request pass the middleware in this order, and every answer in that."""
+    request_id = RequestId()
+    before = (
+        request_id.before_request,
+        Authentication(app, settings.api_keys, settings.rate_per_key).before_request,
+        RefuseCompressedBodies().before_request,
+    )
+    after = (
+        request_id.after_request,
+        SecurityHeaders().after_request,
+        Cors(settings.cors_origins).after_request,
+        AccessLog(metrics).after_request,
+    )
 
     @app.before_request
     def enter() -> None:
-        for part in stack:
-            if hasattr(part, "before_request"):
-                part.before_request()
+        for act in before:
+            act()
 
     @app.after_request
     def leave(response: Response) -> Response:
-        for part in stack:
-            if hasattr(part, "after_request"):
-                part.after_request(response)
+        for act in after:
+            act(response)
         return response
