@@ -90,20 +90,21 @@ def test_a_heading_that_an_interruption_cut_is_written_again(tmp_path):
 
 def test_who_is_interrupted_waits_for_nothing_that_has_not_begun(folder):
     asked, going = [], threading.Event()
+    first = folder / "first.png"
+    first.write_bytes(b"answered at once")
 
     class Slow:
         limits = SimpleNamespace(check_bytes=lambda count: None)
 
         def predict(self, data):
             asked.append(1)
-            assert going.wait(10)
+            assert data == first.read_bytes() or going.wait(30)
             raise ImageError("no picture")
 
-    rows = answer_files(Slow(), [folder / "b.png"] * 40)
-    going.set()
+    rows = answer_files(Slow(), [first, *[folder / "b.png"] * 39])
     next(rows)
-    going.clear()
-    threading.Timer(0.2, going.set).start()
+    # All threads are held now; they are let go well after `close` took the rest away.
+    threading.Timer(1, going.set).start()
     rows.close()
     assert len(asked) < 40
 
