@@ -1,5 +1,7 @@
 """The package: one version, dependencies as the Pipfile has them, a wheel that serves."""
 
+import ast
+import importlib.metadata
 import json
 import os
 import re
@@ -58,6 +60,37 @@ def test_what_trains_is_the_extra():
     extra, serve = bounds(PROJECT["optional-dependencies"]["train"]), pipfile_bounds("serve")
     assert not extra.keys() & serve.keys()
     assert serve | extra == pipfile_bounds("packages")
+
+
+def find_imports(*folders):
+    """The packages of other projects that the Python files below `folders` import."""
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    names = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    names |= {node.module for node in froms}
+    own = {path.stem for folder in (".", "tests") for path in (ROOT / folder).iterdir()}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - own
+
+
+@pytest.mark.parametrize(
+    ("folders", "categories"),
+    [
+        (["cspine"], ["packages"]),
+        (["cspine/serve", "cspine/predict", "cspine/fetch", "cspine/imaging"], ["serve"]),
+        (["tests", "benchmarks", "experiments", "tools"], ["packages", "dev-packages"]),
+    ],
+)
+def test_every_imported_package_is_declared(folders, categories):
+    # Both are used only where they are installed.
+    imported = find_imports(*folders) - {"atheris", "cv2"}
+    declared = {name for category in categories for name in PIPFILE[category]}
+    owners = {
+        name: {owner.lower().replace("_", "-") for owner in owners}
+        for name, owners in importlib.metadata.packages_distributions().items()
+    }
+    missing = {name for name in imported if not declared & owners.get(name, set())}
+    assert imported and not missing
 
 
 def test_the_public_names_are_few():
