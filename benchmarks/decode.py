@@ -1,10 +1,10 @@
-"""Decoding and preprocessing of one 512 × 512 slice: CPU milliseconds of each way, as JSON.
+"""Measure the CPU milliseconds of decoding and preprocessing one 512 × 512 slice.
 
     python -m benchmarks.decode [FOLDER of PNG slices] > benchmarks/results/decode.json
 
 Without a folder it makes 20 slices of blurred noise in a circle. OpenCV is measured where it is
-importable, and is no dependency. Every figure is the least of several rounds, one thread, so that
-other work on the machine disturbs it little. Knows nothing of models.
+importable, and is no dependency. Every figure is the minimum of several rounds on one thread, which
+other work on the machine disturbs little.
 """
 
 from __future__ import annotations

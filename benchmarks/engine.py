@@ -1,9 +1,9 @@
-"""How fast the engine runs each network in each precision, how soon it is ready, what it holds.
+"""Measure the engine's speed, start-up time and memory for each network and precision.
 
 Random weights: speed does not depend on their values. `latency_ms` is one image at a time over all
 cores (one stream), `images_per_s` many images over one stream a core, `start` a fresh process from
 its start to a warmed engine, with the IR there and from `best.h5` alone, and its resident memory.
-It does not measure decoding, HTTP or accuracy. `python -m benchmarks.engine --help`.
+Not measured: decoding, HTTP, accuracy. `python -m benchmarks.engine --help`.
 """
 
 from __future__ import annotations

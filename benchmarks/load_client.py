@@ -1,8 +1,8 @@
-"""A cheap load client and the picture server beside it: what the benchmarks of serving ask with.
+"""Load client and picture server of the serving benchmarks, written to use little CPU.
 
 Each is a process of its own with raw sockets, because its CPU is taken from the service that is
 measured. No two requests carry the same bytes: a number of fixed length stands in each, so nothing
-in flight is ever shared. `python -m benchmarks.load_client ROLE` is a child's half. Knows no model.
+in flight is ever shared. `python -m benchmarks.load_client ROLE` starts one as a child.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Job:
     is closed: each of `clients` asks again when it is answered. Else it is open: `rate` requests a
     second are due, at even or (`poisson`) random instants, whether or not the service keeps up,
     and latency counts from the instant due. The first `warm_s` seconds are not counted. With
-    `answers` each answer's picture, model version and probability is told, and when some failed.
+    `answers` the result lists each answer's picture, model version and probability, and the times
+    of failures.
     """
 
     port: int

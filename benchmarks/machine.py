@@ -1,4 +1,4 @@
-"""What a benchmark's figures were measured on, and what it holds. Knows no benchmark."""
+"""Describe the machine that a benchmark's figures were measured on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latency at a steady load, and what a service still does when ten times too much is asked of it.
+"""Measure latency at a steady load, and goodput at ten times the maximum load.
 
 `python -m benchmarks.open_loop [--architecture xception] [--seconds 30]` prints JSON. Reference
 runs in a closed loop find the maximum rate, by upload and by URL: each twice, and the larger

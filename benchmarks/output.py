@@ -1,4 +1,4 @@
-"""A benchmark's figures as JSON, on the terminal and in a file. Knows no benchmark."""
+"""Write a benchmark's figures as JSON to the terminal and to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many phantom slices a second are rendered and written as 512² PNGs with masks and twins.
+"""Measure the phantom slices rendered and written per second, with masks and twins (512² PNGs).
 
     python -m benchmarks.phantom_speed [--patients 60] [--out FILE]
 
@@ -24,7 +24,7 @@ def measure(patients: int) -> dict[str, object]:
     """Write one grouped set and return its figures."""
     config = PhantomConfig(patients=patients)
     slices = patients * config.slices_per_patient
-    # Before the work, whose own load would else be told as the machine's.
+    # Read before the work starts, so that the work's own load is not counted.
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "set"

@@ -1,4 +1,4 @@
-"""Model folders with random weights, and the plain service: speed does not depend on weights.
+"""Model folders with random weights, and a plain service, for measuring speed.
 
 `python -m benchmarks.random_models --role build FOLDER NAME [SEED]` publishes a model, with its IR
 and its int8 IR, into FOLDER; other roles measure what a request's path costs without HTTP, each
@@ -131,7 +131,7 @@ def measure_stages(paths: list[Path], size: int, seconds: float) -> dict[str, fl
     """CPU seconds an image of decoding and of resizing, with a process a core at the same time.
 
     In `vertebra` view the resize is the search for the vertebra and the crop; that of `slice` view
-    is told beside it, and so is the check whether the picture is a neck.
+    and the check whether the picture is a neck are reported as well.
     """
     cores = cpu_count() or 1
     with ProcessPoolExecutor(cores) as pool:

@@ -1,4 +1,4 @@
-"""Services, load clients and picture servers as child processes: started, measured, ended.
+"""Start, measure and stop services, load clients and picture servers as child processes.
 
 What the benchmarks of serving have in common beside the load itself. `ours` is `predict_flask.py`
 with a model folder; CPU and memory are read from the system, not from what a service says.
@@ -31,7 +31,7 @@ START_LIMIT_S = 600
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free TCP port."""
     with listen() as listener:
         return int(listener.getsockname()[1])
 

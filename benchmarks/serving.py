@@ -1,4 +1,4 @@
-"""Requests a second, latency, CPU and memory: a plain Flask service beside ours, in one run.
+"""Compare throughput, latency, CPU and memory of ours with a plain Flask service, in one run.
 
 `python -m benchmarks.serving [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]` prints
 JSON. The plain service is what a careful user would write: Flask, Waitress, Keras on TensorFlow,
@@ -106,7 +106,7 @@ def measure_ours(folder: Path, options: argparse.Namespace, paths: list[Path]) -
         ways = ways_to_ask([path.read_bytes() for path in paths], pictures_port)
         for clients in options.clients:
             for way, (parts, kind) in ways.items():
-                # The picture server shares the cores, so what it took is told apart.
+                # The picture server shares the cores, so its share is reported separately.
                 before = sum(pictures.cpu_times()[:2])
                 job = Job(service.port, parts, kind, clients, options.seconds)
                 figures = service.measure(job)

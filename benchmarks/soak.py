@@ -1,4 +1,4 @@
-"""Half an hour at 80 % load while the model is exchanged every 10 seconds: does anything fail?
+"""Soak test: half an hour at 80 % load while the model is replaced every 10 seconds.
 
 `python -m benchmarks.soak [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
 other weights and another calibration take turns in the model folder, as `train.py` publishes them;

@@ -1,4 +1,4 @@
-"""Raw sockets of the load client, and the two servers that cost next to nothing.
+"""Raw sockets of the load client, and two servers that use very little CPU.
 
 One serves pictures, the other answers every request alike.
 """

@@ -1,9 +1,9 @@
-"""What the stand-in weights learn from: windows of unbroken vertebrae, some with cuts drawn in.
+"""Pretext task of the stand-in weights: windows of unbroken vertebrae, some with drawn cuts.
 
 The main task is the cuts: dark lines drawn across bone, as CutPaste's scars (Li et al. 2021) are
 drawn into pictures of things without a fault. They are no fractures: nothing moves, there is no
 soft tissue and no label of the phantom is read. Beside them the design's three: the level (C1–C7),
-by how many quarters the window was turned, and how much noise was added. It knows no network.
+by how many quarters the window was turned, and how much noise was added.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _draw_cut(
     length, width = int(rng.uniform(15, 70)), np.exp(rng.uniform(np.log(0.4), np.log(2.0)))
     direction = rng.uniform(0, np.pi) + np.cumsum(rng.normal(0, 0.11, length))
     path = np.cumsum(np.stack([np.sin(direction), np.cos(direction)], 1), axis=0)
-    # Its middle lies in bone.
+    # Its middle is in bone.
     path += rng.choice(bones) - path[length // 2]
     path = np.rint(path).astype(int)
     path = path[((path >= 0) & (path < WINDOW)).all(axis=1)]

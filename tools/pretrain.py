@@ -1,10 +1,10 @@
-"""A stand-in for ImageNet weights: backbones that have seen necks, and never a fracture's label.
+"""Pre-train stand-ins for ImageNet weights on phantoms, without any fracture label.
 
     python -m tools.pretrain build/standin > tools/results/pretrain.json
 
 Each backbone learns what `pretext.py` draws from phantom patients that no other set holds: above
 all whether, and where, a dark line was drawn across bone. Written under Keras's own file names into
-a folder for `python train.py --weights FOLDER`. Prints JSON: figures on patients held out, beside
+a folder for `python train.py --weights FOLDER`. Prints JSON: figures on held-out patients, beside
 chance, and what `experiments/model/standin_transfer.py` finds of transfer to fractures. The
 defaults are meant for an hour on two cores. A run that was cut off goes on where it is started
 again: what is done stands in FOLDER/progress.json.

@@ -1,1 +1,1 @@
-"""What data sets hold, and what a model that learned from them can claim."""
+"""Experiments on data sets, and on the figures that models trained on them report."""

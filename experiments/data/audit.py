@@ -1,4 +1,4 @@
-"""Measures the audit: speed, what it finds on real slices, and that it joins no two phantom slices.
+"""Measure the audit: its speed, its findings on real slices, its false joins on phantoms.
 
     python -m experiments.data.audit [--real DIR] [--phantoms N|DIR] [--speed N] [--out FILE]
 

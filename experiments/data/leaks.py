@@ -1,4 +1,4 @@
-"""What copies of a slice on two sides of a split do to a figure, shown on published-style phantoms.
+"""Measure how copies of a slice on both sides of a split inflate a figure, on phantoms.
 
     python -m experiments.data.leaks [--parts published random] [--patients 12] [--slices 8]
         [--new 24] [--random 252] [--copies 6] [--data DIR] [--out FILE]

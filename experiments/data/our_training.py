@@ -1,4 +1,4 @@
-"""Our own training beside the published recipe: start it, and read what its model said."""
+"""Run our own training for a comparison with the published recipe, and read its scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published recipe beside ours, on the same patients and slices in one run, as JSON.
+"""Compare the published recipe with ours on the same patients and slices, in one run.
 
     python -m experiments.data.published [--patients 150] [--seed 1] [--unseen 300]
         [--unseen-seed 1005] [--model DIR …] [--time-limit 20m] [--seeds 0] [--copies 20]

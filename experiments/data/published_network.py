@@ -1,4 +1,4 @@
-"""The published recipe: its network, its optimiser, its way with files. It knows nothing of ours.
+"""The published recipe: its network, its optimiser and its split of the files.
 
 Two strided convolutions of 64 and 32, dropout 0.2, batch norm, max-pool, dense 64, sigmoid; SGD at
 0.01, × 0.1 after two epochs without a better validation accuracy, 20 epochs, the best validation

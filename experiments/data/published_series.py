@@ -1,4 +1,4 @@
-"""The published recipe beside ours on real slices, each series left out in turn.
+"""Compare the published recipe with ours on real slices, leaving out each series in turn.
 
 Called by `published.py --data`, whose docstring says what DIR holds.
 """

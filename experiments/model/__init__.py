@@ -1,1 +1,1 @@
-"""Trained models: accuracy, abstention, agreement of their forms, and what training needs."""
+"""Experiments on trained models: accuracy, abstention, agreement of formats, training settings."""

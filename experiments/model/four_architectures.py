@@ -1,4 +1,4 @@
-"""The whole path for all four architectures: a published tree, `train.py`, three readers agree.
+"""Train all four architectures on a published layout and compare three readers of each `.h5`.
 
     python -m experiments.model.four_architectures [--architectures NAME …] [--sources folder zip]
 
@@ -6,7 +6,7 @@ A synthetic set in the published layout, as a folder and as a ZIP, is trained on
 random weights at a small image size, once for each architecture and source. Each `best.h5` is then
 read by a plain `keras.models.load_model` on TensorFlow and by the serving engine at f32; the
 largest difference of their probabilities on slices of the set and on noise is printed as JSON. Exit
-code 1 where one is above 1e-4. It says nothing of how well anything is learned.
+code 1 where one is above 1e-4. It does not measure how well anything is learned.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures that compare models: errors at each one's threshold, means over models, coverage.
 
-It takes answers and truths; it knows no model, no picture and no file.
+Takes answers and true labels alone: no model, image or file.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def bootstrap(
 ) -> Interval:
     """A figure of weights (R, N) → (R,) with its interval by bootstrap over groups (N,)."""
     value = float(statistic(np.ones((1, len(groups))))[0])
-    # A fixed seed: figures of the same slices stand on the same draws.
+    # A fixed seed: figures of the same slices use the same draws.
     weights = draw_weights(group_codes(groups, len(groups)), resamples, 0)
     drawn = [statistic(portion) for portion in weights]
     return percentile_interval(value, np.concatenate(drawn or [np.empty(0)]))

@@ -1,8 +1,7 @@
 """500 pictures that are no axial CT slice of the neck, drawn by seed, as the bytes of PNG files.
 
 Photographs, pages, drawn radiographs, noise and blanks are those of the image checks' own tests;
-here come colour, projections through synthetic necks, inverted slices and slices of a head. It
-knows no model.
+this file adds colour, projections through synthetic necks, inverted slices and slices of a head.
 """
 
 from __future__ import annotations

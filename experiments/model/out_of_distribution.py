@@ -1,9 +1,9 @@
-"""What the in-distribution gate refuses: 500 pictures that are no neck CT, and unseen phantoms.
+"""Measure how many pictures that are no neck CT, and how many unseen phantoms, are refused.
 
     python -m experiments.model.out_of_distribution [--model models] [--patients 60] [--seed 1003]
         [--real DIR]
 
-Every picture goes the served path as the bytes of a PNG, at f32. Bars: at least 99 % of the other
+Every picture takes the serving path as the bytes of a PNG, at f32. Bars: at least 99 % of the other
 pictures refused, at most 1 % of unseen phantoms; of real slices, which a model that learned from
 phantoms alone must not judge, at least 90 % `uncertain` and not in distribution. DIR is searched
 for PNGs; none of them is named. Prints JSON.

@@ -1,4 +1,4 @@
-"""The served answer equals the evaluated one: a real server on a socket beside `evaluate`, as JSON.
+"""Compare served answers, from a real server on a socket, with those of `evaluate`.
 
     python -m experiments.model.parity [--model models] [--patients 25] [--seed 1004]
         [--precision f32]

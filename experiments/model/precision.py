@@ -1,9 +1,9 @@
-"""What int8 and bf16 lose beside f32: one trained model on synthetic patients no training saw.
+"""Measure the loss of int8 and bf16 against f32 on unseen synthetic patients.
 
     python -m experiments.model.precision [--model models] [--patients 300] [--seed 1008]
         [--out FILE]
 
-Slices go the path of serving. AUROC comes by fracture width, each band's fractures against all
+Slices take the serving path. AUROC comes by fracture width, each band's fractures against all
 normal slices, with the loss beside f32 on the same slices (bootstrap over patients); then how many
 decisions differ, and how far a probability moves. The model's folder must hold its int8 files. bf16
 is measured only where the processor computes in it. Prints JSON; see also `shipped_model.py`.

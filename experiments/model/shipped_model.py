@@ -1,11 +1,11 @@
-"""Trained models on synthetic patients that no training saw, by fracture width, as JSON.
+"""Evaluate trained models on unseen synthetic patients, by fracture width.
 
     python -m experiments.model.shipped_model [--model models …] [--patients 1200] [--seed 1002]
         [--fractured-share 0.5] [--normal-patients 0.25]
         [--cache DIR] [--resamples 1000]
 
 Give one model of each training seed; every figure comes for each of them, and as their mean. Slices
-go the path of serving: the picture checks, the finder, the crop, the engine in f32, the model's own
+take the serving path: the picture checks, the finder, the crop, the engine in f32, the model's own
 calibration and gate. AUROC is by slice, each band's fractures against all normal slices, beside the
 AUROC of an observer who knows the fracture and the noise exactly; intervals are by bootstrap over
 patients, and a mean's interval draws the same patients for all models. By default half of the

@@ -1,9 +1,8 @@
-"""What stand-in weights are worth: fractures learned on a frozen backbone, and by fine-tuning.
+"""Measure transfer from stand-in weights: a frozen backbone's head, and fine-tuning.
 
 Called by `tools/pretrain.py`. The same head learns on the same patients from the stand-in
 backbone's embeddings and from a random one's; both are scored once, after the last epoch, on
-patients that neither has seen. The CNN learns from scratch beside them. It knows nothing of the
-pretext tasks.
+patients that neither has seen. The CNN learns from scratch beside them.
 """
 
 from __future__ import annotations

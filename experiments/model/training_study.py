@@ -1,4 +1,4 @@
-"""What makes the CNN see fractures on phantoms: one factor changed at a time, printed as JSON.
+"""Ablation study of the CNN's training on phantoms, one factor at a time.
 
     python -m experiments.model.training_study [--patients 400] [--seconds 300] [--seeds 3]
         [--only NAME …] [--progress build/study/progress.json]

@@ -1,1 +1,1 @@
-"""The phantom beside real slices and beside physics, and how well the vertebra is found on it."""
+"""Experiments on the phantom: realism, limits set by physics, and finding the vertebra."""

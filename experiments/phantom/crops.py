@@ -1,7 +1,7 @@
 """Unseen phantom slices as the served path crops them, rendered once and kept on disk.
 
-A set is kept under a hash of its configuration, the view, the size and the source of all that makes
-pixels or judges them. It knows no model.
+A set is kept under a hash of its configuration, the view, the size and the source of all code that
+makes pixels or checks them.
 """
 
 from __future__ import annotations

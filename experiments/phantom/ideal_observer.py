@@ -1,4 +1,4 @@
-"""What physics allows: a matched filter that knows the exact twin and the noise, by width.
+"""Upper bound on AUROC by fracture width: a matched filter given the exact twin and the noise.
 
     python -m experiments.phantom.ideal_observer [--patients 40] [--seed 7] [--out FILE]
 
@@ -11,7 +11,7 @@ Bands are those of `evaluate.metrics.auroc_by_width`, a band's fractures against
 which here are the twins. A slice's score is drawn from the log-likelihood ratio's own distribution,
 N(± d'² / 2, d'²), so that slices of different d' are ranked as one set, as a model's are.
 
-The figure is 1 in every band, and that is honest: this observer is told the fracture's exact place
+The figure is 1 in every band, and that is honest: this observer is given the fracture's exact place
 and shape and the bone's exact picture without it, and noise alone hides next to nothing; even of
 hairlines a few pixels long many pixels differ. So physics is not what limits a model here. What
 does is not knowing where to look, nor what this patient's bone looked like before. d' says how much

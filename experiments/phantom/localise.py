@@ -1,13 +1,13 @@
-"""How well and how fast the vertebra is found: on phantoms with known truth, and on real slices.
+"""Measure accuracy and speed of the vertebra finder on phantoms and on real slices.
 
     python -m experiments.phantom.localise [--patients 50] [--seed 501] [--out FILE]
         [--real FOLDER [--sheet FILE]]
 
 Prints JSON. With --sheet the real slices are drawn small into one picture, each with the box that
-was found, to be looked at: a figure tells that a box came, not that it is in its place. FOLDER
-holds `fracture/` and `normal/` PNGs under the published names; the slices that hold no cervical
-vertebra are named in `real_no_vertebra.txt`, judged by eye beforehand. The true centre is the
-phantom's own middle of the vertebra (cspine.phantom.anatomy.bone.VERTEBRA_MIDDLE).
+was found, to be checked by eye: a figure shows that a box was found, not that it is in the right
+place. FOLDER holds `fracture/` and `normal/` PNGs under the published names; the slices that hold
+no cervical vertebra are named in `real_no_vertebra.txt`, chosen by eye beforehand. The true
+centre is the phantom's own middle of the vertebra (cspine.phantom.anatomy.bone.VERTEBRA_MIDDLE).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Noise spectrum and edge sharpness of phantoms beside those of real slices.
+"""Compare noise spectrum and edge sharpness of phantoms with those of real slices.
 
     python -m experiments.phantom.realism FOLDER_OF_REAL_PNGS [--count 40] [--out FILE]
 
@@ -38,7 +38,7 @@ def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
     tiles = tiles[usable]
     if len(tiles) < FLATTEST:
         return None
-    # (n,): how far a quarter's mean lies off the patch's; a slope or an edge shows there.
+    # (n,): how far a quarter's mean is from the patch's; a slope or an edge shows there.
     spread = np.abs(
         tiles.reshape(len(tiles), 2, 16, 2, 16).mean(axis=(2, 4)).reshape(-1, 4)
         - tiles.mean(axis=(1, 2))[:, None]

@@ -1,4 +1,4 @@
-"""Whether phantom labels show in anything but the fracture: shortcut scores, by patient.
+"""Shortcut test: predict phantom labels from thumbnail, histogram and height, by patient.
 
     python -m experiments.phantom.thumbnails [--data DIR] [--patients 200] [--seed 21] [--out FILE]
 
@@ -53,7 +53,7 @@ def read_features(
 
 
 def measure(folder: Path, patients: int) -> dict[str, object]:
-    """Return the AUROC of each feature with its interval, and what it stands on."""
+    """Return the AUROC of each feature with its interval, and the slices and patients used."""
     features, labels, groups = read_features(folder, patients)
     scores = {name: score_shortcut(values, labels, groups) for name, values in features.items()}
     about = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
