@@ -1,6 +1,5 @@
 """Clients that send what none should, or too much at once, and what the loop survives."""
 
-import errno
 import socket
 import threading
 import time
@@ -12,9 +11,8 @@ from waitress import wasyncore
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
-from cspine.serve.waitress_server import connection as channel_module
-from cspine.serve.waitress_server import eviction, server
-from cspine.serve.waitress_server import listener as listener_module
+from cspine.serve.waitress_server import connection as connection_module
+from cspine.serve.waitress_server import server, sockets
 from support.service_fakes import connect, read_all
 from support.waiting import wait_for
 
@@ -49,15 +47,6 @@ def test_an_error_while_a_connection_is_taken_does_not_end_the_listener(runner, 
     assert not errors
 
 
-def test_a_thread_that_ends_within_a_request_ends_its_connection(app, serve_app):
-    app.add_url_rule("/exit", view_func=lambda: fail([SystemExit()]))
-    runner = serve_app(app)
-    with connect(runner) as connection:
-        connection.sendall(GET.replace(b"/health/live", b"/exit"))
-        assert read_all(connection) == b""
-    assert not runner.servers[0].is_busy
-
-
 @pytest.fixture
 def two_listeners(predictor, serve_app):
     settings = ServeSettings(listen=("127.0.0.1", 0), metrics_listen=("127.0.0.1", 0))
@@ -65,9 +54,8 @@ def two_listeners(predictor, serve_app):
 
 
 def test_connections_yield_whichever_listener_they_came_by(two_listeners):
-    for listener in two_listeners.servers:
-        listener.adj.connection_limit = listener_module.RESERVE + 45
-    ports = [int(one.effective_port) for one in two_listeners.servers]
+    two_listeners.sockets.places = 45
+    ports = [int(one.effective_port) for one in two_listeners.listeners]
     with ExitStack() as stack:
         for port in ports * 50:
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
@@ -76,31 +64,32 @@ def test_connections_yield_whichever_listener_they_came_by(two_listeners):
 
 
 def test_bodies_count_whichever_listener_they_came_by(two_listeners):
-    main, metrics = two_listeners.servers
+    _, metrics = two_listeners.listeners
     with socket.create_connection(("127.0.0.1", int(metrics.effective_port))) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
-        wait_for(lambda: main.held_bytes == 3)
+        wait_for(lambda: two_listeners.sockets.held_bytes == 3)
 
 
-def test_where_bodies_are_too_many_the_silent_one_ends(runner, png, monkeypatch):
-    monkeypatch.setattr(listener_module.DeadlineServer, "max_held_bytes", 2 * len(png))
-    monkeypatch.setitem(eviction.YIELDING, "body", 0.2)
+def test_where_bodies_are_too_many_the_slowest_is_refused(runner, png, monkeypatch):
+    monkeypatch.setattr(sockets, "MAX_HELD_BYTES", 2 * len(png))
     with connect(runner) as silent:
         silent.sendall(POST % 9999 + bytes(2 * len(png)))
-        wait_for(lambda: runner.servers[0].held_bytes)
+        wait_for(lambda: runner.sockets.held_bytes)
         time.sleep(0.3)
         with connect(runner) as other:
             other.sendall(POST % len(png) + png)
             assert other.recv(99).startswith(b"HTTP/1.1 200")
-        assert read_all(silent) == b""
+        assert read_all(silent).startswith(b"HTTP/1.1 503")
 
 
 def test_of_requests_sent_at_once_the_first_few_are_answered(runner):
     with connect(runner) as connection:
         connection.sendall(GET * 1000)
         answers = read_all(connection).split(b"HTTP/1.1 200 OK")[1:]
-    assert len(answers) == channel_module.MAX_QUEUED
-    assert [b"Connection: close" in one for one in answers] == [False] * 7 + [True]
+    # The first may have been answered before the rest was counted.
+    assert len(answers) in (connection_module.MAX_QUEUED, connection_module.MAX_QUEUED + 1)
+    closes = [b"Connection: close" in one for one in answers]
+    assert closes.pop() and not any(closes)
 
 
 def test_work_that_hangs_ends_its_connection(serve_app, predictor, monkeypatch):
@@ -117,14 +106,13 @@ def test_work_that_hangs_ends_its_connection(serve_app, predictor, monkeypatch):
 
 
 def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
-    monkeypatch.setattr(eviction, "YIELDING", dict.fromkeys(eviction.YIELDING, 0.2))
+    monkeypatch.setattr(sockets, "YIELD_AFTER_S", dict.fromkeys(sockets.YIELD_AFTER_S, 0.2))
     app.add_url_rule("/large", view_func=lambda: bytes(2**24))
     runner = serve_app(app)
-    listener = runner.servers[0]
-    listener.adj.connection_limit = listener_module.RESERVE + 1
+    runner.sockets.places = len(runner.sockets)
     with connect(runner) as unread:
         unread.sendall(GET.replace(b"/health/live", b"/large"))
-        wait_for(lambda: [one.waits_for() for one in listener._map.channels] == ["answer"])
+        wait_for(lambda: [one.current_part() for one in runner.sockets.channels] == ["answer"])
         time.sleep(0.5)
         with connect(runner) as other:
             other.sendall(GET)
@@ -132,39 +120,15 @@ def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
         assert len(read_all(unread)) < 2**24
 
 
-def test_where_files_run_out_a_waiting_connection_yields(runner, monkeypatch, caplog):
-    listener, accept = runner.servers[0], wasyncore.dispatcher.accept
-    with connect(runner) as idle:
-        wait_for(lambda: listener.active_channels)
-        errors = [OSError(errno.EMFILE, "Too many open files")]
-        monkeypatch.setattr(
-            wasyncore.dispatcher,
-            "accept",
-            lambda one: fail(list(errors)) if one.active_channels else accept(one),
-        )
-        with connect(runner) as other:
-            other.sendall(GET)
-            assert other.recv(99).startswith(b"HTTP/1.1 200")
-        assert read_all(idle) == b""
-    assert not any(record.exc_info for record in caplog.records)
-
-
-def test_where_files_run_out_and_nobody_yields_the_loop_rests(runner, monkeypatch, caplog):
-    accept, calls, ended = wasyncore.dispatcher.accept, [], threading.Event()
-
-    def refuse(listener):
-        calls.append(OSError(errno.ENFILE, "Too many open files in system"))
-        return accept(listener) if ended.is_set() else fail(calls[-1:])
-
-    monkeypatch.setattr(wasyncore.dispatcher, "accept", refuse)
-    with connect(runner) as connection:
-        wait_for(lambda: calls)
-        time.sleep(0.5)
-        assert len(calls) < 9
-        assert len(caplog.records) == 1
-        ended.set()
-        connection.sendall(GET)
-        assert connection.recv(99).startswith(b"HTTP/1.1 200")
+def test_connections_take_at_most_half_of_the_files(app, serve_app, monkeypatch):
+    monkeypatch.setattr(server, "raise_file_limit", lambda: 20)
+    runner = serve_app(app)
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(connect(runner))
+        url = f"http://127.0.0.1:{runner.port}/health/live"
+        assert requests.get(url, timeout=10).ok
+        wait_for(lambda: len(runner.sockets) <= 10)
 
 
 def test_the_service_may_open_as_many_files_as_it_needs(app, serve_app):

@@ -75,7 +75,6 @@ def test_clients_that_vanish_leave_nothing_behind(serve_app):
             connection.sendall(whole[: cut * len(whole) // 199])
     assert post(runner.port, png).status_code == 200
     admission = app.extensions["cspine"].inference.admission
-    server = runner.servers[0]
     # The connection of the answer may be the last one, or one that the loop has not yet closed.
-    wait_for(lambda: len(server.active_channels) <= 1 and server.held_bytes == 0)
+    wait_for(lambda: len(runner.sockets.channels) <= 1 and not runner.sockets.held_bytes)
     assert admission.taken == 0

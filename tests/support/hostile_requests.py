@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from waitress.adjustments import Adjustments
 
-from cspine.serve.waitress_server.listener import MAX_HEADER_BYTES
-from cspine.serve.waitress_server.parser import BoundedParser
+from cspine.serve.waitress_server.parser import RequestParser
+from cspine.serve.waitress_server.server import MAX_HEADER_BYTES
 
 from .hostile_urls import AMBIGUOUS, NOT_PUBLIC, NOT_PUBLIC_V6, OTHER_SCHEMES, spellings
 from .service_fakes import make_png
@@ -303,15 +303,15 @@ class Requests:
         return b"\r\n".join((line, b"Host: a", b"Connection: close", *headers)) + b"\r\n\r\n"
 
 
-def read_first(data: bytes) -> BoundedParser:
+def read_first(data: bytes) -> RequestParser:
     """The first request in `data`, as far as it goes, by the parser that the service uses."""
-    parser = BoundedParser(_ADJUSTMENTS)
+    parser = RequestParser(_ADJUSTMENTS)
     while data:
         taken = parser.received(data)
         if parser.completed and not parser.empty:
             break
         if parser.completed:
-            parser = BoundedParser(_ADJUSTMENTS)
+            parser = RequestParser(_ADJUSTMENTS)
         data = data[taken:]
     return parser
 

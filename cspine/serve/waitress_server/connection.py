@@ -1,179 +1,116 @@
-"""One connection of Waitress's that knows since when it waits for what, and takes in little.
-
-It bounds what one client can have the loop do; which connection must go is `listener.py`'s to say.
-Knows no view.
-"""
+"""One connection of Waitress that measures how long the client takes for each part of a request."""
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from contextlib import suppress
 from typing import Any
 
-from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.utilities import Error
 
-from cspine.serve.waitress_server.early_refusal import OVERLOADED, BodiesFullError, ProblemTask
-from cspine.serve.waitress_server.parser import PIECE_BYTES, BoundedParser, DroppingParser
+from cspine.serve.waitress_server.early_refusal import ProblemTask
+from cspine.serve.waitress_server.parser import RequestParser
 
-# Requests that may wait for their turn on one connection. One read may hold ten thousand.
+# The least pace of a body and of the reading of an answer: a slower client may lose its place.
+PACE_BYTES_S = 1024.0
+# Requests that may wait for their turn on one connection: a read may hold a thousand, and answers
+# that the client does not read would block a thread for each connection.
 MAX_QUEUED = 8
 
 
 class DeadlineChannel(HTTPChannel):
-    """One connection that knows since when it waits for what."""
+    """A connection with two clocks: how long the part has lasted, and how far the client lags.
+
+    The parts are `idle`, `header`, `body`, `work` (the service has the request) and `answer`.
+    """
 
     error_task_class = ProblemTask
-    request: Any  # what is being received: a BoundedParser, or None
+    parser_class = RequestParser
+    request: Any  # the parser of the request that is being received, or None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._part: str = "idle"
-        self._part_since_s = self.last_byte_s = self.queued_s = time.monotonic()
-        self._receiver: int | None = None  # the loop's thread, while it takes bytes
-        self._must_refuse = False
+        self.begin("idle")
 
-    def parser_class(self, adjustments: Adjustments) -> BoundedParser:
-        """Return a parser for the next request; where too many wait, one that drops what comes."""
-        few = len(self.requests) < MAX_QUEUED
-        return BoundedParser(adjustments) if few else DroppingParser(adjustments)
+    def begin(self, part: str) -> None:
+        """Start the clocks of a part."""
+        self._part = part
+        # `_paced_s` is when a client of exactly PACE_BYTES_S would have got as far as this one.
+        self._since_s = self._paced_s = time.monotonic()
 
-    def handle_read(self) -> None:
-        """Read what came, if anything did.
+    def current_part(self) -> str:
+        """Return the part; the clocks of a new one start."""
+        if self.total_outbufs_len:
+            part = "answer"
+        elif self.requests:
+            part = "work"
+        elif self.request is None:
+            part = "idle"
+        else:
+            part = "body" if self.request.headers_finished else "header"
+        if part != self._part:
+            self.begin(part)
+        return part
 
-        A connection that yields may leave an event behind, which then meets the next one under the
-        same number; Waitress would take its empty socket for a broken one.
-        """
-        try:
-            self.socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # Waitress meets it again, and ends the connection
-        super().handle_read()
+    def elapsed_s(self, now_s: float) -> float:
+        """Return for how many seconds the part has lasted."""
+        return now_s - self._since_s
 
-    def handle_expt(self) -> None:
-        """Close the connection: HTTP has no urgent bytes, and the loop would wake for it for ever.
+    def lag_s(self, now_s: float) -> float:
+        """Return how many seconds the client is behind the least pace."""
+        return now_s - self._paced_s
 
-        As above the event may be another's, so that the byte must be there.
-        """
-        with suppress(OSError):
-            self.socket.recv(1, socket.MSG_OOB | socket.MSG_PEEK)
-            self.handle_close()
+    def _count(self, moved_bytes: int) -> None:
+        # Up to now, no further: bytes that came fast give no right to a pause.
+        self._paced_s = min(time.monotonic(), self._paced_s + moved_bytes / PACE_BYTES_S)
+
+    @property
+    def receives_body(self) -> bool:
+        """Return whether a body is on its way, behind other requests or not."""
+        return self.request is not None and self.request.headers_finished
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of bodies that are on their way or being worked on."""
+        parsers = [*self.requests, self.request]
+        return sum(one.body_bytes_received for one in parsers if one and not one.error)
 
     def received(self, data: bytes) -> bool:
-        """Take bytes from the client, and refuse what must be as soon as it is known."""
-        self._receiver = threading.get_ident()
-        try:
-            return self._take(data)
-        finally:
-            self._receiver = None
-            # Waitress's lock is free again, so this thread may answer.
-            if self._must_refuse:
-                self._must_refuse = False
-                with self.server.awake():
-                    self.service()
-
-    def refuse_at_once(self) -> bool:
-        """Have the loop refuse the first request; return False where a thread must."""
-        # Nor while an answer still waits to be read: of a large one this thread would wait for the
-        # end, and it alone could send it. No other writes here while no request is in work.
-        if self._receiver != threading.get_ident() or self.total_outbufs_len:
-            return False
-        self._must_refuse = True
-        return True
-
-    def _take(self, data: bytes) -> bool:
-        """Take bytes from the client; refuse a body where all bodies together are too many."""
-        self.last_byte_s = time.monotonic()
-        if self._part == "idle":
-            self._part_since_s = self.last_byte_s  # a request may come and be answered unseen
-        # In small pieces, unless all is body: Waitress copies what is left for each line and chunk.
-        before = self.request
-        whole = before is not None and before.takes_whole(len(data))
-        step = len(data) if whole else PIECE_BYTES
-        taken = True
-        for start in range(0, len(data), step):
-            taken = bool(super().received(data[start : start + step])) and taken
-            if isinstance(self.request, DroppingParser):
-                break
-        if self.request is not None and self.request is not before:
-            # From its first byte on, not from the next look at the clocks.
-            self._enter("header")
-        if self.server.is_overfull(len(data)) and self.request is not None:
-            self._refuse()
+        """Take bytes from the client."""
+        self.server.sockets.new_bytes += len(data)
+        self._count(len(data))
+        taken = bool(super().received(data))
+        with self.requests_lock:
+            if len(self.requests) > MAX_QUEUED:
+                self.requests[MAX_QUEUED - 1].headers["CONNECTION"] = "close"
+                del self.requests[MAX_QUEUED:]
+        self.current_part()  # it begins with its first byte, not when it is next asked for
         return taken
 
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        """Send a part of the answer; return how many bytes the system took."""
+        sent = int(super().send(data, do_close))
+        self._count(sent)
+        return sent
+
     def send_continue(self) -> None:
-        """Ask for the body, unless the request is whole or refused: Waitress would wait."""
+        """Ask for the body, unless the request is whole or refused: Waitress would wait for one."""
         if self.request.completed:
             self.request.expect_continue = False
         else:
             super().send_continue()
 
-    def write_soon(self, data: Any) -> int:
-        """Take a part of the answer; its way out begins now, unless an earlier part still waits."""
-        if not self.total_outbufs_len:
-            self.last_byte_s = time.monotonic()
-        return int(super().write_soon(data))
+    def handle_expt(self) -> None:
+        """Close the connection: HTTP has no urgent bytes, and one would wake the loop for ever."""
+        self.handle_close()
 
-    def _flush_some(self, do_close: bool = True) -> bool:
-        sent = bool(super()._flush_some(do_close=do_close))
-        if sent:
-            self.last_byte_s = time.monotonic()
-        return sent
-
-    def service(self) -> None:
-        """Answer one request; where not even a refusal could be made, end the connection."""
-        if len(self.requests) == 1 and isinstance(self.request, DroppingParser):
-            self.requests[0].headers["CONNECTION"] = "close"  # what followed it is dropped
-        try:
-            super().service()
-        except BaseException:
-            # Waitress logs it, and would leave the client waiting. The loop closes.
-            self.will_close = True
-            raise
-
-    @property
-    def held_bytes(self) -> int:
-        """Return the bytes of bodies that are on their way or being worked on."""
-        parsers = (*self.requests, self.request)
-        return sum(one.body_bytes_received for one in parsers if one is not None)
-
-    def _refuse(self) -> None:
-        """End the request that is being received: there is no room for its body now."""
-        # As Waitress queues a request that is whole: its error makes the answer.
+    def refuse(self, error: Error) -> None:
+        """End the request that is being received with an error."""
+        # As Waitress queues a whole request: its error makes the answer.
         with self.requests_lock:
-            self.request.error = BodiesFullError(OVERLOADED)
-            self.request.completed = True
+            self.request.close()  # frees the body
+            self.request.error, self.request.completed = error, True
             self.requests.append(self.request)
             self.request = None
             if len(self.requests) == 1:
                 self.server.add_task(self)
-
-    def _enter(self, part: str) -> None:
-        if part != self._part:
-            self._part, self._part_since_s = part, time.monotonic()
-
-    def waits_for(self) -> str:
-        """Return what the connection waits for: `idle`, `header`, `body`, `work` or `answer`."""
-        if self.total_outbufs_len:
-            return "answer"
-        if self.requests:
-            return "work"
-        if self.request is None:
-            return "idle"
-        return "body" if self.request.headers_finished else "header"
-
-    def silent_s(self, now_s: float) -> float:
-        """Return for how many seconds nothing came or went, nor was anything else waited for."""
-        return now_s - max(self.last_byte_s, self._part_since_s)
-
-    def waiting_s(self, now_s: float) -> tuple[str, float]:
-        """Return what the connection waits for and since how many seconds."""
-        self._enter(self.waits_for())
-        # Of several requests each has its own time.
-        since_s = max(self._part_since_s, self.queued_s if self._part == "work" else 0.0)
-        return self._part, now_s - since_s

@@ -1,7 +1,4 @@
-"""Waitress's own refusals, answered as problem documents like those of the views.
-
-Knows no view and no connection; `connection.py` and `listener.py` make them.
-"""
+"""Refusals that are made before the application is reached, answered as problem documents."""
 
 from __future__ import annotations
 
@@ -22,22 +19,18 @@ access = logging.getLogger(ACCESS_LOG)
 
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
 OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
-_V2_INFER = re.compile(r"/v2/models/cspine(/versions/[^/]+)?/infer")
+_PREDICTIONS = re.compile(r"/predict|/v2/models/cspine(/versions/[^/]+)?/infer")
 
 
 def bounded_route(request: Any) -> str | None:
     """Return the route of a prediction, which takes a place; None for any other request.
 
-    As the application's rules call it: the metrics know no other names.
+    Routes are named as in the application's rules, since the metrics count under these names.
     """
-    if getattr(request, "command", "") != "POST":  # of what could not be parsed there is none
-        return None
-    if request.path == "/predict":
-        return "/predict"
-    found = _V2_INFER.fullmatch(request.path)
+    found = _PREDICTIONS.fullmatch(request.path) if request.command == "POST" else None
     if found is None:
         return None
-    return f"/v2/models/cspine{'/versions/<version>' if found[1] else ''}/infer"
+    return found[0].replace(found[1], "/versions/<version>") if found[1] else found[0]
 
 
 class ServerFullError(Error):
@@ -46,21 +39,25 @@ class ServerFullError(Error):
     code = 503
     reason = "Service Unavailable"
 
+    def __init__(self) -> None:
+        super().__init__(OVERLOADED)
+
 
 class BodiesFullError(ServerFullError):
     """All bodies together are too many: said before the rest of this one is read."""
 
 
 class ProblemTask(ErrorTask):
-    """A request that Waitress refuses: answered as a problem document."""
+    """A request that Waitress refuses, answered as a problem document."""
 
     def execute(self) -> None:
         """Write the answer, and end the connection unless its request was whole."""
         error = self.request.error
         if isinstance(error, ServerNotImplemented):
-            error = BadRequest(error.body)  # an odd Transfer-Encoding is no fault of ours
+            error = BadRequest(error.body)  # an odd Transfer-Encoding is the client's fault
         is_overload = isinstance(error, ServerFullError)
         request_id = read_request_id(self.request.headers.get("X_REQUEST_ID", ""))
+        self._count(error.code, request_id)
         detail = OVERLOADED if is_overload else MALFORMED
         body = json.dumps(
             {
@@ -74,33 +71,23 @@ class ProblemTask(ErrorTask):
             }
         ).encode()
         self.status = f"{error.code} {error.reason}"
-        # No view and so no gate is reached, which adds these elsewhere.
-        origins, origin = (
-            self.channel.server.options.cors_origins,
-            self.request.headers.get("ORIGIN"),
-        )
-        headers = {**HEADERS, **cors_headers(origins, origin), "X-Request-ID": request_id}
+        self.content_length = len(body)
+        # What middleware adds elsewhere: a refusal does not reach the application.
+        origins = self.channel.server.service.settings.cors_origins
+        headers = HEADERS | cors_headers(origins, self.request.headers.get("ORIGIN"))
+        headers |= {"X-Request-ID": request_id, "Content-Type": "application/problem+json"}
+        if is_overload:
+            headers["Retry-After"] = "1"
         self.response_headers += headers.items()
-        self.response_headers.append(("Content-Type", "application/problem+json"))
+        # The rest of a request that is not whole may still come, and would be read as the next.
+        if not is_overload or isinstance(error, BodiesFullError):
+            self.set_close_on_finish()
+        self.write(body)
+
+    def _count(self, status: int, request_id: str) -> None:
         # Of a refused request all may be invented: only what is known is named.
         known = bounded_route(self.request)
         method, route = ("other", "unknown") if known is None else ("POST", known)
-        access.info(
-            "request",
-            extra={
-                "request_id": request_id,
-                "method": method,
-                "route": route,
-                "status": error.code,
-            },
-        )
-        self.channel.server.options.count_refused_request(route, method, error.code)
-        if is_overload:
-            self.response_headers.append(("Retry-After", "1"))
-        # The rest of such a request may still come, and would be read as the next one.
-        if not is_overload or isinstance(error, BodiesFullError):
-            self.set_close_on_finish()
-        self.content_length = len(body)
-        # In one piece: Waitress sends each by itself.
-        self.channel.write_soon(self.build_response_header() + body)
-        self.wrote_header = True
+        fields = {"request_id": request_id, "method": method, "route": route, "status": status}
+        access.info("request", extra=fields)
+        self.channel.server.service.metrics.count_request(route, method, status)
