@@ -9,7 +9,7 @@ from PIL import Image
 
 from support.service_fakes import make_png
 
-SCREENSHOT = Path(__file__).parents[2] / "build" / "page.png"
+SCREENSHOT = Path(__file__).parents[3] / "build" / "page.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = pytest.mark.skipif(

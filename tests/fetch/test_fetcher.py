@@ -18,8 +18,14 @@ from cspine.fetch import fetcher as fetch_module
 from cspine.fetch.fetcher import Fetcher
 from support.hostile_servers import OK, Server, drip, image, make_certificate, redirect, sends
 from support.hostile_urls import HOSTILE, NAMES
+from support.service_fakes import make_png
 
 LOOPBACK = ["127.0.0.1"]
+
+
+@pytest.fixture
+def png() -> bytes:
+    return make_png()
 
 
 def resolve(host: str, port: int) -> list[str]:
