@@ -1,9 +1,10 @@
-"""Fetch an image from a stranger's URL, without ever being led into the host's own network.
+"""Fetch an image from an untrusted URL without reaching the host's own network.
 
-`url_policy.py` says what may be dialled. Here the name is resolved once, every answer must be
-public, and the checked address itself is dialled, by urllib3's connections, which keep Host, SNI
-and the certificate's name. A deadline for the whole fetch closes the connection under whatever
-waits on it, so that no drip stretches it. Errors hold neither what was fetched nor any address.
+`url_policy.py` decides which addresses may be connected to. Here the name is resolved once, every
+address must be public, and urllib3 connects to the checked address itself, with the URL's host in
+`Host`, SNI and the check of the certificate. One deadline covers the whole fetch: the connection is
+shut down when it passes, so that a slow sender cannot extend it. Error texts hold neither fetched
+content nor addresses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing
-from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from http.client import HTTPResponse as PlainResponse
 from typing import Any
@@ -25,6 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
+from cspine.core.deadline import Deadline
 from cspine.core.errors import (
     FetchError,
     FetchTimeoutError,
@@ -32,23 +33,23 @@ from cspine.core.errors import (
     UrlNotAllowedError,
 )
 from cspine.fetch.url_policy import AllowList, Target, follow_redirect, parse_url
-from cspine.fetch.watchdog import FetchDeadline
+from cspine.fetch.watchdog import guard, remaining_s
 
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CHUNK_BYTES = 64 * 1024
 _HEADERS = {
     "Accept": "image/png, image/jpeg, application/dicom",
-    # A server that compresses all the same is decoded, and counted as it is (`_read`).
+    # A body that is compressed all the same is decoded, and its decoded size counts (`_read`).
     "Accept-Encoding": "identity",
     "User-Agent": "cspine",
     "Connection": "close",
 }
-_DIALLED = 3  # addresses of one name that are tried
-# Of one address: else the first, where nothing answers, would use up the whole deadline.
+_MAX_ADDRESSES = 3  # of one name, tried in turn
+# For one address: otherwise a first one that does not answer would use up the whole deadline.
 _CONNECT_S = 1.5
 # Names being resolved at once. getaddrinfo cannot be interrupted and may take half a minute: with
-# few threads, some slow names would stop all fetches for as long.
+# few threads, a few slow names would stop all fetches for that time.
 _RESOLVERS = 256
 
 Resolve = Callable[[str, int], list[str]]
@@ -62,14 +63,6 @@ def resolve_name(host: str, port: int) -> list[str]:
     """
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One hop: an image's bytes, or the Location of a redirect."""
-
-    body: bytes = b""
-    location: str | None = None
 
 
 class Fetcher:
@@ -115,41 +108,41 @@ class Fetcher:
             raise UrlNotAllowedError(
                 "Fetching URLs is switched off (CSPINE_FETCH=off). Upload the image instead."
             )
-        deadline = FetchDeadline(min(self._timeout_s, timeout_s or self._timeout_s))
+        deadline = Deadline.of(min(self._timeout_s, timeout_s or self._timeout_s))
         target = parse_url(url)
-        # Every hop is parsed, resolved and checked as the first one was.
+        # Every redirect is parsed, resolved and checked like the first URL.
         for _ in range(MAX_REDIRECTS + 1):
-            step = self._visit(target, deadline)
-            if step.location is None:
-                return step.body
-            target = follow_redirect(target, step.location)
+            answer = self._visit(target, deadline)
+            if isinstance(answer, bytes):
+                return answer
+            target = follow_redirect(target, answer)
         raise FetchError(f"The URL must redirect at most {MAX_REDIRECTS} times.")
 
-    def _visit(self, target: Target, deadline: FetchDeadline) -> _Step:
-        """Ask one URL, with every failure of the network as a FetchError."""
+    def _visit(self, target: Target, deadline: Deadline) -> bytes | str:
+        """Request one URL; return its body, or the Location of a redirect as text."""
         self._allow.check_port(target)
         addresses = self._checked_addresses(target, deadline)
-        # The guard is for the whole of it: a socket's own time-out begins anew with each byte.
-        with closing(_dial(addresses, target.port, deadline)) as dialled, deadline.guard(dialled):
-            connection = self._wrap(dialled, target, deadline)
+        # The guard covers all of it: a socket's own time-out starts again with each byte.
+        with closing(_connect(addresses, target.port, deadline)) as link, guard(link, deadline):
+            connection = self._wrap(link, target, deadline)
             try:
-                step = self._ask(connection, target)
-                deadline.remaining_s()  # to a reader, a connection shut down looks like an end
-                return step
+                answer = self._ask(connection, target)
+                remaining_s(deadline)  # to a reader, a connection shut down looks like an end
+                return answer
             except (FetchError, HTTPError, HTTPException, OSError, ValueError) as error:
-                deadline.remaining_s()  # a connection that the guard shut down is a late one
+                remaining_s(deadline)  # the guard may have shut the connection down
                 raise _as_fetch_error(error) from None
             finally:
                 connection.close()
 
-    def _checked_addresses(self, target: Target, deadline: FetchDeadline) -> list[str]:
-        """Resolve once, and let through only a name whose every address is public, or listed."""
+    def _checked_addresses(self, target: Target, deadline: Deadline) -> list[str]:
+        """Resolve the host once; every one of its addresses must be public, or listed."""
         try:
             asked = self._resolvers.submit(self._resolve, target.host, target.port)
-            answers = asked.result(deadline.remaining_s())
+            answers = asked.result(remaining_s(deadline))
             addresses = [ipaddress.ip_address(answer) for answer in answers]
         except FutureTimeoutError:
-            asked.cancel()  # else names that nobody waits for would pile up behind slow ones
+            asked.cancel()  # otherwise abandoned names would queue up behind slow ones
             raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
         except (OSError, ValueError):
             addresses = []
@@ -161,39 +154,37 @@ class Fetcher:
             )
         return [str(address) for address in addresses]
 
-    def _wrap(
-        self, dialled: socket.socket, target: Target, deadline: FetchDeadline
-    ) -> _PinnedHTTP | _PinnedHTTPS:
-        """Return urllib3's connection over the dialled socket; nothing is sent yet."""
-        left_s = deadline.remaining_s()
+    def _wrap(self, link: socket.socket, target: Target, deadline: Deadline) -> _PinnedHTTP:
+        """Return urllib3's connection over the connected socket; nothing is sent yet."""
+        left_s = remaining_s(deadline)
         if target.scheme == "http":
-            return _PinnedHTTP(dialled, target, timeout=left_s)
-        return _PinnedHTTPS(dialled, target, timeout=left_s, ssl_context=self._trust())
+            return _PinnedHTTP(link, target, timeout=left_s)
+        return _PinnedHTTPS(link, target, timeout=left_s, ssl_context=self._trust())
 
     def _trust(self) -> ssl.SSLContext:
-        """Return the TLS context, made when first needed: reading certificates takes a while."""
+        """Return the TLS context, made when first needed: reading certificates is slow."""
         with self._tls_lock:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
             return self._tls
 
-    def _ask(self, connection: _PinnedHTTP | _PinnedHTTPS, target: Target) -> _Step:
+    def _ask(self, connection: _PinnedHTTP, target: Target) -> bytes | str:
         connection.request("GET", target.resource, headers=_HEADERS, preload_content=False)
         response = connection.getresponse()
         try:
             if response.status in _REDIRECTS and "Location" in response.headers:
-                return _Step(location=_as_text(response.headers["Location"]))
+                return _as_text(response.headers["Location"])
             if response.status != 200:
                 raise FetchError(f"The server must answer 200. Received: {response.status}")
             body = self._read(response)
             if not body:
                 raise FetchError("The server must answer with an image. Received: 0 bytes")
-            return _Step(body)
+            return body
         finally:
             response.close()
 
     def _read(self, response: HTTPResponse) -> bytes:
-        """Return the decoded body; its size is counted as it is decoded, never taken on trust."""
+        """Return the decoded body; its size is counted while it is decoded, never trusted."""
         body = bytearray()
         for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
             body += chunk
@@ -204,23 +195,23 @@ class Fetcher:
         return bytes(body)
 
 
-def _dial(addresses: list[str], port: int, deadline: FetchDeadline) -> socket.socket:
+def _connect(addresses: list[str], port: int, deadline: Deadline) -> socket.socket:
     """Return a connection to the first of the checked addresses that answers."""
-    for address in addresses[:_DIALLED]:
-        timeout_s = min(_CONNECT_S, deadline.remaining_s())
+    for address in addresses[:_MAX_ADDRESSES]:
+        timeout_s = min(_CONNECT_S, remaining_s(deadline))
         try:
-            dialled = socket.create_connection((address, port), timeout=timeout_s)
+            link = socket.create_connection((address, port), timeout=timeout_s)
         except OSError:
             continue
-        # As urllib3 does with the connections that it dials itself.
-        dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return dialled
-    deadline.remaining_s()
+        # urllib3 does this with the connections that it makes itself.
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return link
+    remaining_s(deadline)
     raise FetchError("The URL's server could not be reached.")
 
 
 def _as_text(header: str) -> str:
-    """Return a header's text: its bytes come one a character, and are UTF-8 where they can be."""
+    """Return a header's text: http.client decodes bytes as Latin-1; UTF-8 is tried first."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:
@@ -228,7 +219,7 @@ def _as_text(header: str) -> str:
 
 
 def _as_fetch_error(error: Exception) -> FetchError:
-    """Say what failed, in words that hold nothing of what was fetched."""
+    """Return an error whose text holds nothing of the fetched content."""
     if isinstance(error, FetchError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -237,7 +228,7 @@ def _as_fetch_error(error: Exception) -> FetchError:
 
 
 class _BoundedResponse(PlainResponse):
-    """An answer whose chunks have a size: one of −1 would be read up to the connection's end."""
+    """A response that refuses a chunk size of −1: it would be read up to the connection's end."""
 
     def _safe_read(self, amt: int) -> bytes:
         if amt < 0:
@@ -246,26 +237,17 @@ class _BoundedResponse(PlainResponse):
 
 
 class _PinnedHTTP(HTTPConnection):
-    """An HTTP connection over a socket that is already dialled to a checked address."""
+    """An HTTP connection over a socket that is already connected to a checked address."""
 
     response_class = _BoundedResponse
 
-    def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
+    def __init__(self, link: socket.socket, target: Target, **options: Any) -> None:
         super().__init__(target.host, target.port, **options)
-        self.dialled = dialled
+        self._link = link
 
     def _new_conn(self) -> socket.socket:
-        return self.dialled
+        return self._link
 
 
-class _PinnedHTTPS(HTTPSConnection):
+class _PinnedHTTPS(_PinnedHTTP, HTTPSConnection):
     """The same over TLS: SNI and the certificate's name are the URL's host."""
-
-    response_class = _BoundedResponse
-
-    def __init__(self, dialled: socket.socket, target: Target, **options: Any) -> None:
-        super().__init__(target.host, target.port, **options)
-        self.dialled = dialled
-
-    def _new_conn(self) -> socket.socket:
-        return self.dialled

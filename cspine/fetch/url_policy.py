@@ -1,7 +1,7 @@
-"""Which URLs and which addresses may be fetched: one strict parser and one list of networks.
+"""The rules for URLs and addresses that may be fetched: one strict parser and one list of networks.
 
-A URL that two parsers could read in two ways is refused, so that what was checked is what is
-dialled. Sends nothing and resolves nothing; `fetcher.py` does.
+A URL that two parsers could read in two ways is refused, so that the URL that was checked is the
+one that is connected to. This module sends nothing and resolves nothing; `fetcher.py` does.
 """
 
 from __future__ import annotations
@@ -9,35 +9,37 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from cspine.core.errors import UrlNotAllowedError
 
 MAX_URL_CHARACTERS = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# Where web servers answer; another port may be another protocol's.
+# The ports of web servers; another port may belong to another protocol.
 PUBLIC_PORTS = frozenset((80, 443, 8080, 8443))
 
-# RFC 3986, with no user info, no empty port and nothing that needs quoting but non-ASCII letters.
+# RFC 3986, without user info or an empty port; only non-ASCII letters may need quoting.
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.IGNORECASE | re.ASCII,
 )
-# Sent as they stand: RFC 3986's reserved characters but `#`, and `|` and `~`.
+# Sent unquoted: RFC 3986's reserved characters without `#`, and `|` and `~`.
 _KEPT = "/?!$&'()*+,;=:@[]|~"
-# What is not ASCII is quoted as UTF-8, which a lone surrogate cannot be.
-_TEXT = re.compile(
-    rf"(?:[A-Za-z0-9\-._{re.escape(_KEPT)}]|%[0-9A-Fa-f]{{2}}|[^\x00-\xa0\ud800-\udfff])*"
+# Characters outside ASCII are quoted as UTF-8, which a lone surrogate cannot be.
+_CHARACTER = rf"[A-Za-z0-9\-._{re.escape(_KEPT)}]|%[0-9A-Fa-f]{{2}}|[^\x00-\xa0\ud800-\udfff]"
+_TEXT = re.compile(rf"(?:{_CHARACTER})*")
+# `urljoin` would read `http:a`, `http:///a` and `///a` as paths of the redirecting server.
+_LOCATION = re.compile(
+    rf"(?!https?:(?!//)|(?:https?:)?//(?:[/?#]|$))(?:{_CHARACTER}|#)*", re.IGNORECASE
 )
 # At most 63 characters (RFC 1035, 2.3.4); underscores are against the rules, and in use.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes a host an IPv4 to some
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that some parsers read as IPv4
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Ranges that `is_global` lets through in some Python version, or that lead elsewhere than they say.
+# Ranges that `is_global` accepts in some Python version, or whose packets are sent on elsewhere.
 _REFUSED_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -52,7 +54,7 @@ _REFUSED_NETWORKS = tuple(
         "2002::/16",  # 6to4
     )
 )
-# Beside 169.254.0.0/16 and fe80::/10; two lie in ranges that people use inside.
+# Cloud metadata services outside 169.254.0.0/16 and fe80::/10; two are in private ranges.
 _METADATA_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in ("168.63.129.16/32", "192.0.0.192/32", "100.100.100.200/32", "fd00:ec2::254/128")
@@ -62,9 +64,13 @@ _GLOBAL_UNICAST_V6 = ipaddress.ip_network("2000::/3")
 
 @dataclass(frozen=True)
 class Target:
-    """A URL taken apart: exactly what is checked, resolved, dialled and sent.
+    """The parts of a URL, exactly as they are checked, resolved, connected to and sent.
 
-    `host` is lower-case, an IPv6 address without brackets; `resource` is path and query.
+    Fields:
+        scheme: `http` or `https`.
+        host: in lower case; an IPv6 address has no brackets.
+        port: 1–65535.
+        resource: path and query.
     """
 
     scheme: str
@@ -74,7 +80,7 @@ class Target:
 
     @property
     def origin(self) -> str:
-        """The URL up to its path, with the port always written."""
+        """Return the URL up to its path, with the port always written."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -83,7 +89,7 @@ def parse_url(url: str) -> Target:
     """Return the parts of an http or https URL.
 
     Raises:
-        UrlNotAllowedError: another scheme, or a URL that is not plainly one thing.
+        UrlNotAllowedError: the scheme is another one, or the URL could be read in two ways.
     """
     if len(url) > MAX_URL_CHARACTERS:
         raise UrlNotAllowedError(
@@ -100,12 +106,12 @@ def parse_url(url: str) -> Target:
     if not 0 < port < 65536:
         raise UrlNotAllowedError(f"`url` must have a port from 1 to 65535. Received: {port}")
     host = _read_host(match["host"].lower())
-    # `%` stays: only whole escapes came this far.
+    # `%` is kept: `_TEXT` accepts it only in a whole escape.
     return Target(scheme, host, port, quote(resource, safe="%" + _KEPT))
 
 
 def _broken_rule(url: str) -> str:
-    """Say what a URL must be that the pattern does not let through."""
+    """Return the rule that is broken by a URL that the pattern refuses."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         return "http:// or https://"
     if "@" in url.split("/", 3)[2]:
@@ -114,7 +120,7 @@ def _broken_rule(url: str) -> str:
 
 
 def _read_host(host: str) -> str:
-    """Return the host as it is dialled: a name, or an address in its canonical spelling."""
+    """Return the host to connect to: a name, or an address in its canonical spelling."""
     if host.startswith("["):
         try:
             return str(ipaddress.IPv6Address(host[1:-1]))
@@ -132,47 +138,28 @@ def _read_host(host: str) -> str:
 
 
 def follow_redirect(source: Target, location: str) -> Target:
-    """Return where a redirect from `source` leads.
+    """Return the target of a redirect from `source`, by RFC 3986, 5.2.
 
     Raises:
         UrlNotAllowedError: `location` is no URL that may be followed, or leaves https.
     """
-    # As RFC 3986, 5.2, resolves it; of a whole URL the server may take out the dots itself.
-    if _ABSOLUTE.match(location):
-        url = location
-    elif location.startswith("//"):
-        url = f"{source.scheme}:{location}"
-    elif location.startswith("/"):
-        url = source.origin + _remove_dots(location)
-    elif location.startswith(("?", "#")):
-        url = source.origin + source.resource.partition("?")[0] + location
-    else:
-        folder = source.resource.partition("?")[0].rpartition("/")[0]
-        url = source.origin + _remove_dots(f"{folder}/{location}")
+    # Checked before `urljoin`, which drops tabs and line ends from its arguments.
+    if not _LOCATION.fullmatch(location):
+        raise UrlNotAllowedError(
+            "A redirect must lead to a URL or a path with no space, control character or stray `%`."
+        )
+    try:
+        url = urljoin(source.origin + source.resource, location)
+    except ValueError:
+        raise UrlNotAllowedError("A redirect must lead to a URL with a valid host.") from None
     target = parse_url(url)
     if source.scheme == "https" and target.scheme != "https":
         raise UrlNotAllowedError("A redirect must not lead from https to http.")
     return target
 
 
-def _remove_dots(resource: str) -> str:
-    """Return path, query and fragment with `.` and `..` taken out of the path (RFC 3986, 5.2.4)."""
-    path = re.split(r"[?#]", resource, maxsplit=1)[0]
-    kept: list[str] = []
-    *folders, last = path.split("/")
-    for part in folders:
-        # The first is empty, before the root, above which nothing leads.
-        if part == "..":
-            kept = kept[: max(1, len(kept) - 1)]
-        elif part != ".":
-            kept.append(part)
-    if last == "..":
-        kept, last = kept[: max(1, len(kept) - 1)], ""
-    return "/".join([*kept, "" if last == "." else last]) + resource[len(path) :]
-
-
 def is_public(address: Address) -> bool:
-    """Return whether `address` is one that anybody on the internet could reach."""
+    """Return whether `address` can be reached from the whole internet."""
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST_V6:
         return False  # loopback, mapped, link-local, unique-local, multicast, NAT64, …
     if any(address in network for network in _REFUSED_NETWORKS):
@@ -181,8 +168,8 @@ def is_public(address: Address) -> bool:
 
 
 def is_link_local(address: Address) -> bool:
-    """Return whether `address` is of this link alone, or one where a cloud keeps its metadata."""
-    # Mapped to IPv6 it is dialled as IPv4.
+    """Return whether `address` is link-local, or the address of a cloud's metadata service."""
+    # An IPv4 address that is mapped to IPv6 is connected to as IPv4.
     inner = getattr(address, "ipv4_mapped", None) or address
     return inner.is_link_local or any(inner in network for network in _METADATA_NETWORKS)
 
@@ -207,11 +194,11 @@ class AllowList:
         return target.port in PUBLIC_PORTS and bool({host, target.host} & self.entries)
 
     def opens(self, target: Target, address: Address) -> bool:
-        """Return whether `address`, to which the target's host resolved, may be dialled.
+        """Return whether `address`, to which the target's host resolved, may be connected to.
 
-        A listed name may lead inside, but not to a cloud's metadata service, which gives away the
-        machine's own keys: whoever answers for the name would have them. Its address may be
-        listed.
+        A listed name may resolve to a private address, but not to a cloud's metadata service, which
+        hands out the machine's own keys: the owner of the name could read them. The address itself
+        may be listed.
         """
         if is_public(address):
             return True
@@ -219,7 +206,11 @@ class AllowList:
         return self.names(target) and (is_literal or not is_link_local(address))
 
     def check_port(self, target: Target) -> None:
-        """Raise `UrlNotAllowedError` where neither the list nor custom opens the target's port."""
+        """Check the target's port.
+
+        Raises:
+            UrlNotAllowedError: it is not in PUBLIC_PORTS, and the list does not name the target.
+        """
         if target.port not in PUBLIC_PORTS and not self.names(target):
             known = ", ".join(str(port) for port in sorted(PUBLIC_PORTS))
             raise UrlNotAllowedError(

@@ -1,6 +1,6 @@
-"""The end of one fetch, and the thread that shuts connections down when theirs has come.
+"""The deadline of a fetch, and the thread that shuts its connection down when it passes.
 
-One thread watches all of them: a timer for each would be a thread for each fetch.
+One thread watches all connections: a timer for each would be a thread for each fetch.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from cspine.core.deadline import Deadline
 from cspine.core.errors import FetchTimeoutError
 
 
-class FetchDeadline:
-    """The end of one fetch: what is left of it, and the connections it will shut down."""
+def remaining_s(deadline: Deadline) -> float:
+    """Return the seconds left of a fetch's deadline.
 
-    def __init__(self, seconds: float) -> None:
-        self.at_s = time.monotonic() + seconds
+    Raises:
+        FetchTimeoutError: none are left.
+    """
+    left_s = deadline.left_s()
+    if not left_s:
+        raise FetchTimeoutError("The image was not fetched within its deadline.")
+    return left_s
 
-    def remaining_s(self) -> float:
-        """Return the seconds left; raise FetchTimeoutError where none are."""
-        left = self.at_s - time.monotonic()
-        if left <= 0:
-            raise FetchTimeoutError("The image was not fetched within its deadline.")
-        return left
 
-    @contextmanager
-    def guard(self, connection: socket.socket) -> Iterator[None]:
-        """Shut the connection down when the deadline passes, whoever reads from it then."""
-        # A duplicate outlives the wrapping in TLS; shutting it down ends both, in both directions.
-        with connection.dup() as duplicate, _watchdog().watching(duplicate, self.at_s):
-            yield
+@contextmanager
+def guard(connection: socket.socket, deadline: Deadline) -> Iterator[None]:
+    """Shut the connection down when the deadline passes, which ends any read from it."""
+    # A duplicate outlives the wrapping in TLS; shutting it down ends both, in both directions.
+    with connection.dup() as duplicate, _watchdog().watching(duplicate, deadline.due_s):
+        yield
 
 
 class _Watchdog:
-    """Connections, and when each is to be shut down."""
+    """Connections, and the time at which each is to be shut down."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -48,19 +48,19 @@ class _Watchdog:
 
     @contextmanager
     def watching(self, connection: socket.socket, at_s: float) -> Iterator[None]:
-        """Shut `connection` down at that time of `time.monotonic`, unless this has ended before."""
+        """Shut `connection` down at that time of `time.monotonic`, unless the block ends before."""
         with self._changed:
             self._ends_s[connection] = at_s
             if at_s < self._wakes_s:
                 self._changed.notify()
-            # One that has died, of a lack of memory, is replaced.
+            # A thread that ended for lack of memory is replaced.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._watch, name="deadlines", daemon=True)
                 self._thread.start()
         try:
             yield
         finally:
-            # Under the lock: never after its number may be another's.
+            # Under the lock: its file descriptor may soon belong to another connection.
             with self._changed:
                 self._ends_s.pop(connection, None)
 
@@ -70,7 +70,7 @@ class _Watchdog:
                 now_s = time.monotonic()
                 for late in [one for one, at_s in self._ends_s.items() if at_s <= now_s]:
                     del self._ends_s[late]
-                    with suppress(OSError):  # the peer was faster
+                    with suppress(OSError):  # the peer has closed it already
                         late.shutdown(socket.SHUT_RDWR)
                 self._wakes_s = min(self._ends_s.values(), default=math.inf)
                 self._changed.wait(None if self._wakes_s == math.inf else self._wakes_s - now_s)

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from cspine.core.deadline import Deadline
 from cspine.core.errors import FetchTimeoutError
-from cspine.fetch.watchdog import FetchDeadline
+from cspine.fetch.watchdog import guard, remaining_s
 
 
 def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
@@ -14,7 +15,7 @@ def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
     with _keep, other, early, late:
         began = time.monotonic()
         # The later one first: the thread must wake for what comes after it.
-        with FetchDeadline(60).guard(late), FetchDeadline(0.2).guard(early):
+        with guard(late, Deadline.of(60)), guard(early, Deadline.of(0.2)):
             assert early.recv(1) == b""
             assert 0.2 <= time.monotonic() - began < 30
             other.sendall(b"x")
@@ -24,13 +25,13 @@ def test_a_read_ends_at_its_deadline_and_a_later_one_goes_on():
 def test_what_ended_before_its_deadline_is_left_alone():
     (one, other), (later, _keep) = socket.socketpair(), socket.socketpair()
     with one, other, later, _keep:
-        deadline = FetchDeadline(0.1)
-        with deadline.guard(one):
+        deadline = Deadline.of(1.0)
+        with guard(one, deadline):
             pass
         # The thread that ended this one had passed the first deadline.
-        with FetchDeadline(0.3).guard(later):
+        with guard(later, Deadline.of(1.5)):
             assert later.recv(1) == b""
         other.sendall(b"x")
         assert one.recv(1) == b"x"
         with pytest.raises(FetchTimeoutError):
-            deadline.remaining_s()
+            remaining_s(deadline)
