@@ -19,7 +19,7 @@ import requests
 
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
 from cspine.phantom.writers.demo_slices import DemoSlice, demo_slices
-from predict_test import NoAnswerError, post, read_answer, serve_slice
+from predict_test import post, read_answer, serve_slice
 
 ROOT = Path(__file__).parent
 SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
@@ -95,7 +95,7 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
     """Return when the service answers that its model is ready.
 
     Raises:
-        NoAnswerError: it ended, or was not ready in time.
+        TimeoutError: it ended, or was not ready in time.
     """
     deadline = time.monotonic() + READY_S
     with requests.Session() as session:
@@ -105,7 +105,7 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
                 if session.get(f"{address}/health/ready", timeout=2).ok:
                     return
             time.sleep(0.1)
-    raise NoAnswerError(f"the service was not ready within {READY_S} s")
+    raise TimeoutError(f"the service was not ready within {READY_S} s")
 
 
 def ask(address: str, item: DemoSlice) -> bool:
@@ -135,7 +135,7 @@ def main() -> int:
             print(MEDICAL_NOTICE)
             while not arguments.once:
                 time.sleep(1)
-    except (NoAnswerError, subprocess.CalledProcessError, OSError) as error:
+    except (subprocess.CalledProcessError, OSError) as error:
         print(f"demo.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
