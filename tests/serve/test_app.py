@@ -9,19 +9,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from openapi_spec_validator import validate
 
 from cspine.core import errors
 from cspine.core.errors import FetchTimeoutError
-from cspine.core.labels import CLASS_NAMES, DOMAINS, MEDICAL_NOTICE, UNCERTAIN, UNKNOWN_DOMAIN
 from cspine.core.serve_settings import ServeSettings
 from cspine.fetch.fetcher import Fetcher
 from cspine.serve import inference_service as inference
 from cspine.serve.app import create_app
 from cspine.serve.errors import status_of
 from cspine.serve.model_manager import ModelManager
-from cspine.serve.routes.openapi import build_document
-from cspine.serve.schemas.requests import EXPLANATIONS, MAX_ITEMS, RAW_TYPES
 from cspine.serve.telemetry import Metrics
 from support.service_fakes import FakePredictor, make_png
 from support.waiting import wait_for
@@ -252,35 +248,6 @@ def test_every_error_has_a_status():
     assert len(known) >= 12
     for kind in known:
         assert 400 <= status_of(kind("text")) <= 503
-
-
-def test_the_document_knows_the_limits_and_words_of_the_code():
-    document = build_document()
-    predict = document["paths"]["/predict"]["post"]
-    assert predict["parameters"][0]["schema"]["items"]["enum"] == list(EXPLANATIONS)
-    assert set(RAW_TYPES) < predict["requestBody"]["content"].keys()
-    question, answer = (document["components"]["schemas"][n] for n in ("Question", "Answer"))
-    assert question["oneOf"][2]["properties"]["urls"]["maxItems"] == MAX_ITEMS
-    assert answer["properties"]["prediction"]["enum"] == [*CLASS_NAMES, UNCERTAIN]
-    domain = answer["properties"]["model"]["properties"]["domain"]
-    assert domain["enum"] == [*DOMAINS, UNKNOWN_DOMAIN]
-    assert document["info"]["description"] == MEDICAL_NOTICE
-
-
-def test_the_document_is_valid_and_knows_every_route(app):
-    document = build_document()
-    validate(document)
-    routes = {
-        (re.sub(r"<(?:[^:<>]*:)?(\w+)>", r"{\1}", rule.rule), method.lower())
-        for rule in app.url_map.iter_rules()
-        for method in rule.methods - {"HEAD", "OPTIONS"}
-    }
-    described = {
-        (path, method)
-        for path, item in document["paths"].items()
-        for method in item.keys() - {"parameters"}
-    }
-    assert routes == described
 
 
 def test_every_answer_carries_its_id_and_its_guards(client):
