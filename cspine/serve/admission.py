@@ -1,4 +1,4 @@
-"""Admit a bounded number of predictions at once; refuse the rest with 503."""
+"""Admit a bounded number of predictions at once and refuse the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from cspine.core.errors import OverloadedError
 
 
 class Admission:
-    """A bounded number of places; who finds none is told so at once, never queued."""
+    """A bounded number of places; a request that finds none is refused at once, never queued.
+
+    Args:
+        places: how many there are.
+    """
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -25,12 +29,12 @@ class Admission:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the next one would be refused."""
+        """Return whether the next request would be refused."""
         # Read without the lock: an answer that is late by one place does no harm.
         return self._taken >= self._places
 
     def close(self) -> None:
-        """Refuse everybody from now on; those who are in stay."""
+        """Refuse all requests from now on; those that hold a place keep it."""
         # One assignment and no lock: a signal handler calls this.
         self._closed = True
 
@@ -41,7 +45,7 @@ class Admission:
         Raises:
             OverloadedError: all are taken, or the service is stopping.
         """
-        # Five seconds, in which another instance may have taken over.
+        # In five seconds another instance may have taken over.
         if self._closed:
             raise OverloadedError("The service is stopping. Try again in a few seconds.", 5)
         with self._lock:

@@ -28,15 +28,15 @@ def create_app(
 
     Args:
         settings: the service's settings.
-        predictor: the model that answers, or the holder of one that may be changed.
+        predictor: the model that answers, or the manager of one that may be replaced.
         fetcher: fetches image URLs; by default one under the settings' policy.
-        metrics: by default a set of its own.
+        metrics: the service's metrics; by default new ones.
     """
-    # No static folder: it would serve whatever is put there.
+    # No static folder: it would serve any file in it.
     app = Flask("cspine", static_folder=None)
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes(settings)
-    # Of a form's headers and text fields, which are parsed line by line; files are not counted.
+    # Of a form's headers and text fields, which are parsed line by line, without its files.
     app.config["MAX_FORM_MEMORY_SIZE"] = 500_000
     # A redirect would lose the body of a POST in many clients.
     app.url_map.strict_slashes = False

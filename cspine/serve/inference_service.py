@@ -1,7 +1,7 @@
-"""Take a request from admission to its answer: fetch, answer once, count. Imports no Flask.
+"""Take a request from admission to its answer: fetch, predict or remember, count.
 
-One object serves all threads of a service. It reads which model is current once for each image, so
-that no answer mixes two.
+One object serves all threads of a service. It reads the current model once for each request, so
+that no answer mixes two models. It imports no Flask.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
-
-import numpy as np
-import numpy.typing as npt
 
 from cspine.core.cpu import count_cores
 from cspine.core.deadline import Deadline, LateError, UnwantedError
@@ -27,7 +24,7 @@ from cspine.predict.thread_pool import Pool
 from cspine.serve.admission import Admission
 from cspine.serve.errors import FailureStreak, as_fault
 from cspine.serve.model_manager import ModelManager
-from cspine.serve.schemas.requests import ImageUrl, Source
+from cspine.serve.schemas.requests import ImageUrl, PixelArray, Source
 from cspine.serve.telemetry import Metrics
 
 LINK_THREADS = 8
@@ -38,8 +35,10 @@ NO_ROOM = "The pictures are left out: those of one list may take 128 MiB. Ask fo
 
 
 class _Pictures:
-    """The pictures that one list may still hold; pixels pack so well that a request's size says
-    nothing of them."""
+    """The bytes left for the pictures of one list.
+
+    Pixels compress so well that the size of a request does not bound them.
+    """
 
     def __init__(self) -> None:
         self._left = MAX_PICTURE_BYTES
@@ -59,11 +58,11 @@ class InferenceService:
     """Everything between a request and its answer.
 
     Args:
-        settings: the service's.
+        settings: the service's settings.
         models: holds the model that is served.
-        fetcher: fetches links.
-        metrics: counts.
-        admission: the places.
+        fetcher: fetches the images of URLs.
+        metrics: counts predictions and times their stages.
+        admission: bounds the predictions in work.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class InferenceService:
         self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
         self._batches = Pool(2 * count_cores(), "batch")
-        # Threads of their own, for slow servers must hold no list of uploads; each may hold a body.
+        # Threads of their own: slow servers must not delay lists of uploads. Each may hold a body.
         self._links = Pool(LINK_THREADS, "links")
 
     def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
@@ -90,7 +89,7 @@ class InferenceService:
 
         Raises:
             OverloadedError: no place is free, or the deadline passed.
-            FetchError: a link could not be fetched.
+            FetchError: a URL could not be fetched.
             ImageError: the image cannot be read.
         """
         with self.admission.place():
@@ -104,16 +103,20 @@ class InferenceService:
         is_wanted: IsWanted,
         predictor: Predictor | None = None,
     ) -> list[Prediction | CspineError]:
-        """Return a prediction or an error for each image, in order; by default of the current
-        model.
+        """Return a prediction or an error for each image, in order.
 
         The list takes one place and has one deadline: with one for each image, a few lists of
         slow URLs would hold all places for minutes.
 
+        Args:
+            sources: the images.
+            explain: whether to keep pictures.
+            is_wanted: whether the client still waits.
+            predictor: answers the whole list; by default the current model.
+
         Raises:
             OverloadedError: no place is free, or threads that should answer have died.
         """
-
         # One predictor for the whole list: a reload in between must not mix two models in it.
         predictor = predictor or self._models.current
         deadline = Deadline.of(self._deadline_s, is_wanted)
@@ -125,69 +128,55 @@ class InferenceService:
             except CspineError as error:
                 return error
             except UnwantedError:
-                raise  # nobody waits for the others either
+                raise  # the client of the whole list has left
             except Exception as error:
-                # One image's misfortune must not take the answers of the others.
+                # An image that fails must not cost the others their answers.
                 return as_fault(error)
 
         has_links = any(isinstance(source, ImageUrl) for source in sources)
         with self.admission.place():
             return (self._links if has_links else self._batches).map(answer, sources, deadline)
 
-    def answer_pixels(
-        self, pixels: npt.NDArray[np.uint8], is_wanted: IsWanted, predictor: Predictor | None = None
-    ) -> list[Prediction]:
-        """Return the predictions for uint8 pixels (N, H, W, 3); otherwise as `answer_all`."""
-        predictor = predictor or self._models.current
-        deadline = Deadline.of(self._deadline_s, is_wanted)
-
-        def answer(one: npt.NDArray[np.uint8]) -> Prediction:
-            start = time.perf_counter()
-            # The shape as well: the same bytes may be a wide picture or a high one.
-            content = hashlib.sha256(f"pixels {one.shape}".encode())
-            content.update(one.data)
-
-            def compute() -> Prediction:
-                return predictor.predict_pixels(one, False, deadline)
-
-            prediction = self._remembered((predictor.serial, content.digest()), compute, deadline)
-            return self._count(prediction, start)
-
-        with self.admission.place():
-            return self._batches.map(answer, pixels, deadline)
-
     def _answer_with(
         self, predictor: Predictor, source: Source, explain: bool, deadline: Deadline
     ) -> Prediction:
         start = time.perf_counter()
-        deadline.remaining_s()  # a list may have used it up
-        data = self._fetch(source, deadline) if isinstance(source, ImageUrl) else source.data
-        # A fetch may have used it up, or the client may have left meanwhile.
-        deadline.remaining_s()
-        # By content, not by URL: what lies behind a URL may change.
-        # With `explain`: an answer that was remembered without pictures has none to show.
-        key = (predictor.serial, explain, hashlib.sha256(data).digest())
-        prediction = self._remembered(
-            key, lambda: predictor.predict(data, explain, deadline), deadline
-        )
-        return self._count(prediction, start)
+        deadline.remaining_s()  # earlier images of a list may have used it up
+        if isinstance(source, PixelArray):
+            pixels = source.pixels
+            # The shape as well: the same bytes may be a wide picture or a high one.
+            content = hashlib.sha256(f"pixels {pixels.shape}".encode())
+            content.update(pixels.data)
 
-    def _remembered(
-        self, key: Hashable, compute: Callable[[], Prediction], deadline: Deadline
-    ) -> Prediction:
-        """Return the answer of `key`: from the cache, from who computes it now, or anew."""
-        return self._cache.get_or_compute(key, lambda: self._watched(compute), deadline)
+            def compute() -> Prediction:
+                return self._watched(lambda: predictor.predict_pixels(pixels, explain, deadline))
+        else:
+            data = self._fetch(source, deadline) if isinstance(source, ImageUrl) else source.data
+            # A fetch may have used it up, or the client may have left meanwhile.
+            deadline.remaining_s()
+            # By content, not by URL: a URL may return another image the next time.
+            content = hashlib.sha256(data)
+
+            def compute() -> Prediction:
+                return self._watched(lambda: predictor.predict(data, explain, deadline))
+
+        # With `explain`: an answer that was remembered without pictures has none to show.
+        key = (predictor.serial, explain, content.digest())
+        prediction = self._cache.get_or_compute(key, compute, deadline)
+        self._metrics.observe("total", time.perf_counter() - start)
+        self._metrics.count_decision(prediction)
+        return prediction
 
     def _watched(self, compute: Callable[[], Prediction]) -> Prediction:
-        """Compute; count what the network answers, and what fails by no fault of the caller's."""
+        """Compute, and record answers of the network and failures that are not the caller's."""
         try:
             prediction = compute()
         except (ImageError, UnwantedError, LateError):
-            raise  # none of them says anything of the model
+            raise  # none of them is a sign of the model's state
         except Exception:
             self.failures.add()
             raise
-        # Where there is nothing to judge, the network was not asked.
+        # Without a probability the network was not run.
         if prediction.probability is not None:
             self.failures.end()
         return prediction
@@ -197,16 +186,11 @@ class InferenceService:
         try:
             data = self._fetcher.fetch(link.url, deadline.remaining_s())
         except FetchError:
-            # Told to nobody it would only spoil the counts.
+            # An error for a client that has left would only distort the counts.
             if not deadline.is_wanted():
                 raise UnwantedError from None
             raise
         finally:
-            # Those that failed too: else a time-out, the longest of all, would not be seen.
+            # Failed fetches too: otherwise time-outs, the longest of all, would not be seen.
             self._metrics.observe("fetch", time.perf_counter() - start)
         return data
-
-    def _count(self, prediction: Prediction, start: float) -> Prediction:
-        self._metrics.observe("total", time.perf_counter() - start)
-        self._metrics.count_decision(prediction)
-        return prediction

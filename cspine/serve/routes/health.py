@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it is ready, and its metrics."""
+"""GET /health/live, /health/ready and /metrics: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/health/live")
 def show_live() -> Response:
     """Answer 200: the process takes requests."""
-    # Deliberately blind to the model: restarting the process would not mend what reloading can.
+    # Independent of the model: a restart of the process would not repair it, a reload can.
     return answer_json({"status": "live"})
 
 
 @blueprint.get("/health/ready")
 def show_ready() -> Response:
-    """Answer 200 while a warmed model answers; 503 where it fails, or is told to stop."""
+    """Answer 200 while a warmed model answers; 503 while it fails or the service is stopping."""
     service = find_service()
     state = service.state
     if state != "ready":

@@ -1,4 +1,4 @@
-"""GET /: the page, three files of our own, under a policy that runs nothing else."""
+"""GET /: the web page and its files, under a policy that loads nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 blueprint = Blueprint("page", __name__)
 
 WEB = Path(__file__).parent / "web"
-# `data:` and `blob:` are for the pictures of answers and previews; nothing comes from elsewhere.
+# `data:` and `blob:` are for the pictures of answers and previews.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -28,7 +28,7 @@ def show_page() -> Response:
     return _send("index.html")
 
 
-# Names are listed, so no path can lead out of the folder.
+# Names are listed, so that no path leads out of the folder.
 @blueprint.get("/page/<any('page.css', 'page.js', 'icon.svg'):name>")
 def show_part(name: str) -> Response:
     """Answer with one of the page's own files."""
@@ -38,6 +38,6 @@ def show_part(name: str) -> Response:
 def _send(name: str) -> Response:
     response = Response((WEB / name).read_bytes(), content_type=_TYPES[name])
     response.headers["Content-Security-Policy"] = PAGE_POLICY
-    # Asked for anew each time, so that a new version of the page meets its own script.
+    # Revalidated each time, so that a new page never runs with an old script.
     response.headers["Cache-Control"] = "no-cache"
     return response

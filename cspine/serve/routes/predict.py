@@ -1,4 +1,4 @@
-"""POST /predict: a picture or its URL in, the answer out; several in, a result for each."""
+"""POST /predict: predictions for one image or its URL, or for several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cspine.predict.prediction import Prediction
 from cspine.serve.app_state import find_service, watch_client
 from cspine.serve.errors import describe_error, log_if_ours, status_of
 from cspine.serve.middleware.authentication import charge_images, require_api_key
-from cspine.serve.schemas.requests import PredictRequest, read_predict_request
+from cspine.serve.schemas.requests import read_predict_request
 from cspine.serve.schemas.responses import answer_json
 
 blueprint = Blueprint("predict", __name__)
@@ -21,23 +21,19 @@ blueprint = Blueprint("predict", __name__)
 @require_api_key
 def predict() -> Response:
     """Answer one image with its prediction, or several with `{"results": […]}` in their order."""
-    question = read_predict_request(request)
+    predict_request = read_predict_request(request)
+    sources, explain = predict_request.sources, predict_request.explain
     inference, is_wanted = find_service().inference, watch_client()
-    if not question.is_batch:
-        prediction = inference.answer(question.sources[0], bool(question.explain), is_wanted)
-        return answer_json(_describe(prediction, question))
-    results = inference.answer_all(question.sources, bool(question.explain), is_wanted)
+    if not predict_request.is_batch:
+        return answer_json(inference.answer(sources[0], bool(explain), is_wanted).to_dict(explain))
+    results = inference.answer_all(sources, bool(explain), is_wanted)
     charge_images(len(results))
-    return answer_json({"results": [_describe_item(result, question) for result in results]})
+    return answer_json({"results": [_describe(result, explain) for result in results]})
 
 
-def _describe_item(result: Prediction | CspineError, question: PredictRequest) -> dict[str, Any]:
+def _describe(result: Prediction | CspineError, explain: frozenset[str]) -> dict[str, Any]:
     if isinstance(result, CspineError):
         status = status_of(result)
         log_if_ours(result, status)
         return {"error": describe_error(result, status)}
-    return _describe(result, question)
-
-
-def _describe(prediction: Prediction, question: PredictRequest) -> dict[str, Any]:
-    return prediction.to_dict(question.explain)
+    return result.to_dict(explain)

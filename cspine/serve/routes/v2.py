@@ -1,7 +1,6 @@
 """The Open Inference Protocol (V2) over HTTP, so that clients of other servers work unchanged.
 
-The same checks and abstention as `/predict`; `probability` is NaN (null in JSON) where there is
-none.
+Images pass the same checks as in `/predict`; a missing `probability` is NaN, or null in JSON.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.serve.app_state import find_service, watch_client
 from cspine.serve.middleware.authentication import charge_images, require_api_key
-from cspine.serve.schemas.requests import InlineImage, parse_json_object
+from cspine.serve.schemas.requests import Source, parse_json_object
 from cspine.serve.schemas.responses import answer_json
 from cspine.serve.schemas.v2_tensors import (
     HEADER,
-    InferRequest,
-    Output,
+    OUTPUTS,
     read_infer_request,
     write_infer_response,
 )
@@ -34,10 +32,9 @@ from cspine.serve.schemas.v2_tensors import (
 blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 
 NAME = "cspine"
-OUTPUTS = ("probability", "prediction", "domain")
 _MODEL = f"/models/{NAME}"
 _VERSION = f"{_MODEL}/versions/<version>"
-# Numbers in JSON take ten times their text in memory, and Python reads one text at a time anyway.
+# Numbers in JSON take ten times the memory of their text, and Python parses one text at a time.
 _READING = threading.Lock()
 _READING_WAIT_S = 1.0
 
@@ -86,9 +83,8 @@ def show_model(version: str | None = None) -> Response:
                 {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
             ],
             "outputs": [
-                {"name": "probability", "datatype": "FP32", "shape": [-1]},
-                {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
-                {"name": "domain", "datatype": "BYTES", "shape": [-1]},
+                {"name": name, "datatype": datatype, "shape": [-1]}
+                for name, datatype in OUTPUTS.items()
             ],
             "parameters": {"domain": current.domain, "answer_synthetic": current.is_opened},
         }
@@ -100,13 +96,13 @@ def show_model(version: str | None = None) -> Response:
 @require_api_key
 def infer(version: str | None = None) -> Response:
     """Answer the images or pixels of one request."""
-    # The model that was checked answers, whatever takes its place meanwhile.
+    # The model that was checked answers, even if another is loaded meanwhile.
     predictor = _check_version(version)
     _check_type()
     body, length = request.get_data(cache=False), request.headers.get(HEADER)
     with _reading():
-        asked = read_infer_request(body, length, OUTPUTS)
-    predictions = _predict(asked, predictor)
+        infer_request = read_infer_request(body, length, OUTPUTS)
+    predictions = _predict(infer_request.sources, predictor)
     # Each once, in order: a list of images shares most of them.
     warnings = list(dict.fromkeys(text for one in predictions for text in one.warnings))
     head: dict[str, Any] = {
@@ -114,10 +110,14 @@ def infer(version: str | None = None) -> Response:
         "model_version": predictions[0].version,
         "parameters": {"domain": predictions[0].domain, "warnings": warnings},
     }
-    if asked.id is not None:
-        head["id"] = asked.id
-    outputs = [output for output in _describe(predictions) if output.name in asked.outputs]
-    body, header_length = write_infer_response(head, outputs, asked.outputs)
+    if infer_request.id is not None:
+        head["id"] = infer_request.id
+    outputs: dict[str, list[float] | list[str]] = {
+        "probability": [math.nan if p.probability is None else p.probability for p in predictions],
+        "prediction": [p.prediction for p in predictions],
+        "domain": [p.domain for p in predictions],
+    }
+    body, header_length = write_infer_response(head, outputs, infer_request.outputs)
     response = Response(body, content_type="application/json")
     if header_length is not None:
         response.headers[HEADER] = str(header_length)
@@ -127,7 +127,7 @@ def infer(version: str | None = None) -> Response:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Read one request's text at a time; who waits for long is one too many."""
+    """Let one request's text be read at a time; one that waits for too long is refused."""
     if not _READING.acquire(timeout=_READING_WAIT_S):
         raise OverloadedError("Other requests are being read. Try again, or send binary data.")
     try:
@@ -149,16 +149,16 @@ def load() -> Response:
     try:
         predictor = service.models.reload(version)
     except ArtifactError:
-        # Its text names folders of this machine.
+        # The error's text names folders of this machine.
         raise BadRequest("There must be such a version, kept whole. The log says more.") from None
     return answer_json({"name": NAME, "version": predictor.version})
 
 
 def _read_version(body: bytes) -> str | None:
-    """Return the version that a load request names; any other word is refused, not ignored."""
-    asked = parse_json_object(body) if body else {}
-    parameters = asked.get("parameters", {})
-    is_known = asked.keys() <= {"parameters"} and isinstance(parameters, dict)
+    """Return the version that a load request names; any other key is refused, not ignored."""
+    load_request = parse_json_object(body) if body else {}
+    parameters = load_request.get("parameters", {})
+    is_known = load_request.keys() <= {"parameters"} and isinstance(parameters, dict)
     version = parameters.get("version") if is_known else None
     named = is_known and parameters.keys() <= {"version"}
     if not named or not isinstance(version, str | None):
@@ -169,7 +169,7 @@ def _read_version(body: bytes) -> str | None:
 
 
 def _check_type() -> None:
-    """Refuse the types that a browser's form sends; clients of this protocol may send none."""
+    """Refuse the content types of browsers' forms; clients of this protocol may send none."""
     if request.mimetype not in ("", "application/json", "application/octet-stream"):
         raise UnsupportedMediaType(
             "`Content-Type` must be application/json or application/octet-stream."
@@ -177,36 +177,20 @@ def _check_type() -> None:
 
 
 def _check_version(version: str | None) -> Predictor:
-    """Return the current predictor, which must be of that version where one is asked for."""
+    """Return the current predictor; `version`, if given, must be its own."""
     current = find_service().models.current
     if version is not None and version != current.version:
         raise NotFound(f"The version that is served is {current.version}.")
     return current
 
 
-def _predict(asked: InferRequest, predictor: Predictor) -> list[Prediction]:
-    inference, is_wanted = find_service().inference, watch_client()
-    if asked.pixels is not None:
-        predictions = inference.answer_pixels(asked.pixels, is_wanted, predictor)
-        charge_images(len(predictions))
-        return predictions
-    sources = tuple(InlineImage(data) for data in asked.images or ())
-    results = inference.answer_all(sources, False, is_wanted, predictor)
+def _predict(sources: tuple[Source, ...], predictor: Predictor) -> list[Prediction]:
+    """Return the prediction for each image, or raise the first error."""
+    results = find_service().inference.answer_all(sources, False, watch_client(), predictor)
     charge_images(len(results))
-    return [_raise_or_return(result) for result in results]
-
-
-def _raise_or_return(result: Prediction | CspineError) -> Prediction:
-    if isinstance(result, CspineError):
-        raise result
-    return result
-
-
-def _describe(predictions: list[Prediction]) -> list[Output]:
-    probabilities = [p.probability if p.probability is not None else math.nan for p in predictions]
-    words = [p.prediction for p in predictions]
-    return [
-        Output("probability", "FP32", probabilities),
-        Output("prediction", "BYTES", words),
-        Output("domain", "BYTES", [p.domain for p in predictions]),
-    ]
+    predictions = []
+    for result in results:
+        if isinstance(result, CspineError):
+            raise result
+        predictions.append(result)
+    return predictions

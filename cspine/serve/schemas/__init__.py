@@ -1,1 +1,1 @@
-"""Requests and tensors as the protocols write them."""
+"""Requests, tensors and responses in the forms of the protocols."""

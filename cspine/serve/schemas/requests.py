@@ -1,6 +1,6 @@
-"""What a prediction request asks for: uploads or links, and whether to explain.
+"""Prediction requests: JSON, multipart and raw bodies read as images, URLs and explanations.
 
-Reads JSON, multipart and raw bodies. Fetches nothing and decodes no image.
+This module fetches nothing and decodes no image.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
@@ -20,13 +22,12 @@ from cspine.core.errors import ImageError
 from cspine.core.serve_settings import ServeSettings
 
 MAX_ITEMS = 64
-# Each of these bytes may become a Python object of many times its size: far more than any request
-# needs, far fewer than would fill memory.
+# Each of these bytes may become a Python object of many times its size. The limits are far above
+# what any request needs and far below what would fill memory.
 MAX_JSON_MARKS = {b"[": 1000, b"{": 1000, b",": 10_000, b'"': 10_000}
 RAW_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
 JSON_FORMS = '{"url": "https://…"}, {"image": "<base64>"} or {"urls": ["https://…", …]}'
 EXPLANATIONS = ("heatmap", "image")
-
 
 _BASE64_GROWTH = 4 / 3
 # JSON or multipart around the image.
@@ -34,12 +35,12 @@ _ENVELOPE_BYTES = 1024 * 1024
 
 
 def max_body_bytes(settings: ServeSettings) -> int:
-    """Return the bytes that a request's body may have: one image, in base64, and its envelope."""
+    """Return the largest body in bytes: one image in base64, and the JSON or form around it."""
     return int(settings.max_bytes * _BASE64_GROWTH) + _ENVELOPE_BYTES
 
 
 class BoundedRequest(Request):
-    """A request whose uploads stay in memory: nothing of an image is ever written to a disk."""
+    """A request whose uploads stay in memory: no part of an image is ever written to a disk."""
 
     def _get_file_stream(
         self,
@@ -48,7 +49,7 @@ class BoundedRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        # Werkzeug's own spools what is over 500 KiB to a temporary file.
+        # Werkzeug writes uploads over 500 KiB to a temporary file.
         return io.BytesIO()
 
 
@@ -66,12 +67,25 @@ class ImageUrl:
     url: str
 
 
-Source = InlineImage | ImageUrl
+@dataclass(frozen=True, eq=False)
+class PixelArray:
+    """The pixels of an image, uint8 (H, W, 3)."""
+
+    pixels: npt.NDArray[np.uint8]
+
+
+Source = InlineImage | ImageUrl | PixelArray
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What is asked: the images in order, whether they came as a list, and the explanations."""
+    """A request for predictions.
+
+    Fields:
+        sources: the images, in order.
+        is_batch: whether they came as a list.
+        explain: the wanted pictures, of EXPLANATIONS.
+    """
 
     sources: tuple[Source, ...]
     is_batch: bool
@@ -79,16 +93,16 @@ class PredictRequest:
 
 
 def read_predict_request(request: Request) -> PredictRequest:
-    """Return what `request` asks for.
+    """Read the request for predictions.
 
     Raises:
-        BadRequest: no JSON, or not one of the forms that are read.
-        UnsupportedMediaType: a body of another type.
-        ImageError: `image` is no base64.
+        BadRequest: the body is not JSON, or not one of the forms that are read.
+        UnsupportedMediaType: the body is of another type.
+        ImageError: `image` is not base64.
     """
     explain = _read_explain(request)
     if request.mimetype == "application/json":
-        # Read once, so not kept: Werkzeug would hold it for as long as the request lives.
+        # Not cached: Werkzeug would hold the body for as long as the request lives.
         sources, is_batch = _read_json(request.get_data(cache=False))
     elif request.mimetype == "multipart/form-data":
         sources, is_batch = _read_files(request)
@@ -115,21 +129,23 @@ def _read_explain(request: Request) -> frozenset[str]:
 def parse_json_object(
     body: bytes, max_marks: Mapping[bytes, int] = MAX_JSON_MARKS
 ) -> dict[str, Any]:
-    """Return the JSON object in `body`; one of endless small values is refused before it is built.
+    """Return the JSON object in `body`; one of too many small values is refused before it is built.
 
-    `max_marks` says how often each byte may stand in `body`, wherever that is.
+    Args:
+        body: the text.
+        max_marks: how often each byte may occur in it.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is not a JSON object, or has too many values.
     """
     for mark, most in max_marks.items():
         if body.count(mark) > most:
             raise BadRequest(f"JSON must have at most {most} times `{mark.decode()}`.")
     try:
         value = json.loads(body)
-    # A thousand brackets pass the marks, and may still be too deep for the parser.
+    # A thousand brackets are allowed above, and may still be too deep for the parser.
     except (ValueError, RecursionError):
-        raise BadRequest("The body must be JSON. Received: text that is none") from None
+        raise BadRequest("The body must be JSON. Received: other text") from None
     if not isinstance(value, dict):
         raise BadRequest(f"JSON must be an object: {JSON_FORMS}. Received: another value")
     return value
@@ -153,13 +169,13 @@ def decode_base64(text: str) -> bytes:
     """Return the bytes of base64 text, or of a `data:` URL of it.
 
     Raises:
-        ImageError: it is neither.
+        ImageError: the text is neither.
     """
-    # RFC 2397. Its media type is not asked: the bytes tell what they are.
+    # RFC 2397. Its media type is ignored: the format is found from the bytes.
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        # Strict: else what is no base64 is skipped, and the rest decoded to noise.
+        # Strict: otherwise other characters are skipped, and the rest is decoded to noise.
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         raise ImageError("`image` must be base64. Received: text that is not") from None

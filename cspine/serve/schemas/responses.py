@@ -1,4 +1,4 @@
-"""A view's answer as JSON, written in one way by all views. Knows no view."""
+"""JSON responses, written in one way by all views."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from flask import Response
 
 
 def answer_json(value: dict[str, Any], status: int = 200) -> Response:
-    """Return `value` as JSON; a 503 says when to ask again."""
-    # A balancer that reads it asks again, instead of giving the instance up.
+    """Return `value` as JSON; a 503 says when to try again."""
+    # A load balancer that reads it tries again instead of giving up the instance.
     headers = {"Retry-After": "1"} if status == 503 else None
     return Response(
         json.dumps(value), status=status, headers=headers, content_type="application/json"

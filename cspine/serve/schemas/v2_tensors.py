@@ -3,7 +3,6 @@
 Binary: the JSON header is the first `Inference-Header-Content-Length` bytes of the body; each
 tensor with `binary_data_size` follows, in order, little-endian and row-major; an element of BYTES
 is its length as uint32 and then its bytes. In JSON, BYTES elements are base64 text.
-Knows no model.
 """
 
 from __future__ import annotations
@@ -12,51 +11,61 @@ import itertools
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from werkzeug.exceptions import BadRequest
 
 from cspine.serve.schemas.requests import (
     MAX_ITEMS,
     MAX_JSON_MARKS,
+    InlineImage,
+    PixelArray,
+    Source,
     decode_base64,
     parse_json_object,
 )
 
 HEADER = "Inference-Header-Content-Length"
+# Name → datatype of each output, all of shape [N].
+OUTPUTS = {"probability": "FP32", "prediction": "BYTES", "domain": "BYTES"}
 MAX_ID = 256  # characters
-# Pixels may come as lists of numbers, nested down to one list for each pixel.
-# 2 million numbers are two slices of 512 × 512 × 3, and half a second in which the interpreter does
-# nothing else; more pixels come as binary data.
+# Pixels may come as lists of numbers, nested down to one list for each pixel. 2 million numbers are
+# two slices of 512 × 512 × 3 and block the interpreter for half a second; more pixels must come as
+# binary data.
 MAX_MARKS = {**MAX_JSON_MARKS, b"[": 1_000_000, b",": 2_000_000}
 
 
 @dataclass(frozen=True)
 class InferRequest:
-    """One request: its id, its one input and which outputs are wanted, binary or not.
+    """One inference request.
 
-    `images` holds files, or `pixels` uint8 (N, H, W, 3); the other is None.
-    `outputs` maps each wanted name to whether it is wanted in binary.
+    Fields:
+        id: comes back with the response.
+        sources: the images of the one input, files or pixels.
+        outputs: each wanted output → whether it is wanted as binary data.
     """
 
     id: str | None
-    images: tuple[bytes, ...] | None
-    pixels: npt.NDArray[np.uint8] | None
+    sources: tuple[Source, ...]
     outputs: dict[str, bool]
 
 
 def read_infer_request(
-    body: bytes, header_length: str | None, known: tuple[str, ...]
+    body: bytes, header_length: str | None, known: Collection[str]
 ) -> InferRequest:
-    """Return the request in `body`; `known` are the names of the outputs there are.
+    """Return the request in `body`.
+
+    Args:
+        body: the JSON header, and the binary tensor if there is one.
+        header_length: the header HEADER of the request; None if all of `body` is JSON.
+        known: the names of the outputs that exist.
 
     Raises:
         BadRequest: the body is not one request of the protocol.
-        ImageError: an image in JSON is no base64.
+        ImageError: an image in JSON is not base64.
     """
     length = _read_length(header_length, len(body))
     head = parse_json_object(body[:length], MAX_MARKS)
@@ -64,27 +73,24 @@ def read_infer_request(
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadRequest("`inputs` must hold one tensor, `image` or `pixels`.")
     # A view: the body may be large.
-    tensor, binary = inputs[0], memoryview(body)[length:]
+    tensor, rest = inputs[0], memoryview(body)[length:]
     shape = _read_shape(tensor)
     size = _parameters(tensor).get("binary_data_size")
-    if (binary and size is None) or (size is not None and size != len(binary)):
-        raise BadRequest(f"`binary_data_size` must be {len(binary)}. Received: {size!r:.40}")
-    identity = _read_id(head)
-    outputs = _read_outputs(head, known)
-    match tensor.get("name"), tensor.get("datatype"):
-        case "image", "BYTES":
-            images = _read_images(tensor, shape, binary if size is not None else None)
-            return InferRequest(identity, images, None, outputs)
-        case "pixels", "UINT8":
-            pixels = _read_pixels(tensor, shape, binary if size is not None else None)
-            return InferRequest(identity, None, pixels, outputs)
-    raise BadRequest("The input must be `image` of BYTES or `pixels` of UINT8.")
+    if (rest and size is None) or (size is not None and size != len(rest)):
+        raise BadRequest(f"`binary_data_size` must be {len(rest)}. Received: {size!r:.40}")
+    identity, outputs = _read_id(head), _read_outputs(head, known)
+    read = {("image", "BYTES"): _read_images, ("pixels", "UINT8"): _read_pixels}.get(
+        (str(tensor.get("name")), str(tensor.get("datatype")))
+    )
+    if read is None:
+        raise BadRequest("The input must be `image` of BYTES or `pixels` of UINT8.")
+    return InferRequest(identity, read(tensor, shape, None if size is None else rest), outputs)
 
 
 def _read_length(text: str | None, total: int) -> int:
     if text is None:
         return total
-    # `isdigit` alone lets `²` through, and `int` refuses numbers of thousands of digits.
+    # `isdigit` alone accepts `²`, and `int` refuses numbers of thousands of digits.
     if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) > total:
         raise BadRequest(f"`{HEADER}` must be at most the body's length. Received: {text:.40}")
     return int(text)
@@ -92,7 +98,7 @@ def _read_length(text: str | None, total: int) -> int:
 
 def _read_id(head: Mapping[str, Any]) -> str | None:
     value = head.get("id")
-    # It comes back with the answer, so it must be short.
+    # It comes back with the response, so it must be short.
     if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
         raise BadRequest(f"`id` must be a string of at most {MAX_ID} characters.")
     return value
@@ -114,8 +120,8 @@ def _read_shape(tensor: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _read_outputs(head: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, bool]:
-    """Return the wanted outputs; all of them where none is named."""
+def _read_outputs(head: Mapping[str, Any], known: Collection[str]) -> dict[str, bool]:
+    """Return the wanted outputs; all of them if none is named."""
     default = _parameters(head).get("binary_data_output") is True
     named = head.get("outputs")
     if not named:
@@ -129,7 +135,7 @@ def _read_outputs(head: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, 
 
 def _read_images(
     tensor: Mapping[str, Any], shape: tuple[int, ...], binary: memoryview | None
-) -> tuple[bytes, ...]:
+) -> tuple[Source, ...]:
     count = math.prod(shape)
     if binary is None:
         data = tensor.get("data")
@@ -137,30 +143,26 @@ def _read_images(
             raise BadRequest("`data` of BYTES must be a list of base64 strings.")
         images = tuple(decode_base64(text) for text in data)
     else:
-        # One more tells that there are too many; a body may hold millions of empty ones.
+        # One more shows that there are too many; a body may hold millions of empty ones.
         images = tuple(itertools.islice(_split_bytes(binary), count + 1))
     if len(images) != count or len(shape) > 2:
         raise BadRequest(f"`image` must hold {count} elements by its shape. Received: others")
-    return images
+    return tuple(map(InlineImage, images))
 
 
 def _split_bytes(binary: memoryview) -> Iterator[bytes]:
     """Yield the elements of a BYTES tensor."""
-    position = 0
-    while position < len(binary):
-        if position + 4 > len(binary):
+    while binary:
+        end = 4 + int.from_bytes(binary[:4], "little")
+        if end > len(binary):
             raise BadRequest("A BYTES tensor must be whole. Received: a truncated one")
-        (length,) = struct.unpack_from("<I", binary, position)
-        position += 4
-        if position + length > len(binary):
-            raise BadRequest("A BYTES tensor must be whole. Received: a truncated one")
-        yield bytes(binary[position : position + length])
-        position += length
+        yield bytes(binary[4:end])
+        binary = binary[end:]
 
 
 def _read_pixels(
     tensor: Mapping[str, Any], shape: tuple[int, ...], binary: memoryview | None
-) -> npt.NDArray[np.uint8]:
+) -> tuple[Source, ...]:
     if len(shape) != 4 or shape[3] != 3:
         raise BadRequest(f"`pixels` must have the shape [N, H, W, 3]. Received: {list(shape)}")
     # `frombuffer` copies nothing: its array is a view of the body, not to be written to.
@@ -168,13 +170,13 @@ def _read_pixels(
     values = np.frombuffer(data, np.uint8)
     if values.size != math.prod(shape):
         raise BadRequest(f"`pixels` must hold {math.prod(shape)} values by its shape.")
-    return values.reshape(shape)
+    return tuple(map(PixelArray, values.reshape(shape)))
 
 
 def _flatten(data: object) -> bytes:
     """Return nested or flat JSON numbers from 0 to 255, a byte each.
 
-    Not by NumPy, which makes room for the longest of them in each place: strings of some kilobytes
+    Not by NumPy, which gives each element the room of the longest: a few strings of some kilobytes
     would take gigabytes.
     """
     values: list[Any] = data if isinstance(data, list) else [data]
@@ -190,40 +192,37 @@ def _flatten(data: object) -> bytes:
         raise BadRequest("`data` of UINT8 must be whole numbers from 0 to 255.") from None
 
 
-@dataclass(frozen=True)
-class Output:
-    """One output tensor of N elements: FP32 numbers (NaN for none) or BYTES words."""
-
-    name: str
-    datatype: str
-    values: list[float] | list[str]
-
-
 def write_infer_response(
-    head: Mapping[str, Any], outputs: list[Output], binary: Mapping[str, bool]
+    head: Mapping[str, Any],
+    outputs: Mapping[str, list[float] | list[str]],
+    binary: Mapping[str, bool],
 ) -> tuple[bytes, int | None]:
-    """Return the body, and the length of its JSON part where binary tensors follow it."""
+    """Return the response's body, and the length of its JSON part if binary tensors follow it.
+
+    Args:
+        head: the fields before the outputs.
+        outputs: name → FP32 numbers (NaN for none) or BYTES words, (N,).
+        binary: the wanted outputs → whether each is written as binary data.
+    """
     described, tail = [], b""
-    for output in outputs:
-        entry: dict[str, Any] = {
-            "name": output.name,
-            "datatype": output.datatype,
-            "shape": [len(output.values)],
-        }
-        if binary[output.name]:
-            encoded = _encode(output)
+    for name, values in outputs.items():
+        if name not in binary:
+            continue
+        entry: dict[str, Any] = {"name": name, "datatype": OUTPUTS[name], "shape": [len(values)]}
+        if binary[name]:
+            encoded = _encode(OUTPUTS[name], values)
             entry["parameters"] = {"binary_data_size": len(encoded)}
             tail += encoded
         else:
-            # NaN is what differs from itself; JSON has no number for it.
-            entry["data"] = [None if value != value else value for value in output.values]
+            # Only NaN differs from itself; JSON has no number for it.
+            entry["data"] = [None if value != value else value for value in values]
         described.append(entry)
     text = json.dumps({**head, "outputs": described}).encode()
     return text + tail, len(text) if any(binary.values()) else None
 
 
-def _encode(output: Output) -> bytes:
-    if output.datatype == "FP32":
-        return np.asarray(output.values, "<f4").tobytes()
-    words = [str(word).encode() for word in output.values]
+def _encode(datatype: str, values: list[float] | list[str]) -> bytes:
+    if datatype == "FP32":
+        return np.asarray(values, "<f4").tobytes()
+    words = [str(word).encode() for word in values]
     return b"".join(struct.pack("<I", len(word)) + word for word in words)

@@ -20,6 +20,7 @@ from cspine.serve.app import create_app
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.routes import v2 as protocol_v2
 from cspine.serve.routes.v2 import OUTPUTS
+from cspine.serve.schemas.requests import InlineImage
 from cspine.serve.schemas.v2_tensors import _flatten, read_infer_request
 from support.service_fakes import FakePredictor, make_png
 
@@ -158,10 +159,12 @@ def test_whatever_is_sent_as_binary_is_read_or_refused(tail, length, size):
         }
     ).encode()
     try:
-        asked = read_infer_request(head + tail, str(len(head) if length < 0 else length), OUTPUTS)
+        infer_request = read_infer_request(
+            head + tail, str(len(head) if length < 0 else length), OUTPUTS
+        )
     except (BadRequest, ImageError):
         return
-    assert asked.images == (tail[4:],)
+    assert infer_request.sources == (InlineImage(tail[4:]),)
     assert struct.unpack("<I", tail[:4]) == (len(tail) - 4,)
 
 
