@@ -29,7 +29,7 @@ from cspine.evaluate.report.card_text import (
     site_of,
     standing,
 )
-from cspine.evaluate.report.claim_checklist import EDITION, answer_claim
+from cspine.evaluate.report.claim_checklist import answer_claim
 from cspine.evaluate.report.inputs import (
     INPUTS_FILE,
     Mistake,
@@ -110,7 +110,6 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "precision": _precision(get(card, "precision", {})),
         "proposal": inputs.proposal,
         "limits": limits(card),
-        "claim_edition": EDITION,
         "claim": answer_claim(card),
     }
 
