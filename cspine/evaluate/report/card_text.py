@@ -1,12 +1,15 @@
-"""What a card says, as the short phrases that the report, its limits and its checklist share.
+"""Text about a card: the phrases that the report, its limits and its checklist share.
 
 A value that the card lacks becomes "not recorded", never a guess. On the page of a site's own
-images the card's `data.site` says what they are, and `data.sides` holds them alone.
+images the card's `data.site` describes them, and `data.sides` holds them alone. The sentences are
+in `card_text.toml`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import tomllib
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
 from typing import Any
 
 from cspine.core import labels
@@ -20,11 +23,13 @@ CHOSEN_ON = ("out-of-fold", "validation", "train")
 # As in `data/split.py`: with fewer there is no independent test.
 FEW_PATIENTS = 40
 SYNTHETIC, PUBLISHED, RSNA = "phantom", "kaggle", "rsna"
-_DATA = {
-    SYNTHETIC: "synthetic axial CT slices of the neck (the project's own phantom), no real patient",
-    PUBLISHED: "folders laid out as the published “Spine Fracture Prediction from C.T.”",
-    RSNA: "the RSNA 2022 Cervical Spine Fracture Detection set",
-}
+
+
+def read_text(table: str) -> dict[str, Any]:
+    """Return one table of `card_text.toml`, name → sentence."""
+    path = Path(__file__).with_suffix(".toml")
+    found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))[table]
+    return found
 
 
 def get(card: Mapping[str, Any], path: str, default: Any = None) -> Any:
@@ -54,20 +59,18 @@ def judged_split(names: Container[str]) -> str | None:
 
 def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
     """Return the phrases, each a plain string without markup."""
-    view = str(get(card, "view", ""))
-    size = get(card, "image_size", UNKNOWN)
-    views = {
-        "vertebra": f"a crop of {size} source pixels a side on the vertebra, not resized",
-        "slice": f"the whole slice resized to {size} × {size} pixels",
-    }
-    kind = layout(card)
-    libraries = get(card, "libraries", {})
+    size, kind, libraries = (
+        get(card, "image_size", UNKNOWN),
+        layout(card),
+        get(card, "libraries", {}),
+    )
+    data, views = read_text("data"), read_text("view")
     return {
         "architecture": _text(card, "architecture"),
         "version": _text(card, "version"),
         "created": _text(card, "created_utc"),
-        "view": views.get(view, UNKNOWN),
-        "data": _DATA.get(kind, f"a local data set (layout “{kind}”)" if kind else UNKNOWN),
+        "view": views.get(str(get(card, "view")), UNKNOWN).format(size=size),
+        "data": data.get(kind, data["other"] if kind else UNKNOWN).format(layout=kind),
         "fingerprint": _text(card, "data.fingerprint")[:16],
         "manifest": _text(card, "data.manifest_sha256")[:16],
         "patients": _counts(get(card, "data.patients")),
@@ -76,8 +79,18 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
         "weights": _weights(card),
         "calibration": _text(card, "decision.calibration.method"),
         "threshold": _threshold(card),
-        "abstention": _abstention(card),
-        "gate": _gate(card),
+        "abstention": _write_number(
+            get(card, "decision.conformal.alpha"),
+            lambda alpha: (
+                f"conformal sets that hold the true class for {100 * (1 - alpha):g} % of each class"
+            ),
+        ),
+        "gate": _write_number(
+            get(card, "decision.in_distribution.quantile"),
+            lambda share: (
+                f"a distance that {100 * share:g} % of known images stay under, and image checks"
+            ),
+        ),
         "libraries": ", ".join(f"{k} {v}" for k, v in sorted(libraries.items())) or UNKNOWN,
         "seeds": _counts(get(card, "seeds")),
         "note": str(get(card, "note", "") or ""),
@@ -106,38 +119,30 @@ def standing(card: Mapping[str, Any]) -> str:
 def seen_words(site: Mapping[str, Any]) -> str:
     """Return in a sentence how many of a site's slices the model has seen, "" for none."""
     seen, slices = site["seen_in_training"], site["slices"]
-    if seen is None:
-        return "Whether the model has seen some of these images in its training is not recorded."
-    if not seen:
+    if seen == 0:
         return ""
-    told = f"Of these {count_noun(slices, 'slice')} the model has seen {seen} in its training"
-    return told + (": no figure here counts." if seen == slices else ": the figures flatter it.")
+    which = "unknown" if seen is None else "all" if seen == slices else "some"
+    of_these = f"Of these {count_noun(slices, 'slice')}"
+    return str(read_text("seen")[which]).format(of_these=of_these, seen=seen)
 
 
 def limits(card: Mapping[str, Any]) -> list[str]:
     """Return what the figures do not say, in sentences, the gravest first."""
-    site = site_of(card)
-    found = _data_limits(card) if site is None else _site_limits(card, site)
+    site, text = site_of(card), read_text("limits")
+    found = [_data_limit(card)] if site is None else _site_limits(card, site)
     found += _few_patients(card)
     share = calibrated_share(card) if site is None else site.get("calibrated_share")
     if share is not None:
-        found.append(
-            f"Probabilities are calibrated for slices of which {100 * share:.0f} % are fractured. "
-            "Where fractures are rarer, as among the patients of a hospital, a probability is too "
-            "high, and more of the slices that are called fracture are normal."
-        )
+        found.append(text["calibrated_share"].format(percent=100 * share))
     if judged_split(get(card, "metrics", {})) in CHOSEN_ON:
-        found.append(
-            "There is no independent test: architecture, number of epochs, calibration, threshold "
-            "and abstention were chosen on the very scores that are shown, which flatters them."
-        )
+        found.append(text["no_test"])
     if get(card, "interrupted"):
-        judged = get(card, "data.sides.out-of-fold.patients")
-        turns = f" Of the patients, {judged} had been left out in turn." if judged else ""
-        found.append(f"The training was interrupted: it might have found a better model.{turns}")
+        patients = get(card, "data.sides.out-of-fold.patients")
+        sentence = text["interrupted_folds" if patients else "interrupted"]
+        found.append(sentence.format(patients=patients))
     if site is None and get(card, "data.split_note"):
         found.append(f"How the data was split: {get(card, 'data.split_note')}")
-    return [*found, *_ALWAYS]
+    return [*found, *text["always"]]
 
 
 def calibrated_share(card: Mapping[str, Any]) -> float | None:
@@ -157,72 +162,27 @@ def _few_patients(card: Mapping[str, Any]) -> list[str]:
         which, patients = "All figures", _total(get(card, "data.patients"))
     if patients is None or patients >= FEW_PATIENTS:
         return []
-    told = "An interval over so few is rough, and a percentile bootstrap makes it too narrow."
-    if patients == 1:
-        told = "There is no interval, and another patient may give quite other figures."
-    return [f"{which} stand on {count_noun(patients, 'patient')}. {told}"]
+    sentence = read_text("limits")["one_patient" if patients == 1 else "few_patients"]
+    return [sentence.format(which=which, patients=count_noun(patients, "patient"))]
 
 
-def _data_limits(card: Mapping[str, Any]) -> list[str]:
+def _data_limit(card: Mapping[str, Any]) -> str:
     """Return what follows from the data that the model learned from and was measured on."""
-    kind = layout(card)
-    if kind == PUBLISHED:
-        return [_published_limit(get(card, "data.slices"), get(card, "data.patients"))]
-    return [_DATA_LIMITS.get(kind, _OWN_DATA)]
+    text = read_text("data_limits")
+    return str(text.get(layout(card), text["other"])).format(
+        slices=_counts(get(card, "data.slices")), patients=_counts(get(card, "data.patients"))
+    )
 
 
 def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
     """Return what follows from a site's images, and from what the model had learned from."""
-    about = _published_limit(site["slices"], site["patients"])
-    if site["layout"] != PUBLISHED:
-        about = {**_DATA_LIMITS, SYNTHETIC: _SYNTHETIC_SITE}.get(site["layout"], _OWN_DATA)
-    strange = (
-        " On this page it scores every image. Served, it names no class for an image that does not "
-        "have the mark of a synthetic one."
-    )
+    text = read_text("data_limits")
+    kind = "phantom_site" if site["layout"] == SYNTHETIC else site["layout"]
+    about = text.get(kind, text["other"]).format(slices=site["slices"], patients=site["patients"])
     learned = f"The model learned from {card_facts(card)['data']}."
-    found = [seen_words(site), about, learned + strange * (layout(card) == SYNTHETIC)]
-    return [sentence for sentence in found if sentence]
-
-
-def _published_limit(slices: Any, patients: Any) -> str:
-    return (
-        "The set is laid out as the published folders are. Those are 200 slices of about four "
-        "patients, and the slice number alone separates their classes: a model can score 1.00 "
-        f"there without having seen a fracture. This set: slices {_counts(slices)}, patients "
-        f"{_counts(patients)}. Unless its audit says otherwise, its figures show that the system "
-        "runs, not that it finds fractures."
-    )
-
-
-_DATA_LIMITS = {
-    SYNTHETIC: (
-        "The model learned from synthetic images alone. Its figures say that the method works on "
-        "images whose truth is known; they say nothing about how it would do on a real patient. "
-        "Served, it names no class for an image that does not have the mark of a synthetic one."
-    ),
-    RSNA: (
-        "Labels of the RSNA 2022 set are by study and vertebra; a slice counts as fractured where "
-        "it lies inside a boxed range, so some slices are labelled by their neighbours."
-    ),
-}
-_SYNTHETIC_SITE = (
-    "These images are synthetic: their truth is known, and figures on them say nothing about how "
-    "the model would do on a real patient."
-)
-_OWN_DATA = (
-    "The labels are taken as they were given; how they were made, and by whom, is for those who "
-    "made them to say."
-)
-_ALWAYS = (
-    "One slice is judged at a time. A radiologist reads the whole study, in several planes.",
-    "Only axial CT of the neck, bone visible, is meant. Anything else should be refused as not in "
-    "distribution; that gate is a statistical one and can be passed by chance.",
-    "The share of “uncertain” answers and the coverage of the sets hold for images like those of "
-    "validation. A new scanner, window or population can break both without any warning.",
-    "A heat map shows where the evidence was found, not that there is a fracture.",
-    "No figure by age, sex, scanner or hospital is given, since the data does not say them.",
-)
+    if layout(card) == SYNTHETIC:
+        learned += f" {read_text('limits')['synthetic_model']}"
+    return [sentence for sentence in (seen_words(site), about, learned) if sentence]
 
 
 def _text(card: Mapping[str, Any], path: str) -> str:
@@ -261,15 +221,5 @@ def _threshold(card: Mapping[str, Any]) -> str:
     return f"{value:.3f}, by the largest sensitivity + specificity − 1"
 
 
-def _abstention(card: Mapping[str, Any]) -> str:
-    alpha = get(card, "decision.conformal.alpha")
-    if not isinstance(alpha, int | float):
-        return UNKNOWN
-    return f"conformal sets that hold the true class for {100 * (1 - alpha):g} % of each class"
-
-
-def _gate(card: Mapping[str, Any]) -> str:
-    quantile = get(card, "decision.in_distribution.quantile")
-    if not isinstance(quantile, int | float):
-        return UNKNOWN
-    return f"a distance that {100 * quantile:g} % of known images stay under, and image checks"
+def _write_number(value: Any, write: Callable[[float], str]) -> str:
+    return write(value) if isinstance(value, int | float) else UNKNOWN
