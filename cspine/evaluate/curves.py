@@ -86,16 +86,14 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
     order = np.argsort(probabilities, kind="stable")
     # Equal mass: equal widths would leave bins empty where few probabilities lie.
     bins = [part for part in np.array_split(order, BINS) if len(part)]
-    observed = np.array([labels[part].mean() for part in bins])
-    counts = np.array([len(part) for part in bins])
     # Wilson and not the normal approximation: bins have few slices and shares near 0 or 1.
-    ends = [wilson_interval(s, int(n)) for s, n in zip(observed, counts, strict=True)]
+    shares = [wilson_interval(int(labels[part].sum()), len(part)) for part in bins]
     return Reliability(
-        np.array([probabilities[part].mean() for part in bins]),
-        observed,
-        np.array([end.low for end in ends]),
-        np.array([end.high for end in ends]),
-        counts,
+        predicted=np.array([probabilities[part].mean() for part in bins]),
+        observed=np.array([share.value for share in shares]),
+        low=np.array([share.low for share in shares]),
+        high=np.array([share.high for share in shares]),
+        counts=np.array([len(part) for part in bins]),
     )
 
 

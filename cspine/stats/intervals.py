@@ -23,16 +23,13 @@ class Interval:
 
     def to_dict(self) -> dict[str, float | None]:
         """Return `value`, `low`, `high` as finite JSON numbers, None for NaN."""
-        return {name: number if math.isfinite(number) else None for name, number in self._parts()}
+        return {n: number if math.isfinite(number) else None for n, number in vars(self).items()}
 
     @classmethod
     def from_dict(cls, parts: dict[str, float | None]) -> Interval:
         """Build the interval that `to_dict` describes."""
         numbers = (parts.get(name) for name in ("value", "low", "high"))
         return cls(*(math.nan if number is None else float(number) for number in numbers))
-
-    def _parts(self) -> tuple[tuple[str, float], ...]:
-        return ("value", self.value), ("low", self.low), ("high", self.high)
 
 
 def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
@@ -49,14 +46,10 @@ def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
-def wilson_interval(share: float, count: int) -> Interval:
-    """Return the 95 % interval of a share of `count` independent cases (Wilson 1927)."""
-    # The normal distribution's 97.5 % point.
-    z = 1.959964
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = (
-        z
-        / (1 + z * z / count)
-        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    )
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+def wilson_interval(count: int, total: int) -> Interval:
+    """Return the share `count` / `total` of independent cases with its 95 % Wilson interval."""
+    # Imported here: SciPy's statistics take half a second, and only a report needs them.
+    from scipy.stats import binomtest
+
+    found = binomtest(count, total).proportion_ci(COVERAGE, method="wilson")
+    return Interval(count / total, float(found.low), float(found.high))

@@ -42,11 +42,10 @@ def summarise(answers: Iterable[Prediction]) -> dict[str, Any]:
     strangers = [one for one in said if not one.in_distribution]
     # The last warning is the reason; those before it speak of the model or the file.
     reasons = Counter(one.warnings[-1] if one.warnings else "" for one in strangers)
-    share = len(strangers) / len(said)
     return {
         "pictures": len(said),
         "refused": len(strangers),
-        "refused_share": wilson_interval(share, len(said)).to_dict(),
+        "refused_share": wilson_interval(len(strangers), len(said)).to_dict(),
         "uncertain_and_refused": sum(one.prediction == "uncertain" for one in strangers),
         "reasons": dict(reasons.most_common()),
     }

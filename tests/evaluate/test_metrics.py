@@ -185,9 +185,19 @@ def test_the_paired_difference_cancels_what_both_share():
     assert nearly.high - nearly.low < 0.01
 
 
-def test_wilson_of_17_in_20():
-    interval = wilson_interval(0.85, 20)
-    assert (interval.low, interval.high) == pytest.approx((0.6396, 0.9476), abs=1e-4)
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [
+        (17, 20, 0.6395811352592431, 0.9476312541037835),
+        (0, 10, 0.0, 0.2775327998628892),
+        (10, 10, 0.7224672001371107, 1.0),
+        (1, 3, 0.0614919447203962, 0.7923403991979523),
+    ],
+)
+def test_the_wilson_interval(count, total, low, high):
+    interval = wilson_interval(count, total)
+    assert interval.value == count / total
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_mostly_missing_resamples_give_no_interval():

@@ -23,9 +23,11 @@ from cspine.evaluate.report.inputs import (
 )
 from cspine.evaluate.report.page import render_report, write_report
 from cspine.evaluate.report.tables import (
+    PUBLISHED,
+    PUBLISHED_INTERVAL,
+    PUBLISHED_TEST_SLICES,
     Figure,
     figure,
-    published_interval,
     published_table,
     standing_rows,
 )
@@ -108,7 +110,13 @@ def test_the_published_figures_stand_beside_ours_as_normal():
         "0.7950",
     ]
     assert rows[0].emphasised and not rows[-1].emphasised
-    assert published_interval() == "0.65–0.95"
+
+
+def test_the_published_interval_is_wilsons():
+    z, share, count = 1.959963984540054, PUBLISHED["test"]["accuracy"], PUBLISHED_TEST_SLICES
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * (share * (1 - share) / count + (z / (2 * count)) ** 2) ** 0.5 / (1 + z**2 / count)
+    assert f"{middle - half:.2f}–{middle + half:.2f}" == PUBLISHED_INTERVAL == "0.65–0.95"
 
 
 def test_an_audit_names_three_paths_of_a_group():

@@ -94,7 +94,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         ],
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
         "published_rows": _published_rows(inputs),
-        "published_interval": tables.published_interval(),
+        "published_interval": tables.PUBLISHED_INTERVAL,
         "figures": [] if judged is None else _figures(judged, card) + _patient_roc(judged, card),
         "widths": None if judged is None else describe_widths(judged, card, _threshold(card)),
         "answers": None if judged is None else _answers(judged),
