@@ -136,36 +136,26 @@ def _page_card(
     split: str | None,
 ) -> dict[str, Any]:
     """Return the model's card with the figures and counts of these images alone."""
-    counts = (
-        "slices",
-        "fractures",
-        "patients",
-        "copies_left_out",
-        "without_vertebra",
-        "seen_in_training",
-    )
-    site = {"name": dataset.root.resolve().name, "layout": dataset.layout, "split": split}
+    counts = "slices fractures patients copies_left_out without_vertebra seen_in_training".split()
+    site = {
+        "name": dataset.root.resolve().name,
+        "layout": dataset.layout,
+        "split": split,
+        **{name: summary[name] for name in counts},
+        "calibrated_share": calibrated_share(card),
+    }
     side = {"slices": len(known.labels), "patients": len(np.unique(known.groups))}
+    details = {
+        "patients": summary["patient_metrics"],
+        "patients_scored": summary["patients_scored"],
+        "unboxed_studies": summary["unboxed_studies"],
+    }
     return {
         **card,
         "metrics": {SITE: summary["metrics"]},
-        "details": {
-            SITE: {
-                "patients": summary["patient_metrics"],
-                "patients_scored": summary["patients_scored"],
-                "unboxed_studies": summary["unboxed_studies"],
-            }
-        },
-        "data": {
-            **get(card, "data", {}),
-            "site": {
-                **site,
-                **{name: summary[name] for name in counts},
-                "calibrated_share": calibrated_share(card),
-            },
-            "sides": {SITE: side},
-        },
-        # Of the training's data: beside figures of other images they would speak of these.
+        "details": {SITE: details},
+        "data": {**get(card, "data", {}), "site": site, "sides": {SITE: side}},
+        # Those of the card are of the training's data, not of these images.
         "controls": {},
     }
 
@@ -188,25 +178,24 @@ def choose_slices(
 
 def write_answers(path: Path, result: SiteResult) -> None:
     """Write one row a slice as CSV: path, patient, truth, probability, answer, in distribution."""
-    said = result.scores.predictions or ()
-    known = np.asarray(result.scores.in_distribution)
+    scores = result.scores
+    rows = zip(
+        result.records,
+        scores.labels,
+        scores.probabilities,
+        scores.predictions or (),
+        np.asarray(scores.in_distribution),
+        strict=True,
+    )
     with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ("path", "patient_id", "truth", "probability", "prediction", "in_distribution")
         )
-        for row, record in enumerate(result.records):
-            p = float(result.scores.probabilities[row])
-            writer.writerow(
-                (
-                    record.path,
-                    record.patient_id,
-                    CLASS_NAMES[int(result.scores.labels[row])],
-                    f"{p:.6f}" if np.isfinite(p) else "",
-                    said[row],
-                    bool(known[row]),
-                )
-            )
+        for record, label, p, prediction, known in rows:
+            shown = f"{p:.6f}" if np.isfinite(p) else ""
+            truth = CLASS_NAMES[int(label)]
+            writer.writerow((record.path, record.patient_id, truth, shown, prediction, bool(known)))
 
 
 def _predict_all(
@@ -222,13 +211,13 @@ def _gather(records: Sequence[SliceRecord], answers: Sequence[Answer]) -> SplitS
     widths = np.array([np.nan if r.width_mm is None else r.width_mm for r in records])
     probabilities = [np.nan if a.probability is None else a.probability for a in answers]
     return SplitScores(
-        SITE,
-        np.array([record.label for record in records], np.int64),
-        np.array(probabilities, np.float64),
-        np.array([record.patient_id for record in records]),
-        widths if np.isfinite(widths).any() else None,
-        [answer.prediction for answer in answers],
-        np.array([answer.in_distribution for answer in answers], bool),
+        name=SITE,
+        labels=np.array([record.label for record in records], np.int64),
+        probabilities=np.array(probabilities, np.float64),
+        groups=np.array([record.patient_id for record in records]),
+        widths_mm=widths if np.isfinite(widths).any() else None,
+        predictions=[answer.prediction for answer in answers],
+        in_distribution=np.array([answer.in_distribution for answer in answers], bool),
     )
 
 
@@ -263,17 +252,15 @@ def _find_mistakes(
         if answer.grey is None or answer.probability is None:
             continue
         width = records[index].width_mm
-        detail = "" if width is None else f"fracture {width:.2f} mm wide"
-        truth = CLASS_NAMES[int(scores.labels[index])]
         found.append(
             Mistake(
-                records[index].path,
-                truth,
-                answer.prediction,
-                answer.probability,
-                answer.grey,
-                answer.heatmap,
-                detail,
+                name=records[index].path,
+                truth=CLASS_NAMES[int(scores.labels[index])],
+                prediction=answer.prediction,
+                probability=answer.probability,
+                image=answer.grey,
+                heatmap=answer.heatmap,
+                detail="" if width is None else f"fracture {width:.2f} mm wide",
             )
         )
     return found

@@ -197,8 +197,17 @@ def auroc_by_width(
         figures = compute_metrics(
             labels[chosen], probabilities[chosen], threshold, codes[chosen], resamples, seed
         )
-        counts = int(fracture.sum()), len(np.unique(codes[fracture])), len(np.unique(codes[chosen]))
-        results.append(WidthBand(name, low, high, figures["auroc"], figures["recall"], *counts))
+        band = WidthBand(
+            name=name,
+            low_mm=low,
+            high_mm=high,
+            auroc=figures["auroc"],
+            sensitivity=figures["recall"],
+            fractures=int(fracture.sum()),
+            fractured_patients=len(np.unique(codes[fracture])),
+            patients=len(np.unique(codes[chosen])),
+        )
+        results.append(band)
     return results
 
 

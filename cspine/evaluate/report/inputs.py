@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +62,12 @@ class SplitScores:
         """Return the slices that have a probability."""
         known = np.isfinite(np.asarray(self.probabilities, np.float64))
 
-        def pick(values: Any) -> Any:
-            return None if values is None else np.asarray(values)[known]
-
-        return SplitScores(
-            self.name,
-            pick(self.labels),
-            pick(self.probabilities),
-            pick(self.groups),
-            pick(self.widths_mm),
-            pick(self.predictions),
-            pick(self.in_distribution),
-        )
+        kept = {
+            name: np.asarray(values)[known]
+            for name, values in vars(self).items()
+            if name != "name" and values is not None
+        }
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True)
@@ -144,14 +138,15 @@ def worst_mistakes(
 
 def save_inputs(path: Path, inputs: ReportInputs) -> None:
     """Write everything but the card to `path` as JSON, whole or not at all."""
-    parts: dict[str, Any] = {"schema": SCHEMA}
-    for name in ("candidates", "leaderboard", "histories", "audit", "proposal"):
-        parts[name] = plain(getattr(inputs, name))
-    parts["title"] = inputs.title
-    # Of the card that they belong to: another model's figures must not be built from them.
-    parts["version"] = inputs.card.get("version")
-    parts["splits"] = [plain(vars(split)) for split in inputs.splits]
-    parts["mistakes"] = [_mistake_parts(mistake) for mistake in inputs.mistakes]
+    names = ("candidates", "leaderboard", "histories", "audit", "proposal", "title")
+    parts: dict[str, Any] = {
+        "schema": SCHEMA,
+        **{name: plain(getattr(inputs, name)) for name in names},
+        # Of the card that they belong to: another model's figures must not be built from them.
+        "version": inputs.card.get("version"),
+        "splits": [plain(vars(split)) for split in inputs.splits],
+        "mistakes": [_mistake_parts(mistake) for mistake in inputs.mistakes],
+    }
     with written_whole(path) as part:
         part.write_text(json.dumps(parts, allow_nan=False), encoding="utf-8")
 

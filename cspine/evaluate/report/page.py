@@ -46,6 +46,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # As many as a reader looks at.
 MAX_MISTAKES = 10
 HEADLINE = ("auroc", "recall", "specificity", "ece")
+Plot = tuple[str, str, Markup]  # (title, description for a screen reader, SVG)
 
 
 def write_report(out_dir: Path, inputs: ReportInputs) -> Path:
@@ -75,7 +76,8 @@ def render_report(inputs: ReportInputs) -> str:
 def _context(inputs: ReportInputs) -> dict[str, Any]:
     card = inputs.card
     metrics: Mapping[str, Any] = get(card, "metrics", {})
-    judged = next((s for s in inputs.splits if s.name == judged_split(_names(inputs))), None)
+    splits_by_name = {split.name: split for split in inputs.splits}
+    judged = splits_by_name.get(judged_split(splits_by_name) or "")
     splits, rows = tables.metric_table(_with_patients(card))
     sides = get(card, "data.sides", {})
     return {
@@ -88,10 +90,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "site": site_of(card),
         "ece": _calibration_error(metrics),
         "metric_splits": splits,
-        "metric_rows": [
-            *tables.standing_rows(splits, sides, get(card, "details", {})),
-            *rows,
-        ],
+        "metric_rows": tables.standing_rows(splits, sides, get(card, "details", {})) + rows,
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
         "published_rows": _published_rows(inputs),
         "published_interval": tables.PUBLISHED_INTERVAL,
@@ -112,10 +111,6 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "limits": limits(card),
         "claim": answer_claim(card),
     }
-
-
-def _names(inputs: ReportInputs) -> list[str]:
-    return [split.name for split in inputs.splits]
 
 
 def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
@@ -140,8 +135,8 @@ def _threshold(card: Mapping[str, Any]) -> float:
     return float(get(card, "decision.threshold.value", 0.5))
 
 
-def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the curves of one split: each its title, its words for those who hear, its SVG."""
+def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
+    """Return the curves of one split."""
     split = split.scored()
     labels, scores = np.asarray(split.labels), np.asarray(split.probabilities)
     if len(np.unique(labels)) < 2:
@@ -154,25 +149,28 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]
     cells = curves.confusion(labels, scores >= _threshold(card))
     roc = curves.roc_curve(labels, scores, split.groups)
     precision = curves.precision_recall_curve(labels, scores, split.groups)
-    drawn = (
+    return [
         (
             "ROC",
             f"ROC curve {_of(split)}{_band(roc)}; AUROC {auroc.value:.3f}.",
-            plots.plot_roc(roc, auroc),
+            Markup(plots.plot_roc(roc, auroc)),
         ),
         (
             "Precision and recall",
             f"Precision over recall{_band(precision)}; AUPRC {auprc.value:.3f}.",
-            plots.plot_precision_recall(precision, auprc, float(labels.mean())),
+            Markup(plots.plot_precision_recall(precision, auprc, float(labels.mean()))),
         ),
         (
             "Reliability",
             f"Observed share of fractures over predicted probability; ECE {ece.value:.3f}.",
-            plots.plot_reliability(curves.reliability(labels, scores), ece),
+            Markup(plots.plot_reliability(curves.reliability(labels, scores), ece)),
         ),
-        ("Confusion matrix at the threshold", _confusion_words(cells), plots.plot_confusion(cells)),
-    )
-    return [{"title": title, "alt": alt, "svg": Markup(svg)} for title, alt, svg in drawn]
+        (
+            "Confusion matrix at the threshold",
+            _confusion_words(cells),
+            Markup(plots.plot_confusion(cells)),
+        ),
+    ]
 
 
 def _of(split: SplitScores) -> str:
@@ -184,7 +182,7 @@ def _band(curve: curves.Curve) -> str:
     return " with its 95 % band" if np.isfinite(curve.low).any() else ""
 
 
-def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
     """Return the ROC curve by patient, from the series score; none where it was not fitted."""
     series = read_series(get(card, "decision", {}))
     if series is None:
@@ -199,15 +197,14 @@ def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[dict[str, 
     patients = count_noun(len(labels), "patient")
     words = f"ROC curve of {patients} {_of(split)}; AUROC {auroc.value:.3f}."
     svg = plots.plot_roc(curves.roc_curve(labels, scores), auroc, "patient-roc")
-    return [{"title": "ROC by patient", "alt": words, "svg": Markup(svg)}]
+    return [("ROC by patient", words, Markup(svg))]
 
 
 def _confusion_words(cells: np.ndarray) -> str:
-    words = [
-        f"{cells[truth, answer]} of truth {CLASS_NAMES[truth]} answered {CLASS_NAMES[answer]}"
-        for truth in range(2)
-        for answer in range(2)
-    ]
+    words = (
+        f"{count} of truth {CLASS_NAMES[truth]} answered {CLASS_NAMES[answer]}"
+        for (truth, answer), count in np.ndenumerate(cells)
+    )
     return "; ".join(words) + "."
 
 
@@ -235,11 +232,8 @@ def _answers(split: SplitScores) -> dict[str, Any] | None:
 
 def _mistake(mistake: Mistake) -> dict[str, Any]:
     return {
-        "name": mistake.name,
-        "truth": mistake.truth,
-        "prediction": mistake.prediction,
+        **vars(mistake),
         "probability": f"{mistake.probability:.3f}",
-        "detail": mistake.detail,
         "image": slice_uri(mistake.image),
         "overlay": None if mistake.heatmap is None else overlay_uri(mistake.image, mistake.heatmap),
     }
@@ -249,18 +243,13 @@ def _controls(controls: Any) -> list[tuple[str, tables.Figure, str]]:
     """Return (name, figure, what it stands on) of each: a figure, or a mapping with its `auroc`."""
     if not isinstance(controls, Mapping):
         return []
-    return [
-        (
-            str(name).replace("_", " "),
-            tables.figure(parts.get("auroc", parts) if isinstance(parts, Mapping) else parts),
-            _describe_standing(get(parts, "slices"), get(parts, "patients")),
-        )
-        for name, parts in controls.items()
-    ]
-
-
-def _describe_standing(slices: int | None, patients: int | None) -> str:
-    return f"on {count_slices(slices, patients)}" if slices and patients else ""
+    rows = []
+    for name, parts in controls.items():
+        value = get(parts, "auroc", parts)
+        slices, patients = get(parts, "slices"), get(parts, "patients")
+        basis = f"on {count_slices(slices, patients)}" if slices and patients else ""
+        rows.append((str(name).replace("_", " "), tables.figure(value), basis))
+    return rows
 
 
 def _precision(precision: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -26,121 +26,100 @@ from cspine.stats.intervals import Interval
 # Drawn in these, then turned into the page's variables, so that one drawing suits both modes.
 INK, GRID, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", GRID: "--line", BLUE: "--blue", ORANGE: "--orange"}
-STYLE: Any = {
-    # Text stays text: it scales, can be searched and can be read aloud.
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 2,
-    "axes.titlesize": 11,
-}
+STYLE = Path(__file__).with_name("report.mplstyle")
 SQUARE, WIDE = (4.6, 4.2), (6.0, 3.8)
 
 
 def plot_roc(curve: Curve, auroc: Interval, name: str = "roc") -> str:
     """Return the ROC curve with its band as SVG; `name` keeps a page's pictures apart."""
-    with rc_context(STYLE):
-        figure, (axes,) = _figure(SQUARE)
-        _draw_curve(axes, curve, f"AUROC {auroc.value:.3f}")
-        axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
-        _finish(axes, "1 − specificity", "sensitivity")
-        return _to_svg(figure, name)
+    label = f"AUROC {auroc.value:.3f}"
+    return _plot_curve(curve, label, (0, 1), "1 − specificity", "sensitivity", name)
 
 
 def plot_precision_recall(curve: Curve, auprc: Interval, share: float) -> str:
     """Return the precision–recall curve with its band; `share` of fractures is chance."""
-    with rc_context(STYLE):
-        figure, (axes,) = _figure(SQUARE)
-        _draw_curve(axes, curve, f"AUPRC {auprc.value:.3f}")
-        axes.plot([0, 1], [share, share], color=GRID, linestyle="--", linewidth=1)
-        _finish(axes, "recall (sensitivity)", "precision")
-        return _to_svg(figure, "pr")
+    label = f"AUPRC {auprc.value:.3f}"
+    return _plot_curve(curve, label, (share, share), "recall (sensitivity)", "precision", "pr")
 
 
+@style.context(STYLE)
+def _plot_curve(
+    curve: Curve, label: str, chance: tuple[float, float], across: str, up: str, name: str
+) -> str:
+    """Return a curve with its band, and the line of chance from its left end to its right."""
+    figure, (axes,) = _figure(SQUARE)
+    if np.isfinite(curve.low).any():
+        axes.fill_between(curve.x, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
+    axes.plot(curve.x, curve.y, color=BLUE, label=label)
+    axes.plot([0, 1], chance, color=GRID, linestyle="--", linewidth=1)
+    _finish(axes, across, up)
+    return _to_svg(figure, name)
+
+
+@style.context(STYLE)
 def plot_reliability(bins: Reliability, ece: Interval) -> str:
     """Return observed share of fractures over predicted probability, bins of equal mass."""
-    with rc_context(STYLE):
-        figure, (axes,) = _figure(SQUARE)
-        axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
-        spread = np.stack([bins.observed - bins.low, bins.high - bins.observed]).clip(0)
-        axes.errorbar(
-            bins.predicted, bins.observed, spread, fmt="o-", color=BLUE, markersize=5,
-            linewidth=1.2, label=f"ECE {ece.value:.3f}",
-        )  # fmt: skip
-        _finish(axes, "predicted probability", "observed share of fractures")
-        return _to_svg(figure, "reliability")
+    figure, (axes,) = _figure(SQUARE)
+    axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
+    shares = map(Interval, bins.observed, bins.low, bins.high)
+    label = f"ECE {ece.value:.3f}"
+    _points(axes, bins.predicted, list(shares), fmt="o-", color=BLUE, label=label)
+    _finish(axes, "predicted probability", "observed share of fractures")
+    return _to_svg(figure, "reliability")
 
 
+@style.context([STYLE, {"axes.grid": False}])
 def plot_confusion(cells: np.ndarray) -> str:
     """Return the confusion matrix, int (2, 2): truth by row, answer by column."""
-    with rc_context({**STYLE, "axes.grid": False}):
-        figure, (axes,) = _figure((4.2, 3.4))
-        # By row: colour shows sensitivity and specificity, not how common a class is.
-        shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
-        for row in range(2):
-            for column in range(2):
-                axes.barh(
-                    row, 0.96, height=0.96, left=column - 0.48, linewidth=0,
-                    color=BLUE if row == column else ORANGE, alpha=0.15 + 0.6 * shares[row, column],
-                )  # fmt: skip
-                words = f"{cells[row, column]}\n{100 * shares[row, column]:.1f} %"
-                axes.text(column, row, words, ha="center", va="center", fontsize=13)
-        axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=CLASS_NAMES, yticklabels=CLASS_NAMES)
-        axes.set(
-            xlabel="answer at the threshold", ylabel="truth", xlim=(-0.5, 1.5), ylim=(1.5, -0.5)
-        )
-        axes.tick_params(length=0)
-        return _to_svg(figure, "confusion")
+    figure, (axes,) = _figure((4.2, 3.4))
+    # By row: colour shows sensitivity and specificity, not how common a class is.
+    shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
+    for (row, column), share in np.ndenumerate(shares):
+        colour, opacity = BLUE if row == column else ORANGE, 0.15 + 0.6 * share
+        left = column - 0.48
+        axes.barh(row, 0.96, 0.96, left, linewidth=0, color=colour, alpha=opacity)
+        words = f"{cells[row, column]}\n{100 * share:.1f} %"
+        axes.text(column, row, words, ha="center", va="center", fontsize=13)
+    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=CLASS_NAMES, yticklabels=CLASS_NAMES)
+    axes.set(xlabel="answer at the threshold", ylabel="truth", xlim=(-0.5, 1.5), ylim=(1.5, -0.5))
+    axes.tick_params(length=0)
+    return _to_svg(figure, "confusion")
 
 
+@style.context(STYLE)
 def plot_widths(bands: Sequence[WidthBand]) -> str:
     """Return sensitivity at the threshold and AUROC by fracture width."""
-    with rc_context(STYLE):
-        figure, (axes,) = _figure(WIDE)
-        places = np.arange(len(bands))
-        _points(axes, places - 0.09, [b.auroc for b in bands], BLUE, "o-", "AUROC")
-        _points(axes, places + 0.09, [b.sensitivity for b in bands], ORANGE, "s-", "sensitivity")
-        axes.set_xticks(places, [f"{b.name}\nn = {b.fractures}" for b in bands], fontsize=9.5)
-        axes.set(ylim=(0, 1.03), xlabel="fracture width")
-        axes.legend(loc="lower right", ncols=3)
-        return _to_svg(figure, "widths")
+    figure, (axes,) = _figure(WIDE)
+    places = np.arange(len(bands))
+    auroc, sensitivity = [b.auroc for b in bands], [b.sensitivity for b in bands]
+    _points(axes, places - 0.09, auroc, fmt="o-", color=BLUE, label="AUROC")
+    _points(axes, places + 0.09, sensitivity, fmt="s-", color=ORANGE, label="sensitivity")
+    axes.set_xticks(places, [f"{b.name}\nn = {b.fractures}" for b in bands], fontsize=9.5)
+    axes.set(ylim=(0, 1.03), xlabel="fracture width")
+    axes.legend(loc="lower right", ncols=3)
+    return _to_svg(figure, "widths")
 
 
+@style.context(STYLE)
 def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
     """Return learning curves: a panel for each quantity, training and validation in each."""
     wanted = ("loss", "auroc", "auc", "accuracy")
     bases = list(dict.fromkeys(key.removeprefix("val_") for key in series))
     bases = ([b for b in wanted if b in bases] or bases)[:2]
-    with rc_context(STYLE):
-        figure, panels = _figure(WIDE if len(bases) > 1 else SQUARE, len(bases))
-        for axes, base in zip(panels, bases, strict=True):
-            for key, colour, style, label in (
-                (base, BLUE, "-", "training"), ("val_" + base, ORANGE, "--", "validation"),
-            ):  # fmt: skip
-                # Epochs that were not judged leave a gap in the curve.
-                values = [np.nan if value is None else value for value in series.get(key, ())]
-                if values:
-                    # Dots: an epoch that alone was judged has no line to either side.
-                    axes.plot(
-                        range(1, len(values) + 1), values, style, marker=".", color=colour,
-                        label=label,
-                    )  # fmt: skip
-            axes.set(xlabel="epoch", title=base)
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.legend()
-        return _to_svg(figure, "history-" + name)
+    figure, panels = _figure(WIDE if len(bases) > 1 else SQUARE, len(bases))
+    curves = (("", BLUE, "-", "training"), ("val_", ORANGE, "--", "validation"))
+    for axes, base in zip(panels, bases, strict=True):
+        for prefix, colour, line, label in curves:
+            # Epochs without a figure leave a gap in the curve.
+            values = [np.nan if v is None else v for v in series.get(prefix + base, ())]
+            if values:
+                epochs = range(1, len(values) + 1)
+                # Dots: a single epoch between gaps has no line to either side.
+                axes.plot(epochs, values, line, marker=".", color=colour, label=label)
+        axes.set(xlabel="epoch", title=base)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend()
+    return _to_svg(figure, "history-" + name)
 
 
 def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -150,23 +129,12 @@ def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Ax
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 
-def _draw_curve(axes: Axes, curve: Curve, label: str) -> None:
-    if np.isfinite(curve.low).any():
-        axes.fill_between(curve.x, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
-    axes.plot(curve.x, curve.y, color=BLUE, label=label)
-
-
-def _points(
-    axes: Axes, places: np.ndarray, figures: Sequence[Interval], colour: str,
-    style: str, label: str,
-) -> None:  # fmt: skip
-    values = np.array([figure.value for figure in figures])
+def _points(axes: Axes, x: np.ndarray, figures: Sequence[Interval], **look: str) -> None:
+    """Draw figures with their intervals; `look` goes to Matplotlib's `errorbar`."""
     # A percentile interval need not hold its own figure, and Matplotlib refuses negative lengths.
     ends = np.array([[f.value - f.low, f.high - f.value] for f in figures]).T.clip(0)
-    axes.errorbar(
-        places, values, np.nan_to_num(ends), fmt=style, color=colour, markersize=5, linewidth=1.2,
-        label=label,
-    )  # fmt: skip
+    values = [figure.value for figure in figures]
+    axes.errorbar(x, values, np.nan_to_num(ends), markersize=5, linewidth=1.2, **look)
 
 
 def _finish(axes: Axes, across: str, up: str) -> None:
