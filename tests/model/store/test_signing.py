@@ -12,7 +12,7 @@ from cspine.model.store.registry import resolve_version
 from cspine.model.store.signing import read_private_key, sign_models
 from support.cards import publish
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()
 

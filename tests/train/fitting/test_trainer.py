@@ -16,7 +16,7 @@ from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_c
 from cspine.train.fitting.trainer import FitPlan, TimeBudget, class_weights, rate_at
 from support.fits import start_fit
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 

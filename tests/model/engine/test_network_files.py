@@ -19,7 +19,7 @@ from cspine.model.export.ir import export_ir, map_ir, read_ir
 from cspine.model.store.card import write_card
 from cspine.model.store.registry import resolve_version
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_auto_takes_what_the_card_proved():
