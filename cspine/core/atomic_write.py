@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -52,12 +52,34 @@ def written_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        # A rename onto a folder that holds files fails, and on Windows onto an empty one.
         if replace:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.exists():
+            replace_folder(part, path)
+            return
+        # A rename onto a folder fails on Windows, even onto an empty one.
+        if path.exists():
             path.rmdir()
         part.replace(path)
     finally:
         # On a full disk, half a folder must not stay.
         shutil.rmtree(part, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Move the folder `source` to `target`; a folder that is there goes once the new one is.
+
+    Raises:
+        OSError: it could not be moved; the old folder is then back in its place.
+    """
+    # A rename onto a folder that holds files fails, so the old one is renamed first.
+    old = target.with_name(f".{target.name}.old-{os.getpid()}-{threading.get_ident()}")
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        source.rename(target)
+    except OSError:
+        # Another process may have put its own folder there, which stays.
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

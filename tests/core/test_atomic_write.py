@@ -1,6 +1,6 @@
 import pytest
 
-from cspine.core.atomic_write import written_folder, written_whole
+from cspine.core.atomic_write import replace_folder, written_folder, written_whole
 
 
 def test_the_file_appears_with_the_end_of_the_block(tmp_path):
@@ -57,3 +57,12 @@ def test_what_came_into_a_folders_place_meanwhile_is_kept(tmp_path):
         (tmp_path / "set" / "somebody's").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["somebody's"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "old").touch()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "missing", tmp_path / "report")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["old"]
