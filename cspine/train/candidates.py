@@ -1,14 +1,10 @@
-"""One candidate: what it is given, what it gives, and one fit of it.
-
-It knows nothing of other candidates, of folds, or of how the best is picked.
-"""
+"""One candidate: the data that all candidates share, a fitted network, and one fit of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -27,13 +23,13 @@ from cspine.train.fitting.result import FitResult, Position
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
-# Where the user does not say; a time limit usually ends a run before.
+# Epochs where the user sets none; a time limit usually ends a run before.
 EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every candidate gets alike."""
+    """What all candidates of a run share."""
 
     config: TrainConfig
     dataset: Dataset
@@ -41,23 +37,35 @@ class RunContext:
     view: str
     run_dir: Path
 
+    def load(
+        self, records: Sequence[SliceRecord], image_size: int, with_twins: bool = False
+    ) -> Samples:
+        """The samples of some records in the run's view; there may be none."""
+        return load_samples(
+            self.dataset,
+            records,
+            self.view,
+            image_size,
+            Path(self.config.cache),
+            with_twins,
+            check_image,
+        )
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One fitted network and how it did where it was not fitted.
+    """One fitted network and its scores on data that it was not fitted on.
 
-    `train` holds twins as well; `held_out` are the validation slices, or with folds those
-    that were left out in turn, and `logits` (N,) what networks that had not seen them said. With
-    folds `distances` float64 (N,) are how strange those found them, else None.
+    `train` includes twins. `held_out` are the validation slices or, with folds, the slices that
+    were left out in turn; `logits` (N,) are by networks that had not learned from them. With folds
+    `distances` float64 (N,) are how far those networks found them from training data, else None.
     """
 
     classifier: Classifier
     train: Samples
     held_out: Samples
     logits: np.ndarray
-    history: list[dict[str, Any]]
-    best_epoch: int
-    stopped: str
+    result: FitResult
     seconds: float
     distances: np.ndarray | None = None
 
@@ -68,17 +76,17 @@ class Candidate:
 
 
 def load_side(
-    task: RunContext, records: Sequence[SliceRecord], image_size: int, with_twins: bool = False
+    context: RunContext,
+    records: Sequence[SliceRecord],
+    image_size: int,
+    with_twins: bool = False,
 ) -> Samples:
-    """The samples of some records, in this task's view.
+    """The samples of one side of the split.
 
     Raises:
-        DataError: a vertebra is found in none of them.
+        DataError: a vertebra is found in none of the records.
     """
-    cache = Path(task.config.cache)
-    samples = load_samples(
-        task.dataset, records, task.view, image_size, cache, with_twins, check_image
-    )
+    samples = context.load(records, image_size, with_twins)
     if records and not len(samples):
         raise DataError(
             "`data` must hold images in which a vertebra is found. Received: none among "
@@ -92,61 +100,60 @@ def fit_once(
     config: TrainConfig,
     train: Samples,
     held_out: Samples | None,
-    clock: TimeBudget,
+    budget: TimeBudget,
     folder: Path,
     until: Position | None = None,
 ) -> tuple[Classifier, FitResult]:
     """Build a fresh classifier and fit it; `until` says where to end, and turns patience off.
 
-    A network without pre-trained weights learns as a whole from pixels; else the head learns on
-    the frozen backbone and the top is tuned.
+    A network without pre-trained weights learns as a whole from pixels; otherwise the head learns
+    on the frozen backbone, and the top of the backbone is tuned.
     """
-    # Without this every fold's graph stays in memory until the run ends.
+    # Otherwise every fold's graph stays in memory until the run ends.
     keras.utils.clear_session()
-    scratch = uses_scratch(name, config)
-    with_map = scratch and train.masks is not None
-    # From the crops, not from the settings: both must be the same, and only one is a fact.
+    from_scratch = name == "cnn" or config.weights == "none"
+    # The size of the crops and not the setting, which may leave it to the architecture.
     size = train.images.shape[1]
     # A set smaller than a batch is one batch, which the devices must be able to share.
     batch_size = min(config.batch_size, len(train))
     config = replace(config, batch_size=batch_size - batch_size % (config.devices or 1))
-    weights = "none" if scratch else config.weights
-    classifier = build_classifier(name, size, weights, config.seed, with_map, config.dropout)
+    classifier = build_classifier(
+        name,
+        size,
+        "none" if from_scratch else config.weights,
+        config.seed,
+        map_head=from_scratch and train.masks is not None,
+        dropout=config.dropout,
+    )
     key = f"{name} {size} {train.key} {until} {classifier.origin}"
     folder.mkdir(parents=True, exist_ok=True)
-    # A checkpoint that nobody asked for must not be gone on with by a later `--resume`.
+    # A later `--resume` must not continue a checkpoint that this run was not asked to use.
     if not config.resume:
         for old in folder.glob("*.npz"):
             old.unlink()
-    # Pre-trained weights: only what lies on top of them is learned, then their last block.
-    if not scratch:
+    if not from_scratch:
         stages = _transfer_plan(config, until)
-        return classifier, fit_transfer(classifier, train, held_out, stages, clock, folder, key)
+        return classifier, fit_transfer(classifier, train, held_out, stages, budget, folder, key)
     plan = _plan(config, config.learning_rate, config.epochs or EPOCHS_SCRATCH)
     if until is not None:
-        # A refit has nothing to judge on, so patience would mean nothing.
+        # A refit has no held-out data, so patience would mean nothing.
         plan = replace(plan, epochs=until[1], patience=None)
-    augmented = config.augment
-    result = fit_scratch(classifier, train, held_out, plan, augmented, clock, folder, key)
-    return classifier, result
-
-
-def uses_scratch(name: str, config: TrainConfig) -> bool:
-    """Whether the network starts without pre-trained weights, and so learns as a whole."""
-    return name == "cnn" or config.weights == "none"
+    return classifier, fit_scratch(
+        classifier, train, held_out, plan, config.augment, budget, folder, key
+    )
 
 
 def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
     return FitPlan(
-        epochs,
-        config.batch_size,
-        rate,
-        config.seed,
-        config.warmup,
-        config.weight_decay,
-        config.map_weight,
-        config.map_positive_weight,
-        config.patience,
+        epochs=epochs,
+        batch_size=config.batch_size,
+        learning_rate=rate,
+        seed=config.seed,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        map_weight=config.map_weight,
+        map_positive_weight=config.map_positive_weight,
+        patience=config.patience,
     )
 
 
@@ -154,12 +161,11 @@ def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
     """Both stages; `until` ends the head (stage 0), or the tuning after a whole head (stage 1)."""
     head = _plan(config, config.head_learning_rate, config.epochs or EPOCHS_HEAD)
     tune = _plan(config, config.tune_learning_rate, config.tune_epochs)
-    # Longer: at the start the optimizer knows nothing of weights that are good already.
+    # A longer warm-up: the weights are good already, and the optimizer starts without moments.
     tune = replace(tune, warmup=0.1)
     if until is not None:
         stage, epoch = until
         head = replace(head, epochs=head.epochs if stage else epoch, patience=None)
         tune = replace(tune, epochs=epoch if stage else 0, patience=None)
-    return TransferPlan(
-        head, tune, config.augmented_copies if config.augment else 1, Path(config.cache)
-    )
+    copies = config.augmented_copies if config.augment else 1
+    return TransferPlan(head, tune, copies, Path(config.cache))

@@ -1,7 +1,7 @@
 """A control that must fail: the best architecture trained on labels drawn at random.
 
-Whatever it scores on patients it has not seen is what leaks; it must be chance. It knows nothing of
-the real labels.
+Its AUROC on held-out patients must be that of chance; a higher one comes from leaks between the
+sides of the split. The real labels are not used.
 """
 
 from __future__ import annotations
@@ -15,30 +15,41 @@ from cspine.data.samples import Samples
 from cspine.decide.calibration import sigmoid
 from cspine.evaluate.metrics import compute_metrics
 from cspine.train.candidates import Candidate, RunContext, fit_once, load_side
-from cspine.train.cross_validation import list_turns, pool_scores
+from cspine.train.cross_validation import list_folds, pool_scores
 from cspine.train.fitting.result import FitResult
 from cspine.train.fitting.trainer import TimeBudget
 
-# Enough to learn by heart what leaks; more would only cost time.
+# Enough to learn leaked slices by heart; more would only cost time.
 EPOCHS = 3
 
 
-def run_random_labels(best: Candidate, task: RunContext) -> dict[str, Any]:
+def run_random_labels(best: Candidate, context: RunContext) -> dict[str, Any]:
     """AUROC, with its interval over patients, of networks that learned random labels.
 
-    One draw a slice, so copies of a slice share theirs; no masks and no twins, since both tell the
-    truth. With folds each is left out in turn, as for the candidates: one alone may be one patient.
+    One label a slice, so copies of a slice share theirs; no masks and no twins, which show the
+    true label. With folds each is left out in turn, as for the candidates: one may be one patient.
     """
-    config, rng = task.config, np.random.default_rng(task.config.seed)
+    config, rng = context.config, np.random.default_rng(context.config.seed)
     size = best.classifier.image_size
-    train = load_side(task, task.split.train, size)
-    if task.split.folds is None:
-        held_out = load_side(task, task.split.validation, size)
+    train = load_side(context, context.split.train, size)
+    if context.split.folds is None:
+        held_out = load_side(context, context.split.validation, size)
         train, held_out = _draw_labels([train, held_out], rng)
         # The last epoch's: the best of several is above chance by the choice alone.
-        logits = _fit(best, task, train, held_out, "validation").held_out[-1]
+        logits = _fit(best, context, train, held_out, "validation").held_out[-1]
     else:
-        held_out, logits = _leave_out_in_turn(best, task, train, rng)
+        # Before any label is drawn: the true ones say which folds can be left out.
+        folds = list_folds(context, train)
+        (drawn,) = _draw_labels([train], rng)
+        results = [
+            (
+                left_out,
+                _fit(best, context, drawn.take(~left_out), drawn.take(left_out), f"fold-{n}"),
+            )
+            for n, (_, left_out) in enumerate(folds)
+        ]
+        pooled, is_scored = pool_scores(results, len(drawn), (0, EPOCHS))
+        held_out, logits = drawn.take(is_scored), pooled[is_scored]
     found = compute_metrics(
         held_out.labels, sigmoid(logits), 0.5, held_out.groups, config.resamples, config.seed
     )
@@ -50,38 +61,20 @@ def run_random_labels(best: Candidate, task: RunContext) -> dict[str, Any]:
     }
 
 
-def _leave_out_in_turn(
-    best: Candidate, task: RunContext, everything: Samples, rng: np.random.Generator
-) -> tuple[Samples, np.ndarray]:
-    """The slices that were left out and their pooled logits (N,) after the last epoch."""
-    turns = list_turns(task, everything)
-    (drawn,) = _draw_labels([everything], rng)
-    results = [
-        (mine, _fit(best, task, drawn.take(~mine), drawn.take(mine), f"fold-{number}"))
-        for number, (_, mine) in enumerate(turns)
-    ]
-    logits, seen = pool_scores(results, len(drawn), (0, EPOCHS))
-    return drawn.take(seen), logits[seen]
-
-
 def _fit(
-    best: Candidate, task: RunContext, train: Samples, held_out: Samples, turn: str
+    best: Candidate, context: RunContext, train: Samples, held_out: Samples, name: str
 ) -> FitResult:
-    # A checkpoint of an earlier control learned other tosses.
-    config = replace(task.config, resume=False)
-    folder = task.run_dir / "random-labels" / turn
-    name, until = best.classifier.name, (0, EPOCHS)
-    return fit_once(name, config, train, held_out, TimeBudget(None), folder, until)[1]
+    # A checkpoint of an earlier control learned other labels.
+    config = replace(context.config, resume=False)
+    folder, budget = context.run_dir / "random-labels" / name, TimeBudget(None)
+    architecture, until = best.classifier.name, (0, EPOCHS)
+    return fit_once(architecture, config, train, held_out, budget, folder, until)[1]
 
 
 def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples]:
-    """Samples whose labels are a fair coin's, one toss a slice."""
+    """The samples without twins and masks, each slice with a label drawn by a fair coin."""
     names = np.unique(np.concatenate([side.slice_ids for side in sides]))
-    # One toss a slice and not a file: copies with labels of their own could not leak.
-    tosses = rng.integers(0, 2, len(names))
-    drawn = []
-    for side in sides:
-        labels = tosses[np.searchsorted(names, side.slice_ids)]
-        clean = side.take(~side.is_twin)
-        drawn.append(replace(clean, labels=labels[~side.is_twin], masks=None))
-    return drawn
+    # For each slice and not for each file: copies with different labels could not leak.
+    labels = rng.integers(0, 2, len(names))
+    clean = [replace(side.take(~side.is_twin), masks=None) for side in sides]
+    return [replace(one, labels=labels[np.searchsorted(names, one.slice_ids)]) for one in clean]

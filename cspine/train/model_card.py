@@ -1,6 +1,6 @@
-"""The model card of a run, as a plain dict: what was trained, on what, how well, how to decide.
+"""The model card of a run as a plain dict: network, data, figures and decision policy.
 
-It gathers facts that others found; it computes no figure and writes no file.
+It gathers what other modules found; it computes no figure and writes no file.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,57 +26,56 @@ from cspine.model.store.card import SCHEMA_VERSION, SYNTHETIC_NOTE
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import VERSION_LENGTH
 from cspine.train.candidates import RunContext
-from cspine.train.fitting.batches import as_pixels
+from cspine.train.network_outputs import run_network
 from cspine.train.scoring import ScoredCandidate
 
-# Those whose version may change a weight, a pixel or a number.
+# Libraries whose version may change a weight, a pixel or a number.
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
 # Settings that are of the machine, not of the model.
 FOLDERS = ("data", "out", "cache")
 
 
-def card_note(task: RunContext) -> str:
-    """The sentence that stands with every answer: the configured one, or what the data demands."""
-    if task.config.note:
-        return task.config.note
-    return SYNTHETIC_NOTE if find_data_domain(task.dataset) == SYNTHETIC else ""
+def card_note(context: RunContext) -> str:
+    """The sentence shown with every answer: the configured one, or what the data demands."""
+    if context.config.note:
+        return context.config.note
+    return SYNTHETIC_NOTE if find_data_domain(context.dataset) == SYNTHETIC else ""
 
 
 def build_card(
-    judged: ScoredCandidate, task: RunContext, h5_sha256: str, extra: Mapping[str, Any]
+    scored: ScoredCandidate, context: RunContext, h5_sha256: str, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The card without `files`; `extra` holds parts found elsewhere (precision, audit, controls).
+    """The card without `files`; `extra` holds further parts (precision, audit, controls, …).
 
     Non-finite numbers become null.
     """
-    candidate, config = judged.candidate, task.config
+    candidate, config = scored.candidate, context.config
     classifier = candidate.classifier
     card = {
         "schema_version": SCHEMA_VERSION,
         "version": h5_sha256[:VERSION_LENGTH],
-        # Whole seconds: finer means nothing, and UTC needs no place.
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "note": card_note(task),
-        "domain": find_data_domain(task.dataset),
+        "note": card_note(context),
+        "domain": find_data_domain(context.dataset),
         "notice": MEDICAL_NOTICE,
         "architecture": classifier.name,
         "image_size": classifier.image_size,
-        "view": task.view,
+        "view": context.view,
         "map_head": classifier.map_head,
         "class_names": list(CLASS_NAMES),
         "positive_class": POSITIVE_CLASS,
-        "preprocessing": _describe_preprocessing(task.view, classifier.image_size),
+        "preprocessing": _describe_preprocessing(context.view, classifier.image_size),
         "weights": {**classifier.origin, "parameters": classifier.model.count_params()},
-        "decision": judged.policy.to_dict(),
-        "metrics": judged.figures,
-        "data": _describe_data(judged, task),
+        "decision": scored.policy.to_dict(),
+        "metrics": scored.figures,
+        "data": _describe_data(scored, context),
         "seeds": {"training": config.seed, "phantom": config.phantom_seed},
         "training": {
             "config": {
                 name: value for name, value in asdict(config).items() if name not in FOLDERS
             },
-            "best_epoch": candidate.best_epoch,
-            "stopped": candidate.stopped,
+            "best_epoch": candidate.result.best_epoch,
+            "stopped": candidate.result.stopped,
             "seconds": round(candidate.seconds, 1),
         },
         "libraries": library_versions(),
@@ -94,8 +94,8 @@ def _describe_preprocessing(view: str, image_size: int) -> dict[str, Any]:
     return {"view": view, "description": how, "pixels": "uint8 0–255, grey in three channels"}
 
 
-def _describe_data(judged: ScoredCandidate, task: RunContext) -> dict[str, Any]:
-    dataset, split = task.dataset, task.split
+def _describe_data(scored: ScoredCandidate, context: RunContext) -> dict[str, Any]:
+    dataset, split = context.dataset, context.split
     return {
         "layout": dataset.layout,
         "fingerprint": dataset.fingerprint,
@@ -105,7 +105,7 @@ def _describe_data(judged: ScoredCandidate, task: RunContext) -> dict[str, Any]:
         # Fractured studies without boxes (RSNA), which are in neither of the two counts above.
         "unboxed_studies": len(dataset.unboxed_studies),
         "split_note": split.note,
-        "split": task.config.split,
+        "split": context.config.split,
         "sides": {
             name: {
                 "slices": len(side),
@@ -114,7 +114,7 @@ def _describe_data(judged: ScoredCandidate, task: RunContext) -> dict[str, Any]:
                 "patients": len(np.unique(side.groups)),
                 "left_out_without_vertebra": side.left_out,
             }
-            for name, side in judged.samples.items()
+            for name, side in scored.samples.items()
         },
     }
 
@@ -123,10 +123,8 @@ def library_versions() -> dict[str, str]:
     """The installed version of each library that made the model."""
     found = {}
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -137,11 +135,10 @@ def make_self_test(classifier: Classifier) -> dict[str, Any]:
     `tolerance` is how far a logit may be off in f32.
     """
     images = np.stack(_draw_patterns(classifier.image_size))
-    outputs = classifier.serving.predict_on_batch(as_pixels(images))
-    logits = np.asarray(outputs["logit"])[:, 0]
+    logits = run_network(classifier, images).logits
     return {
         "inputs": [base64.b64encode(encode_png(image)).decode("ascii") for image in images],
-        # A network without a finite logit fails its own test at the first load, as it should.
+        # A network without a finite logit then fails its own test at the first load.
         "expected": [float(logit) for logit in logits if math.isfinite(logit)],
         # In logits: far above what f32 kernels differ by, far below what another network would.
         "tolerance": 0.01,
@@ -151,8 +148,7 @@ def make_self_test(classifier: Classifier) -> dict[str, Any]:
 def _draw_patterns(size: int) -> Sequence[np.ndarray]:
     """A ramp, a disc and a grid, uint8 (S, S)."""
     rows, columns = np.mgrid[:size, :size]
-    # Three kinds of content: slopes, one edge, and fine texture. A wrong layer shows in one of
-    # them.
+    # Slopes, one edge, and fine texture: a wrong layer shows in at least one of them.
     ramp = (rows + columns) * 255 // (2 * size - 2)
     disc = np.where((rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2, 200, 90)
     grid = np.where((rows // 8 + columns // 8) % 2 == 0, 60, 190)

@@ -1,7 +1,7 @@
-"""Fits each candidate, judges all on the same held-out slices, and picks the best.
+"""Fit each candidate, score all on the same held-out slices, and choose the best.
 
-With three sides, validation judges; with folds, the pooled scores of those left out in turn. It
-knows nothing of thresholds, cards or the test set.
+With three sides of a split the validation slices are held out; with folds, each fold in turn. The
+test set has no part in the choice.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from cspine.train.fitting.trainer import TimeBudget
 logger = logging.getLogger(__name__)
 
 
-def fit_candidates(task: RunContext) -> list[Candidate]:
+def fit_candidates(context: RunContext) -> list[Candidate]:
     """Fit every architecture of the configuration; an interrupted run keeps those it has."""
-    names = task.config.seen_architectures()
-    clock = TimeBudget(task.config.time_limit)
+    names = context.config.seen_architectures()
+    budget = TimeBudget(context.config.time_limit)
     found: list[Candidate] = []
     for number, name in enumerate(names):
         try:
-            # An equal part of what is left, so that what one does not use the next ones get.
-            part = clock.part(1.0 / (len(names) - number))
-            candidate = _fit_candidate(name, task, part, is_first=not found)
+            # An equal part of what is left: the next candidates get what one does not use.
+            part = budget.part(1.0 / (len(names) - number))
+            candidate = _fit_candidate(name, context, part, is_first=not found)
         except KeyboardInterrupt:
             if not found:
                 raise
-            logger.info("%s: interrupted before there was anything to judge", name)
+            logger.info("%s: interrupted before there was anything to score", name)
             break
         found.append(candidate)
         logger.info(
             "%s: validation AUROC %.4f on %s", name, candidate.auroc, candidate.held_out.describe()
         )
-        if candidate.stopped == "interrupted":
+        if candidate.result.stopped == "interrupted":
             break
     return found
 
@@ -48,30 +48,27 @@ def choose_best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda one: one.auroc)
 
 
-def _fit_candidate(name: str, task: RunContext, clock: TimeBudget, is_first: bool) -> Candidate:
+def _fit_candidate(name: str, context: RunContext, budget: TimeBudget, is_first: bool) -> Candidate:
     began = time.monotonic()
-    size = task.config.image_size or find_architecture(name).image_size
-    # Twins are for learning only: nobody is served one.
-    train = load_side(task, task.split.train, size, with_twins=task.config.twins)
-    folder = task.run_dir / name
-    if task.split.folds is None:
-        held_out = load_side(task, task.split.validation, size)
-        # Cropped now: a bad file must not end the run late.
-        load_side(task, task.split.test, size)
-        classifier, result = fit_once(name, task.config, train, held_out, clock, folder)
+    size = context.config.image_size or find_architecture(name).image_size
+    # Twins are only learned from: no service is ever sent one.
+    train = load_side(context, context.split.train, size, with_twins=context.config.twins)
+    if context.split.folds is None:
+        held_out = load_side(context, context.split.validation, size)
+        # Cropped now, so that a bad file does not end the run late.
+        load_side(context, context.split.test, size)
+        folder = context.run_dir / name
+        classifier, result = fit_once(name, context.config, train, held_out, budget, folder)
         logits, distances = result.held_out[result.best_epoch - 1], None
     else:
-        classifier, result, pooled = fit_folds(name, task, train, clock, is_first)
+        classifier, result, pooled = fit_folds(name, context, train, budget, is_first)
         held_out, logits, distances = pooled.samples, pooled.logits, pooled.distances
-    seconds = time.monotonic() - began
     return Candidate(
-        classifier,
-        train,
-        held_out,
-        logits,
-        result.history,
-        result.best_epoch,
-        result.stopped,
-        seconds,
-        distances,
+        classifier=classifier,
+        train=train,
+        held_out=held_out,
+        logits=logits,
+        result=result,
+        seconds=time.monotonic() - began,
+        distances=distances,
     )

@@ -1,7 +1,4 @@
-"""What a network says of samples, and how strange a fold's network finds those it never saw.
-
-It knows nothing of decisions or of files.
-"""
+"""Outputs of a network on many images, and distances of held-out samples from its training data."""
 
 from __future__ import annotations
 
@@ -20,17 +17,17 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network says of N samples: `logits` (N,) and `embeddings` (N, D), float32."""
+    """Outputs of a network on N images: `logits` (N,) and `embeddings` (N, D), float32."""
 
     logits: np.ndarray
     embeddings: np.ndarray
 
 
-def run_network(classifier: Classifier, samples: Samples) -> Outputs:
-    """Logits and embeddings of every sample."""
-    starts = progress(range(0, len(samples), BATCH), "scoring")
+def run_network(classifier: Classifier, images: np.ndarray) -> Outputs:
+    """Logits and embeddings of images uint8 (N, S, S), N ≥ 1."""
+    starts = progress(range(0, len(images), BATCH), "scoring")
     parts = [
-        classifier.serving.predict_on_batch(as_pixels(samples.images[start : start + BATCH]))
+        classifier.serving.predict_on_batch(as_pixels(images[start : start + BATCH]))
         for start in starts
     ]
     logits = np.concatenate([np.asarray(part["logit"])[:, 0] for part in parts])
@@ -45,6 +42,6 @@ def measure_distances(classifier: Classifier, train: Samples, held_out: Samples)
     Raises:
         DataError: fewer than 2 training slices without twins, or embeddings that are not finite.
     """
-    # Without twins, as the shipped gate is fitted: nobody is served one.
-    known = run_network(classifier, train.take(~train.is_twin)).embeddings
-    return fit_distance(known).score(run_network(classifier, held_out).embeddings)
+    # Without twins, as the distances of the published model are fitted.
+    known = run_network(classifier, train.images[~train.is_twin]).embeddings
+    return fit_distance(known).score(run_network(classifier, held_out.images).embeddings)

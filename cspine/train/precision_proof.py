@@ -1,7 +1,7 @@
-"""int8 with proof: quantises the exported network and measures what each precision costs.
+"""Quantise the exported network to int8, and measure what each precision costs.
 
 f32, bf16 and int8 run on the same held-out slices; a faster one is chosen only where its loss of
-AUROC is bounded and its decisions hardly flip. It knows nothing of training.
+AUROC is bounded and its decisions hardly flip.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from cspine.data.samples import Samples
-from cspine.decide.policy import DecisionPolicy
+from cspine.decide.policy import DecisionPolicy, Decisions
 from cspine.evaluate.metrics import compute_metrics, paired_bootstrap_difference
 from cspine.model.engine.engine import Engine
 from cspine.model.engine.pending_output import EngineOutput
-from cspine.model.export.ir import INT8_NAME, IR_NAME, read_ir
+from cspine.model.export.ir import INT8_NAME, IR_NAME, map_ir
 from cspine.model.export.quantise import quantise_ir
 
 # NNCF's own default; more only take longer.
@@ -52,64 +51,46 @@ def compare_precisions(
     `chosen` is the fastest precision that is shown to lose nothing that matters, `why` says it.
     """
     networks = {"f32": IR_NAME, "bf16": IR_NAME, "int8": INT8_NAME}
-    outputs: dict[str, EngineOutput] = {}
+    answers: dict[str, Decisions] = {}
     parts: dict[str, Any] = {}
     for name, file in networks.items():
-        engine = Engine(_read(folder / file, h5_sha256), name)
-        # The engine has warmed itself, so this times inference alone.
+        mapped = map_ir(folder / file, h5_sha256)
+        if mapped is None:
+            raise RuntimeError(f"{file} was not written as it should have been")
+        engine = Engine.of_mapped(mapped, name, None)
+        # The engine is warm, so this times inference alone.
         began = time.perf_counter()
         pieces = range(0, len(samples), _PIECE)
-        outputs[name] = EngineOutput.join(
+        output = EngineOutput.join(
             [engine.infer(np.asarray(samples.images[i : i + _PIECE])) for i in pieces]
         )
         rate = len(samples) / (time.perf_counter() - began)
         parts[name] = {"images_per_s": round(rate, 1), "computed_in": engine.precision_used}
-    for name, output in outputs.items():
-        parts[name]["auroc"] = _auroc(output, samples, policy, resamples)
+        answers[name] = policy.decide(output.logit, output.embedding, samples.image_ok)
+    for name, answer in answers.items():
+        figures = compute_metrics(
+            samples.labels, answer.probability, policy.threshold.value, samples.groups, resamples
+        )
+        parts[name]["auroc"] = figures["auroc"].to_dict()
     for name in ROUNDED:
-        parts[name] |= _compare(outputs["f32"], outputs[name], samples, policy, resamples)
+        parts[name] |= compare_answers(answers["f32"], answers[name], samples, resamples)
     chosen, why = find_proven_precision(parts, len(samples))
     return {"chosen": chosen, "why": why, "slices": len(samples), "compared": parts}
 
 
-def _read(path: Path, h5_sha256: str) -> ov.Model:
-    network = read_ir(path, h5_sha256)
-    if network is None:
-        raise RuntimeError(f"{path.name} was not written as it should have been")
-    return network
-
-
-def _auroc(
-    output: EngineOutput, samples: Samples, policy: DecisionPolicy, resamples: int
-) -> dict[str, Any]:
-    said = policy.decide(output.logit, output.embedding, samples.image_ok)
-    threshold = policy.threshold.value
-    figures = compute_metrics(
-        samples.labels, said.probability, threshold, samples.groups, resamples
-    )
-    return figures["auroc"].to_dict()
-
-
-def _compare(
-    exact: EngineOutput,
-    other: EngineOutput,
-    samples: Samples,
-    policy: DecisionPolicy,
-    resamples: int,
+def compare_answers(
+    exact: Decisions, other: Decisions, samples: Samples, resamples: int
 ) -> dict[str, Any]:
     """AUROC loss with its interval, share of flipped decisions, largest change of probability."""
-    first = policy.decide(exact.logit, exact.embedding, samples.image_ok)
-    second = policy.decide(other.logit, other.embedding, samples.image_ok)
     # Paired: both precisions see the same slices, so most of the spread cancels.
     loss = paired_bootstrap_difference(
-        samples.labels, first.probability, second.probability, samples.groups, resamples
+        samples.labels, exact.probability, other.probability, samples.groups, resamples
     )
-    flips = np.mean(np.asarray(first.prediction) != np.asarray(second.prediction))
-    change = np.abs(first.probability - second.probability).max()
+    flips = np.mean(np.asarray(exact.prediction) != np.asarray(other.prediction))
     return {
         "auroc_loss": loss.to_dict(),
         "flipped_share": float(flips),
-        "largest_probability_change": float(change),
+        "largest_probability_change": float(np.abs(exact.probability - other.probability).max()),
     }
 
 

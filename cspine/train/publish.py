@@ -1,12 +1,11 @@
-"""The end of a run: model file, IR, int8, card, report, leaderboard, and the published version.
+"""The end of a run: write the model's files, its card, report and leaderboard, and publish them.
 
-Everything is made in OUT/run/staging and published whole. It trains nothing.
+Everything is made in OUT/run/staging and published whole.
 """
 
 from __future__ import annotations
 
 import csv
-import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cspine.core.atomic_write import written_whole
+from cspine.core.atomic_write import replace_folder, written_whole
 from cspine.core.labels import CLASS_NAMES
 from cspine.data.domain import find_data_domain
 from cspine.evaluate.report.inputs import Mistake, ReportInputs, worst_mistakes
@@ -34,22 +33,27 @@ from cspine.train.candidates import RunContext
 from cspine.train.fitting.batches import as_pixels
 from cspine.train.model_card import build_card, card_note, list_files
 from cspine.train.precision_proof import compare_precisions, write_int8
-from cspine.train.scoring import ScoredCandidate, detail_figures, score_unlocalised
-
-logger = logging.getLogger(__name__)
+from cspine.train.scoring import ScoredCandidate, detail_figures, score_unboxed
 
 LEADERBOARD, REPORT = "leaderboard.csv", "report"
-# As many as a reader looks at.
-MISTAKES = 10
+MISTAKES = 10  # shown in the report
+LOWER_IS_BETTER = ("loss", "brier", "ece")
+# The report's names of the curves, and those of the history.
+CURVES = {
+    "loss": "loss",
+    "val_loss": "validation_loss",
+    "val_accuracy": "validation_accuracy",
+    "val_auroc": "validation_auroc",
+}
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made.
+    """Result of a run.
 
     `version` is the published version, None where a required bar was missed; `card` the model card;
-    `missed` has one line for each bar that was missed; `rows` are the leaderboard's, whose figures
-    stand on what `held_out` says.
+    `missed` has one line for each bar that was missed; `rows` are the leaderboard's, with figures
+    on the slices that `held_out` describes.
     """
 
     version: str | None
@@ -60,56 +64,52 @@ class RunResult:
 
 
 def publish_run(
-    judged: Sequence[ScoredCandidate],
+    scored: Sequence[ScoredCandidate],
     best: ScoredCandidate,
-    task: RunContext,
+    context: RunContext,
     extra: Mapping[str, Any],
 ) -> RunResult:
     """Write all files of the best candidate and publish them, unless a required bar is missed."""
-    out = Path(task.config.out)
-    staging = task.run_dir / "staging"
-    # What an interrupted run left here must not be published with this one's files.
+    out = Path(context.config.out)
+    staging = context.run_dir / "staging"
+    # An interrupted run may have left files, which must not be published with this run's.
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     # The `.h5` first: everything else carries its hash.
-    digest = _write_model(best, task, staging)
-    # What chose the epoch, the threshold and the calibration has been seen as well.
-    learned = (*task.split.train, *task.split.validation)
-    write_seen(staging, learned, task.dataset.records)
+    digest = _write_model(best, context, staging)
+    # The slices that chose the epoch, the threshold and the calibration count as learned too.
+    learned = (*context.split.train, *context.split.validation)
+    write_seen(staging, learned, context.dataset.records)
     # On the files that will be served, not on the network in memory.
-    precision = _prove_precision(best, task, staging, digest)
-    details = detail_figures(best, task.config)
-    # Beside the last split, with whose unfractured patients they are compared.
-    details[best.splits[-1].name]["unboxed_studies"] = score_unlocalised(best, task)
+    precision = _prove_precision(best, context, staging, digest)
+    details = detail_figures(best, context.config)
+    # Beside the last split, whose unfractured patients they are compared with.
+    details[best.splits[-1].name]["unboxed_studies"] = score_unboxed(best, context)
     parts = {**extra, "precision": precision, "details": details}
-    card = {**build_card(best, task, digest, parts), "files": list_files(staging)}
+    card = {**build_card(best, context, digest, parts), "files": list_files(staging)}
     write_card(staging, card)
-    rows = leaderboard_rows(judged, best)
+    rows = leaderboard_rows(scored, best)
     write_leaderboard(staging / LEADERBOARD, rows)
-    # Before the bar is asked: whoever missed it wants to see why.
-    write_report(staging / REPORT, _report_inputs(judged, best, card, rows))
-    standing = list(best.samples.values())[-1].describe()
-    missed = find_missed(card["metrics"], task.config.require, standing)
+    # Before the bars are checked: a run that misses one has a report all the same.
+    write_report(staging / REPORT, _report_inputs(scored, best, card, rows))
+    described = list(best.samples.values())[-1].describe()
+    missed = find_missed(card["metrics"], context.config.require, described)
     # Last of all: until here the models folder still serves the version before.
     version = None if missed else publish_version(staging, out)
     if version is not None:
-        # After the card, and only then: the page must speak of the model that is served.
+        # After the card, since both must be of the model that is served.
         (staging / LEADERBOARD).replace(out / LEADERBOARD)
-        _replace_folder(staging / REPORT, out / REPORT)
-    return RunResult(version, card, missed, tuple(rows), best.candidate.held_out.describe())
+        replace_folder(staging / REPORT, out / REPORT)
+    return RunResult(
+        version=version,
+        card=card,
+        missed=missed,
+        rows=tuple(rows),
+        held_out=best.candidate.held_out.describe(),
+    )
 
 
-def _replace_folder(source: Path, target: Path) -> None:
-    """Move the folder `source` to `target`, in place of what is there."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_model(best: ScoredCandidate, task: RunContext, staging: Path) -> str:
+def _write_model(best: ScoredCandidate, context: RunContext, staging: Path) -> str:
     """Write `best.h5` and export its IR; return the `.h5`'s SHA-256."""
     classifier, policy = best.candidate.classifier, best.policy
     path = staging / H5_NAME
@@ -118,33 +118,35 @@ def _write_model(best: ScoredCandidate, task: RunContext, staging: Path) -> str:
         path,
         policy.to_dict(),
         policy.arrays(),
-        view=task.view,
-        domain=find_data_domain(task.dataset),
-        note=card_note(task),
+        view=context.view,
+        domain=find_data_domain(context.dataset),
+        note=card_note(context),
     )
     export_ir(path, staging)
     return digest
 
 
 def _prove_precision(
-    best: ScoredCandidate, task: RunContext, staging: Path, digest: str
+    best: ScoredCandidate, context: RunContext, staging: Path, digest: str
 ) -> dict[str, Any]:
-    """Quantise, and compare the precisions on validation; with folds there is nothing to compare
-    on that the shipped network has not seen, so f32 it is."""
-    write_int8(staging, digest, best.candidate.train.images, task.config.seed)
-    if task.split.folds is not None:
+    """Quantise, and compare the precisions on the validation slices.
+
+    With folds the network learned from every slice, so f32 is chosen without a comparison.
+    """
+    write_int8(staging, digest, best.candidate.train.images, context.config.seed)
+    if context.split.folds is not None:
         why = "the shipped network has seen every slice, so no loss can be shown"
         return {"chosen": "f32", "why": why, "slices": 0, "compared": {}}
     held_out = best.samples["validation"]
-    return compare_precisions(staging, digest, held_out, best.policy, task.config.resamples)
+    return compare_precisions(staging, digest, held_out, best.policy, context.config.resamples)
 
 
 def leaderboard_rows(
-    judged: Sequence[ScoredCandidate], best: ScoredCandidate
+    scored: Sequence[ScoredCandidate], best: ScoredCandidate
 ) -> list[dict[str, Any]]:
-    """One row a candidate, the best first: what it is, how long it took, how it did held out."""
+    """One row a candidate, the best first: architecture, duration and held-out figures."""
     rows = []
-    for one in judged:
+    for one in scored:
         candidate, classifier = one.candidate, one.candidate.classifier
         held_out = one.figures.get("validation") or next(iter(one.figures.values()))
         rows.append(
@@ -153,8 +155,8 @@ def leaderboard_rows(
                 "image_size": classifier.image_size,
                 "weights": classifier.origin.get("origin"),
                 "parameters": classifier.model.count_params(),
-                "best_epoch": candidate.best_epoch,
-                "stopped": candidate.stopped,
+                "best_epoch": candidate.result.best_epoch,
+                "stopped": candidate.result.stopped,
                 "seconds": round(candidate.seconds, 1),
                 "validation_auroc": held_out["auroc"]["value"],
                 "validation_auroc_low": held_out["auroc"]["low"],
@@ -176,32 +178,31 @@ def write_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def find_missed(
-    metrics: Mapping[str, Any], required: Sequence[tuple[str, float]], standing: str
+    metrics: Mapping[str, Any], required: Sequence[tuple[str, float]], described: str
 ) -> tuple[str, ...]:
-    """One line for each bar that the last split (test, else what is held out) does not reach.
+    """One line for each bar that the last split (test, else the held-out slices) does not reach.
 
-    Loss, Brier and ECE must be at most their bar, every other figure at least. `standing` says on
-    what that split's figures stand.
+    Loss, Brier and ECE must be at most their bar, every other figure at least. `described` is the
+    split's number of slices and patients, in words.
     """
-    # Splits come in the order they were judged, the one that counts last.
+    # Splits come in the order they were scored, the most important last.
     split = list(metrics)[-1]
     lines = []
     for name, bar in required:
-        # The figure and not its lower bound: the bar is the user's, and so is the choice of data.
+        # The figure and not its lower bound: the user sets the bar, and knows the data's size.
         value = metrics[split][name]["value"]
-        lower_is_better = name in ("loss", "brier", "ece")
-        sense = "at most" if lower_is_better else "at least"
-        reached = value is not None and (value <= bar if lower_is_better else value >= bar)
-        if not reached:
+        is_lower = name in LOWER_IS_BETTER
+        if value is None or (value > bar if is_lower else value < bar):
+            rule = "at most" if is_lower else "at least"
             shown = "none" if value is None else f"{value:.4f}"
             lines.append(
-                f"`{name}` on {split} must be {sense} {bar}. Received: {shown} on {standing}"
+                f"`{name}` on {split} must be {rule} {bar}. Received: {shown} on {described}"
             )
     return tuple(lines)
 
 
 def _report_inputs(
-    judged: Sequence[ScoredCandidate],
+    scored: Sequence[ScoredCandidate],
     best: ScoredCandidate,
     card: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
@@ -209,27 +210,21 @@ def _report_inputs(
     return ReportInputs(
         card=card,
         splits=best.splits,
-        candidates={one.candidate.classifier.name: one.figures for one in judged},
+        candidates={one.candidate.classifier.name: one.figures for one in scored},
         leaderboard=rows,
         histories={
-            one.candidate.classifier.name: _series_of(one.candidate.history) for one in judged
+            one.candidate.classifier.name: _curves(one.candidate.result.history) for one in scored
         },
         mistakes=_find_mistakes(best),
         audit=card.get("audit"),
     )
 
 
-def _series_of(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Curves by name, a value for each epoch; NaN where nothing was judged."""
-    names = {
-        "loss": "loss",
-        "val_loss": "validation_loss",
-        "val_accuracy": "validation_accuracy",
-        "val_auroc": "validation_auroc",
-    }
+def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Curves by name, a value for each epoch; NaN where nothing was scored."""
     curves = {
         name: [math.nan if entry.get(key) is None else float(entry[key]) for entry in history]
-        for name, key in names.items()
+        for name, key in CURVES.items()
     }
     return {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
 

@@ -1,7 +1,7 @@
-"""One training run from data to a published version: the order of things, and nothing else.
+"""One training run from data to a published version, as a sequence of steps.
 
-begin (settings, data) → audit → split → fit every candidate → judge → control → files. The caller
-has set Keras's backend and logging; the lines for people go through logging.
+check settings and data → audit → split → fit every candidate → score → control → publish. The
+caller has set Keras's backend and logging; messages for people go through logging.
 """
 
 from __future__ import annotations
@@ -35,58 +35,57 @@ logger = logging.getLogger(__name__)
 def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResult:
     """Do the whole of `train.py`; files go to `config.out`.
 
-    `dataset` is what `check_run` gave to a caller who had it look before Keras was imported.
+    `dataset` is the result of `check_run`, for callers that ran it before Keras was imported.
 
     Raises:
         ConfigError: a setting does not suit the architectures or the backend.
-        DataError: the data cannot be read or split, or (SplitLeakError) leak between their sides.
+        DataError: the data cannot be read or split, or (SplitLeakError) leak between the sides.
     """
     dataset = check_run(config) if dataset is None else dataset
     spread_over_devices(config.devices)
-    # All of them before the first fit: the last candidate's lack would be found out hours later.
+    # All before the first fit, or a missing file of the last candidate would show hours later.
     for name in config.seen_architectures():
         find_pretrained(ARCHITECTURES[name], config.weights)
     dataset, audit = audit_first(dataset)
-    task = prepare_task(config, dataset)
-    # Every candidate is judged on validation before any sees the test set: the choice must not
-    # depend on it.
-    candidates = fit_candidates(task)
+    context = prepare_run(config, dataset)
+    # Chosen before any candidate is scored on the test set, on which the choice must not depend.
+    candidates = fit_candidates(context)
     best_candidate = choose_best(candidates)
-    judged = [score_candidate(candidate, task) for candidate in candidates]
-    best = next(one for one in judged if one.candidate is best_candidate)
-    stopped = any(one.stopped == "interrupted" for one in candidates)
+    scored = [score_candidate(candidate, context) for candidate in candidates]
+    best = next(one for one in scored if one.candidate is best_candidate)
     # An interrupt is the only thing that leaves a candidate out.
-    interrupted = stopped or len(candidates) < len(config.seen_architectures())
+    is_partial = len(candidates) < len(config.seen_architectures())
+    interrupted = is_partial or any(one.result.stopped == "interrupted" for one in candidates)
     extra: dict[str, Any] = {"audit": audit, "interrupted": interrupted}
     if config.controls:
         extra["controls"] = {
-            "random_labels": run_random_labels(best_candidate, task),
+            "random_labels": run_random_labels(best_candidate, context),
             "shortcut_auroc": audit["shortcut_auroc"],
         }
-    return publish_run(judged, best, task, extra)
+    return publish_run(scored, best, context, extra)
 
 
-def prepare_task(config: TrainConfig, dataset: Dataset) -> RunContext:
+def prepare_run(config: TrainConfig, dataset: Dataset) -> RunContext:
     """Split the data, refuse a split that leaks, choose the view, and make the run's folder."""
     split = split_dataset(dataset, config.split, config.seed)
-    # Said before hours of work: on how many patients the figures will stand.
+    # Before hours of work: on how many patients the figures will be.
     logger.info("%s", split.note)
-    # As published it may leak, which its note says; asked for by patient, a leak is a defect.
+    # A split as published may leak, which its note says; in a split by patient it is an error.
     if config.split == "grouped":
         refuse_leaks(split)
     view = config.view or _view_of(dataset)
     run_dir = Path(config.out) / "run"
-    # Written before training, so that even a run that is killed says who was on which side.
+    # Written before training, so that it exists even where the run is killed.
     with written_whole(run_dir / "manifest.csv") as part:
         part.write_text(split.manifest(), encoding="utf-8")
-    return RunContext(config, dataset, split, view, run_dir)
+    return RunContext(config=config, dataset=dataset, split=split, view=view, run_dir=run_dir)
 
 
 def _view_of(dataset: Dataset) -> str:
     """The view that suits the data: by its layout, then by the size of a middle image."""
     if dataset.layout == "kaggle":
         return "slice"
-    # A middle one: first and last by name are oftenest the odd ones.
+    # The first and last by name are more often unusual ones.
     record = dataset.records[len(dataset.records) // 2]
     height, width = decode_image(dataset.read_bytes(record.path)).grey.shape
     return default_view(height, width)

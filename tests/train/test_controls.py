@@ -31,13 +31,13 @@ def run(samples, monkeypatch, tmp_path):
 
     monkeypatch.setattr(controls, "fit_once", fit_once)
     monkeypatch.setattr(
-        controls, "load_side", lambda task, names, size: clean.take(np.isin(clean.groups, names))
+        controls, "load_side", lambda context, names, size: clean.take(np.isin(clean.groups, names))
     )
 
     def control(split):
         config = TrainConfig(resume=True, resamples=20, seed=1)
-        task = SimpleNamespace(config=config, split=split, run_dir=tmp_path)
-        return controls.run_random_labels(BEST, task)
+        context = SimpleNamespace(config=config, split=split, run_dir=tmp_path)
+        return controls.run_random_labels(BEST, context)
 
     return control, sides
 

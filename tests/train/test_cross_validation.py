@@ -71,8 +71,8 @@ def folds(monkeypatch, tmp_path):
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
         turns = tuple(Fold(f"p{p}", r, (), (record[p],)) for r in range(repeats) for p in range(5))
         split = SimpleNamespace(folds=turns)
-        task = RunContext(TrainConfig(), None, split, "slice", tmp_path)
-        return cross_validation.fit_folds("cnn", task, samples, TimeBudget(None), is_first)
+        context = RunContext(TrainConfig(), None, split, "slice", tmp_path)
+        return cross_validation.fit_folds("cnn", context, samples, TimeBudget(None), is_first)
 
     return run, given, samples
 
@@ -149,23 +149,23 @@ def test_a_patient_without_a_vertebra_is_no_turn(samples):
     turns = tuple(
         Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1", "gone")
     )
-    task = SimpleNamespace(split=SimpleNamespace(folds=turns))
-    assert [fold.name for fold, _ in cross_validation.list_turns(task, samples)] == ["p0", "p1"]
+    context = SimpleNamespace(split=SimpleNamespace(folds=turns))
+    assert [fold.name for fold, _ in cross_validation.list_folds(context, samples)] == ["p0", "p1"]
     alone = replace(samples, groups=np.full(len(samples), "p0"))
     with pytest.raises(DataError, match="in at least 2 patients"):
-        cross_validation.list_turns(task, alone)
+        cross_validation.list_folds(context, alone)
 
 
 def test_turns_that_pool_one_class_are_refused_before_any_fit(samples):
     turns = tuple(Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1"))
-    task = SimpleNamespace(split=SimpleNamespace(folds=turns))
+    context = SimpleNamespace(split=SimpleNamespace(folds=turns))
     chosen = np.isin(samples.groups, ["p0", "p1"]) & ~samples.is_twin
     two = samples.take(chosen)
-    assert len(cross_validation.list_turns(task, two)) == 2
+    assert len(cross_validation.list_folds(context, two)) == 2
     # Of p1 only its normal slice is left: without p0 there is no fracture to learn from.
     normal = replace(two, labels=np.where(two.groups == "p1", 0, two.labels))
     with pytest.raises(DataError, match="of each class in at least 2 patients"):
-        cross_validation.list_turns(task, normal)
+        cross_validation.list_folds(context, normal)
 
 
 def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
@@ -174,9 +174,9 @@ def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
     left_out = few.groups == "p0"
     found = []
     for resume in (False, True):
-        task = RunContext(TrainConfig(epochs=1, resume=resume), None, None, "slice", tmp_path)
+        context = RunContext(TrainConfig(epochs=1, resume=resume), None, None, "slice", tmp_path)
         turns = [(Fold("p0", 0, (), ()), left_out)]
-        found.append(cross_validation._fit_each_fold("cnn", task, few, turns, TimeBudget(None)))
+        found.append(cross_validation._fit_each_fold("cnn", context, few, turns, TimeBudget(None)))
     (_, first), (_, again) = found
     assert np.isfinite(first[left_out]).all() and np.isnan(first[~left_out]).all()
     np.testing.assert_array_equal(first, again)

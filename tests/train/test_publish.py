@@ -25,10 +25,10 @@ FIGURES = {"train": {}, "test": {"auroc": {"value": 0.8}, "brier": {"value": 0.2
 
 
 def test_missed_bars_are_named():
-    standing = "6 slices of 1 patient"
-    assert find_missed(FIGURES, (("auroc", 0.8), ("brier", 0.2)), standing) == ()
-    lines = find_missed(FIGURES, (("auroc", 0.9), ("brier", 0.1)), standing)
-    assert lines[0] == "`auroc` on test must be at least 0.9. Received: 0.8000 on " + standing
+    described = "6 slices of 1 patient"
+    assert find_missed(FIGURES, (("auroc", 0.8), ("brier", 0.2)), described) == ()
+    lines = find_missed(FIGURES, (("auroc", 0.9), ("brier", 0.1)), described)
+    assert lines[0] == "`auroc` on test must be at least 0.9. Received: 0.8000 on " + described
     assert "at most 0.1" in lines[1]
 
 
@@ -68,7 +68,7 @@ def test_pooled_scores_are_of_one_epoch_and_average_repeats():
     first = FitResult([], 2, np.array([[1.0, 1.0], [3.0, 5.0]]), "finished")
     short = FitResult([], 1, np.array([[7.0]]), "patience")
     masks = [np.array([True, True, False]), np.array([False, True, False])]
-    logits, seen = pool_scores(list(zip(masks, [first, short], strict=True)), 3, place=(0, 2))
+    logits, seen = pool_scores(list(zip(masks, [first, short], strict=True)), 3, position=(0, 2))
     np.testing.assert_array_equal(logits, [3.0, 6.0, 0.0])
     np.testing.assert_array_equal(seen, [True, True, False])
 

@@ -15,17 +15,16 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.metrics import compute_patient_metrics
 from cspine.evaluate.report.inputs import SplitScores
-from cspine.model.engine.pending_output import EngineOutput
 from cspine.train import scoring
 from cspine.train.candidates import Candidate
 from cspine.train.network_outputs import Outputs
-from cspine.train.precision_proof import _compare
+from cspine.train.precision_proof import compare_answers
 from cspine.train.scoring import (
     OUT_OF_FOLD,
-    _fit_series,
-    _score_split,
     detail_figures,
+    fit_series_score,
     score_candidate,
+    score_split,
 )
 
 EMBEDDINGS = np.random.default_rng(0).normal(size=(36, 4)).astype(np.float32)
@@ -40,7 +39,7 @@ POLICY = DecisionPolicy(
 def test_a_picture_that_fails_the_check_is_uncertain(samples):
     image_ok = np.arange(len(samples)) != 3
     logits = np.where(samples.labels == 1, 4.0, -4.0)
-    scores = _score_split(
+    scores = score_split(
         "test", replace(samples, image_ok=image_ok), Outputs(logits, EMBEDDINGS), POLICY
     )
     assert np.asarray(scores.in_distribution).tolist() == image_ok.tolist()
@@ -56,12 +55,12 @@ def test_a_strange_slice_has_no_say_in_its_patients_score():
         groups,
         in_distribution=np.array([True, True, True, False]),
     )
-    rule = _fit_series(split, TrainConfig())
+    rule = fit_series_score(split, TrainConfig())
     # The slices that stand for normal ones are those two that are known.
     assert rule is not None and rule.normal is not None and rule.normal.slices == 2
     assert np.isnan(split.study_probabilities()).tolist() == [False, False, False, True]
     strangers = replace(split, in_distribution=np.zeros(4, bool))
-    assert _fit_series(strangers, TrainConfig()) is None
+    assert fit_series_score(strangers, TrainConfig()) is None
     nobody = compute_patient_metrics(labels, strangers.study_probabilities(), groups, rule)
     assert nobody == {}
 
@@ -71,9 +70,8 @@ def test_precisions_are_compared_on_served_answers(samples):
     exact = np.where(samples.labels == 1, 4.0, -4.0).astype(np.float32)
     # The refused one cannot flip.
     other = np.where(np.arange(36) < 4, -exact, exact)
-    nothing = np.zeros((36, 1, 1), np.float32)
-    outputs = [EngineOutput(logit, EMBEDDINGS, nothing, None) for logit in (exact, other)]
-    assert _compare(*outputs, samples, POLICY, 20)["flipped_share"] == 3 / 36
+    answers = [POLICY.decide(one, EMBEDDINGS, samples.image_ok) for one in (exact, other)]
+    assert compare_answers(*answers, samples, 20)["flipped_share"] == 3 / 36
 
 
 def test_left_out_slices_are_known_by_their_own_folds_distance(samples, monkeypatch):
@@ -85,15 +83,21 @@ def test_left_out_slices_are_known_by_their_own_folds_distance(samples, monkeypa
     image_ok = np.arange(24) != 2
     logits = np.where(held_out.labels == 1, 4.0, -4.0)
     candidate = Candidate(
-        None, train, replace(held_out, image_ok=image_ok), logits, [], 1, "finished", 0.0, distances
+        classifier=None,
+        train=train,
+        held_out=replace(held_out, image_ok=image_ok),
+        logits=logits,
+        result=None,
+        seconds=0.0,
+        distances=distances,
     )
     config = TrainConfig(resamples=20, in_distribution_quantile=0.9)
-    judged = score_candidate(
+    scored = score_candidate(
         candidate, SimpleNamespace(config=config, split=SimpleNamespace(folds=()))
     )
-    assert judged.policy.in_distribution.threshold == 22.0
-    (split,) = judged.splits
+    assert scored.policy.in_distribution.threshold == 22.0
+    (split,) = scored.splits
     expected = (distances <= 22.0) & image_ok
     assert np.asarray(split.in_distribution).tolist() == expected.tolist()
-    details = detail_figures(judged, config)
+    details = detail_figures(scored, config)
     assert details[OUT_OF_FOLD]["in_distribution_share"] == 21 / 24

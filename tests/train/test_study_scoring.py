@@ -16,7 +16,8 @@ from cspine.decide.policy import DecisionPolicy
 from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 from cspine.evaluate.report.inputs import SplitScores
-from cspine.train.scoring import score_unlocalised
+from cspine.train.candidates import RunContext
+from cspine.train.scoring import score_unboxed
 from support.rsna_sets import write_unboxed
 
 # It calls nothing a stranger.
@@ -37,7 +38,7 @@ class Network:
         return {"logit": np.full((count, 1), self.logit), "embedding": np.zeros((count, 2))}
 
 
-def judge(logit, series):
+def scored(logit, series):
     policy = DecisionPolicy(
         Calibration("platt", 1.0, 0.0),
         Threshold(0.5, "youden", None),
@@ -59,12 +60,12 @@ def dataset(tmp_path_factory):
 
 def test_the_series_score_finds_the_study_or_does_not(dataset, tmp_path):
     config = TrainConfig(cache=str(tmp_path), resamples=20)
-    task = SimpleNamespace(config=config, dataset=dataset, view="slice")
+    context = RunContext(config, dataset, None, "slice", None)
     rule = SeriesScore(1, 1.0, 0.0, 0.5, NormalLogits((0.0, 0.0), 99))
-    found = score_unlocalised(judge(1.0, rule), task)
+    found = score_unboxed(scored(1.0, rule), context)
     assert (found["studies"], found["scored"]) == (1, 1)
     assert found["recall"]["value"] == found["auroc"]["value"] == 1.0
     # Between the two unfractured patients, and below the threshold.
-    missed = score_unlocalised(judge(-1.0, rule), task)
+    missed = score_unboxed(scored(-1.0, rule), context)
     assert (missed["recall"]["value"], missed["auroc"]["value"]) == (0.0, 0.5)
-    assert score_unlocalised(judge(1.0, None), task) == {}
+    assert score_unboxed(scored(1.0, None), context) == {}
