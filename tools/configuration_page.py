@@ -1,0 +1,72 @@
+"""Write the tables of docs/configuration.md from the settings in the code.
+
+    python -m tools.configuration_page
+
+The text of the page is written by hand; each table between `<!-- generated: NAME -->` and
+`<!-- end -->` is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from cspine.core.serve_settings import PREFIX, ServeSettings
+from cspine.core.train_config import TrainConfig
+
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+_TABLE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def describe_default(spec: Field[Any]) -> str:
+    """Return a field's default as a user would write it."""
+    value = spec.default
+    if value is None or value in ((), ""):
+        return "none"
+    if isinstance(value, bool):
+        words = ("off", "on") if spec.metadata.get("rule") else ("false", "true")
+        return f"`{words[value]}`"
+    return f"`{':'.join(map(str, value)) if isinstance(value, tuple) else value}`"
+
+
+def describe_values(rules: Mapping[str, Any]) -> str:
+    """Return which values a field's metadata allows, in words; empty if it does not say."""
+    if "rule" in rules:
+        return str(rules["rule"])
+    if "choices" in rules:
+        return ", ".join(f"`{choice}`" for choice in rules["choices"])
+    return f"{rules['low']} to {rules['high']}" if "low" in rules else ""
+
+
+def make_table(settings: Iterable[tuple[str, Field[Any]]]) -> str:
+    """Return a Markdown table of named fields: name, default, values, meaning."""
+    rows = ["", "| setting | default | values | meaning |", "|---|---|---|---|"]
+    for name, spec in settings:
+        values, text = describe_values(spec.metadata), spec.metadata["help"]
+        cells = (f"`{name}`", describe_default(spec), values, text)
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join([*rows, "", ""])
+
+
+def make_tables() -> dict[str, str]:
+    """Return the page's tables by name."""
+    training = fields(TrainConfig)
+    flags = [spec for spec in training if spec.metadata["group"]]
+    return {
+        "service": make_table((PREFIX + one.name.upper(), one) for one in fields(ServeSettings)),
+        "flags": make_table((f"--{one.name.replace('_', '-')}", one) for one in flags),
+        "file": make_table((one.name, one) for one in training if one not in flags),
+    }
+
+
+def fill_page(text: str) -> str:
+    """Return the page with every table made anew."""
+    tables = make_tables()
+    return _TABLE.sub(lambda found: found[1] + tables[found[2]] + found[3], text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill_page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
