@@ -1,11 +1,11 @@
-# Each target is one or two pipenv commands; README.md gives them for machines without make.
+# Each target is one or two pipenv commands; docs/deployment.md gives them for machines without make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIPENV_VERSION := 2026.10.3
 IMAGE ?= cspine
 BASE ?= python:3.11-slim-bookworm
 BUILDER ?= $(shell command -v docker || command -v podman || command -v buildah)
 
-.PHONY: demo test env env-serve serve image lock lint audit clean
+.PHONY: demo test env env-serve serve image docs lock lint audit clean
 .DEFAULT_GOAL := demo
 
 env: .venv/ready
@@ -35,6 +35,9 @@ lint: env
 # The smoke test's own slice, on port 9697, may be fetched although its address is not public.
 serve: env-serve
 	CSPINE_FETCH_ALLOW="$${CSPINE_FETCH_ALLOW-127.0.0.1:9697}" .venv-serve/bin/python predict_flask.py
+
+docs: env
+	.venv/bin/python -m sphinx -W --keep-going -b html docs build/docs
 
 # Podman and buildah drop the HEALTHCHECK from their own format.
 image:
