@@ -14,4 +14,5 @@ exclude_patterns = ["README.md"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"cspine {release}"
 html_show_sourcelink = False
+html_sidebars: dict[str, list[str]] = {"**": []}  # the header has all pages
 html_theme_options = {"navbar_end": ["theme-switcher"], "secondary_sidebar_items": ["page-toc"]}

@@ -21,13 +21,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _TABLE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def describe_default(spec: Field[Any]) -> str:
-    """Return a field's default as a user would write it."""
-    value = spec.default
+def describe_default(value: Any, words: tuple[str, str]) -> str:
+    """Return a default as a user would write it, `words` for False and True."""
     if value is None or value in ((), ""):
         return "none"
     if isinstance(value, bool):
-        words = ("off", "on") if spec.metadata.get("rule") else ("false", "true")
         return f"`{words[value]}`"
     return f"`{':'.join(map(str, value)) if isinstance(value, tuple) else value}`"
 
@@ -41,22 +39,25 @@ def describe_values(rules: Mapping[str, Any]) -> str:
     return f"{rules['low']} to {rules['high']}" if "low" in rules else ""
 
 
-def make_table(settings: Iterable[tuple[str, Field[Any]]]) -> str:
+def make_table(
+    settings: Iterable[tuple[str, Field[Any]]], words: tuple[str, str] = ("false", "true")
+) -> str:
     """Return a Markdown table of named fields: name, default, values, meaning."""
     rows = ["", "| setting | default | values | meaning |", "|---|---|---|---|"]
     for name, spec in settings:
         values, text = describe_values(spec.metadata), spec.metadata["help"]
-        cells = (f"`{name}`", describe_default(spec), values, text)
+        cells = (f"`{name}`", describe_default(spec.default, words), values, text)
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*rows, "", ""])
 
 
 def make_tables() -> dict[str, str]:
     """Return the page's tables by name."""
+    service = ((PREFIX + one.name.upper(), one) for one in fields(ServeSettings))
     training = fields(TrainConfig)
-    flags = [spec for spec in training if spec.metadata["group"]]
+    flags = [spec for spec in training if spec.metadata.get("group")]
     return {
-        "service": make_table((PREFIX + one.name.upper(), one) for one in fields(ServeSettings)),
+        "service": make_table(service, ("off", "on")),
         "flags": make_table((f"--{one.name.replace('_', '-')}", one) for one in flags),
         "file": make_table((one.name, one) for one in training if one not in flags),
     }

@@ -54,6 +54,12 @@ def test_every_link_to_a_file_has_its_target(page):
         assert not anchor or anchor in anchors(target), link
 
 
+def test_every_section_of_the_readme_that_a_message_names_exists():
+    sources = "".join(path.read_text() for path in ROOT.glob("cspine/**/*.py"))
+    named = re.findall(r"README\.md#([\w-]+)", sources)
+    assert named and set(named) <= anchors(README)
+
+
 def anchors(page):
     """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", without_code(page.read_text()), re.MULTILINE)
