@@ -148,7 +148,7 @@ def test_a_prediction_and_no_metrics_come_through(proxy, tiny_models, neck_png, 
             assert send(port, f"GET {path} HTTP/1.0\r\n\r\n".encode())[9:12] == b"404"
 
 
-def test_a_slow_header_is_ended_and_reaches_nobody(echo):
+def test_a_slow_header_is_ended_and_does_not_reach_the_service(echo):
     before = Echo.asked
     # One byte at a time: the limit is for the whole header.
     sent = [b"GET / HTTP/1.1\r\nX: ", *[b"x"] * 30]
@@ -158,7 +158,7 @@ def test_a_slow_header_is_ended_and_reaches_nobody(echo):
     assert Echo.asked == before
 
 
-def test_a_slow_body_is_ended_and_reaches_nobody(echo):
+def test_a_slow_body_is_ended_and_does_not_reach_the_service(echo):
     before = Echo.asked
     assert send(echo, HEAD + b"Content-Length: 9\r\n\r\nabc")[9:12] in (b"", b"408")
     assert Echo.asked == before
@@ -198,7 +198,7 @@ def test_what_a_client_says_of_its_address_is_not_passed_on(echo):
         b"Host: b\r\n",
     ],
 )
-def test_a_request_that_could_be_read_in_two_ways_reaches_nobody(echo, framing):
+def test_a_request_that_could_be_read_in_two_ways_does_not_reach_the_service(echo, framing):
     before = Echo.asked
     assert send(echo, HEAD + framing + b"\r\n0\r\n\r\n")[9:12] in (b"400", b"501")
     assert Echo.asked == before
