@@ -62,7 +62,7 @@ class SplitScores:
         """Return the slices that have a probability."""
         known = np.isfinite(np.asarray(self.probabilities, np.float64))
 
-        kept = {
+        kept: dict[str, Any] = {
             name: np.asarray(values)[known]
             for name, values in vars(self).items()
             if name != "name" and values is not None

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, style
@@ -129,7 +130,7 @@ def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Ax
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 
-def _points(axes: Axes, x: np.ndarray, figures: Sequence[Interval], **look: str) -> None:
+def _points(axes: Axes, x: np.ndarray, figures: Sequence[Interval], **look: Any) -> None:
     """Draw figures with their intervals; `look` goes to Matplotlib's `errorbar`."""
     # A percentile interval need not hold its own figure, and Matplotlib refuses negative lengths.
     ends = np.array([[f.value - f.low, f.high - f.value] for f in figures]).T.clip(0)
