@@ -1,8 +1,8 @@
-"""Split-conformal sets with one quantile a class: which classes a probability leaves possible.
+"""Split-conformal sets of the classes that a probability leaves possible, one quantile a class.
 
 A class's score is one minus its probability. Each class's set misses at most `alpha` of that class
 (Vovk's label-conditional, or Mondrian, validity), whatever the classes' shares, if validation and
-new slices are exchangeable. It does not know whether they are: the in-distribution gate looks.
+new slices are exchangeable. Whether they are is the question that `out_of_distribution.py` answers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Conformal:
         `probabilities` is P(fracture), float (N,), 0..1. A row can hold none, one or both.
         """
         scores = class_scores(probabilities)  # (N, 2)
-        # At the quantile a class stays in, since the slice that set it must be covered.
+        # A score equal to the quantile is included, since the slice that set it must be covered.
         return scores <= np.array([self.quantile_normal, self.quantile_fracture])
 
 
@@ -73,5 +73,5 @@ def _quantile(scores: np.ndarray, alpha: float, label: int) -> float:
         raise DataError(f"`labels` must hold both classes. Received: no {CLASS_NAMES[label]}")
     # 0.9 · 10 must be 9, not 10.
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
-    # Beyond the last score nothing can be promised, so the class is never excluded.
+    # With too few slices nothing can be guaranteed, so the class is never excluded.
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0

@@ -1,9 +1,9 @@
-"""Cheap looks at a picture that say why it can be no axial CT of the neck.
+"""Fast checks of a picture that refuse what can be no axial CT of the neck, with the reason.
 
 An axial CT has even soft tissue with air round it, few greys between, sharp borders and bone, and
 most of it is smooth at the scale of a small picture, about 64 × 64, where all is measured. The
-bounds were set on synthetic and real slices. The checks know no anatomy: a CT of the head or a
-synthetic one passes, and is for the embedding distance and the vertebra finder to judge.
+bounds were set on synthetic and real slices. Anatomy is not checked: a CT of the head or a
+synthetic one passes, and is left to the embedding distance and the vertebra finder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DISC, CENTRE = 0.97, 0.6  # of the inscribed circle's radius; outside it many ex
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the checks look at; all but `contrast` without unit.
+    """The quantities that the checks compare; all but `contrast` without unit.
 
     `contrast` standard deviation of the small picture, grey levels; `grain` mean step between
     neighbouring full-size pixels over it; `two_tones` share of the centre, `disc_tones` of the
@@ -68,26 +68,26 @@ def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
     return _refusal(measure(grey))
 
 
-def _refusal(seen: Appearance) -> str | None:
+def _refusal(look: Appearance) -> str | None:
     """Return the first reason that the appearance gives, or None."""
-    evenness = seen.two_tones + seen.disc_tones + seen.smooth - 4 * seen.unrest
-    is_page = seen.sharp > 0.1 and seen.upright < 0.1 and seen.contrast < 60
-    if seen.grain * seen.contrast > 6 and seen.grain > 0.6:
+    evenness = look.two_tones + look.disc_tones + look.smooth - 4 * look.unrest
+    is_page = look.sharp > 0.1 and look.upright < 0.1 and look.contrast < 60
+    if look.grain * look.contrast > 6 and look.grain > 0.6:
         return "The picture is noise."
-    if seen.contrast < 12:
+    if look.contrast < 12:
         return "The picture is blank."
-    if is_page or seen.sharp > 0.14:
+    if is_page or look.sharp > 0.14:
         # A head or a chest is as full of borders as a page, but no body is as bright as paper.
-        if seen.commonest > PAPER_LEVEL:
+        if look.commonest > PAPER_LEVEL:
             return "The picture looks like a page of text or a drawing."
         return MANY_BORDERS
-    if seen.sharp < 0.021:
+    if look.sharp < 0.021:
         return "The picture has no sharp border between body and air, as a CT slice has."
-    if seen.two_tones < 0.68 or seen.disc_tones < 0.66:
+    if look.two_tones < 0.68 or look.disc_tones < 0.66:
         return "The picture has no even soft tissue; it may be a radiograph or a photograph."
-    if evenness < 1.58 or (seen.unrest > 0.055 and seen.sharp < 0.036):
+    if evenness < 1.58 or (look.unrest > 0.055 and look.sharp < 0.036):
         return "The picture looks like a photograph."
-    if seen.upright < -0.1:
+    if look.upright < -0.1:
         return "The picture is inverted: air must be dark and bone bright."
     return None
 
@@ -151,7 +151,7 @@ def _commonest(counts: np.ndarray) -> tuple[int, int]:
 
 def _tilt(values: np.ndarray, tissue: float) -> float:
     """Return the share of values clearly above the tissue's grey less the share clearly below."""
-    # 14 is half of TISSUE_LEVELS: what lies nearer is the tissue itself.
+    # 14 is half of TISSUE_LEVELS: what is nearer is the tissue itself.
     above = values > tissue + max(14.0, 0.35 * (255 - tissue))
     below = values < tissue - max(14.0, 0.35 * tissue)
     return float(above.mean() - below.mean())

@@ -1,11 +1,11 @@
-"""How strange an image's embedding is beside those of training: its distance from the nearest of a
-few typical ones, the centres of k-means (Lloyd 1982).
+"""Out-of-distribution detection: an embedding's distance from the nearest k-means centre of the
+training embeddings (Lloyd 1982).
 
-Each unit is first put on a scale of its own: the logarithm, where the units are rectified means,
-which are skewed and of very different size, over its spread. Several centres, since the embeddings
-of one class and level lie far from those of another with nothing between them: one Gaussian of the
-same units, a Mahalanobis distance, let more strangers pass
-(`experiments/model/out_of_distribution.py` measures it). It does not know pixels.
+Each unit is first scaled by its spread, after a logarithm if the units are rectified means, which
+are skewed and of very different size. There are several centres, since the embeddings of one class
+and level are far from those of another, with nothing between them: one Gaussian of the same units,
+a Mahalanobis distance, accepted more unrelated pictures
+(`experiments/model/out_of_distribution.py` measures it).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import numpy as np
 from cspine.core.errors import DataError
 
 MAX_CENTRES = 64  # that a model file may hold
-# Fewer images a centre, and it would lie on them instead of among them.
+# With fewer images a centre it would coincide with one of them.
 IMAGES_A_CENTRE = 4
 ROUNDS = 20
 # Without a floor a unit that is almost always 0 would dominate by its logarithm.
 LOG_FLOOR = 0.1  # of a unit's mean, added before the logarithm
-# Of the median spread: a unit that never moved must not divide by zero.
+# Of the median spread: a unit that is constant must not divide by zero.
 SPREAD_FLOOR = 0.02
 
 
 @dataclass(frozen=True)
 class InDistribution:
-    """Typical embeddings and the score beyond which an image is a stranger.
+    """Typical embeddings, and the score above which an image is out of distribution.
 
     `centres` float32 (K, D), K ≤ 64, on the units' own scales; `threshold` is the score that the
-    share `quantile` of held-out images stays under. `gains` float32 (D,) > 0 multiply the units, or
-    their logarithms where there are `floors` too, float32 (D,) > 0, added before it.
+    share `quantile` of held-out images does not exceed. `gains` float32 (D,) > 0 multiply the
+    units, or their logarithms if there are `floors` too, float32 (D,) > 0, added before it.
     """
 
     centres: np.ndarray
@@ -44,7 +44,7 @@ class InDistribution:
 
     @cached_property
     def _centres64(self) -> np.ndarray:
-        """The centres as the distances are computed, turned once and not for each image."""
+        """The centres in float64, converted once and not for each image."""
         return self.centres.astype(np.float64)
 
     @property
@@ -64,20 +64,18 @@ class InDistribution:
         return np.asarray(distances.min(axis=1) / self.centres.shape[1])
 
     def accepts(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return bool (N,): the embedding is finite and no stranger than the threshold."""
+        """Return bool (N,): the embedding is finite and its score at most the threshold."""
         embeddings = np.asarray(embeddings, np.float64)
         finite = np.isfinite(embeddings).all(axis=1)
-        # Zeros stand in for what is not finite, so that the sums raise no warning; it is refused
-        # anyway.
+        # Zeros replace what is not finite, so that the sums raise no warning; it is refused anyway.
         score = self.score(np.where(finite[:, None], embeddings, 0.0))
         return np.asarray(finite & (score <= self.threshold))
 
     def with_threshold(self, scores: np.ndarray) -> InDistribution:
-        """Return the same centres, their threshold the score that `quantile` of `scores` stay
-        under.
+        """Return the same centres with the threshold that `quantile` of `scores` do not exceed.
 
-        `scores` (M,) are of images that training never saw, by these centres or by those of other
-        networks that learned from fewer patients of the same kind.
+        `scores` (M,) are of images that were not trained on, by these centres or by those of other
+        networks that were trained on fewer patients of the same kind.
 
         Raises:
             DataError: none, or not finite.
@@ -85,7 +83,7 @@ class InDistribution:
         scores = np.asarray(scores, np.float64)
         if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
             raise DataError(f"`scores` must be finite, (M,), M ≥ 1. Received: {scores.shape}")
-        # "higher": an observed score, so that the share that was asked for really stays under it.
+        # "higher" gives an observed score, so that at least the share asked for is accepted.
         threshold = float(np.quantile(scores, self.quantile, method="higher"))
         return replace(self, threshold=threshold)
 
@@ -97,8 +95,8 @@ def fit_distance(
 
     Args:
         embeddings: float (N, D) of training, N ≥ 2.
-        quantile: share of the held-out images that count as known, above 0 and at most 1.
-        held_out: float (M, D), embeddings that training never saw; without it the threshold comes
+        quantile: share of the held-out images to accept, above 0 and at most 1.
+        held_out: float (M, D), embeddings that were not trained on; without it the threshold comes
             from `embeddings`, which is too tight for new patients.
 
     Raises:
@@ -115,8 +113,10 @@ def fit_distance(
     scaled = _take_log(embeddings, floors)
     gains = _unit_gains(scaled)
     centres = _find_centres(scaled * gains).astype(np.float32)
-    gate = InDistribution(centres, np.inf, quantile, gains, floors)
-    return gate.with_threshold(gate.score(known))
+    fitted = InDistribution(
+        centres=centres, threshold=np.inf, quantile=quantile, gains=gains, floors=floors
+    )
+    return fitted.with_threshold(fitted.score(known))
 
 
 def _check(embeddings: np.ndarray, name: str, least: int) -> np.ndarray:
@@ -132,8 +132,7 @@ def _take_log(embeddings: np.ndarray, floors: np.ndarray | None) -> np.ndarray:
     """Return the logarithms of units (N, D) over their floors, the units themselves without any."""
     if floors is None:
         return embeddings
-    # A unit that was never negative in training may be in a stranger's network output: clipped,
-    # not NaN.
+    # A unit that was never negative in training may be so elsewhere: clipped, its logarithm exists.
     return np.asarray(np.log(np.maximum(embeddings, 0.0) + floors))
 
 

@@ -1,8 +1,8 @@
-"""The one precedence: when an answer names a class, and when it says `uncertain`.
+"""The decision policy: the rule by which an answer names a class or is `uncertain`.
 
 A class is named only when the image is in distribution and the conformal set is exactly the class
-on whose side of the threshold the probability lies. Training fits this policy, stores it as a small
-JSON dict and a few arrays, and serving builds the same object from them. It knows no pixels.
+on whose side of the threshold the probability is. Training fits this policy and stores it as a
+small JSON dict and a few arrays, from which serving builds the same object.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from cspine.decide.threshold import Threshold
 
 # Of normal slices' logits, for the series score: many times what a fit makes.
 MAX_QUANTILES = 1000
-# The names under which a model file holds the gate's arrays.
+# The names of the in-distribution arrays in a model file.
 CENTRES, GAINS, FLOORS = (f"in_distribution_{name}" for name in ("centres", "gains", "floors"))
-# The arrays that a gate must have, by how it scales the embedding's units.
+# Bounds of the numbers of a card: a scale is positive, or it would reverse the order of slices.
+SHARE, SCALE, OFFSET = (0, 1), (1e-9, 1e9), (-1e9, 1e9)
+# The arrays that must be there, by how the embedding's units are scaled.
 NEEDED = {"linear": (CENTRES, GAINS), "log": (CENTRES, GAINS, FLOORS)}
 
 
@@ -45,7 +47,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """All that stands between a logit and an answer; `series` is None where it was not fitted."""
+    """Everything that turns a logit into an answer; `series` is None if it was not fitted."""
 
     calibration: Calibration
     threshold: Threshold
@@ -54,15 +56,15 @@ class DecisionPolicy:
     series: SeriesScore | None = None
 
     def check_units(self, units: int) -> None:
-        """Refuse a network whose embedding, of so many units, the gate does not measure.
+        """Refuse a network whose embedding has another number of units than the centres.
 
         Raises:
-            ArtifactError: the gate has another number.
+            ArtifactError: the numbers differ.
         """
         measured = self.in_distribution.centres.shape[1]
         if measured != units:
             raise ArtifactError(
-                f"The gate must measure an embedding of {units} units, as the network gives. "
+                f"`{CENTRES}` must have {units} units, as the network's embedding has. "
                 f"Received: {measured}"
             )
 
@@ -73,50 +75,46 @@ class DecisionPolicy:
     def decide_known(
         self, logits: np.ndarray, known: np.ndarray, image_ok: np.ndarray
     ) -> Decisions:
-        """Return the answers where bool (N,) `known` says which embeddings are no strangers'."""
+        """Return the answers if bool (N,) `known` says which embeddings are in distribution."""
         probability = self.calibration.apply(logits)
-        # Both must agree: the picture's check sees what the network was never meant to, the
-        # distance what the picture hides.
+        # An image must pass both: the image checks find pictures that are no neck CT, the distance
+        # those that only the network finds unusual.
         both = np.asarray(known, bool) & np.asarray(image_ok, bool)
         return Decisions(probability, both, self.predict(probability, both))
 
     def predict(self, probability: np.ndarray, in_distribution: np.ndarray) -> list[str]:
-        """Return the precedence's answer for calibrated probabilities (N,) and the gate (N,)."""
+        """Return the answers for calibrated probabilities (N,) and bool `in_distribution` (N,)."""
         sets = self.conformal.sets(probability)  # (N, 2)
         side = np.where(self.threshold.apply(probability), FRACTURE, NORMAL)
-        # An empty set is as uncertain as a full one: neither class is like what was seen.
+        # An empty set is as uncertain as a full one: neither class is like the held-out slices.
         agreed = (sets.sum(axis=1) == 1) & sets[np.arange(len(side)), side]
         named = agreed & np.asarray(in_distribution, bool)
         return [CLASS_NAMES[c] if yes else UNCERTAIN for c, yes in zip(side, named, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card's `decision` part: finite JSON numbers and words, no arrays."""
-        calibration, gate = self.calibration, self.in_distribution
+        conformal, distance = self.conformal, self.in_distribution
         parts: dict[str, Any] = {
-            "calibration": vars(calibration).copy(),
-            "threshold": vars(self.threshold).copy(),
+            "calibration": asdict(self.calibration),
+            "threshold": asdict(self.threshold),
             "conformal": {
-                "alpha": self.conformal.alpha,
+                "alpha": conformal.alpha,
                 "quantiles": {
-                    "normal": self.conformal.quantile_normal,
-                    "fracture": self.conformal.quantile_fracture,
+                    "normal": conformal.quantile_normal,
+                    "fracture": conformal.quantile_fracture,
                 },
             },
             "in_distribution": {
-                "threshold": gate.threshold,
-                "quantile": gate.quantile,
-                "scaling": gate.scaling,
+                name: getattr(distance, name) for name in ("threshold", "quantile", "scaling")
             },
         }
-        if self.series is not None:
-            parts["series"] = asdict(self.series)
-        return parts
+        return parts if self.series is None else {**parts, "series": asdict(self.series)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the gate's arrays, which `to_dict` leaves out: float32 (K, D) or (D,)."""
-        gate = self.in_distribution
-        floors = {} if gate.floors is None else {FLOORS: gate.floors}
-        return {CENTRES: gate.centres, GAINS: gate.gains, **floors}
+        """Return the in-distribution arrays, which `to_dict` leaves out: float32 (K, D) or (D,)."""
+        distance = self.in_distribution
+        floors = {} if distance.floors is None else {FLOORS: distance.floors}
+        return {CENTRES: distance.centres, GAINS: distance.gains, **floors}
 
     @classmethod
     def from_parts(
@@ -128,19 +126,18 @@ class DecisionPolicy:
             ArtifactError: a part is missing, of the wrong type or shape, or not finite.
         """
         conformal = _part(decision, "conformal")
-        # Each number is checked on its way in: a card comes from a file that anybody may have
-        # written.
+        # Every number is checked: anybody may have written the file that the card comes from.
         quantiles = _part(conformal, "quantiles")
         return cls(
-            _read_calibration(_part(decision, "calibration")),
-            read_threshold(decision),
-            Conformal(
-                _number(conformal, "alpha", 0, 1),
-                _number(quantiles, "normal", 0, 1),
-                _number(quantiles, "fracture", 0, 1),
+            calibration=_read_calibration(_part(decision, "calibration")),
+            threshold=read_threshold(decision),
+            conformal=Conformal(
+                _number(conformal, "alpha", *SHARE),
+                _number(quantiles, "normal", *SHARE),
+                _number(quantiles, "fracture", *SHARE),
             ),
-            _read_gate(_part(decision, "in_distribution"), arrays),
-            read_series(decision),
+            in_distribution=_read_in_distribution(_part(decision, "in_distribution"), arrays),
+            series=read_series(decision),
         )
 
 
@@ -156,8 +153,7 @@ def read_decision(card: Mapping[str, Any]) -> Mapping[str, Any]:
 def _part(decision: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = decision.get(name)
     if not isinstance(part, Mapping):
-        shown = quote(part)
-        raise ArtifactError(f"The model card must hold an object `{name}`. Received: {shown}")
+        raise ArtifactError(f"The model card must hold an object `{name}`. Received: {quote(part)}")
     return part
 
 
@@ -170,19 +166,22 @@ def _number(part: Mapping[str, Any], name: str, low: float, high: float) -> floa
     return float(value)
 
 
+def _optional_number(part: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
+    return None if part.get(name) is None else _number(part, name, low, high)
+
+
 def _word(part: Mapping[str, Any], name: str) -> str:
     value = part.get(name)
-    # The word ends up in pages and messages, so it stays short.
+    # Short, since it is shown in pages and messages.
     if not isinstance(value, str) or len(value) > 40:
         raise ArtifactError(f"`{name}` must be a word. Received: {quote(value)}")
     return value
 
 
 def _read_calibration(part: Mapping[str, Any]) -> Calibration:
-    # Positive, or a card could turn the order of slices round.
-    scale, offset = _number(part, "scale", 1e-9, 1e9), _number(part, "offset", -1e9, 1e9)
-    low = None if part.get("low_scale") is None else _number(part, "low_scale", 1e-9, 1e9)
-    return Calibration(_word(part, "method"), scale, offset, low)
+    scale, offset = _number(part, "scale", *SCALE), _number(part, "offset", *OFFSET)
+    low_scale = _optional_number(part, "low_scale", *SCALE)
+    return Calibration(_word(part, "method"), scale, offset, low_scale)
 
 
 def read_threshold(decision: Mapping[str, Any]) -> Threshold:
@@ -192,25 +191,25 @@ def read_threshold(decision: Mapping[str, Any]) -> Threshold:
         ArtifactError: it is missing, or not the numbers and word it must be.
     """
     part = _part(decision, "threshold")
-    target = None if part.get("target") is None else _number(part, "target", 0, 1)
-    return Threshold(_number(part, "value", 0, 1), _word(part, "method"), target)
+    target = _optional_number(part, "target", *SHARE)
+    return Threshold(_number(part, "value", *SHARE), _word(part, "method"), target)
 
 
 def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
     """Return the series score of a card's `decision` part, None where it has none.
 
     Raises:
-        ArtifactError: it is there, and no object of the numbers it must be.
+        ArtifactError: it is there, but is no object of the numbers it must be.
     """
     if decision.get("series") is None:
         return None
     part = _part(decision, "series")
     return SeriesScore(
-        int(_number(part, "top", 1, 1000)),
-        _number(part, "scale", 1e-9, 1e9),
-        _number(part, "offset", -1e9, 1e9),
-        _number(part, "threshold", 0, 1),
-        _read_normal(_part(part, "normal")),
+        top=int(_number(part, "top", 1, 1000)),
+        scale=_number(part, "scale", *SCALE),
+        offset=_number(part, "offset", *OFFSET),
+        threshold=_number(part, "threshold", *SHARE),
+        normal=_read_normal(_part(part, "normal")),
     )
 
 
@@ -221,7 +220,7 @@ def _read_normal(part: Mapping[str, Any]) -> NormalLogits:
         raise ArtifactError(
             f"`quantiles` must be a list of 2 to {MAX_QUANTILES} numbers. Received: {quote(values)}"
         )
-    # Each under its own name, so that the message says which.
+    # Named one by one, so that a message says which is wrong.
     named = {f"quantiles[{i}]": value for i, value in enumerate(values)}
     quantiles = tuple(_number(named, name, -1e3, 1e3) for name in named)
     if any(after < before for before, after in pairwise(quantiles)):
@@ -229,7 +228,9 @@ def _read_normal(part: Mapping[str, Any]) -> NormalLogits:
     return NormalLogits(quantiles, int(_number(part, "slices", 1, 1e9)))
 
 
-def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InDistribution:
+def _read_in_distribution(
+    part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> InDistribution:
     scaling = part.get("scaling")
     if not isinstance(scaling, str) or scaling not in NEEDED:
         raise ArtifactError(
@@ -250,16 +251,16 @@ def _read_gate(part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> InD
         )
     units = centres.shape[1]
     return InDistribution(
-        centres,
-        _number(part, "threshold", 0, 1e30),
-        _number(part, "quantile", 0, 1),
-        _read_scale(arrays, GAINS, units),
-        _read_scale(arrays, FLOORS, units) if scaling == "log" else None,
+        centres=centres,
+        threshold=_number(part, "threshold", 0, 1e30),
+        quantile=_number(part, "quantile", *SHARE),
+        gains=_read_units(arrays, GAINS, units),
+        floors=_read_units(arrays, FLOORS, units) if scaling == "log" else None,
     )
 
 
-def _read_scale(arrays: Mapping[str, np.ndarray], name: str, units: int) -> np.ndarray:
-    """Return one of the gate's scales (D,)."""
+def _read_units(arrays: Mapping[str, np.ndarray], name: str, units: int) -> np.ndarray:
+    """Return an array of one positive number for each unit (D,)."""
     values = np.asarray(arrays[name], np.float32)
     if values.shape != (units,) or not (np.isfinite(values) & (values > 0)).all():
         raise ArtifactError(

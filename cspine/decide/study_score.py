@@ -1,16 +1,16 @@
-"""From the slices of one study to one calibrated probability for the patient.
+"""The series score: one calibrated probability for a patient from the slices of a study.
 
 The rule: of each of the `top` highest slice logits take what a normal study of as many slices would
 show at its rank, average what is left, and calibrate that excess as
 `sigmoid(scale · excess + offset)` on studies with known labels. A fracture shows in a few slices,
-so the mean over all would drown it; the single highest slice is noisy; `top` is chosen between.
+so the mean over all would dilute it, and the single highest slice is noisy; `top` is a compromise.
 
 The highest of many normal slices is high without any fracture, and training draws a few slices of a
 study where serving gets all: of n normal slices the i-th highest is expected at the quantile
 1 − i / (n + 1) of held-out normal slices. That takes slices as independent. Neighbours are alike,
 so the highest of n is lower than that, and a whole study is called fracture too seldom rather than
-too often; two fractured slices stand out less among 300 than among 8. It does not know slices'
-order or distance.
+too often; two fractured slices are less conspicuous among 300 than among 8. The order of slices
+and their distances are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ QUANTILES = 65
 
 @dataclass(frozen=True)
 class NormalLogits:
-    """How high the logits of held-out normal slices are.
+    """Quantiles of the logits of held-out normal slices.
 
     `quantiles`, at least two, rising, are of tails (the share of slices above) that fall
     geometrically from 1 to 1 / (slices + 1), the finest that `slices` slices can tell.
@@ -68,7 +68,7 @@ class SeriesScore:
     def covers(self, count: int) -> bool:
         """Return whether the rule holds for a study of `count` slices, 1 or more.
 
-        Of more slices than the normal ones it knows, it cannot say how high the highest would be.
+        How high the highest of more slices would be cannot be derived from fewer normal ones.
         """
         return count <= self.normal.slices
 
@@ -118,7 +118,7 @@ def fit_normal(probabilities: np.ndarray) -> NormalLogits:
     tails = np.exp(-np.log(count + 1) * np.linspace(0, 1, QUANTILES))
     # "weibull" puts the i-th lowest of N at i / (N + 1), as the rule itself does.
     found = np.quantile(_logits(probabilities), 1 - tails, method="weibull")
-    # Rounded, for they stand in a card; far below what one more slice would move.
+    # Rounded for the card, by far less than one more slice would change.
     return NormalLogits(tuple(np.round(found, 4).tolist()), count)
 
 
@@ -135,7 +135,7 @@ def fit_series(
         probabilities: calibrated slice probabilities, float (N,), 0..1; NaN for none (no vertebra,
             or not in distribution), as in `SeriesScore.apply`.
         groups: study (or patient) of each slice (N,).
-        labels: int (N,), 1 is fracture: a slice's own label, or its study's. All others stand for
+        labels: int (N,), 1 is fracture: a slice's own label, or its study's. All others count as
             normal slices.
         method: how the study's threshold is chosen, as in `choose_threshold`.
         target: the sensitivity it is chosen for.
@@ -145,7 +145,7 @@ def fit_series(
     """
     groups, labels = np.asarray(groups), np.asarray(labels, np.int64)
     probabilities = np.asarray(probabilities, np.float64)
-    # Strangers and slices above or below the neck have no say.
+    # Slices out of distribution or without a vertebra do not count.
     known = np.isfinite(probabilities)
     studies = [
         (np.sort(probabilities[mine & known])[::-1], int(labels[mine].max()))
@@ -160,7 +160,13 @@ def fit_series(
     # By log loss, which a rank alone cannot better; the smallest top wins a tie.
     top, calibration, scores, _ = min(fits, key=lambda fit: fit[3])
     threshold: Threshold = choose_threshold(scores, truths, method, target)
-    return SeriesScore(top, calibration.scale, calibration.offset, threshold.value, normal)
+    return SeriesScore(
+        top=top,
+        scale=calibration.scale,
+        offset=calibration.offset,
+        threshold=threshold.value,
+        normal=normal,
+    )
 
 
 def _fit_top(

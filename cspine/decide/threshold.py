@@ -1,6 +1,6 @@
-"""The probability from which a slice is called a fracture, chosen on validation only.
+"""The decision threshold: the calibrated probability from which a slice is called a fracture.
 
-It does not know how probabilities came about; that they are calibrated is its caller's word.
+It is chosen on validation only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ METHODS = ("sensitivity", "youden")
 
 @dataclass(frozen=True)
 class Threshold:
-    """A slice is on the fracture's side where its probability is at least `value` (0..1).
+    """A slice is on the fracture's side if its probability is at least `value` (0..1).
 
     `method` is "sensitivity" (`target` is the sensitivity it was chosen for) or "youden"
     (`target` is None).
@@ -41,8 +41,8 @@ def choose_threshold(
     """Choose the threshold on held-out slices.
 
     "sensitivity" takes the highest threshold at which at least `target` of the fractures are
-    called; "youden" the one with the largest sensitivity + specificity − 1. Either lies midway
-    between two probabilities that were seen, so that a rounding error turns no decision.
+    called; "youden" the one with the largest sensitivity + specificity − 1. Either is midway
+    between two observed probabilities, so that a rounding error changes no decision.
 
     Args:
         probabilities: float (N,), 0..1.
@@ -81,7 +81,7 @@ def _youden(scores: np.ndarray, labels: np.ndarray) -> float:
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], labels[order]
     index = np.cumsum(hits) / hits.sum() - np.cumsum(1 - hits) / (1 - hits).sum()
-    # Only at the last of equal scores: a threshold cannot part them.
+    # Only at the last of equal scores: a threshold cannot separate them.
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
     return float(ranked[np.where(last_of_ties, index, -np.inf).argmax()])
 

@@ -17,7 +17,6 @@ from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.serve_settings import PRECISIONS, read_setting
 from cspine.core.text import count_noun, count_slices
-from cspine.evaluate.report.card_text import seen_words
 
 if TYPE_CHECKING:
     from cspine.evaluate.external_validation import Predict, SiteResult
@@ -132,6 +131,8 @@ def read_card(models: Path) -> dict[str, Any]:
 
 
 def _tell(result: SiteResult) -> None:
+    from cspine.evaluate.report.card_text import seen_words
+
     summary = result.summary
     auroc = summary["metrics"]["auroc"]
     copies = summary["copies_left_out"]
