@@ -76,7 +76,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
             part.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"`out` must be writable. Received: {given.out} ({error})") from error
-    _tell(result)
+    _log_result(result)
     log.info("Report: %s", page)
     return 0
 
@@ -90,9 +90,9 @@ def check_arguments(given: argparse.Namespace) -> None:
     if given.resamples < 1:
         raise ConfigError(f"`resamples` must be at least 1. Received: {given.resamples}")
     # What is there of the path: a file among its parents lets no folder be made either.
-    place = next(one for one in (given.out, *given.out.parents) if one.exists())
-    if not place.is_dir():
-        raise ConfigError(f"`out` must be a folder. Received: {given.out} ({place} is a file)")
+    existing = next(one for one in (given.out, *given.out.parents) if one.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"`out` must be a folder. Received: {given.out} ({existing} is a file)")
 
 
 def find_precision(given: argparse.Namespace) -> str:
@@ -130,7 +130,7 @@ def read_card(models: Path) -> dict[str, Any]:
     return card
 
 
-def _tell(result: SiteResult) -> None:
+def _log_result(result: SiteResult) -> None:
     from cspine.evaluate.report.card_text import seen_words
 
     summary = result.summary
@@ -151,8 +151,8 @@ def _tell(result: SiteResult) -> None:
         summary["threshold"],
         summary["proposed_threshold"]["value"],
     )
-    if told := seen_words(summary):
-        log.warning("%s", told)
+    if text := seen_words(summary):
+        log.warning("%s", text)
 
 
 def _short(value: float | None) -> str:

@@ -28,7 +28,7 @@ def summarise(
     probability are counted, and judged by nobody.
     """
     known = scores.scored()
-    said = np.asarray(scores.predictions)
+    predictions = np.asarray(scores.predictions)
     # The model's own rule, applied to these images.
     # Youden's rule has no target: the number is then checked and not used.
     proposed = choose_threshold(
@@ -42,7 +42,7 @@ def summarise(
         # Told apart from mistakes: what was not judged cannot be wrong.
         "without_vertebra": len(scores.labels) - len(known.labels),
         "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
-        "answers": {word: int((said == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
+        "answers": {word: int((predictions == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
         "threshold": threshold.value,
         "metrics": _figures(known, threshold.value, resamples),
         "patient_metrics": by_patient["patients"],

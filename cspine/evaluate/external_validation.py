@@ -114,7 +114,7 @@ def evaluate_site(
     series = read_series(decision)
     summary = summarise(scores, threshold, series, resamples)
     summary["copies_left_out"] = copies
-    summary["unboxed_studies"] = _judge_unboxed(dataset, predict, scores, series, resamples)
+    summary["unboxed_studies"] = _score_unboxed(dataset, predict, scores, series, resamples)
     # A good figure on what the model has seen is the commonest mistake.
     summary["seen_in_training"] = count_seen(dataset, records, card, seen)
     inputs = ReportInputs(
@@ -221,10 +221,10 @@ def _gather(records: Sequence[SliceRecord], answers: Sequence[Answer]) -> SplitS
     )
 
 
-def _judge_unboxed(
+def _score_unboxed(
     dataset: Dataset,
     predict: Predict,
-    judged: SplitScores,
+    scores: SplitScores,
     series: SeriesScore | None,
     resamples: int,
 ) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _judge_unboxed(
     records = dataset.unboxed_with_labels()
     unboxed = _gather(records, _predict_all(dataset, records, predict))
     studies = len(dataset.unboxed_studies)
-    return describe_unboxed_studies(studies, unboxed, judged, series, resamples)
+    return describe_unboxed_studies(studies, unboxed, scores, series, resamples)
 
 
 def _find_mistakes(

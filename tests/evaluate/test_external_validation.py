@@ -15,7 +15,7 @@ from cspine.core.errors import ArtifactError, ConfigError, DataError
 from cspine.data.index import index_dataset
 from cspine.evaluate import cli
 from cspine.evaluate.external_validation import choose_slices, evaluate_site
-from cspine.evaluate.report.card_text import limits, standing
+from cspine.evaluate.report.card_text import describe_basis, limits
 from cspine.evaluate.report.claim_checklist import answer_claim
 from cspine.evaluate.training_fingerprints import SEEN_NAME, read_seen, write_seen
 from support.rsna_sets import write_unboxed
@@ -97,7 +97,7 @@ def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
     card = {**CARD, "data": training, "controls": {"random_labels": 0.5}}
     inputs = evaluate_site(index_dataset(folder), predict, card, resamples=10).inputs
     assert inputs.card["controls"] == {}
-    assert standing(inputs.card) == "They stand on 23 slices of 12 patients."
+    assert describe_basis(inputs.card) == "They stand on 23 slices of 12 patients."
     told = limits(inputs.card)
     assert told[1].startswith("The labels are taken as they were given")
     assert "“site” stand on 12 patients" in told[3]

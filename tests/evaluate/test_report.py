@@ -11,7 +11,7 @@ import pytest
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import MEDICAL_NOTICE
 from cspine.evaluate.report.audit_table import audit_table
-from cspine.evaluate.report.card_text import limits, standing
+from cspine.evaluate.report.card_text import describe_basis, limits
 from cspine.evaluate.report.claim_checklist import answer_claim
 from cspine.evaluate.report.inputs import (
     INPUTS_FILE,
@@ -27,9 +27,9 @@ from cspine.evaluate.report.tables import (
     PUBLISHED_INTERVAL,
     PUBLISHED_TEST_SLICES,
     Figure,
+    basis_rows,
     figure,
     published_table,
-    standing_rows,
 )
 from support.report_fixture import HOSTILE, make_card, make_inputs, make_split
 
@@ -158,9 +158,9 @@ def test_a_figure_in_words():
 def test_columns_say_on_what_they_stand():
     sides = {"test": {"slices": 1, "patients": 1}}
     columns = ["test", "test, by patient", "train"]
-    row = standing_rows(columns, sides, {})[0]
+    row = basis_rows(columns, sides, {})[0]
     assert row.figures == (Figure("1 slice", "1 patient"), Figure("1 patient"), Figure("–"))
-    row = standing_rows(columns, sides, {"test": {"patients_scored": 0}})[0]
+    row = basis_rows(columns, sides, {"test": {"patients_scored": 0}})[0]
     assert row.figures[1] == Figure("0 patients")
 
 
@@ -181,7 +181,7 @@ def test_out_of_fold_figures_say_what_was_fitted_on_them():
         "metrics": {"out-of-fold": {}},
         "data": {"sides": {"out-of-fold": {"slices": 80, "patients": 4}}},
     }
-    assert standing(card).startswith("They stand on 80 slices of 4 patients. Calibration")
+    assert describe_basis(card).startswith("They stand on 80 slices of 4 patients. Calibration")
     assert "“out-of-fold” stand on 4 patients" in limits(card)[1]
     assert "There is no independent test" in limits(card)[2]
 

@@ -17,7 +17,7 @@ from cspine.core.text import count_noun, count_slices
 
 UNKNOWN = "not recorded"
 # From the least flattering to the most.
-JUDGED_ORDER = ("site", "test", "out-of-fold", "validation", "train")
+HEADLINE_ORDER = ("site", "test", "out-of-fold", "validation", "train")
 # Splits on whose scores the decision parts were fitted.
 CHOSEN_ON = ("out-of-fold", "validation", "train")
 # As in `data/split.py`: with fewer there is no independent test.
@@ -52,9 +52,9 @@ def layout(card: Mapping[str, Any]) -> str:
     return SYNTHETIC if is_synthetic else str(get(card, "data.layout", ""))
 
 
-def judged_split(names: Container[str]) -> str | None:
-    """Return the split that figures are to be read from, the first there is of JUDGED_ORDER."""
-    return next((name for name in JUDGED_ORDER if name in names), None)
+def headline_split(names: Container[str]) -> str | None:
+    """Return the split that figures are to be read from, the first there is of HEADLINE_ORDER."""
+    return next((name for name in HEADLINE_ORDER if name in names), None)
 
 
 def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
@@ -85,7 +85,7 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
                 f"conformal sets that hold the true class for {100 * (1 - alpha):g} % of each class"
             ),
         ),
-        "gate": _write_number(
+        "in_distribution": _write_number(
             get(card, "decision.in_distribution.quantile"),
             lambda share: (
                 f"a distance that {100 * share:g} % of known images stay under, and image checks"
@@ -103,17 +103,17 @@ def site_of(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return site
 
 
-def standing(card: Mapping[str, Any]) -> str:
+def describe_basis(card: Mapping[str, Any]) -> str:
     """Return in sentences what the figures to be read stand on, "" where not recorded."""
-    name = judged_split(get(card, "metrics", {}))
+    name = headline_split(get(card, "metrics", {}))
     side = get(card, "data.sides", {}).get(name)
     if side is None:
         return ""
     slices = side.get("distinct_slices", side["slices"])
-    told = f"They stand on {count_slices(slices, side['patients'])}."
+    text = f"They stand on {count_slices(slices, side['patients'])}."
     if name in CHOSEN_ON:
-        told += " Calibration and threshold were fitted on these very scores."
-    return told
+        text += " Calibration and threshold were fitted on these very scores."
+    return text
 
 
 def seen_words(site: Mapping[str, Any]) -> str:
@@ -134,7 +134,7 @@ def limits(card: Mapping[str, Any]) -> list[str]:
     share = calibrated_share(card) if site is None else site.get("calibrated_share")
     if share is not None:
         found.append(text["calibrated_share"].format(percent=100 * share))
-    if judged_split(get(card, "metrics", {})) in CHOSEN_ON:
+    if headline_split(get(card, "metrics", {})) in CHOSEN_ON:
         found.append(text["no_test"])
     if get(card, "interrupted"):
         patients = get(card, "data.sides.out-of-fold.patients")
@@ -156,7 +156,7 @@ def calibrated_share(card: Mapping[str, Any]) -> float | None:
 
 def _few_patients(card: Mapping[str, Any]) -> list[str]:
     """Return a sentence where the figures to be read stand on few patients."""
-    name = judged_split(get(card, "metrics", {}))
+    name = headline_split(get(card, "metrics", {}))
     which, patients = f"The figures of “{name}”", get(card, f"data.sides.{name}.patients")
     if patients is None:
         which, patients = "All figures", _total(get(card, "data.patients"))

@@ -23,11 +23,11 @@ from cspine.evaluate.report import plots, tables
 from cspine.evaluate.report.audit_table import audit_table
 from cspine.evaluate.report.card_text import (
     card_facts,
+    describe_basis,
     get,
-    judged_split,
+    headline_split,
     limits,
     site_of,
-    standing,
 )
 from cspine.evaluate.report.claim_checklist import answer_claim
 from cspine.evaluate.report.inputs import (
@@ -77,7 +77,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     card = inputs.card
     metrics: Mapping[str, Any] = get(card, "metrics", {})
     splits_by_name = {split.name: split for split in inputs.splits}
-    judged = splits_by_name.get(judged_split(splits_by_name) or "")
+    split = splits_by_name.get(headline_split(splits_by_name) or "")
     splits, rows = tables.metric_table(_with_patients(card))
     sides = get(card, "data.sides", {})
     return {
@@ -85,18 +85,18 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "notice": MEDICAL_NOTICE,
         "facts": card_facts(card),
         "headline": _headline(metrics),
-        "judged": judged_split(metrics),
-        "standing": standing(card),
+        "headline_split": headline_split(metrics),
+        "basis": describe_basis(card),
         "site": site_of(card),
         "ece": _calibration_error(metrics),
         "metric_splits": splits,
-        "metric_rows": tables.standing_rows(splits, sides, get(card, "details", {})) + rows,
+        "metric_rows": tables.basis_rows(splits, sides, get(card, "details", {})) + rows,
         "published_heads": list(tables.PUBLISHED_COLUMNS.values()),
         "published_rows": _published_rows(inputs),
         "published_interval": tables.PUBLISHED_INTERVAL,
-        "figures": [] if judged is None else _figures(judged, card) + _patient_roc(judged, card),
-        "widths": None if judged is None else describe_widths(judged, card, _threshold(card)),
-        "answers": None if judged is None else _answers(judged),
+        "figures": [] if split is None else _figures(split, card) + _patient_roc(split, card),
+        "widths": None if split is None else describe_widths(split, card, _threshold(card)),
+        "answers": None if split is None else _answers(split),
         "histories": [
             (name, Markup(plots.plot_history(series, name)))
             for name, series in inputs.histories.items()
@@ -114,14 +114,14 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
-    name = judged_split(metrics)
+    name = headline_split(metrics)
     chosen = metrics.get(name, {}) if name else {}
     return [(tables.METRIC_NAMES[m], tables.figure(chosen[m])) for m in HEADLINE if m in chosen]
 
 
 def _calibration_error(metrics: Mapping[str, Any]) -> tables.Figure | None:
     """Return the ECE that is to be read, None where there is none."""
-    shown = tables.figure(metrics.get(judged_split(metrics) or "", {}).get("ece"))
+    shown = tables.figure(metrics.get(headline_split(metrics) or "", {}).get("ece"))
     return None if shown.value == tables.NONE else shown
 
 
@@ -212,19 +212,19 @@ def _answers(split: SplitScores) -> dict[str, Any] | None:
     """Return how often each answer was given, by truth, and how often it was right."""
     if split.predictions is None:
         return None
-    said, labels = np.asarray(split.predictions), np.asarray(split.labels)
+    predictions, labels = np.asarray(split.predictions), np.asarray(split.labels)
     words = (*CLASS_NAMES, "uncertain")
     rows = []
     for truth, name in enumerate(CLASS_NAMES):
-        among = said[labels == truth]
+        among = predictions[labels == truth]
         rows.append((name, [int((among == word).sum()) for word in words], len(among)))
-    named = said != "uncertain"
-    right = (said == np.asarray(CLASS_NAMES)[labels])[named]
+    named = predictions != "uncertain"
+    right = (predictions == np.asarray(CLASS_NAMES)[labels])[named]
     return {
         "words": words,
         "rows": rows,
         "named": int(named.sum()),
-        "total": len(said),
+        "total": len(predictions),
         "right": f"{right.mean():.3f}" if len(right) else tables.NONE,
         "without": int((~np.isfinite(np.asarray(split.probabilities, float))).sum()),
     }
@@ -267,7 +267,7 @@ def _precision(precision: Any) -> dict[str, Any]:
 def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card's metrics, and those of patients of the split that figures are read from."""
     metrics = dict(get(card, "metrics", {}))
-    name = judged_split(metrics)
+    name = headline_split(metrics)
     patients = get(card, f"details.{name}.patients")
     # Of cards from RSNA 2022 alone.
     unboxed = get(card, f"details.{name}.unboxed_studies")

@@ -63,7 +63,7 @@ class Figure:
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-PUBLISHED_STANDING = {
+PUBLISHED_BASIS = {
     "train": Figure(NONE),
     "validation": Figure(NONE),
     "test": Figure(f"{PUBLISHED_TEST_SLICES} slices", "1 patient"),
@@ -112,12 +112,12 @@ def published_table(
     candidate named `shipped` is emphasised.
     """
     rows = [
-        Row((name, split), (_standing(sides.get(split)), *_columns(splits[split])), name == shipped)
+        Row((name, split), (_basis(sides.get(split)), *_columns(splits[split])), name == shipped)
         for name, splits in candidates.items()
         for split in ordered(splits)
     ]
     return rows + [
-        Row(("published", split), (PUBLISHED_STANDING[split], *_columns(figures, 4)))
+        Row(("published", split), (PUBLISHED_BASIS[split], *_columns(figures, 4)))
         for split, figures in PUBLISHED.items()
     ]
 
@@ -133,7 +133,7 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], l
     return splits, rows
 
 
-def standing_rows(
+def basis_rows(
     splits: Sequence[str],
     sides: Mapping[str, Mapping[str, Any]],
     details: Mapping[str, Mapping[str, Any]],
@@ -145,10 +145,10 @@ def standing_rows(
     """
     if not sides:
         return []
-    return [Row(("Stands on",), tuple(_column_standing(name, sides, details) for name in splits))]
+    return [Row(("Stands on",), tuple(_column_basis(name, sides, details) for name in splits))]
 
 
-def _column_standing(
+def _column_basis(
     name: str, sides: Mapping[str, Mapping[str, Any]], details: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
     if name.endswith(WITHOUT_BOXES):
@@ -157,13 +157,13 @@ def _column_standing(
     split = name.removesuffix(BY_PATIENT)
     side = sides.get(split)
     if side is None or split == name:
-        return _standing(side)
+        return _basis(side)
     # Patients without a score are in no figure; a card of an older version does not count them.
     scored = details.get(split, {}).get("patients_scored", side["patients"])
     return Figure(count_noun(scored, "patient"))
 
 
-def _standing(side: Mapping[str, Any] | None) -> Figure:
+def _basis(side: Mapping[str, Any] | None) -> Figure:
     if side is None:
         return Figure(NONE)
     # An older card counted files alone, which are slices wherever copies are not kept.

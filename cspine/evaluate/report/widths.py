@@ -30,11 +30,11 @@ def describe_widths(
         "svg": Markup(svg),
         "alt": "AUROC and sensitivity by fracture width; the table below holds the same figures.",
         "rows": [_width_row(band) for band in bands],
-        "is_phantom": _judged_layout(card) == SYNTHETIC,
+        "is_phantom": _figures_layout(card) == SYNTHETIC,
     }
 
 
-def _judged_layout(card: Mapping[str, Any]) -> str:
+def _figures_layout(card: Mapping[str, Any]) -> str:
     """Return the layout of the images that the page's figures are of."""
     site = site_of(card)
     return layout(card) if site is None else str(site["layout"])
