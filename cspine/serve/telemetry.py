@@ -1,4 +1,4 @@
-"""What the service tells of itself: Prometheus metrics and JSON log lines.
+"""Prometheus metrics and JSON log lines of the service.
 
 No label and no line ever holds an image, a file name, a URL or anything from a DICOM file.
 """
@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -21,13 +22,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-if TYPE_CHECKING:  # they import SciPy, which `model_loader.py` must not wait for
+if TYPE_CHECKING:  # they import SciPy, which would delay the load of the model
     from cspine.predict.prediction import Prediction
     from cspine.predict.predictor import Predictor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("fetch", "slot", "decode", "queue", "inference", "total")
-# Finer below 50 ms, where the deadlines of clients lie; the last buckets are those of overload.
+# Finer below 50 ms, where clients' deadlines are; the last buckets are for overload.
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -40,71 +41,71 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         # The library adds `_total` to a counter's name.
-        self._requests = Counter(
-            "cspine_requests", "Requests answered", ("route", "method", "status"), registry=registry
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self._requests = counter(
+            "cspine_requests", "Requests answered", ("route", "method", "status")
         )
         stage_seconds = Histogram(
             "cspine_stage_seconds",
-            "Seconds by stage of the road of a prediction",
+            "Seconds by stage of a prediction",
             ("stage",),
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        # Every stage stands at 0 from the start, so that a dashboard can tell none from never.
+        # Every stage starts at 0, so that a dashboard can tell "none yet" from "not measured".
         self._stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
-        self._decisions = Counter(
-            "cspine_decisions", "Predictions by answer", ("prediction",), registry=registry
-        )
-        self._distribution = Counter(
+        self._decisions = counter("cspine_decisions", "Predictions by answer", ("prediction",))
+        self._distribution = counter(
             "cspine_in_distribution",
             "Predictions by whether the image looks like training's",
             ("in_distribution",),
-            registry=registry,
         )
-        # The facts are its labels, as Prometheus has it for `_info`; the value says nothing.
-        self._model = Gauge(
+        # The facts are in the labels, as is usual for `_info`; the value is always 1.
+        self._model = gauge(
             "cspine_model_info",
             "1 for the model that is served",
             ("version", "architecture", "precision"),
-            registry=registry,
         )
-        self._reloads = Counter(
-            "cspine_reloads", "Attempts to load another model", ("result",), registry=registry
-        )
-        # From 0 on: of a series that begins with its first event no rate shows that event.
+        self._reloads = counter("cspine_reloads", "Attempts to load another model", ("result",))
+        # From 0: a rate does not show the first event of a series that begins with it.
         for result in ("swapped", "refused"):
             self._reloads.labels(result)
-        self._depth = Gauge(
-            "cspine_queue_depth", "Predictions accepted and not yet answered", registry=registry
-        )
+        self._depth = gauge("cspine_queue_depth", "Predictions accepted and not yet answered")
 
     def watch_queue(self, depth: Callable[[], int]) -> None:
         """Show what `depth` returns as the number of predictions in work."""
         self._depth.set_function(depth)
 
     def count_request(self, route: str, method: str, status: int) -> None:
-        """Count one answer; `route` is the rule that matched, never the path itself."""
+        """Count one answered request.
+
+        Args:
+            route: the rule that matched, never the path itself.
+            method: the HTTP method.
+            status: the answer's status.
+        """
         self._requests.labels(route, method, str(status)).inc()
 
     def observe(self, stage: str, seconds: float) -> None:
-        """Record how long one of STAGES took."""
+        """Record the seconds that one of STAGES took."""
         self._stages[stage].observe(seconds)
 
     def count_decision(self, prediction: Prediction) -> None:
-        """Count one answer by its word and by its gate."""
+        """Count one prediction by its class and by whether it is in distribution."""
         self._decisions.labels(prediction.prediction).inc()
         self._distribution.labels(str(prediction.in_distribution).lower()).inc()
 
     def show_model(self, predictor: Predictor) -> None:
-        """Say which model is served from now on."""
-        # Else the old model would stay at 1 beside the new one.
+        """Show `predictor` as the model that is served."""
+        # Otherwise the old model would stay at 1 beside the new one.
         self._model.clear()
-        # What is computed in, and not what was asked for: where the CPU lacks bf16, f32 answers.
+        # The precision in use, not the requested one: without bf16 in the CPU, f32 is used.
         precision = predictor.engine.precision_used
         self._model.labels(predictor.version, predictor.architecture, precision).set(1)
 
     def count_swap(self, predictor: Predictor) -> None:
-        """Count a model that took another's place, and show it."""
+        """Count a model that replaced another, and show it."""
         self._reloads.labels("swapped").inc()
         self.show_model(predictor)
 
@@ -118,24 +119,24 @@ class Metrics:
 
 
 def make_metrics_app(metrics: Metrics) -> Callable[..., list[bytes]]:
-    """Return a WSGI application that answers `/metrics` and nothing else."""
+    """Return a WSGI application that answers `/metrics`, and any other path with 404."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         found = environ["PATH_INFO"] == "/metrics"
         body = metrics.render() if found else b""
-        headers = {
-            "Content-Type": CONTENT_TYPE,
-            "Content-Length": str(len(body)),
-            "X-Content-Type-Options": "nosniff",
-        }
-        start_response("200 OK" if found else "404 Not Found", [*headers.items()])
+        headers = [
+            ("Content-Type", CONTENT_TYPE),
+            ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        start_response("200 OK" if found else "404 Not Found", headers)
         return [body]
 
     return answer
 
 
 class JsonFormatter(logging.Formatter):
-    """Log records as one JSON object a line, with the fields that `extra` gave."""
+    """Format log records as one JSON object a line, with the fields given by `extra`."""
 
     # UTC: logs of several machines are read side by side.
     converter = staticmethod(time.gmtime)
@@ -152,5 +153,5 @@ class JsonFormatter(logging.Formatter):
         line |= {name: record.__dict__[name] for name in self._FIELDS if name in record.__dict__}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # Escaped, so that no name in a message can forge a line or colour a terminal.
+        # Escaped, so that no name in a message can forge a line or control a terminal.
         return json.dumps(line, ensure_ascii=True)

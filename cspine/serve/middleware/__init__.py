@@ -1,1 +1,1 @@
-"""What every request passes: request id, API key, CORS, security headers, access log."""
+"""Middleware of every request: request id, API key, CORS, security headers, access log."""

@@ -12,21 +12,21 @@ from cspine.serve.telemetry import Metrics
 ACCESS_LOG = "cspine.access"
 logger = logging.getLogger(ACCESS_LOG)
 
-# Asked every few seconds.
+# Requested every few seconds.
 _PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
-# Methods are free text in HTTP, and a label must not be.
+# Methods are free text in HTTP; the values of a label must be few.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 class AccessLog:
-    """Count every answer and write its line."""
+    """Count every answer and log it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def after_request(self, response: Response) -> None:
-        """Count the answer and write its line; its route is the rule that matched."""
-        # A path would put names of the caller's choice into logs and labels, without end.
+        """Count the answer and log it; its route is the rule that matched."""
+        # A path would put unlimited names of the caller's choice into logs and labels.
         route = request.url_rule.rule if request.url_rule else "unknown"
         method = request.method if request.method in _METHODS else "other"
         self._metrics.count_request(route, method, response.status_code)

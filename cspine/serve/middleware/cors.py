@@ -1,10 +1,10 @@
-"""CORS: which origins of web pages may read an answer (Fetch standard, 3.2)."""
+"""CORS: the origins of web pages that may read an answer (Fetch standard, 3.2)."""
 
 from __future__ import annotations
 
 from flask import Response, request
 
-# What a page of another origin may send beside the few headers that CORS always allows.
+# Headers that a page of another origin may send, beside the few that CORS always allows.
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID"
 )
@@ -25,10 +25,16 @@ class Cors:
 def cors_headers(
     origins: tuple[str, ...], origin: str | None, is_preflight: bool = False
 ) -> dict[str, str]:
-    """Return the headers that allow the caller's origin where it is listed; none with no list."""
+    """Return the headers that allow the caller's origin if it is listed.
+
+    Args:
+        origins: the allowed origins; with none, no header is returned.
+        origin: the request's `Origin`.
+        is_preflight: whether the request is an OPTIONS request.
+    """
     if not origins:
         return {}
-    # Also where the origin is not listed, or a cache would serve one origin's answer to another.
+    # For other origins too: otherwise a cache would serve one origin's answer to another.
     headers = {"Vary": "Origin"}
     if origin is not None and origin in origins:
         headers["Access-Control-Allow-Origin"] = origin

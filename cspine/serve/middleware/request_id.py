@@ -1,4 +1,4 @@
-"""A request's id: in answer, problem document and log line."""
+"""The id of a request, in its answer, problem document and log line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 
 from flask import Response, g, request
 
-# A caller's own id is logged, so it must not be able to break a line or fill the disk.
+# A caller's own id is logged, so it must not break a line or fill the disk.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -26,5 +26,5 @@ class RequestId:
 
 
 def read_request_id(sent: str) -> str:
-    """Return the caller's own id of its request where it may be logged, else a new one."""
+    """Return the caller's own id of the request if it may be logged, else a new one."""
     return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex

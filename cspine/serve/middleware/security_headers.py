@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-# Answers are data: should a browser be made to show one, it may load and run nothing.
+# Answers are data: a browser that shows one may load and run nothing.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    # An answer about a patient has no place in a proxy.
+    # An answer about a patient must not be kept by a proxy.
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -20,7 +20,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Add HEADERS where a view has not set them."""
+    """Add each of HEADERS that the view has not set."""
 
     def after_request(self, response: Response) -> None:
         """Add the headers."""
@@ -31,11 +31,11 @@ class SecurityHeaders:
 class RefuseCompressedBodies:
     """Refuse bodies with a Content-Encoding.
 
-    A body that is inflated may be a bomb, and clients that compress pictures gain nothing.
+    An inflated body may be of any size, and pictures gain nothing from compression.
     """
 
     def before_request(self) -> None:
-        """Look at the header.
+        """Check the header.
 
         Raises:
             UnsupportedMediaType: the body is compressed.

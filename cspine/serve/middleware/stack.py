@@ -1,4 +1,4 @@
-"""All middleware of the service, in one list."""
+"""The middleware of the service, in one list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cspine.serve.telemetry import Metrics
 
 
 def add_middleware(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
-    """Have every request pass the middleware in this order, and every answer in that."""
+    """Add the middleware to the application, in a fixed order for requests and for answers."""
     request_id = RequestId()
     before = (
         request_id.before_request,
