@@ -1,8 +1,7 @@
-"""Answers by image content: what is in flight is computed once, what is done is remembered.
+"""Remember answers by image content, and compute identical images in flight once.
 
-Bounded by entries and by the bytes of pixels that remembered answers hold. Knows nothing of images:
-the key is the caller's, and names the model that was loaded, so a new one never answers from an old
-one's memory.
+Bounded by entries and by the bytes of pixels that remembered answers hold. The caller's key names
+the loaded model too, so that a new model never returns an old one's answer.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from cspine.core.errors import CspineError, ImageError
 from cspine.predict.prediction import Prediction
 
 MAX_ENTRIES = 4096
-# Only explained answers hold pixels: a hundred or so of 512 × 512 fit.
+# Only explained answers hold pixels: about a hundred of 512 × 512 fit.
 MAX_BYTES = 64 * 1024 * 1024
 
 
 class AnswerCache:
-    """A bounded memory of predictions, least recently used ones forgotten first.
+    """A bounded cache of predictions; the least recently used ones are dropped first.
 
     Args:
-        max_entries: predictions kept; 0 keeps none, but still joins what is in flight.
-        max_bytes: pixels kept with them.
+        max_entries: predictions kept; 0 keeps none, but still joins computations in flight.
+        max_bytes: bytes of pixels kept with them.
     """
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_entries, self._max_bytes = max_entries, max_bytes
-        # Held for a dictionary's time, never during inference.
+        # Held for dictionary operations, never during inference.
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Prediction] = OrderedDict()
         self._bytes = 0
@@ -43,15 +42,20 @@ class AnswerCache:
     ) -> Prediction:
         """Return the prediction of `key`: remembered, shared with one in flight, or computed.
 
+        Args:
+            key: the model, the image's content and all else on which the prediction depends.
+            compute: returns the prediction.
+            deadline: bounds the wait for a computation in flight.
+
         Raises:
-            CspineError: what `compute` raised; only an ImageError is shared with those who waited.
+            CspineError: `compute` raised it; only an ImageError is shared with the other callers.
         """
-        # Round again where the one who computed gave up: whoever is first then computes.
+        # Again if the caller that computed gave up: then the first of the others computes.
         while True:
             with self._lock:
                 kept = self._kept.get(key)
                 if kept is not None:
-                    # Used just now, so forgotten last.
+                    # Used just now, so dropped last.
                     self._kept.move_to_end(key)
                     return kept
                 flight = self._in_flight.get(key)
@@ -66,14 +70,14 @@ class AnswerCache:
     def _lead(
         self, key: Hashable, flight: Future[Prediction], compute: Callable[[], Prediction]
     ) -> Prediction:
-        """Compute for all who wait on `flight`."""
+        """Compute for all callers that wait on `flight`."""
         try:
             prediction = compute()
-        # Whatever it was, those who wait must be told, or they would wait for ever.
+        # Of any kind: callers that wait must learn of it, or they would wait for ever.
         except BaseException as error:
-            # Off the list before they are told: whoever comes now must start anew.
+            # Removed before they learn of it: a caller that comes now must compute anew.
             self._land(key)
-            # An unreadable image is unreadable for all; a missed deadline was this caller's alone.
+            # An unreadable image is unreadable for all; a missed deadline is this caller's alone.
             flight.set_exception(error if isinstance(error, ImageError) else _NotSharedError())
             raise
         self._land(key, prediction)
@@ -81,12 +85,12 @@ class AnswerCache:
         return prediction
 
     def _land(self, key: Hashable, prediction: Prediction | None = None) -> None:
-        """End the flight of `key`, and remember `prediction` where there is one."""
+        """End the flight of `key`, and remember `prediction` if there is one."""
         with self._lock:
             del self._in_flight[key]
             if prediction is None or self._max_entries == 0:
                 return
-            # A key in flight is never in memory too, so its bytes are counted once.
+            # A key in flight is never remembered too, so its bytes are counted once.
             self._kept[key] = prediction
             self._bytes += prediction.held_bytes
             while len(self._kept) > self._max_entries or self._bytes > self._max_bytes:
@@ -94,11 +98,11 @@ class AnswerCache:
 
 
 class _NotSharedError(CspineError):
-    """The one who computed gave up for reasons of its own; those who waited try themselves."""
+    """The caller that computed failed for its own reasons; the others compute themselves."""
 
 
 def _join(flight: Future[Prediction], deadline: Deadline) -> Prediction | None:
-    """Wait for another's computation; None where it gave up for reasons of its own."""
+    """Wait for another caller's computation; None if that failed for its own reasons."""
     try:
         return flight.result(deadline.remaining_s())
     except _NotSharedError:

@@ -1,7 +1,6 @@
-"""Many files without a server: which ones, answered in parallel, written so that work can go on.
+"""Find image files, answer them in parallel, and write the rows to a CSV that can be resumed.
 
-A CSV that exists is gone on with: files that have a row are not asked again. Knows no HTTP and
-prints nothing.
+A CSV that exists is continued: files that have a row are not answered again.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ COLUMNS = tuple(
         "version domain series slice reason why warnings error"
     ).split()
 )
-# Folders beside a `slices.csv` that hold no slices of their own.
+# Folders beside a `slices.csv` that hold no slices.
 ASIDE = ("masks", "twins")
-# Files in work at once: results stay in order and memory stays bounded.
+# Files in work at once, so that memory is bounded.
 _WINDOW = 64
 
 Row = dict[str, str]
@@ -41,9 +40,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     """Return the files that `paths` name or, as folders, hold, each once, sorted within a folder.
 
     Raises:
-        ConfigError: a path is not there, or no file is found.
+        ConfigError: a path does not exist, or no file is found.
     """
-    # A dict keeps the order and drops what was named twice.
+    # A dict keeps the order and drops repeated paths.
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
@@ -56,7 +55,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        # DICOMDIR, the index of a DICOM medium (PS3.10), is DICOM itself and holds no picture.
+        # DICOMDIR, the index of a DICOM medium (PS3.10), is a DICOM file without a picture.
         is_image = path.suffix.lower() in SUFFIXES and path.name.upper() != "DICOMDIR"
         if is_image and path.is_file() and not path.name.startswith(".") and not _is_aside(path):
             yield path
@@ -80,16 +79,16 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
         except CspineError as error:
             return _failure(path, error)
 
-    queue = iter(paths)
+    rest = iter(paths)
     # One thread more than cores, to read the next file while all of them compute.
     pool = ThreadPoolExecutor(1 + count_cores())
     try:
-        waiting = [pool.submit(answer, path) for path in islice(queue, _WINDOW)]
+        waiting = [pool.submit(answer, path) for path in islice(rest, _WINDOW)]
         while waiting:
             yield waiting.pop(0).result()
-            waiting += [pool.submit(answer, path) for path in islice(queue, 1)]
+            waiting += [pool.submit(answer, path) for path in islice(rest, 1)]
     finally:
-        # Who is interrupted does not wait for what nobody will read.
+        # After an interruption, files that were not begun are not waited for.
         pool.shutdown(cancel_futures=True)
 
 
@@ -114,7 +113,7 @@ def _describe(path: Path, prediction: Prediction) -> Row:
 
 
 def _hash_uid(uid: str | None) -> str:
-    """Return a pseudonym: a UID can be traced to a hospital, its hash still groups."""
+    """Return a pseudonym of a UID: it groups slices, and cannot be traced to a hospital."""
     return "" if uid is None else hashlib.sha256(uid.encode()).hexdigest()[:12]
 
 
@@ -126,12 +125,12 @@ class ResumableCsv:
     """A CSV of rows that survives an interruption: each row is on the disk before the next.
 
     Args:
-        path: the file; one that exists is gone on with.
-        version: the model's, which every row in it must share.
-        is_opened: whether the model answers under `CSPINE_ANSWER_SYNTHETIC`; so must every row.
+        path: the file; one that exists is continued.
+        version: the model's version, which every row in it must have.
+        is_opened: whether the model answers under `CSPINE_ANSWER_SYNTHETIC`, as for every row.
 
     Raises:
-        ConfigError: the file is another one or of another model, or its folder is not there.
+        ConfigError: the file has other contents or is of another model, or its folder is missing.
     """
 
     def __init__(self, path: Path, version: str, is_opened: bool = False) -> None:
@@ -142,17 +141,16 @@ class ResumableCsv:
         self._rewrite()
 
     def _read(self, version: str, is_opened: bool) -> list[Row]:
-        # A file that is none of ours must not be lost to a slip of the hand, whatever it holds.
+        # Any other file must not be overwritten by mistake.
         text = self._path.read_text(encoding="utf-8", errors="replace")
         heading, (first, newline, _) = ",".join(COLUMNS), text.partition("\n")
         # An interruption may have cut even the heading short.
         if first.strip() != heading if newline else not heading.startswith(first):
             raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
-        # A row that an interruption cut is asked again.
+        # A file whose row was cut by an interruption is answered again.
         whole = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(io.StringIO(whole)))
-        # Mixed models in one table would be compared as if they were one.
-        # Rows of failures name no model.
+        # Answers of several models would be compared as if they were of one. Failures name none.
         others = {row["version"] for row in rows} - {version, ""}
         if others:
             raise ConfigError(
@@ -164,11 +162,11 @@ class ResumableCsv:
                 "`--csv` must hold answers given under the same CSPINE_ANSWER_SYNTHETIC. "
                 f"Received: {self._path}"
             )
-        # What failed is tried again.
+        # Failed files are tried again.
         return answered
 
     def _rewrite(self) -> None:
-        """Write the kept rows in the file's place."""
+        """Replace the file by one with the kept rows."""
         with (
             written_whole(self._path) as part,
             part.open("w", newline="", encoding="utf-8") as file,
@@ -180,6 +178,6 @@ class ResumableCsv:
     def add(self, row: Row) -> None:
         """Append one row."""
         self.rows.append(row)
-        # Opened for each row: closing writes it out, so a killed run loses none.
+        # Opened for each row: closing writes it out, so that a killed run loses none.
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)

@@ -34,7 +34,7 @@ def register(subparsers: Any) -> None:
 
 
 def run_predict(given: argparse.Namespace) -> int:
-    """Answer every file; 1 where any of them could not be answered, else 0."""
+    """Answer every file; return 1 if any of them could not be answered, else 0."""
     # The engine takes a second to import.
     from cspine.predict.predictor import Predictor
 
@@ -57,23 +57,23 @@ def run_predict(given: argparse.Namespace) -> int:
             if given.json or not table:
                 _write(json.dumps(row) if given.json else _line(row, model))
     except KeyboardInterrupt:
-        told = f" Run it again to go on in {given.csv}." if table else ""
-        sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{told}\n")
+        advice = f" Run it again to go on in {given.csv}." if table else ""
+        sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{advice}\n")
         raise
     for score in score_studies(predictor.policy.series, rows):
-        told = f"{describe_study(score)} By {model}."
-        _write(json.dumps(vars(score)) if given.json else told)
+        line = f"{describe_study(score)} By {model}."
+        _write(json.dumps(vars(score)) if given.json else line)
     failed = sum(bool(row["error"]) for row in rows)
     # On stderr: stdout is for answers, and may be a pipe.
     for line in _tally(rows):
         sys.stderr.write(f"{line}\n")
-    told = f"{len(rest) - failed} answered{f', {failed} failed' if failed else ''}"
-    sys.stderr.write(f"{told}, {len(done)} already there. {MEDICAL_NOTICE}\n")
+    summary = f"{len(rest) - failed} answered{f', {failed} failed' if failed else ''}"
+    sys.stderr.write(f"{summary}, {len(done)} already there. {MEDICAL_NOTICE}\n")
     return int(failed > 0)
 
 
 def _tally(rows: list[Row]) -> list[str]:
-    """Return how many files have each answer, and of those without a class, each reason."""
+    """Return lines that count the files by answer, and those without a class by reason."""
     words = Counter(row["prediction"] or "failed" for row in rows)
     reasons = Counter(row["reason"] for row in rows if row["reason"])
     return [
@@ -87,7 +87,7 @@ def _write(line: str) -> None:
 
 
 def _line(row: Row, model: str) -> str:
-    """Return one file's answer, why, and which kind of model gave it."""
+    """Return the line of one file: its answer, the reason and the kind of model."""
     if row["error"]:
         return f"{row['path']}: failed. {row['error']}"
     side = "at or above" if row["prediction"] == POSITIVE_CLASS else "below"

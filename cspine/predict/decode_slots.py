@@ -1,4 +1,4 @@
-"""The places in which images are decoded: as many at once as there are cores."""
+"""Limit how many images are decoded at once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from cspine.predict.stage_times import Observe
 
 
 class DecodeSlots:
-    """A bounded number of places; `observe` is called with `slot` and the seconds of the wait."""
+    """A bounded number of places.
+
+    Args:
+        count: how many there are.
+        observe: called with `slot` and the seconds of each wait.
+    """
 
     def __init__(self, count: int, observe: Observe) -> None:
-        # Bounded: a release too many would be a defect, and is raised as one.
+        # Bounded: one release too many is a defect, and raises.
         self._places = threading.BoundedSemaphore(count)
         self._observe = observe
 
@@ -24,10 +29,10 @@ class DecodeSlots:
         """Hold a place while the block runs.
 
         Raises:
-            LateError: the deadline ran out before one was free.
+            LateError: the deadline passed before one was free.
         """
         start = time.perf_counter()
-        # A timeout, and no queue without end: late work helps nobody.
+        # With a timeout: a prediction that is late is never sent.
         if not self._places.acquire(timeout=deadline.remaining_s()):
             raise LateError
         try:

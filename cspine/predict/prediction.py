@@ -1,4 +1,4 @@
-"""The answer for one image, and its form as plain JSON values. Knows no image, model or HTTP."""
+"""The answer for one image, and its form as plain JSON values."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from cspine.predict.reasons import Reason
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said about one image.
+    """The answer for one image.
 
     Fields:
         prediction: `fracture`, `normal` or `uncertain`.
-        probability: calibrated P(fracture), 0–1; None where there is no crop to judge.
-        threshold: the probability from which the answer leans to `fracture`, 0–1.
+        probability: calibrated P(fracture), 0–1; None if there is no crop.
+        threshold: the probability from which the answer is `fracture`, 0–1.
         in_distribution: whether the image looks like the training images.
-        region: the crop as (x0, y0, x1, y1) in source pixels, x1 and y1 exclusive; None without.
+        region: the crop as (x0, y0, x1, y1) in source pixels, x1 and y1 exclusive, or None.
         architecture, version: the model that answered.
         warnings: sentences for the user.
-        heatmap: uint8 (H, W) of the source's size, 255 where the evidence is strongest; only where
-            it was asked for and a crop exists.
+        heatmap: uint8 (H, W) of the source's size, 255 where the evidence is strongest; only if
+            it was requested and a crop exists.
         kind: `png`, `jpeg`, `dicom` or `array`.
-        series_uid: the study's SeriesInstanceUID, DICOM only, for joining slices.
-        grey: uint8 (H, W), the picture that was judged; only where an explanation was asked for.
-        domain: what the model learned from, one of `labels.DOMAINS` or `unknown`.
-        reason: why no class is named; None where one is.
-        instance_uid: the file's SOPInstanceUID, DICOM only, for telling copies.
+        series_uid: the SeriesInstanceUID, DICOM only, for joining slices.
+        grey: uint8 (H, W), the picture that was judged; only if an explanation was requested.
+        domain: the kind of training images, one of `labels.DOMAINS` or `unknown`.
+        reason: why no class is named; None if one is.
+        instance_uid: the SOPInstanceUID, DICOM only, for finding copies.
     """
 
     prediction: str
@@ -56,13 +56,14 @@ class Prediction:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of pixels that keeping this prediction keeps alive."""
+        """Return the bytes of pixels that this prediction keeps in memory."""
         return sum(a.nbytes for a in (self.heatmap, self.grey) if a is not None)
 
     def to_dict(self, pictures: Collection[str] = ()) -> dict[str, Any]:
-        """Return the contract's answer as JSON values.
+        """Return the answer of `/predict` as JSON values.
 
-        `pictures` are those to add, of `heatmap` and `image`, each as a base64 8-bit grey PNG.
+        Args:
+            pictures: those to add, of `heatmap` and `image`, each as a base64 8-bit grey PNG.
         """
         answer: dict[str, Any] = {
             "prediction": self.prediction,

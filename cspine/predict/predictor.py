@@ -1,8 +1,8 @@
-"""From the bytes of one image to a Prediction: decode, crop, infer, decide, explain.
+"""Predict one image from its bytes: decode, crop, infer, decide, explain.
 
-A predictor is immutable and serves many threads at once: decoding runs on the callers' own threads,
-at most one a core, and inference on the engine's streams, so no lock is held around either. It
-knows one model; which one is served, and when that changes, is the business of `serve`.
+A predictor holds one model and serves many threads at once: decoding runs on the callers' own
+threads, at most one a core, and inference on the engine's streams, so no lock is held around
+either.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from cspine.predict.stage_times import Observe, ignore_stage, observe_engine, ti
 
 logger = logging.getLogger(__name__)
 
-# Frozen, as NO_DEADLINE is, so they may stand as defaults.
+# Frozen, like NO_DEADLINE, so that they may be defaults.
 LIMITS = Limits()
 NO_DEADLINE = Deadline()
 
@@ -58,7 +58,7 @@ _SERIALS = itertools.count()
 
 
 class Options(TypedDict, total=False):
-    """What a predictor may be given beside its model, as `Predictor` has it."""
+    """The options of `Predictor` beside its model."""
 
     limits: Limits
     observe: Observe
@@ -66,17 +66,17 @@ class Options(TypedDict, total=False):
 
 
 class Predictor:
-    """One loaded model and the road to its answers.
+    """One loaded model and all steps from an image to its prediction.
 
     Args:
         engine: runs the network; `submit` returns a future of one output.
         policy: turns logit and embedding into an answer.
         card: the model card, a plain dict.
-        limits: bytes and pixels that one image may have.
+        limits: the most bytes and pixels of one image.
         observe: called with (stage, seconds): `slot`, the wait for a turn to decode, `decode`,
             `queue`, the wait for the engine, and `inference`.
         answer_synthetic: let a model of synthetic images answer for any image, for experiments;
-            else for images with the mark of `core/synthetic_mark.py` alone.
+            otherwise only for images with the mark of `core/synthetic_mark.py`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Predictor:
         self.card = card
         self.limits = limits
         self.version = str(card["version"])
-        # Of this load alone: the same version may be published again with another card.
+        # Unique to this load: the same version may be published again with another card.
         self.serial = next(_SERIALS)
         self.architecture = str(card["architecture"])
         self.view, self.image_size = str(card["view"]), int(card["image_size"])
@@ -101,7 +101,7 @@ class Predictor:
         self.is_opened = self.domain == SYNTHETIC and answer_synthetic
         self.notes = find_notes(card.get("note"), self.domain, self.is_opened)
         self._observe = observe
-        self._counting, self._in_work = threading.Lock(), 0
+        self._counting, self._in_work = threading.Lock(), 0  # images in work
         self._slots = DecodeSlots(count_cores(), observe)
 
     @classmethod
@@ -112,7 +112,13 @@ class Predictor:
         streams: int | None = None,
         **options: Unpack[Options],
     ) -> Predictor:
-        """Load the newest version of `models_dir` whose hashes match.
+        """Load the newest version of a folder whose hashes match.
+
+        Args:
+            models_dir: the folder.
+            precision: `auto`, `f32`, `bf16` or `int8`.
+            streams: inferences at once; by default as many as suit the CPU.
+            options: those of `Predictor`.
 
         Raises:
             ArtifactError: there is no model, or none that may be loaded.
@@ -127,7 +133,7 @@ class Predictor:
         streams: int | None = None,
         **options: Unpack[Options],
     ) -> Predictor:
-        """Load the model of these files and run it once.
+        """Load the model of these files and run it once; the arguments are those of `load`.
 
         Raises:
             ArtifactError: a file is damaged or not one that may be loaded.
@@ -137,20 +143,21 @@ class Predictor:
 
     @classmethod
     def from_engine(
-        cls,
-        files: ModelFiles,
-        engine: Engine,
-        **options: Unpack[Options],
+        cls, files: ModelFiles, engine: Engine, **options: Unpack[Options]
     ) -> Predictor:
-        """Give the engine of these files its policy, and put it to the card's own test.
+        """Return the predictor of a loaded engine after the card's self-test.
+
+        Args:
+            files: the files from which the engine was loaded.
+            engine: runs the network.
+            options: those of `Predictor`.
 
         Raises:
-            ArtifactError: the `.h5` is damaged, or the network is not the one of the card.
+            ArtifactError: the `.h5` is damaged, or the network is not that of the card.
         """
-        # From the `.h5`, not from the card: the policy must be the one that belongs to these
-        # weights.
+        # From the `.h5`, not from the card: the policy must belong to these weights.
         contents = read_h5(files.h5)
-        # Where no version is kept, another model may have been written over this one meanwhile.
+        # Without kept versions, another model may have been written over this one meanwhile.
         if hash_file(files.h5) != files.h5_sha256:
             raise ArtifactError("`best.h5` must stay as it is while it is loaded. It has changed")
         domain = find_domain(contents.facts, files.card)
@@ -158,30 +165,31 @@ class Predictor:
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         policy.check_units(engine.embedding_units)
         check_self_test(engine, files.card)
-        card = {**files.card, "domain": domain}
-        return cls(engine, policy, card, **options)
+        return cls(engine, policy, {**files.card, "domain": domain}, **options)
 
     def compile_low_latency(self) -> None:
-        """Have an image that comes alone answered sooner, from the end of this call on.
+        """Compile the network a second time, so that a lone image is answered by all cores.
 
-        Takes about as long as the load, and is best done once the model serves.
+        It takes about as long as the load, and is best done once the model serves.
         """
         try:
             self.engine.compile_low_latency()
-        except Exception as error:  # whatever it is, the model serves on as it is
+        except Exception as error:  # of any kind: the model goes on without it
             logger.warning("an image that comes alone has one core: %s", error)
 
     def predict(
-        self,
-        data: bytes,
-        explain: bool = False,
-        deadline: Deadline = NO_DEADLINE,
+        self, data: bytes, explain: bool = False, deadline: Deadline = NO_DEADLINE
     ) -> Prediction:
         """Return the answer for the bytes of a PNG, JPEG or DICOM file.
 
+        Args:
+            data: the bytes.
+            explain: whether to keep the heat map and the grey picture.
+            deadline: after it the prediction is given up.
+
         Raises:
-            ImageError: the bytes are no image that is read.
-            OverloadedError: the deadline ran out.
+            ImageError: the bytes are not an image that can be read.
+            OverloadedError: the deadline passed.
         """
         return self._answer(lambda: decode_image(data, self.limits), explain, deadline)
 
@@ -209,16 +217,16 @@ class Predictor:
     def _answer_counted(
         self, decode: Callable[[], DecodedImage], explain: bool, deadline: Deadline
     ) -> Prediction:
-        # Decoding is the CPU's work alone: more of it at once than there are cores would only make
-        # every image later. Those who wait for a slot wait without holding a decoded image.
+        # Decoding keeps a core busy: more images at once than cores would only delay them all. An
+        # image that waits for a slot is not decoded yet.
         with self._slots.hold(deadline):
             image, crop = time_stage(self._observe, "decode", lambda: self.prepare(decode()))
-        # Asked again: decoding may have used the deadline up.
+        # Again: decoding may have used up the deadline.
         deadline.remaining_s()
-        # Others that are still being decoded want the cores as well.
+        # Images that are still being decoded need the cores too.
         alone, due_s = self._in_work == 1, deadline.due_s
         future = None if crop is None else self.engine.submit(crop.image, alone, due_s)
-        # While the engine works on its own threads, this one looks whether the picture is a neck.
+        # While the engine works on its own threads, this one checks whether the image is a neck.
         refusals = refuse_image(image.refusal, check_image(image.grey, image.is_colour))
         if crop is None or future is None:
             if self._is_closed_to(image):
@@ -231,23 +239,23 @@ class Predictor:
         return self._judge(image, crop, output, explain, refusals)
 
     def _is_closed_to(self, image: DecodedImage) -> bool:
-        """Return whether the image is not of the kind that the model may speak of."""
+        """Return whether the model may not answer for the image."""
         return self.domain == SYNTHETIC and not (self.is_opened or image.is_synthetic)
 
     def prepare(self, image: DecodedImage) -> tuple[DecodedImage, Crop | None]:
-        """Return the image without its Hounsfield units, and the crop that the network is given.
+        """Return the image without its Hounsfield units, and the network's crop of it.
 
-        There is no crop where no vertebra is found or the model may not speak of the image.
+        The crop is None if no vertebra is found or the model may not answer for the image.
         """
         closed = self._is_closed_to(image)
         crop = None if closed else preprocess(image.grey, self.view, self.image_size)
-        # Nothing below reads Hounsfield units: four bytes a pixel that would wait for the engine.
+        # Hounsfield units are not read any more, and four bytes a pixel would wait for the engine.
         return replace(image, hu=None), crop
 
     def _abstain(
         self, image: DecodedImage, explain: bool, reasons: tuple[Reason, ...]
     ) -> Prediction:
-        """Return what is said of an image in which there is nothing to judge."""
+        """Return the answer without a class or a probability."""
         sentences = (reason.sentence for reason in reasons)
         return Prediction(
             prediction=UNCERTAIN,
@@ -274,15 +282,15 @@ class Predictor:
         explain: bool,
         refusals: tuple[Reason, ...],
     ) -> Prediction:
-        """Return what the network says of `crop`; `refusals` say why the image is no neck CT."""
+        """Return the answer of the network; `refusals` are the reasons against the image."""
         decision = self.policy.decide(output.logit, output.embedding, np.array([not refusals]))
-        # One image was asked about, so each array has one entry.
+        # Each array has one entry, for one image.
         known, word = bool(decision.in_distribution[0]), decision.prediction[0]
         reasons: tuple[Reason, ...] = (TOO_CLOSE,) if known and word == UNCERTAIN else ()
         if not known:
             reasons = refusals or (UNLIKE_TRAINING,)
         height, width = image.grey.shape
-        # The crop may stick out of a small image; the caller gets pixels that exist.
+        # The crop may reach beyond a small image; the answer names existing pixels.
         region = crop.region.clip_to(height, width)
         return replace(
             self._abstain(image, explain, reasons),
@@ -290,6 +298,6 @@ class Predictor:
             probability=float(decision.probability[0]),
             in_distribution=known,
             region=(region.x0, region.y0, region.x1, region.y1),
-            # Of the whole crop, which the map covers; what sticks out is cut off there.
+            # With the whole region, which the map covers; `heatmap` cuts it to the image.
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )

@@ -1,4 +1,4 @@
-"""Why an answer names no class: a code for tables and tallies, and a sentence for people."""
+"""Reasons for an answer without a class: a code for tables, and a sentence for people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from cspine.core.labels import UNKNOWN_DOMAIN
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason; `code` is a key of CODES, `sentence` stands in the answer's warnings."""
+    """One reason.
+
+    Fields:
+        code: a key of CODES.
+        sentence: its text in the answer's warnings.
+    """
 
     code: str
     sentence: str
 
 
-# Code → how a tally names it.
+# Code → its name in a tally.
 CODES = {
     "header": "the DICOM header says that it is no axial slice",
     "picture": "no axial CT slice of the neck by its looks",
@@ -41,14 +46,14 @@ SYNTHETIC_MODEL = Reason(
     "This model learned from synthetic images alone, so it names no class for an image that is "
     "not known to be synthetic. Train a model on your own data: README.md#train-on-your-images.",
 )
-# How a line names the model, by its domain.
+# Domain → the name of such a model in a line.
 MODELS = {
     "synthetic": "a model of synthetic images",
     "painted": "a model of synthetic fractures in real scans",
     "real": "a model of real images",
     "unknown": "a model whose training images are not recorded",
 }
-# Of every answer of a model that is in this state.
+# In every answer of a model in this state.
 OPENED = (
     "CSPINE_ANSWER_SYNTHETIC is on: this model learned from synthetic images alone and answers for "
     "any image. For experiments only."
@@ -57,7 +62,12 @@ UNRECORDED = "What this model learned from is not recorded, so nothing says what
 
 
 def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
-    """Return the reason that the file's header or the picture's looks give, if any, as one."""
+    """Return the one reason against an image, that of its header before that of its picture.
+
+    Args:
+        header: why the file's header refuses the image; None if it does not.
+        picture: why the pixels refuse it; None if they do not.
+    """
     for code, found in (("header", header), ("picture", picture)):
         if found is not None:
             return (Reason(code, f"The image is no axial CT slice of the neck: {found}"),)
@@ -65,7 +75,13 @@ def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
 
 
 def find_notes(note: object, domain: str, is_opened: bool) -> tuple[str, ...]:
-    """Return the sentences that stand in every answer of a model."""
+    """Return the sentences of every answer of a model.
+
+    Args:
+        note: the card's own note, if any.
+        domain: the kind of its training images.
+        is_opened: whether CSPINE_ANSWER_SYNTHETIC lets it answer for any image.
+    """
     found = [str(note)] if note else []
     found += [OPENED] if is_opened else []
     found += [UNRECORDED] if domain == UNKNOWN_DOMAIN else []

@@ -17,7 +17,7 @@ def ignore_stage(stage: str, seconds: float) -> None:
 
 
 def time_stage(observe: Observe, stage: str, work: Callable[[], Result]) -> Result:
-    """Return what `work` returns, and observe how long it took, also where it fails."""
+    """Return the result of `work`, and observe its seconds even if it fails."""
     start = time.perf_counter()
     try:
         return work()
@@ -26,10 +26,10 @@ def time_stage(observe: Observe, stage: str, work: Callable[[], Result]) -> Resu
 
 
 def observe_engine(observe: Observe, output: PendingOutput) -> None:
-    """Observe how long an image that has ended waited for the engine, and was computed."""
+    """Observe the seconds that a finished image waited for the engine and was computed."""
     ended_s = time.perf_counter()
     started_s = output.started_s or ended_s
     observe("queue", started_s - output.asked_s)
-    # One that was given up in the queue was never computed.
+    # An image that was dropped in the queue was never computed.
     if output.started_s is not None:
         observe("inference", ended_s - started_s)

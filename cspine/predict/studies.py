@@ -1,9 +1,9 @@
-"""One verdict for each DICOM series among many answered slices, and why there is none.
+"""One verdict for each DICOM series of many answered slices, or the reason against one.
 
-A class is named only where at least MIN_SLICES distinct slices, and at least half of those that are
-not set aside, are in distribution: few slices of a chest that happen to look like a neck are no
-study of a neck. Set aside are slices in which no vertebra was found, as above and below the neck,
-and those that a header refuses. Knows no files and no images.
+A class is named only if at least MIN_SLICES distinct slices, and at least half of those that are
+not set aside, are in distribution: a few slices of a chest that look like a neck are not a study of
+a neck. Slices without a vertebra, as above and below the neck, and slices that the header refuses
+are set aside.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class StudyScore:
-    """What is said of one DICOM series.
+    """The verdict for one DICOM series.
 
     Fields:
         series: a pseudonym of its UID.
         slices: its distinct slices; copies of one SOP instance are one.
-        used: how many of them the score stands on.
-        probability: P(fracture) of the whole, 0–1; None where no class is named.
+        used: how many of them are scored.
+        probability: P(fracture) of the series, 0–1; None if no class is named.
         prediction: `fracture`, `normal` or `uncertain`.
-        reason: why no class is named, in a sentence; "" where one is.
-        left_out: code of `reasons.CODES` → the paths of the slices that have no say.
+        reason: why no class is named, in a sentence; "" if one is.
+        left_out: code of `reasons.CODES` → the paths of the slices that are not scored.
     """
 
     series: str
@@ -46,9 +46,11 @@ class StudyScore:
 
 
 def score_studies(rule: SeriesScore | None, rows: Iterable[Row]) -> list[StudyScore]:
-    """Return what the rule says of each series with several distinct slices; none without a rule.
+    """Return the verdict for each series with several distinct slices.
 
-    `rows` are answers as `batch.answer_files` gives them.
+    Args:
+        rule: the model's series score; without one there are no verdicts.
+        rows: answers of `batch.answer_files`.
     """
     if rule is None:
         return []
@@ -61,7 +63,7 @@ def _gather_series(rows: Iterable[Row]) -> dict[str, list[Row]]:
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
         if row["series"]:
-            # A file that does not say which SOP instance it is is one of its own.
+            # A file without a SOPInstanceUID counts as a slice of its own.
             found.setdefault(row["series"], {}).setdefault(row["slice"] or row["path"], row)
     return {series: [*slices.values()] for series, slices in found.items()}
 
@@ -93,17 +95,17 @@ def _score_series(series: str, rows: Sequence[Row], rule: SeriesScore) -> StudyS
 
 
 def _is_set_aside(row: Row) -> bool:
-    """Return whether the slice says nothing for or against this being a study of the neck."""
+    """Return whether the slice is no evidence for or against a study of the neck."""
     if row["reason"] in ("header", "no_vertebra"):
         return True
-    # Where the looks refuse a picture a vertebra is searched all the same, but not by a model that
-    # may not speak of the image.
+    # A vertebra is searched in a refused picture too, but not by a model that may not answer for
+    # the image.
     is_searched = SYNTHETIC_MODEL.sentence not in row["warnings"]
     return row["reason"] == "picture" and is_searched and not row["region"]
 
 
 def _find_reason(known: int, asked: int, rule: SeriesScore) -> str:
-    """Return in a sentence why the series gets no class, "" where it does."""
+    """Return in a sentence why the series gets no class, or ""."""
     if known < MIN_SLICES:
         return (
             f"{count_noun(known, 'slice')} in distribution, and at least {MIN_SLICES} are needed."
@@ -124,13 +126,13 @@ def _find_reason(known: int, asked: int, rule: SeriesScore) -> str:
 def describe_study(score: StudyScore, shown: int = 5) -> str:
     """Return the verdict in a line, with at most `shown` names for each reason."""
     if score.probability is None:
-        told = f"no class: {score.reason}"
+        verdict = f"no class: {score.reason}"
     else:
-        told = (
+        verdict = (
             f"{score.prediction} {score.probability:.3f}, from {score.used} of "
             f"{count_noun(score.slices, 'slice')}."
         )
-    parts = [f"series {score.series}: {told}"]
+    parts = [f"series {score.series}: {verdict}"]
     for code, paths in score.left_out.items():
         more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
         parts.append(

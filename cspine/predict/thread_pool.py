@@ -1,4 +1,4 @@
-"""Threads that do the items of a list at once, and are replaced where they no longer answer."""
+"""Threads that do the items of a list in parallel, and are replaced if they hang."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cspine.core.deadline import Deadline, LateError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# An item sees the deadline's end itself, but not in the middle of decoding.
+# An item checks the deadline itself, but not in the middle of decoding.
 _GRACE_S = 5.0
 
 
@@ -20,8 +20,8 @@ class Pool:
     """A bounded number of threads, shared by the lists of all requests.
 
     Args:
-        threads: how many items are done at once.
-        name: what the threads are called.
+        threads: items done at once.
+        name: prefix of the threads' names.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -32,18 +32,18 @@ class Pool:
     def map(
         self, work: Callable[[Item], Result], items: Iterable[Item], deadline: Deadline
     ) -> list[Result]:
-        """Return what `work` makes of each item, in order.
+        """Return the result of `work` for each item, in order.
 
         Raises:
-            LateError: some item was not done soon after the deadline's end.
+            LateError: an item was not done soon after the deadline.
         """
         executor = self._executor
         futures = [executor.submit(work, item) for item in items]
         try:
             return [future.result(deadline.left_s(_GRACE_S)) for future in futures]
         except FutureTimeoutError:
-            # Threads may have died in their wait, which an executor does not notice: a list
-            # would wait for them for ever, and keep its place.
+            # Threads may have died while they waited, which an executor does not notice: a list
+            # would wait for them for ever and keep its place.
             self._replace(executor)
             raise LateError from None
         finally:
@@ -54,7 +54,7 @@ class Pool:
         return ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
 
     def _replace(self, stuck: ThreadPoolExecutor) -> None:
-        """Let new threads do what comes next; of several who ask, the first is heard."""
+        """Start new threads for later lists, once for all callers that found `stuck`."""
         with self._lock:
             if self._executor is stuck:
                 self._executor = self._start()

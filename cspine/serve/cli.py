@@ -1,8 +1,8 @@
-"""`python -m cspine serve`, and what `predict_flask.py` calls: build the application, serve it.
+"""`python -m cspine serve`, and the functions of `predict_flask.py`: build the application, serve.
 
-The network starts to load before Flask and SciPy are imported (`model_loader.py`), so what imports
-them is imported here only where it is used. Entry points hand in the environment and
-`logging.basicConfig`: nothing here reads the one or knows the other.
+The network starts to load before Flask and SciPy are imported (`model_loader.py`), so modules that
+import them are imported within functions. Entry points pass the environment and
+`logging.basicConfig`, which only they may use.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def register(subparsers: Any) -> None:
 
 
 def run_serve(given: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or Ctrl-C."""
     serve(given.environment, given.configure_logging, given.started_s)
     return 0
 
@@ -48,16 +48,16 @@ def serve(environment: Mapping[str, str], configure_logging: Configure, started_
     Args:
         environment: holds the `CSPINE_*` settings.
         configure_logging: `logging.basicConfig`.
-        started_s: when the process began, by `time.monotonic`.
+        started_s: the start of the process, by `time.monotonic`.
 
     Raises:
         ArtifactError: there is no model that may be served.
         ConfigError: a setting cannot be used.
     """
-    told_to_stop = threading.Event()
-    # Remembered, not raised: an exception may be lost within an import, or leave a copy of the
+    is_stopping = threading.Event()
+    # An event, not an exception, which an import may swallow, or which may leave a copy of the
     # network behind.
-    call_on_signal(told_to_stop.set)
+    call_on_signal(is_stopping.set)
     settings = open_settings(environment, configure_logging)
     app = build_app(settings)
     from cspine.serve.waitress_server.server import Runner
@@ -67,20 +67,24 @@ def serve(environment: Mapping[str, str], configure_logging: Configure, started_
     host, port = settings.listen[0], runner.port
     ready_s = time.monotonic() - started_s
     logger.info("ready after %.2f s on http://%s:%d. %s", ready_s, host, port, MEDICAL_NOTICE)
-    # Told so before it served, the service ends once it could.
-    if told_to_stop.is_set():
+    # The signal came before the service was ready.
+    if is_stopping.is_set():
         runner.stop()
     runner.run()
 
 
 def call_on_signal(act: Callable[[], None]) -> None:
-    """Call `act` at SIGTERM and at Ctrl-C, whose own handler would raise in the middle of work."""
+    """Call `act` on SIGTERM and on Ctrl-C, whose default handler raises in the middle of work."""
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: act())
 
 
 def open_settings(environment: Mapping[str, str], configure_logging: Configure) -> ServeSettings:
-    """Return the service's settings, with every log line from their level on written to stderr.
+    """Read the service's settings, and log to stderr from their level on.
+
+    Args:
+        environment: holds the `CSPINE_*` settings.
+        configure_logging: `logging.basicConfig`.
 
     Raises:
         ConfigError: a setting cannot be used.
@@ -90,10 +94,10 @@ def open_settings(environment: Mapping[str, str], configure_logging: Configure) 
     settings = read_settings(environment)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
-    # `force`: a WSGI server may have set up handlers of its own before it imports this.
+    # `force`: a WSGI server may have set up handlers before it imports this module.
     configure_logging(level=settings.log_level.upper(), handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with whole URLs and headers
-    # At `info` it would tell the paths that clients ask for.
+    # At `info` it would log the paths that clients request.
     logging.getLogger("waitress").setLevel(logging.WARNING)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
     return settings
@@ -102,14 +106,14 @@ def open_settings(environment: Mapping[str, str], configure_logging: Configure) 
 def build_app(settings: ServeSettings) -> Flask:
     """Return the application with its model loaded and warmed.
 
-    The rest of the service is imported only while the network compiles.
+    The rest of the service is imported while the network compiles.
 
     Raises:
         ArtifactError: there is no model that may be served.
-        ConfigError: `CSPINE_CARD_KEY` is no public key.
+        ConfigError: `CSPINE_CARD_KEY` is not a public key.
     """
-    # OpenVINO's converter of other programs' models is slow to import, sends usage statistics where
-    # these are allowed, and is not needed: OpenVINO, imported next, goes on without it.
+    # OpenVINO's converter of other frameworks' models is slow to import, may send usage statistics
+    # and is not needed; OpenVINO, imported next, works without it.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     from cspine.serve.model_loader import open_models, start_loading
 

@@ -1,8 +1,8 @@
-"""Load the model of the settings' folder, at the start and again when another is asked for.
+"""Load the model of the settings' folder, at the start and again on request.
 
-Compiling a network is OpenVINO's work, outside Python; importing Flask, SciPy and the routes is
-Python's. Side by side they take about as long as the longer of them, so `start_loading` runs before
-the rest of the service is imported, and what imports SciPy is imported here only where it is used.
+OpenVINO compiles a network outside Python, while Flask, SciPy and the routes are imported by
+Python. In parallel they take as long as the longer of them, so `start_loading` runs before the rest
+of the service is imported, and modules that import SciPy are imported within functions here.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class LoadedEngine:
 
 
 def start_loading(settings: ServeSettings) -> Future[LoadedEngine]:
-    """Start loading the folder's newest model on a thread; the future raises as `load_engine`."""
+    """Start `load_engine` for the folder's newest model on a thread, and return its future."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="load")
     future = pool.submit(load_engine, settings)
-    # The thread ends with its one task.
+    # The thread ends after its one task.
     pool.shutdown(wait=False)
     return future
 
@@ -52,15 +52,20 @@ def start_loading(settings: ServeSettings) -> Future[LoadedEngine]:
 def load_engine(
     settings: ServeSettings, version: str | None = None, or_older: bool = True
 ) -> LoadedEngine:
-    """Load one version, by default the one that `best.json` names, or else an older one.
+    """Load one version of the folder.
+
+    Args:
+        settings: name the folder, the precision and the streams.
+        version: a kept version; by default the one that `best.json` names.
+        or_older: whether an older version may be loaded if that one is damaged.
 
     Raises:
         ArtifactError: the folder holds no model that may be served.
-        ConfigError: `CSPINE_CARD_KEY` is no public key.
+        ConfigError: `CSPINE_CARD_KEY` is not a public key.
     """
     folder = Path(settings.model_dir)
     key = None if settings.card_key is None else read_public_key(Path(settings.card_key))
-    # Before: a model published meanwhile is one more than was seen.
+    # Before the load, so that a model published meanwhile is noticed.
     stamp = stamp_card(folder)
     files = resolve_version(folder, version, key, or_older)
     precision = choose_precision(files.card, settings.precision)
@@ -68,9 +73,9 @@ def load_engine(
 
 
 def stamp_card(folder: Path) -> tuple[int, ...] | None:
-    """Return a value that changes when `best.json` is replaced; None while there is none."""
+    """Return a value that changes when `best.json` is replaced; None if there is none."""
     try:
-        # The inode as well: a rename within the clock's resolution leaves time and size alike.
+        # The inode as well: a rename within the clock's resolution may keep time and size.
         state = (folder / CARD_NAME).stat()
     except OSError:
         return None
@@ -81,7 +86,7 @@ class ModelLoader:
     """Loads the versions of one model folder as predictors.
 
     Args:
-        settings: name the folder, and the limits of every model that is ever loaded.
+        settings: name the folder and the limits of an image.
         metrics: observe each stage of a prediction.
     """
 
@@ -92,7 +97,7 @@ class ModelLoader:
     def load(self, version: str | None) -> Predictor:
         """Load a kept version, or the newest for None; never an older one in its place.
 
-        A bad card must not bring back what an operator has rolled away from.
+        Otherwise a damaged card would undo an operator's rollback.
 
         Raises:
             ArtifactError: there is none, or it fails its own test.
@@ -100,10 +105,10 @@ class ModelLoader:
         return self.complete(load_engine(self._settings, version, or_older=False))
 
     def complete(self, loaded: LoadedEngine) -> Predictor:
-        """Make the predictor of an engine that is loaded.
+        """Return the predictor of a loaded engine.
 
         Raises:
-            ArtifactError: the network is not the one of the card.
+            ArtifactError: the network is not that of the card.
         """
         # Both import SciPy: deferred for start-up time.
         from cspine.imaging.decode import Limits
@@ -118,14 +123,17 @@ class ModelLoader:
         )
 
     def stamp(self) -> tuple[int, ...] | None:
-        """Return a value that changes when another model is published; None while there is none."""
+        """Return a value that changes when a model is published; None if there is none."""
         return stamp_card(self._folder)
 
     def load_older(self, refused: ArtifactError) -> Predictor:
         """Load the latest kept version that passes its own test.
 
+        Args:
+            refused: the error of the newest one.
+
         Raises:
-            ArtifactError: `refused`, since there is none.
+            ArtifactError: `refused`, if there is none.
         """
         for version in list_versions(self._folder):
             try:
@@ -144,23 +152,26 @@ def open_models(
 ) -> ModelManager:
     """Return the manager of the folder's newest model, which can load another.
 
-    `loading` is what `start_loading` returned, where it was called.
+    Args:
+        settings: name the folder.
+        metrics: count loads and observe each stage of a prediction.
+        loading: the result of `start_loading`, if it was called.
 
     Raises:
         ArtifactError: the folder holds no model that may be served.
-        ConfigError: `CSPINE_CARD_KEY` is no public key.
+        ConfigError: `CSPINE_CARD_KEY` is not a public key.
     """
     from cspine.serve.model_manager import ModelManager  # imports SciPy: deferred for start-up time
 
     loader = ModelLoader(settings, metrics)
-    # From before: a model published meanwhile is one more than was seen.
+    # Before the load, so that a model published meanwhile is noticed.
     stamp = loader.stamp()
     try:
         first = load_engine(settings) if loading is None else loading.result()
         stamp = first.stamp
         predictor = loader.complete(first)
     except ArtifactError as error:
-        # Raised, where the entry point turns it into one line, unless an older model serves.
+        # Raises it again, for the entry point to print, unless an older model can be served.
         predictor = loader.load_older(error)
     return ModelManager(
         predictor,
@@ -176,7 +187,7 @@ def read_public_key(path: Path) -> bytes:
     """Return the 32 raw bytes of an Ed25519 public key in a PEM file.
 
     Raises:
-        ConfigError: the file cannot be read, or holds no such key.
+        ConfigError: the file cannot be read, or holds another kind of text or key.
     """
     try:
         key = load_pem_public_key(path.read_bytes())

@@ -1,8 +1,7 @@
-"""Which model is served, and how another takes its place without a request noticing.
+"""Hold the model that is served, and replace it without failing a request.
 
-A new model is loaded beside the old one, warmed and tested, and only then becomes `current`, in one
-assignment; requests that already hold the old one end with it. Whatever fails leaves the old one.
-Knows no files: `load` and `stamp` do.
+A new model is loaded beside the old one, warmed and tested, and then becomes `current` in one
+assignment; requests that hold the old one are answered by it. If a step fails, the old model stays.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from cspine.predict.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
-# One `stat` a second costs nothing, and who publishes does not wait.
-WATCH_S = 1.0
-RETRY_S = 60.0
+WATCH_S = 1.0  # between two looks at the folder; each costs one `stat`
+RETRY_S = 60.0  # before a model that was refused is tried again
 
 Load = Callable[[str | None], Predictor]
 Stamp = Callable[[], object]
@@ -32,11 +30,11 @@ class ModelManager:
     Args:
         predictor: the first one, ready to answer.
         load: loads the kept version of that name, or the newest for None; without it the model
-            cannot be changed.
-        stamp: a value that changes when a new model is published; None where it cannot be told.
-        on_swap, on_refusal: called after another model took over, and after one was refused.
-        seen: the stamp from before `predictor` was loaded, so that what is published after is
-            noticed.
+            cannot be replaced.
+        stamp: returns a value that changes when a model is published; None if it is unknown.
+        seen: the stamp from before `predictor` was loaded, so that a later model is noticed.
+        on_swap: called after another model took over.
+        on_refusal: called after a model was refused.
     """
 
     def __init__(
@@ -52,16 +50,18 @@ class ModelManager:
         self._load = load
         self._stamp = stamp
         self._seen = seen
-        self._again_s = math.inf  # when what was refused is tried again
-        # Two loads at once would need three models' memory.
+        self._again_s = math.inf  # when a model that was refused is tried again
+        # Two loads at once would need the memory of three models.
         self._swapping = threading.Lock()
-        self._is_new = threading.Event()  # and not hastened yet
-        self._is_new.set()
-        self._is_ending = threading.Event()  # until `watch` is told another
+        self._is_new = True  # and not compiled for low latency yet
+        self._is_ending = threading.Event()  # replaced by that of `watch`
         self._on_swap, self._on_refusal = on_swap, on_refusal
 
     def reload(self, version: str | None = None) -> Predictor:
         """Serve another version from now on, and return its predictor.
+
+        Args:
+            version: a kept version; None for the newest.
 
         Raises:
             ArtifactError: there is none, or it cannot be loaded or fails its own test.
@@ -71,33 +71,34 @@ class ModelManager:
         with self._swapping:
             try:
                 predictor = self._load(version)
-            except ArtifactError as error:
-                logger.error("another model was refused, the old one stays: %s", error)
-                self._on_refusal()
-                raise
-            except Exception:  # whatever a published file, a full disk or memory made of itself
-                logger.exception("another model could not be loaded, the old one stays")
+            except Exception as error:  # a damaged file, a full disk or a lack of memory, too
+                if isinstance(error, ArtifactError):
+                    logger.error("another model was refused, the old one stays: %s", error)
+                else:
+                    logger.exception("another model could not be loaded, the old one stays")
                 self._on_refusal()
                 raise
             # One assignment: a request reads either the old predictor or the new one, whole.
             version_before, self.current = self.current.version, predictor
-            # Whoever chose this one does not want the refused one back.
+            # This one was chosen, so the refused one must not return.
             self._again_s = math.inf
             self._on_swap(predictor)
             logger.info("model %s serves in place of %s", predictor.version, version_before)
-            self._is_new.set()
+            self._is_new = True
         return predictor
 
     def _compile_low_latency(self) -> None:
-        """Hasten the current model if it is new, unless the process is about to end."""
+        """Compile the current model for low latency if it is new and the process is not ending."""
         with self._swapping:
-            if self._is_new.is_set() and not self._is_ending.is_set():
-                self._is_new.clear()
+            if self._is_new and not self._is_ending.is_set():
+                self._is_new = False
                 self.current.compile_low_latency()
 
     def watch(self, is_ending: threading.Event) -> threading.Thread:
-        """Start a thread that hastens the model, which serves by now, and reloads it whenever the
-        stamp changes, until `is_ending` is set."""
+        """Start a thread that reloads the model when the stamp changes, until `is_ending` is set.
+
+        It also compiles each model for low latency once that model serves.
+        """
         self._is_ending = is_ending
         thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         thread.start()
@@ -106,15 +107,15 @@ class ModelManager:
     def _watch(self) -> None:
         self._compile_low_latency()
         while not self._is_ending.wait(WATCH_S):
-            # Here, so that who asked for a load has the answer before the second compile.
+            # Here, so that a request to load is answered before the second compile.
             self._compile_low_latency()
             stamp = self._stamp()
             if stamp is None or (stamp == self._seen and time.monotonic() < self._again_s):
-                # Nothing new, or the folder is away for a while: the old model serves on.
+                # Nothing new, or the folder is missing for a while: the old model stays.
                 continue
-            # What fails may have failed for want of disk or memory, so it is tried again.
+            # A failure may come from a full disk or a lack of memory, so it is tried again.
             self._seen = stamp
             try:
                 self.reload()
-            except Exception:  # said and counted by `reload`: the watch must go on
+            except Exception:  # logged and counted by `reload`: the watch must go on
                 self._again_s = time.monotonic() + RETRY_S

@@ -74,7 +74,7 @@ def test_late_in_the_queue_is_no_sign_of_a_network_that_hangs(
     waiting = copy(predictor)
     waiting.engine = Queue(is_running)
     with pytest.raises(OverloadedError) as raised:
-        waiting.predict(neck_png, deadline=Deadline.of(0.6))
+        waiting.predict(neck_png, deadline=Deadline.of(2.0))
     assert type(raised.value) is kind
     assert waiting.engine.future.cancelled() is not is_running
 

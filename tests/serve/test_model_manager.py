@@ -68,7 +68,7 @@ def test_the_watch_reloads_survives_failures_and_ends(quick, failure):
     stamp[0] = 3
     wait_for(lambda: holder.current.version == "b" * 12)
     ending.set()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 
@@ -89,7 +89,7 @@ def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
     assert holder.reload(first.version).version == first.version
     assert 'cspine_reloads_total{result="swapped"} 2.0' in metrics.render().decode()
     ending.set()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
 
 
 def test_what_was_refused_does_not_come_back_after_a_rollback(quick, monkeypatch):
@@ -111,7 +111,7 @@ def test_what_was_refused_does_not_come_back_after_a_rollback(quick, monkeypatch
     holder.reload("a" * 12)
     time.sleep(0.2)  # several times the wait before another try
     ending.set()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     assert holder.current.version == "a" * 12 and asked == [None, "a" * 12]
 
 
@@ -177,7 +177,7 @@ def test_a_load_is_answered_before_the_new_model_is_hastened(quick):
     going.set()
     wait_for(lambda: hastened == ["a", "b"])
     ending.set()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     assert not thread.is_alive() and hastened == ["a", "b"]
 
 
