@@ -41,7 +41,7 @@ HELD_OUT = 0.15
 JUDGED = 400  # windows
 # Keras's 0.99 would leave the statistics of new networks half unlearned after 70 steps.
 NORM_MOMENTUM = 0.95
-PLAN = FitPlan(1, 32, 1e-3, 0, warmup=0.05)
+PLAN = FitPlan(epochs=1, batch_size=32, learning_rate=1e-3, seed=0, warmup=0.05)
 # An image costs it half of what it costs the others, and it learns half as much from one.
 STEPS_FACTOR = {"inceptionv3": 2}
 # Cuts are few cells of a window.

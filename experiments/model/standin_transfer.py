@@ -7,7 +7,7 @@ patients that neither has seen. The CNN learns from scratch beside them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ PHANTOM_SEED = 900_002
 UNSEEN_SHARE = 0.4
 # Each further one would cost minutes of a run that has 25.
 COPIES = 1
-HEAD = FitPlan(30, 32, 1e-3, 0, patience=None)
-TUNE = FitPlan(4, 32, 1e-4, 0, warmup=0.1, patience=None)
-NO_TUNING = FitPlan(0, 32, 1e-4, 0)
-CNN = FitPlan(400, 32, 3e-3, 0, patience=None)
+HEAD = FitPlan(epochs=30, batch_size=32, learning_rate=1e-3, seed=0, patience=None)
+TUNE = replace(HEAD, epochs=4, learning_rate=1e-4, warmup=0.1)
+NO_TUNING = replace(TUNE, epochs=0)
+CNN = replace(HEAD, epochs=400, learning_rate=3e-3)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ from experiments.progress import Progress
 
 Run = tuple[str, int, float, int]  # setting, seed, seconds, patients
 WHOLE = (Stage(6, 1.0, 1.0, 0.002),)
-BASE = FitPlan(400, 32, 3e-3, 0, patience=None)
+BASE = FitPlan(epochs=400, batch_size=32, learning_rate=3e-3, seed=0, patience=None)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def test_an_interrupt_before_the_first_epoch_is_passed_on(samples, monkeypatch):
 
 
 def test_rate_rises_and_falls():
-    plan = FitPlan(1, 1, 1.0, 0, warmup=0.1)
+    plan = FitPlan(epochs=1, batch_size=1, learning_rate=1.0, seed=0, warmup=0.1)
     rates = [rate_at(done, plan) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
     # A fiftieth at the start, the peak after the warm-up, a hundredth at the end.
     assert rates == pytest.approx([0.02, 0.51, 1.0, 0.505, 0.01])
