@@ -1,7 +1,7 @@
-"""Where a fit stands, in one file, renamed into place: a killed run loses an epoch at most.
+"""Checkpoint file of a fit, written after each epoch, so that a killed run loses one at most.
 
-It holds the variables of network and optimizer, the best weights so far and the history. It knows
-no layers: variables are kept in the network's own order, and a key says whose they are.
+It holds the variables of network and optimizer in their own order, the best weights so far, the
+history, and a key that identifies the fit.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after some epoch.
+    """The state of a fit after an epoch.
 
-    `key` names the fit (settings and data); `history` has one dict an epoch; `best` are the
+    `key` identifies the fit's settings and data; `history` has one dict an epoch; `best` are the
     network's weights at the best epoch; `held_out` float32 (epochs, M) are the held-out logits.
     """
 
@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, state: Checkpoint) -> None:
-    """Write `path` (.npz) whole or not at all."""
+    """Write `path` (.npz) completely or not at all."""
     arrays = {
         f"{name}_{number:04d}": array
         for name in ("network", "optimizer", "best")
@@ -46,19 +46,19 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
     }
     head = json.dumps({"key": state.key, "history": state.history})
     with written_whole(path) as part:
-        # Text as an array of one: an .npz holds nothing else.
+        # An .npz holds arrays only, so the text is an array of one string.
         np.savez(part, head=np.array(head), held_out=state.held_out, **arrays)
 
 
 def list_checkpoints(out: Path) -> list[Path]:
-    """The checkpoints that runs into the models folder `out` have left."""
+    """Return the checkpoints that runs into the models folder `out` have left, sorted."""
     found = (out / "run").rglob("*.npz")
-    # A hidden one is half of one: its run was killed.
+    # A hidden file is incomplete: its run was killed while it wrote.
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """Read `path`, or return None where there is none or it belongs to another fit.
+    """Return the checkpoint in `path`, or None if there is none or it is another fit's.
 
     Raises:
         ConfigError: the file is damaged.
@@ -75,15 +75,15 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
 
 
 def _read(path: Path, key: str) -> Checkpoint | None:
-    # No pickles: a checkpoint from elsewhere must not run code.
+    # No pickles, since a checkpoint from elsewhere must not run code.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         head = json.loads(str(file["head"]))
-        # Other settings or data: to go on would mix two fits.
+        # Continuing would mix two fits.
         if head["key"] != key:
             logger.warning("%s is of other settings or data: this fit starts anew", path)
             return None
         parts = {
-            # Names are numbered with leading zeros, so sorted by name is sorted by number.
+            # Numbers have leading zeros, so this order is by number.
             part: [file[name] for name in sorted(file.files) if name.startswith(f"{part}_")]
             for part in ("network", "optimizer", "best")
         }

@@ -1,7 +1,4 @@
-"""What came of a fit: its history, its best epoch, and what it said of held-out slices.
-
-Stages in a row become one result. It knows no network and no schedule.
-"""
+"""Result of a fit: history, best epoch and held-out logits; stages are joined into one result."""
 
 from __future__ import annotations
 
@@ -11,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-Position = tuple[int, int]  # a stage of a fit, from 0, and an epoch of it, from 1
+Position = tuple[int, int]  # a stage, counted from 0, and an epoch of it, counted from 1
 
 
 @dataclass
 class FitResult:
-    """What came of a fit: `network` now holds the weights of `best_epoch` (counted from 1).
+    """The result of a fit, whose network now holds the weights of `best_epoch` (counted from 1).
 
     `history` has one dict an epoch; `held_out` float32 (epochs, M) are the held-out logits after
-    each, (0, 0) where there was nothing to judge on; `stopped` is `finished`, `patience`, `time`
-    or `interrupted`. `stage_epochs` counts the epochs of each stage where there were several in a
-    row; with `fixed_schedule` they belong together, and another fit must run them all.
+    each, (0, 0) without held-out samples; `stopped` is `finished`, `patience`, `time` or
+    `interrupted`. `stage_epochs` counts the epochs of each stage if there were several; with
+    `fixed_schedule` these make one schedule, and another fit must run all of it.
     """
 
     history: list[dict[str, Any]]
@@ -33,13 +30,13 @@ class FitResult:
 
     @property
     def best_value(self) -> float:
-        """What the best epoch scored."""
+        """The value of the best epoch: its held-out AUROC, as a rule."""
         return float(max(entry["value"] for entry in self.history))
 
     @property
     def best_position(self) -> Position:
-        """The best epoch's place. Another fit may have ended its first stage sooner or later, so
-        only places can be compared between fits."""
+        """The stage and epoch of the best epoch, which can be compared with those of another fit
+        though that may have ended its first stage sooner or later."""
         stage, epoch = 0, self.best_epoch
         for count in self.stage_epochs[:-1]:
             if epoch <= count:
@@ -48,19 +45,20 @@ class FitResult:
         return stage, epoch
 
     def logits_at(self, place: Position) -> np.ndarray:
-        """Held-out logits (M,) at a place; the stage's last, where it ended sooner."""
+        """Return held-out logits (M,) at `place`, or at the stage's end if it ended sooner."""
         counts = self.stage_epochs or (len(self.held_out),)
         stage, epoch = place
-        # Rows of the stages before come first; epochs count from 1, rows from 0.
+        # Rows of earlier stages come first; epochs count from 1, rows from 0.
         logits: np.ndarray = self.held_out[sum(counts[:stage]) + min(epoch, counts[stage]) - 1]
         return logits
 
 
 def join_results(stages: Mapping[str, FitResult]) -> FitResult:
-    """Stages in a row as one result; epochs count on, each entry names its stage.
+    """Return successive stages as one result.
 
-    The best epoch is the best of the stages that were judged on held-out data, else the last of
-    all. Held-out logits of epochs that were not judged are NaN.
+    Epochs are numbered through, and each entry of the history names its stage. The best epoch is
+    the best of those scored on held-out data, else the last. Held-out logits of epochs that were
+    not scored are NaN.
     """
     history: list[dict[str, Any]] = []
     for name, result in stages.items():
@@ -69,7 +67,7 @@ def join_results(stages: Mapping[str, FitResult]) -> FitResult:
             {"stage": name, **entry, "epoch": entry["epoch"] + count} for entry in result.history
         ]
     judged = [entry for entry in history if "validation_loss" in entry]
-    # Stages without judging have values of another kind, and must not be compared.
+    # Without held-out data `value` is an epoch's number, which must not be compared with a score.
     best = max(judged, key=lambda entry: entry["value"]) if judged else history[-1]
     width = max(one.held_out.shape[1] for one in stages.values())
     rows = [

@@ -1,7 +1,7 @@
-"""The one fitting loop: any network, any source of batches, the best weights kept.
+"""Training loop of one network on one source of batches.
 
-Label loss and map loss, AdamW with warm-up and cosine, early stopping on held-out AUROC, a time
-limit, Ctrl-C and resumption. It knows neither architectures nor files of a data set.
+Label loss and map loss, AdamW with warm-up and cosine decay, early stopping on held-out AUROC with
+the best weights kept, a time limit, Ctrl-C, and checkpoints to resume from.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCORE_BATCH = 64
 
 @dataclass(frozen=True)
 class FitPlan:
-    """The numbers of one fit; their meanings are those of TrainConfig."""
+    """The numbers of one fit, with the meanings that they have in TrainConfig."""
 
     epochs: int
     batch_size: int
@@ -49,66 +49,70 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class TimeBudget:
-    """A time limit in seconds that starts when the object is made; None is none."""
+    """A time limit in seconds from the moment the object is made; None is no limit."""
 
     limit_s: float | None
     started: float = field(default_factory=time.monotonic)
 
     @property
     def elapsed_share(self) -> float:
-        """The share of the limit that has passed, 0 without one; above 1 once it is over."""
+        """The share of the limit that has passed: above 1 once it is over, 0 without a limit."""
         return 0.0 if self.limit_s is None else (time.monotonic() - self.started) / self.limit_s
 
     def part(self, share: float) -> TimeBudget:
-        """A new clock over `share` of what is left of this one."""
+        """Return a new limit of `share` of the time that is left, at least 0.1 s."""
         if self.limit_s is None:
             return TimeBudget(None)
-        # Never 0: even a late candidate gets its first batch, so that there is something to judge.
+        # Even a late candidate gets its first batch, so that there is a network to score.
         return TimeBudget(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
 
 
 def weighted_map_loss(positive_weight: float) -> Any:
-    """Cross-entropy of map logits (B, h, w, 1), a fracture's cells weighed `positive_weight`.
+    """Return a Keras loss: weighted cross-entropy of map logits, averaged over an image's cells.
 
-    Divided by the mean weight, so that an image's loss is of the order of one cell's.
+    Args:
+        positive_weight: the weight of a fracture's cells; the others' is 1.
+
+    Returns:
+        A function of truth in {0, 1} and logits, both float32 (B, h, w, 1), to losses (B,).
     """
 
     def loss(truth: Any, logits: Any) -> Any:
         weights = 1.0 + (positive_weight - 1.0) * truth
-        # Cross-entropy from logits, log(1 + e^x) − t x: finite for any x.
+        # Cross-entropy from logits, log(1 + e^x) − t x, which is finite for any x.
         losses = ops.softplus(logits) - truth * logits
         axes = (1, 2, 3)
-        # (B,): Keras averages over the images.
-        return ops.sum(weights * losses, axes) / ops.sum(weights, axes)
+        return ops.sum(weights * losses, axes) / ops.sum(weights, axes)  # (B,)
 
     return loss
 
 
 def rate_at(done: float, plan: FitPlan) -> float:
-    """The learning rate after the share `done` of the fit: linear rise, then half a cosine."""
+    """Return the learning rate at the share `done` of the fit: linear rise, then half a cosine."""
     if done < plan.warmup:
-        # From a fiftieth and not from 0: a first step of nothing is a step lost.
+        # From a fiftieth, since a first step at rate 0 would change nothing.
         return plan.learning_rate * (0.02 + 0.98 * done / plan.warmup)
-    # Half a cosine: high for long, then low for long, with no step to tune.
     falling = (done - plan.warmup) / (1.0 - plan.warmup)
     left = 0.5 * (1.0 + math.cos(math.pi * min(falling, 1.0)))
     return plan.learning_rate * (plan.final_rate + (1.0 - plan.final_rate) * left)
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
-    """Weights (2,) that make both classes count alike and average 1 over the samples."""
-    # Keras divides a weighted loss by the number of samples, so weights must average 1.
+    """Return the classes' weights, float32 (2,), which balance `labels` int64 (N,).
+
+    They average 1 over the samples, since Keras divides a weighted loss by their number.
+    """
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
-    # A class that is missing must not divide by zero; it weighs nothing anyway.
+    # At least 1, so that a missing class does not divide by zero; its weight is never used.
     return np.asarray(len(labels) / (len(CLASS_NAMES) * np.maximum(counts, 1)), np.float32)
 
 
 def score_source(network: keras.Model, source: Source) -> np.ndarray:
-    """Logits float32 (N,) of every sample of `source`, as they are."""
+    """Return logits float32 (N,) of every sample of `source`, without augmentation."""
     count = len(source.labels)
     logits = []
     for start in range(0, count, SCORE_BATCH):
-        # The last batch repeats some samples: another size would be another graph to compile.
+        # The last batch repeats some samples, since another size would need another graph.
         indices = np.arange(start, start + min(SCORE_BATCH, count)) % count
         inputs, _ = source.take(indices, None)
         logits.append(np.asarray(network.predict_on_batch(inputs)["logit"])[:, 0])
@@ -116,45 +120,57 @@ def score_source(network: keras.Model, source: Source) -> np.ndarray:
 
 
 class Trainer:
-    """One fit of a network with outputs {"logit"[, "fracture_map"]}; `run` does it."""
+    """A fit of a network with outputs {"logit": …} or {"logit": …, "fracture_map": …}.
+
+    The best epoch is chosen on `held_out`; without it the last epoch is kept.
+    """
 
     def __init__(
         self, network: keras.Model, train: Source, held_out: Source | None, plan: FitPlan
     ) -> None:
         self.network, self.train, self.held_out, self.plan = network, train, held_out, plan
         self.weights = class_weights(train.labels)
-        # Keras clips each variable's gradient by its own norm. It multiplies the decay by the rate,
-        # so both fall together (decoupled decay, Loshchilov and Hutter 2019).
+        # Keras clips each variable's gradient by its own norm, and multiplies the decay by the rate
+        # (decoupled weight decay, Loshchilov and Hutter 2019).
         self.optimizer = keras.optimizers.AdamW(
             plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0
         )
-        # Decay is against overgrown kernels; a norm's scale and a bias have nothing to overgrow.
+        # Decay keeps kernels small; scales and offsets of norms and biases need none.
         self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         losses: dict[str, Any] = {"logit": keras.losses.BinaryCrossentropy(from_logits=True)}
         scales = {"logit": 1.0}
         if train.has_masks:
             losses["fracture_map"] = weighted_map_loss(plan.map_positive_weight)
             scales["fracture_map"] = plan.map_weight
-        # On TensorFlow XLA takes longer to compile than it saves; without it JAX is not compiled
-        # at all, and shares no batch between devices.
+        # On TensorFlow, XLA takes longer to compile than it saves. JAX without it compiles nothing,
+        # and does not share a batch between devices.
         compiled = keras.backend.backend() == "jax"
         network.compile(self.optimizer, loss=losses, loss_weights=scales, jit_compile=compiled)
-        # Built now, so that a checkpoint's moments have variables to go to before the first step.
+        # Built now, since a checkpoint's moments are assigned before the first step.
         self.optimizer.build(network.trainable_variables)
         self.history: list[dict[str, Any]] = []
         self.scores: list[np.ndarray] = []
-        # Before the first epoch: Ctrl-C in it must leave weights that were meant.
+        # The initial weights, for a stage that is interrupted in its first epoch.
         self.best: list[np.ndarray] = network.get_weights()
-        # Below any score, so that the first epoch is the best so far.
         self.best_value = -math.inf
 
     def run(self, clock: TimeBudget, checkpoint: Path | None = None, key: str = "") -> FitResult:
-        """Fit until the plan, the clock, patience or Ctrl-C ends it; keep the best weights."""
-        # A checkpoint of other numbers is another fit's, and would put its schedule off.
+        """Fit until the plan, the time limit, patience or Ctrl-C ends it; keep the best weights.
+
+        Args:
+            clock: the time limit.
+            checkpoint: the file that is resumed from if it is this fit's, and written each epoch.
+            key: identifies settings and data in the checkpoint.
+
+        Raises:
+            KeyboardInterrupt: it came before the end of the first epoch.
+            ConfigError: the checkpoint is damaged.
+        """
+        # With other numbers the schedule would be another one.
         key = f"{key} {asdict(self.plan)} {len(self.train.labels)}"
         if checkpoint is not None:
             self._resume(read_checkpoint(checkpoint, key))
-        # A resumed fit may have lost its patience before.
+        # A resumed fit may have run out of patience before it was stopped.
         stopped = "patience" if self._is_out_of_patience() else "finished"
         try:
             while len(self.history) < self.plan.epochs and stopped == "finished":
@@ -162,7 +178,6 @@ class Trainer:
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, self._state(key))
         except KeyboardInterrupt:
-            # Nothing has been learned that could be kept.
             if not self.history:
                 raise
             stopped = "interrupted"
@@ -170,18 +185,18 @@ class Trainer:
         return FitResult(self.history, self._best_epoch(), self._held_out_logits(), stopped)
 
     def _run_epoch(self, clock: TimeBudget) -> str:
-        """One pass over the training source; returns why to stop, or `finished` to go on."""
+        """Pass once over the training source; return why to stop, or `finished` to continue."""
         epoch, began = len(self.history), time.monotonic()
-        # A generator for each epoch: a resumed fit draws what an unbroken one would have drawn.
+        # A generator for each epoch, so that a resumed fit draws what an unbroken one would have.
         rng = np.random.default_rng([self.plan.seed, epoch])
         batches = deal_batches(self.train.units, self.plan.batch_size, rng)
         losses: list[float] = []
         drawn = progress(self._draw_ahead(batches, rng), f"epoch {epoch + 1}", len(batches))
         for step, batch in enumerate(drawn):
             done = (epoch + step / len(batches)) / self.plan.epochs
-            # Under a time limit the clock drives the schedule, so the rate has fallen at the end.
+            # With a time limit the rate follows the clock, so that it has fallen at the end.
             done = max(done, clock.elapsed_share)
-            # Not before the first step: an epoch without a loss has none to tell.
+            # Not before the first step, since an epoch needs a loss.
             if done >= 1.0 and losses:
                 break
             self.optimizer.learning_rate = rate_at(done, self.plan)
@@ -193,9 +208,9 @@ class Trainer:
         }
         self._judge(entry)
         entry["seconds"] = round(time.monotonic() - began, 2)
-        # Held-out slices of one class, as a fold may be, have no AUROC.
-        told = [f"{name} {value:.4g}" for name, value in entry.items() if value is not None]
-        logger.info("%s", ", ".join(told))
+        # Held-out slices of one class, as a fold may have, have no AUROC.
+        figures = [f"{name} {value:.4g}" for name, value in entry.items() if value is not None]
+        logger.info("%s", ", ".join(figures))
         if clock.elapsed_share >= 1.0:
             return "time"
         return "patience" if self._is_out_of_patience() else "finished"
@@ -208,9 +223,9 @@ class Trainer:
     def _draw_ahead(
         self, batches: list[np.ndarray], rng: np.random.Generator
     ) -> Iterator[tuple[np.ndarray, Any, np.ndarray | None]]:
-        """Labels, inputs and masks of each batch, the next drawn while the network works.
+        """Yield labels, inputs and masks of each batch, the next drawn while the network works.
 
-        One thread draws them in order, so that the draws do not depend on its speed.
+        One thread draws them in order, so that the draws do not depend on timing.
         """
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(self.train.take, batches[0], rng)
@@ -221,42 +236,42 @@ class Trainer:
                 yield self.train.labels[indices], inputs, masks
 
     def _step(self, labels: np.ndarray, inputs: Any, masks: np.ndarray | None) -> float:
-        """One step of the optimizer; returns the loss."""
+        """Do one step of the optimizer and return the loss."""
         truth = {"logit": labels[:, None].astype(np.float32)}
         weights = {"logit": self.weights[labels]}
         if masks is not None:
             truth["fracture_map"] = masks[..., None].astype(np.float32)
-            # The map's loss weighs its own cells; a slice's class says nothing of them.
+            # The map's loss weights its cells, which do not depend on the slice's class.
             weights["fracture_map"] = np.ones(len(labels), np.float32)
-        # With two losses Keras gives a list: the sum, then each.
+        # With two losses Keras returns their sum, then each.
         found = self.network.train_on_batch(inputs, truth, sample_weight=weights)
         return float(np.atleast_1d(np.asarray(found))[0])
 
     def _judge(self, entry: dict[str, Any]) -> None:
         """Score the held-out source, add to the history, keep the weights if they are the best."""
-        # Without held-out data the last weights are the best.
+        # Without held-out data the last weights count as the best.
         value = float(entry["epoch"])
         if self.held_out is not None:
             logits = score_source(self.network, self.held_out)
             labels = self.held_out.labels
             self.scores.append(logits)
-            # From logits, which stay exact where a probability would round to 1.
+            # From logits, since a probability may round to 1.
             losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
             entry["validation_loss"] = float(losses.mean())
             entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
             value = compute_auroc(labels, logits)
             entry["validation_auroc"] = value if math.isfinite(value) else None
-            # One class alone has no AUROC; its loss, the lower the better, still orders the epochs.
+            # One class alone has no AUROC; the epochs are then ordered by loss.
             value = value if math.isfinite(value) else -entry["validation_loss"]
         entry["value"] = value
         self.history.append(entry)
-        # Strictly better: on a tie the earlier epoch, which has overfitted less.
+        # On a tie the earlier epoch stays, which has overfitted less.
         if value > self.best_value:
             self.best_value, self.best = value, self.network.get_weights()
 
     def _best_epoch(self) -> int:
         values = [entry["value"] for entry in self.history]
-        # The first of equals, as the kept weights are.
+        # `argmax` takes the first of equals, whose weights are kept.
         return int(np.argmax(values)) + 1
 
     def _held_out_logits(self) -> np.ndarray:

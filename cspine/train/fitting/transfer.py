@@ -1,12 +1,13 @@
-"""Transfer learning in two stages, each on activations that were computed once.
+"""Transfer learning in two stages, each on cached activations.
 
-First the head learns on the frozen backbone's embeddings, then the tail (the backbone's top, batch
-norm in inference mode) is tuned at a low rate on the trunk's activations. It knows no data set.
+First the head is fitted on the frozen backbone's embeddings, then the tail (the backbone's last
+layers, batch norm in inference mode) is tuned at a low rate on the trunk's activations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -18,13 +19,12 @@ from cspine.train.fitting.activation_cache import cache_features
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer
 
-# Of the time limit; computing the activations counts as well.
-HEAD_SHARE = 0.5
+HEAD_SHARE = 0.5  # of the time limit, computing the activations included
 
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """Both stages' plans, and how many augmented copies of each image are cached."""
+    """The plans of both stages; `copies` of each image, augmented but for one, are cached."""
 
     head: FitPlan
     tune: FitPlan
@@ -41,28 +41,37 @@ def fit_transfer(
     folder: Path,
     key: str = "",
 ) -> FitResult:
-    """Fit head, then tail; keep tuning's weights only where they are better on `held_out`.
+    """Fit the head, then the tail; keep the tuned weights only if they are better on `held_out`.
 
-    The result's history and held-out logits are those of both stages in a row.
+    Args:
+        classifier: holds the best weights afterwards.
+        train: the samples to fit.
+        held_out: the samples that choose the best epoch, or None.
+        plan: both stages' plans.
+        clock: the time limit of both stages together.
+        folder: the folder of the checkpoints.
+        key: identifies settings and data in the checkpoints.
+
+    Returns:
+        The result of both stages joined.
+
+    Raises:
+        KeyboardInterrupt: it came before the end of the first epoch.
     """
-    # The head first: tuning under a random head would spoil what the backbone knows.
-    head = _fit_stage(
-        classifier, None, train, held_out, plan, clock.part(HEAD_SHARE), folder / "head.npz", key
-    )
+    fit_stage = partial(_fit_stage, classifier, train, held_out, plan, folder, key)
+    # The head first, since tuning below a random head would spoil the backbone's weights.
+    head = fit_stage(None, clock.part(HEAD_SHARE))
     if plan.tune.epochs == 0 or head.stopped == "interrupted":
         return head
-    # Tuning may make things worse, as it may where data are few.
+    # With few data tuning may make the network worse.
     before = classifier.model.get_weights()
-    layer = find_architecture(classifier.name).tail_layer
     try:
-        tuned = _fit_stage(
-            classifier, layer, train, held_out, plan, clock.part(1.0), folder / "tune.npz", key
-        )
+        tuned = fit_stage(find_architecture(classifier.name).tail_layer, clock.part(1.0))
     except KeyboardInterrupt:
-        # No epoch of tuning was judged: what there is, is the head.
+        # No epoch of tuning was completed, so the head's result is returned.
         classifier.model.set_weights(before)
         return replace(head, stopped="interrupted")
-    # On a tie the head's, as `join_results` names the first of the best.
+    # On a tie the head's weights, since `join_results` takes the first of equally good epochs.
     if held_out is not None and tuned.best_value <= head.best_value:
         classifier.model.set_weights(before)
     return join_results({"head": head, "tune": tuned})
@@ -70,30 +79,28 @@ def fit_transfer(
 
 def _fit_stage(
     classifier: Classifier,
-    layer: str | None,
     train: Samples,
     held_out: Samples | None,
     plan: TransferPlan,
-    clock: TimeBudget,
-    checkpoint: Path,
+    folder: Path,
     key: str,
+    layer: str | None,
+    clock: TimeBudget,
 ) -> FitResult:
-    """Fit what lies behind `layer` (None: behind the embedding) on cached activations."""
-    # Batch norm in inference mode: small batches of another kind of picture would spoil the
-    # statistics that the frozen weights were learned with.
+    """Fit the part of the network after `layer` (None: after the embedding)."""
+    # Small batches of another kind of image would spoil the statistics of the batch norms.
     trunk, tail = classifier.trunk_and_tail(layer)
     freeze_norms(tail)
-    tuning = layer is not None
     name = f"{classifier.name} {layer}"
     source = cache_features(trunk, train, name, plan.cache, plan.copies)
     judged = None if held_out is None else cache_features(trunk, held_out, name, plan.cache, 1)
-    fit = Trainer(tail, source, judged, plan.tune if tuning else plan.head)
-    return fit.run(clock, checkpoint, key)
+    stage, stage_plan = ("tune", plan.tune) if layer else ("head", plan.head)
+    return Trainer(tail, source, judged, stage_plan).run(clock, folder / f"{stage}.npz", key)
 
 
 def freeze_norms(network: keras.Model) -> None:
-    """Make every batch norm of a network run in inference mode, its statistics and scale fixed."""
+    """Put every batch norm of a network into inference mode, its statistics and scale fixed."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # In Keras a batch norm that is not trainable also runs in inference mode.
+            # In Keras a batch norm that is not trainable also uses its moving statistics.
             layer.trainable = False
