@@ -30,7 +30,7 @@ from benchmarks.service_processes import (
     start_ours,
     write_pictures,
 )
-from cspine.core.train_config import ARCHITECTURE_NAMES
+from cspine.core.labels import ARCHITECTURE_NAMES
 
 MODELS = "benchmarks.random_models"
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0

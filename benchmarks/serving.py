@@ -34,7 +34,7 @@ from benchmarks.service_processes import (
     start_ours,
     write_pictures,
 )
-from cspine.core.train_config import ARCHITECTURE_NAMES
+from cspine.core.labels import ARCHITECTURE_NAMES
 
 MODELS = "benchmarks.random_models"
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients

@@ -28,7 +28,7 @@ from benchmarks.load_client import Job, upload_parts
 from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from benchmarks.service_processes import Service, run_child, run_client, start_ours, write_pictures
-from cspine.core.train_config import ARCHITECTURE_NAMES
+from cspine.core.labels import ARCHITECTURE_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -40,7 +40,7 @@ def tree(tmp_path_factory):
 def test_a_bad_value_is_one_line_and_exit_code_2(tmp_path):
     done = run_train("--epochs", "0", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "`epochs` must be from 1 to 10000. Received: 0\n"
+    assert done.stderr == "`epochs` must be a whole number from 1 to 10000. Received: '0'\n"
 
 
 def test_a_folder_that_is_not_there_is_one_line_and_exit_code_2(tmp_path):

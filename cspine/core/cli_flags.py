@@ -1,7 +1,7 @@
 """The command line of a training run, generated from TrainConfig, and the file behind `--config`.
 
-Fields in a flag group become flags; every other number is set in the TOML file. Entry points hand
-in the arguments: nothing here reads `sys.argv`.
+The fields in a flag group become flags; every other one is set in the TOML file. Entry points pass
+in the arguments; `sys.argv` is not read here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from typing import Any, NoReturn
 
 import cspine
 from cspine.core.errors import ConfigError
-from cspine.core.train_config import TrainConfig, make_config
+from cspine.core.settings import cast_values, field_types, is_list
+from cspine.core.train_config import TrainConfig
+
+FLAG_GROUPS = {
+    "data": ("data", "view", "split", "skip_unreadable"),
+    "model": ("architectures", "weights", "image_size"),
+    "training": ("epochs", "batch_size", "time_limit", "seed", "devices", "resume"),
+    "results": ("out", "require", "controls"),
+}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -28,7 +36,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def build_train_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    """The parser of `train.py`, generated from TrainConfig."""
+    """Return the parser of `train.py`, generated from TrainConfig."""
     parser = OneLineParser(
         prog=prog, description="Train, compare and publish a fracture classifier."
     )
@@ -39,12 +47,12 @@ def build_train_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add every flag of TrainConfig, in its groups, and `--config`, to `parser`."""
-    groups: dict[str, Any] = {}
-    for spec in fields(TrainConfig):
-        name = spec.metadata["group"]
-        if name:
-            groups.setdefault(name, parser.add_argument_group(name)) if name not in groups else None
-            _add_flag(groups[name], spec)
+    specs, types = {spec.name: spec for spec in fields(TrainConfig)}, field_types(TrainConfig)
+    for title, names in FLAG_GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            flag = "--" + name.replace("_", "-")
+            group.add_argument(flag, **_flag_options(specs[name], types[name]))
     parser.add_argument(
         "--config",
         metavar="FILE.toml",
@@ -52,32 +60,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_flag(group: Any, spec: Field[Any]) -> None:
-    """Add one field's flag; absent flags stay out of the namespace, so that the file can speak."""
-    rules = spec.metadata
-    # SUPPRESS: a default in the namespace could not be told from a flag that was given.
-    options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": spec.name}
-    shown = spec.default if spec.default not in (None, (), False) else None
-    options["help"] = rules["help"] + (f" (default: {shown})" if shown is not None else "")
-    flag = "--" + spec.name.replace("_", "-")
-    # Text already, under postponed annotations, and so looked at as text.
-    kind = str(spec.type)
-    if kind == "bool":
-        group.add_argument(flag, action="store_true", **options)
-        return
-    if "tuple" in kind:
-        options["nargs"] = "+"
+def _flag_options(spec: Field[Any], kind: Any) -> dict[str, Any]:
+    """Return what `add_argument` needs for the flag of one field."""
+    shown = f" (default: {spec.default})" if spec.default not in (None, (), False) else ""
+    # With a default in the namespace, a flag that was given could not be recognised.
+    options = {"default": argparse.SUPPRESS, "help": spec.metadata["help"] + shown}
+    if kind is bool:
+        return options | {"action": "store_true"}
+    if is_list(kind):
         # `--require a=1 --require b=2` and `--require a=1 b=2` mean the same.
-        options["action"] = "extend"
-    if "choices" in rules:
-        options["metavar"] = "|".join(rules["choices"])
-    else:
-        options["metavar"] = spec.name.upper()
-    group.add_argument(flag, **options)
+        options |= {"nargs": "+", "action": "extend"}
+    return options | {"metavar": "|".join(spec.metadata.get("choices", [spec.name.upper()]))}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, tables flattened (their names only group).
+    """Return the settings of a TOML file, tables flattened (their names only group).
 
     Raises:
         ConfigError: the file is missing or is no TOML.
@@ -86,17 +83,17 @@ def read_toml(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"`--config` must be a readable file. Received: {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Of bytes that are not UTF-8, of no TOML, and of a number with thousands of digits.
+    except ValueError as error:
         raise ConfigError(f"`--config` must be TOML ({error}). Received: {path}") from error
     flat: dict[str, Any] = {}
     for name, value in content.items():
-        # Tables only group for the reader; a name means the same in any of them.
         flat.update(value if isinstance(value, dict) else {name: value})
     return flat
 
 
 def parse_config(arguments: Sequence[str], prog: str | None = None) -> TrainConfig:
-    """TrainConfig from command-line arguments; flags go before the file, the file before defaults.
+    """Return the settings of command-line arguments: flags override the file, it the defaults.
 
     Raises:
         ConfigError: a flag, the file or a value in either cannot be used.
@@ -105,12 +102,11 @@ def parse_config(arguments: Sequence[str], prog: str | None = None) -> TrainConf
 
 
 def config_from_namespace(given: argparse.Namespace) -> TrainConfig:
-    """TrainConfig from a namespace that `add_flags` filled; other attributes are left alone.
+    """Return the settings of a namespace that `add_flags` filled; other attributes are ignored.
 
     Raises:
         ConfigError: as `parse_config`.
     """
-    names = {spec.name for spec in fields(TrainConfig)}
-    flags = {name: value for name, value in vars(given).items() if name in names}
+    flags = {name: vars(given)[name] for name in field_types(TrainConfig) if name in given}
     settings = read_toml(Path(given.config)) if given.config else {}
-    return make_config({**settings, **flags})
+    return TrainConfig(**cast_values(TrainConfig, settings | flags))

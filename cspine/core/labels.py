@@ -1,7 +1,4 @@
-"""The two classes, their order and the positive one, and the domains that a model can know.
-
-Nothing else decides a class's index.
-"""
+"""Names that several rooms share: the two classes in order, the domains and the architectures."""
 
 from __future__ import annotations
 
@@ -19,6 +16,10 @@ UNCERTAIN = "uncertain"
 SYNTHETIC, PAINTED, REAL = "synthetic", "painted", "real"
 UNKNOWN_DOMAIN = "unknown"
 DOMAINS = (SYNTHETIC, PAINTED, REAL)
+
+# The networks, in the order in which they are trained; `model/networks/architectures.py` has each
+# one's facts.
+ARCHITECTURE_NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")
 
 MEDICAL_NOTICE = "Not a medical device. It assists and never replaces a physician."
 

@@ -1,180 +1,108 @@
-"""The settings of a running service: the `CSPINE_*` variables, cast once into a frozen dataclass.
+"""The settings of the service: the `CSPINE_*` variables as a frozen dataclass.
 
-Entry points hand in the environment as a mapping: nothing here reads `os.environ`. Each field's
-name in capitals, after `CSPINE_`, is its variable. Knows nothing of HTTP, models or images.
+Each field's name in capitals, after `CSPINE_`, is its variable. Entry points pass in the
+environment as a mapping; `os.environ` is not read here.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from cspine.core.errors import ConfigError
+from cspine.core.settings import Rules, cast_values, setting
 
 PREFIX = "CSPINE_"
 PRECISIONS = ("auto", "f32", "bf16", "int8")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+# Pillow's own bound (`Image.MAX_IMAGE_PIXELS`).
+_PILLOW_PX = 89_478_485
+_SECONDS = "a number of seconds"
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Return (host, port) of `host:port`; an IPv6 host stands in brackets.
+    """Return (host, port) of `host:port`; an IPv6 host is in brackets.
 
     Raises:
         ValueError: there is no host, or no port from 0 to 65535.
     """
     host, _, port = text.rpartition(":")
-    # An empty host would listen everywhere without saying so.
+    # An empty host would listen on every address.
     if not host or not port.isdigit() or int(port) > 65535:
         raise ValueError("host:port")
     return host.strip("[]"), int(port)
 
 
-def _parse_list(text: str) -> tuple[str, ...]:
-    """Return the entries of a comma-separated list, blanks left out.
-
-    Raises:
-        ValueError: there is none: of keys, that would open the service to everybody.
-    """
-    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
-    if not entries:
-        raise ValueError("a list")
-    return entries
-
-
 def _parse_switch(text: str) -> bool:
-    """Return True for `on`, False for `off`."""
     return {"on": True, "off": False}[text.lower()]
 
 
-def _between(cast: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
-    """Return a parser that casts, and refuses what is not from `low` to `high`."""
-
-    def parse(text: str) -> float:
-        value = cast(text)
-        # Asked this way round, NaN is refused as well.
-        if not low <= value <= high:
-            raise ValueError(text)
-        return value
-
-    return parse
-
-
-def _one_of(*names: str) -> Callable[[str], str]:
-    """Return a parser that accepts these words alone, in any letter case."""
-
-    def parse(text: str) -> str:
-        # ValueError for another word, which `_cast` turns into the rule.
-        return names[names.index(text.lower())]
-
-    return parse
-
-
-def _setting(default: Any, rule: str, parse: Callable[[str], Any], text: str) -> Any:
-    """A dataclass field with its parser, its rule in words and its help."""
-    return field(default=default, metadata={"rule": rule, "parse": parse, "help": text})
-
-
-def _count(default: int | None, low: int, high: int, text: str) -> Any:
-    return _setting(default, f"a whole number from {low} to {high}", _between(int, low, high), text)
-
-
-def _seconds(default: float, low: float, high: float, text: str) -> Any:
-    rule = f"a number of seconds from {low:g} to {high:g}"
-    return _setting(default, rule, _between(float, low, high), text)
-
-
-_ADDRESS = "host:port"
-# Pillow's own bound (`Image.MAX_IMAGE_PIXELS`).
-_PILLOW_PX = 89_478_485
-_LIST = "a comma-separated list"
-_SWITCH = "on or off"
+_ADDRESS = Rules(parse=parse_address, rule="host:port")
+_SWITCH = Rules(parse=_parse_switch, rule="on or off")
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """All settings of the service; see each field's help. Units stand in the names."""
+    """All settings of the service; see each field's help. Names end in their units."""
 
-    model_dir: str = _setting("models", "a folder", str, "where best.json and its files lie")
-    listen: tuple[str, int] = _setting(("0.0.0.0", 9696), _ADDRESS, parse_address, "the listener")
-    precision: str = _setting(
-        "auto", "one of " + ", ".join(PRECISIONS), _one_of(*PRECISIONS), "numbers inference uses"
+    model_dir: str = setting("models", "where best.json and its files lie")
+    listen: tuple[str, int] = setting(("0.0.0.0", 9696), "the listener", **_ADDRESS)
+    precision: str = setting("auto", "numbers inference uses", choices=PRECISIONS, parse=str.lower)
+    streams: int | None = setting(None, "parallel inferences; by default the engine's own", 1, 256)
+    max_queue: int = setting(64, "predictions accepted at once; beyond it, 503", 1, 4096)
+    max_bytes: int = setting(32 * 1024 * 1024, "bytes of one image", 1024, 2**31)
+    max_pixels: int = setting(40_000_000, "pixels of one image", 1024, _PILLOW_PX)
+    fetch: bool = setting(True, "whether image URLs are fetched", **_SWITCH)
+    fetch_timeout_s: float = setting(
+        5.0, "for one whole fetch, redirects included", 0.1, 60, rule=_SECONDS
     )
-    streams: int | None = _count(None, 1, 256, "parallel inferences; by default the engine's own")
-    max_queue: int = _count(64, 1, 4096, "predictions accepted at once; beyond it, 503")
-    max_bytes: int = _count(32 * 1024 * 1024, 1024, 2**31, "bytes of one image")
-    max_pixels: int = _count(40_000_000, 1024, _PILLOW_PX, "pixels of one image")
-    fetch: bool = _setting(True, _SWITCH, _parse_switch, "whether image URLs are fetched")
-    fetch_timeout_s: float = _seconds(5.0, 0.1, 60, "for one whole fetch, redirects included")
-    fetch_allow: tuple[str, ...] = _setting(
-        (), _LIST, _parse_list, "host[:port] that may be fetched although its address is not public"
+    fetch_allow: tuple[str, ...] = setting(
+        (), "host[:port] that may be fetched although its address is not public"
     )
-    cache: bool = _setting(True, _SWITCH, _parse_switch, "remember answers by image content")
-    deadline_s: float = _seconds(10.0, 0.1, 300, "for one prediction, from its first byte")
-    api_keys: tuple[str, ...] = _setting((), _LIST, _parse_list, "keys that callers must send")
-    rate_per_key: float | None = _setting(
-        None, "a number above 0", _between(float, 1e-3, 1e6), "predictions a second for each key"
+    cache: bool = setting(True, "remember answers by image content", **_SWITCH)
+    deadline_s: float = setting(
+        10.0, "for one prediction, from its first byte", 0.1, 300, rule=_SECONDS
     )
-    cors_origins: tuple[str, ...] = _setting(
-        (), _LIST, _parse_list, "web origins that may call from a browser"
+    api_keys: tuple[str, ...] = setting((), "keys that callers must send", secret=True)
+    rate_per_key: float | None = setting(
+        None, "predictions a second for each key", 0.001, 1_000_000
     )
-    metrics_listen: tuple[str, int] | None = _setting(
-        None, _ADDRESS, parse_address, "a listener of its own for /metrics"
+    cors_origins: tuple[str, ...] = setting((), "web origins that may call from a browser")
+    metrics_listen: tuple[str, int] | None = setting(
+        None, "a listener of its own for /metrics", **_ADDRESS
     )
-    card_key: str | None = _setting(
-        None, "a file", str, "public key (PEM) that the model card must be signed with"
-    )
-    answer_synthetic: bool = _setting(
+    card_key: str | None = setting(None, "public key (PEM) that the model card must be signed with")
+    answer_synthetic: bool = setting(
         False,
-        _SWITCH,
-        _parse_switch,
         "whether a model of synthetic images answers for any image, for experiments",
+        **_SWITCH,
     )
-    log_level: str = _setting(
-        "info", "one of " + ", ".join(LOG_LEVELS), _one_of(*LOG_LEVELS), "least level logged"
-    )
+    log_level: str = setting("info", "least level logged", choices=LOG_LEVELS, parse=str.lower)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
 
 
 def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     """Return the settings that the `CSPINE_*` entries of `environment` give; empty ones are unset.
 
     Raises:
-        ConfigError: a value breaks its rule, or no setting has that name.
+        ConfigError: values break their rules, or names are unknown; one line for each fault.
     """
-    known = {PREFIX + spec.name.upper(): spec for spec in fields(ServeSettings)}
     # An empty variable is how compose files and shells leave a setting alone.
     given = {name: text for name, text in environment.items() if name.startswith(PREFIX) and text}
-    # A misspelt setting that is ignored would be a limit that is not there.
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"`{near[0]}`" if near else f"one of {', '.join(known)}"
-            raise ConfigError(f"A {PREFIX}* setting must be {hint}. Received: {name}")
-    settings = ServeSettings(**{known[n].name: _cast(n, known[n], t) for n, t in given.items()})
-    # A limit for each key limits nobody where nobody has one.
-    if settings.rate_per_key is not None and not settings.api_keys:
-        raise ConfigError(
-            "`CSPINE_RATE_PER_KEY` needs `CSPINE_API_KEYS`. "
-            f"Received: {settings.rate_per_key} and no key"
-        )
-    return settings
+    rate, keys = _variable("rate_per_key"), _variable("api_keys")
+    # A rate for each key limits no caller if there are no keys.
+    needs = f"`{rate}` needs `{keys}`. Received: {given.get(rate)!r} and no key"
+    faults = [needs] if rate in given and keys not in given else []
+    return ServeSettings(**cast_values(ServeSettings, given, _variable, faults))
 
 
 def read_setting(environment: Mapping[str, str], name: str) -> Any:
-    """Return one field as `read_settings` reads it: the others may be none of a command's business.
+    """Return one field as `read_settings` reads it, for a command that ignores the others.
 
     Raises:
         ConfigError: its value breaks its rule.
     """
-    variable = PREFIX + name.upper()
-    return getattr(read_settings({variable: environment.get(variable, "")}), name)
-
-
-def _cast(name: str, spec: Field[Any], text: str) -> Any:
-    """Return `text` as the field's type, or raise ConfigError that names both."""
-    try:
-        return spec.metadata["parse"](text)
-    # KeyError is the switch's.
-    except (ValueError, KeyError):
-        raise ConfigError(f"`{name}` must be {spec.metadata['rule']}. Received: {text!r}") from None
+    return getattr(read_settings({_variable(name): environment.get(_variable(name), "")}), name)

@@ -45,8 +45,8 @@ def test_each_value_is_cast():
         ("CSPINE_MAX_QUEUE", "0", "a whole number from 1 to 4096"),
         ("CSPINE_FETCH", "yes", "on or off"),
         ("CSPINE_DEADLINE_S", "nan", "a number of seconds from 0.1 to 300"),
-        ("CSPINE_RATE_PER_KEY", "-1", "a number above 0"),
-        ("CSPINE_API_KEYS", " , ", "a comma-separated list"),
+        ("CSPINE_RATE_PER_KEY", "-1", "a number from 0.001 to 1000000"),
+        ("CSPINE_FETCH_ALLOW", " , ", "a comma-separated list"),
         ("CSPINE_MAX_PIXELS", "1000000000", "a whole number from 1024 to 89478485"),
     ],
 )
@@ -61,12 +61,43 @@ def test_a_rate_for_each_key_needs_keys():
 
 
 def test_a_misspelt_name_is_met_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"`CSPINE_STREAMS`\. Received: CSPINE_STREAM"):
+    with pytest.raises(ConfigError, match=r"`CSPINE_STREAMS`\? Received: 'CSPINE_STREAM'"):
         read_settings({"CSPINE_STREAM": "2"})
 
 
+def test_all_faults_are_listed():
+    environment = {
+        "CSPINE_STREAM": "2",
+        "CSPINE_MAX_QUEUE": "0",
+        "CSPINE_FETCH": "yes",
+        "CSPINE_RATE_PER_KEY": "3",
+    }
+    with pytest.raises(ConfigError) as caught:
+        read_settings(environment)
+    assert sorted(str(caught.value).splitlines()) == [
+        "A setting must have a known name. Did you mean `CSPINE_STREAMS`? "
+        "Received: 'CSPINE_STREAM'",
+        "`CSPINE_FETCH` must be on or off. Received: 'yes'",
+        "`CSPINE_MAX_QUEUE` must be a whole number from 1 to 4096. Received: '0'",
+        "`CSPINE_RATE_PER_KEY` needs `CSPINE_API_KEYS`. Received: '3' and no key",
+    ]
+
+
+def test_keys_are_in_no_text_of_settings():
+    settings = read_settings({"CSPINE_API_KEYS": "planted, other"})
+    assert settings.api_keys == ("planted", "other")
+    assert "planted" not in f"{settings} {settings!r}"
+    with pytest.raises(ConfigError) as caught:
+        read_settings({"CSPINE_API_KEYS": " ,", "CSPINE_API_KEY": "planted"})
+    assert str(caught.value).splitlines() == [
+        "`CSPINE_API_KEYS` must be a comma-separated list. Received: a value that is not shown",
+        "A setting must have a known name. Did you mean `CSPINE_API_KEYS`? "
+        "Received: 'CSPINE_API_KEY'",
+    ]
+
+
 def test_every_setting_says_what_it_is():
-    assert all(spec.metadata["help"] and spec.metadata["rule"] for spec in fields(ServeSettings))
+    assert all(spec.metadata["help"] for spec in fields(ServeSettings))
 
 
 def test_parse_address_of_a_bare_host_is_an_error():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cspine.core.cli_flags import build_train_parser, parse_config
+from cspine.core.cli_flags import FLAG_GROUPS, build_train_parser, parse_config
 from cspine.core.errors import ConfigError
-from cspine.core.train_config import TrainConfig
+from cspine.core.train_config import TrainConfig, parse_duration, parse_requirement
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,8 +22,9 @@ def test_defaults_without_arguments():
 
 
 def test_at_most_twenty_flags_all_with_help():
-    flags = [spec for spec in fields(TrainConfig) if spec.metadata["group"]]
+    flags = [name for group in FLAG_GROUPS.values() for name in group]
     assert len(flags) + 1 <= 20
+    assert set(flags) < {spec.name for spec in fields(TrainConfig)}
     assert all(spec.metadata["help"] for spec in fields(TrainConfig))
     assert "--time-limit" in build_train_parser().format_help()
 
@@ -47,8 +48,8 @@ def test_flags_go_before_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--epochs", "0"], r"`epochs` must be from 1 to 10000\. Received: 0"),
-        (["--epochs", "many"], r"`epochs` must be a whole number\. Received: 'many'"),
+        (["--epochs", "0"], r"`epochs` must be a whole number from 1 to 10000\. Received: '0'"),
+        (["--epochs", "many"], r"`epochs` must be a whole number from .* Received: 'many'"),
         (["--view", "side"], r"`view` must be one of vertebra, slice\. Received: 'side'"),
         (["--architectures", "vgg"], "`architectures` must be one of cnn"),
         (["--require", "auroc"], r"`require` must be METRIC=NUMBER\. Received: 'auroc'"),
@@ -65,8 +66,45 @@ def test_bad_values_are_named(arguments, text):
 def test_unknown_setting_in_the_file_is_named(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("learning_speed = 7\n")
-    with pytest.raises(ConfigError, match="'learning_speed'"):
+    with pytest.raises(ConfigError, match=r"Did you mean `learning_rate`\? .*'learning_speed'"):
         parse_config(["--config", str(path)])
+
+
+def test_all_faults_of_file_and_flags_are_listed(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('dropuot = 0.1\nwarmup = 3\npatients = "many"\n[table]\naugment = "false"\n')
+    with pytest.raises(ConfigError) as caught:
+        parse_config(["--config", str(path), "--seed", "-1", "--require", "auroc"])
+    assert str(caught.value).splitlines() == [
+        "A setting must have a known name. Did you mean `dropout`? Received: 'dropuot'",
+        "`warmup` must be a number from 0.0 to 0.9. Received: 3",
+        "`patients` must be a whole number from 4 to 100000. Received: 'many'",
+        "`augment` must be true or false. Received: 'false'",
+        "`seed` must be a whole number from 0 to 2147483647. Received: '-1'",
+        "`require` must be METRIC=NUMBER. Received: 'auroc'",
+    ]
+
+
+def test_all_faults_of_a_config_built_directly_are_listed():
+    with pytest.raises(ConfigError, match=r"(?s)`epochs` must be .*\n`out` must be "):
+        TrainConfig(epochs=0, out="")
+    assert TrainConfig(require=(("auroc", 0.9),), time_limit=90).time_limit == 90
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("5", 5)])
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-3s", "0s", "1.5h"])
+def test_no_durations(text):
+    with pytest.raises(ConfigError, match="`time_limit` must be like 90s, 10m or 2h"):
+        parse_config([f"--time-limit={text}"])
+
+
+@pytest.mark.parametrize("text", ["recall=0.9", "Sensitivity = 0.9"])
+def test_recall_and_sensitivity_are_one_figure(text):
+    assert parse_requirement(text) == ("recall", 0.9)
 
 
 @pytest.mark.parametrize("value", ["1.7", "true", "inf"])

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Of libraries, those alone that read what strangers send before our own code does.
 with seen_by_atheris("cspine.core", "cspine.model", "cspine.serve", "waitress", "tomllib"):
     from cspine.core.cli_flags import read_toml
-    from cspine.core.train_config import make_config
+    from cspine.core.settings import cast_values
+    from cspine.core.train_config import TrainConfig
     from cspine.fetch.url_policy import follow_redirect, parse_url
     from cspine.model.store.card import load_card
     from cspine.model.store.registry import resolve_version
@@ -88,7 +89,7 @@ def list_targets(folder: Path, models: Path) -> Iterator[Target]:
 
     def load_toml(data: bytes) -> object:
         path.write_bytes(data)
-        return make_config(read_toml(path))
+        return TrainConfig(**cast_values(TrainConfig, read_toml(path)))
 
     def load_spoilt_card(data: bytes) -> object:
         (folder / "best.json").write_bytes(data)

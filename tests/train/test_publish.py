@@ -97,7 +97,7 @@ def test_settings_are_checked_before_any_work(tmp_path):
         check_run(TrainConfig(devices=3))
     with pytest.raises(ConfigError, match="`architectures` must name each once"):
         TrainConfig(architectures=("cnn", "cnn"))
-    with pytest.raises(ConfigError, match="`data` must not be empty"):
+    with pytest.raises(ConfigError, match="`data` must be text that is not empty"):
         TrainConfig(data="")
 
 

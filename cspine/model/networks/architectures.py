@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cspine.core.errors import ConfigError
+from cspine.core.labels import ARCHITECTURE_NAMES
 
 # Pixels a side of a map cell. `data/masks.py` lies below this room and has a number of its own.
 MAP_STRIDE = 8
@@ -31,12 +32,13 @@ class Architecture:
     tail_layer: str
 
 
+_CNN, _RESNET50V2, _INCEPTIONV3, _XCEPTION = ARCHITECTURE_NAMES
 ARCHITECTURES: dict[str, Architecture] = {
     one.name: one
     for one in (
-        Architecture("cnn", 192, 32, None, "features_in_relu", "features_in_relu"),
+        Architecture(_CNN, 192, 32, None, "features_in_relu", "features_in_relu"),
         Architecture(
-            "resnet50v2",
+            _RESNET50V2,
             224,
             32,
             "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -45,7 +47,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "conv5_block1_preact_relu",
         ),
         Architecture(
-            "inceptionv3",
+            _INCEPTIONV3,
             299,
             75,
             "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -54,7 +56,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "mixed8",
         ),
         Architecture(
-            "xception",
+            _XCEPTION,
             299,
             71,
             "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
