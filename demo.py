@@ -7,10 +7,12 @@ answer, and exits 1 unless both are right. Not a medical device.
 
 import argparse
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,25 +28,20 @@ SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
 SEED = 6  # a pair on which models of three trainings agreed
 # A service that stops may take 30 s to finish what it accepted.
 READY_S, STOP_S = 60, 35
-# A model of three minutes is sure of little: it may miss a fifth of a class, where a real one may
-# miss a tenth, so that it names a class at all; and no threshold would spare it false alarms at
-# 95 % sensitivity.
-SETTINGS = """note = "demo model, trained on synthetic images"
-patients = {patients}
-conformal_alpha = 0.2
-threshold_method = "youden"
-"""
+SETTINGS = ROOT / "configs" / "quick.toml"
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the command line's arguments."""
+    """Return the command line's arguments; `configs/quick.toml` has the defaults of training."""
+    settings = tomllib.loads(SETTINGS.read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=f"Train, serve and ask. {MEDICAL_NOTICE}")
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="default: %(default)s")
     parser.add_argument("--once", action="store_true", help="end after the answers")
     parser.add_argument("--port", type=int, default=9696, help="default: %(default)s")
-    parser.add_argument("--patients", type=int, default=210, help="synthetic patients")
+    parser.add_argument("--patients", type=int, help="synthetic patients")
     # Epochs, not a time limit: a busy machine then takes longer, and learns the same.
-    parser.add_argument("--epochs", type=int, default=4, help="of training; default: %(default)s")
+    parser.add_argument("--epochs", type=int, help="of training; default: %(default)s")
+    parser.set_defaults(patients=settings["patients"], epochs=settings["epochs"])
     return parser.parse_args()
 
 
@@ -52,10 +49,13 @@ def train(arguments: argparse.Namespace) -> Path:
     """Train the CNN on the phantom set and return the folder of the model."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     settings = arguments.out / "settings.toml"
-    settings.write_text(SETTINGS.format(patients=arguments.patients), encoding="utf-8")
+    # Patients have no flag of their own.
+    patients = f"patients = {arguments.patients}"
+    text = re.sub(r"(?m)^patients = .*$", patients, SETTINGS.read_text(encoding="utf-8"))
+    settings.write_text(text, encoding="utf-8")
     models = arguments.out / "models"
     command = [sys.executable, "train.py", "--config", str(settings.resolve())]
-    command += ["--data", "phantom", "--architectures", "cnn", "--epochs", str(arguments.epochs)]
+    command += ["--epochs", str(arguments.epochs)]
     # As seen from the root, where it runs; `--out` was given from where the caller stands.
     subprocess.run([*command, "--out", os.path.relpath(models, ROOT)], cwd=ROOT, check=True)
     return models
