@@ -1,7 +1,7 @@
-"""`cspine COMMAND`, and `python -m cspine`: a room that has a command registers it in its `cli.py`.
+"""`cspine COMMAND`, and `python -m cspine`: imports the room of the command alone and runs it.
 
-An entry point: sets the Keras backend and logging, reads the arguments, turns an error that is the
-user's to mend into one line and exit code 2. Knows no command.
+An entry point: it sets the Keras backend and logging, reads the arguments, and turns an error that
+the user can correct into one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import importlib
 import io
 import logging
 import os
-import pkgutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,29 +26,41 @@ from cspine.core.labels import MEDICAL_NOTICE
 if TYPE_CHECKING:
     from cspine.evaluate.external_validation import Predict
 
+# Of each command, the room whose `cli.py` registers it, and its line in `--help`.
+COMMANDS = {
+    "audit": ("data", "say what a data set holds: copies, leaks, conflicts and shortcuts"),
+    "evaluate": ("evaluate", "measure a model on your own labelled images, without retraining"),
+    "report": ("evaluate", "build a model's report page again"),
+    "sign": ("model", "sign a model's card with an Ed25519 key"),
+    "phantom": ("phantom", "write a set of synthetic CT slices"),
+    "predict": ("predict", "answer files and folders of slices, and whole DICOM series"),
+    "serve": (
+        "serve",
+        "serve the model in CSPINE_MODEL_DIR over HTTP; settings are CSPINE_* alone",
+    ),
+    "train": ("train", "train, compare and publish a classifier"),
+}
 TRAINING = ("train",)  # the commands that train, on TensorFlow; the others never need it
 
 
 def build_parser(command: str = "", prog: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of the commands that the rooms register, up to `command` where it is one.
-
-    The room of the command's own name comes first, so that `serve` waits for no other's imports.
-    """
+    """Return the parser of `command`, or if there is none of that name, of `--help` alone."""
     parser = OneLineParser(prog=prog, description=MEDICAL_NOTICE)
     parser.add_argument("--version", action="version", version=f"cspine {cspine.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    rooms = [room.name for room in pkgutil.iter_modules(cspine.__path__) if room.ispkg]
-    for room in sorted(rooms, key=lambda room: room != command):
-        if find_spec(f"cspine.{room}.cli"):
-            given = (load_predict,) if room == "evaluate" else ()
-            importlib.import_module(f"cspine.{room}.cli").register(commands, *given)
-        if command in commands.choices:
-            break
+    if command in COMMANDS:
+        # Importing every room takes seconds.
+        room = COMMANDS[command][0]
+        given = (load_predict,) if room == "evaluate" else ()
+        importlib.import_module(f"cspine.{room}.cli").register(commands, *given)
+    else:
+        for name, (_, text) in COMMANDS.items():
+            commands.add_parser(name, help=text)
     return parser
 
 
 def load_predict(models: Path, precision: str) -> Predict:
-    """Return how the model of a folder answers: the one thing that `evaluate` must be handed."""
+    """Return how the model of a folder answers, which `evaluate` needs and may not import."""
     from cspine.predict.predictor import Predictor  # brings the engine, which few commands need
 
     # Measured on what it is given: which class would be named to a caller is another matter.
@@ -65,7 +75,7 @@ def set_environment(command: str) -> None:
 
 
 def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
-    """Run one command and return the exit code: 2 for an error that is the user's to mend."""
+    """Run one command and return the exit code: 2 for an error that the user can correct."""
     command = arguments[0] if arguments else ""
     set_environment(command)
     # What only an entry point may touch, for the commands that need it.
@@ -85,7 +95,7 @@ def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read has seen enough (`… | head`); what is left in the buffer goes nowhere.
+        # The reader has ended (`… | head`); what is left in the buffer is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except CspineError as error:

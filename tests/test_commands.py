@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,11 +16,16 @@ import pytest
 import requests
 
 import demo
-from cspine.__main__ import main
+import healthcheck
+from cspine.__main__ import COMMANDS, build_parser, main
+from cspine.core.cli_flags import parse_config
+from cspine.core.serve_settings import ServeSettings
 from cspine.imaging.decode import decode_image
 from predict_test import SAMPLE, serve_slice
 
 ROOT = Path(__file__).parents[1]
+# What a command cannot go without.
+REQUIRED = {"evaluate": ["data"], "predict": ["a.png"], "sign": ["--key", "key.pem"]}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,52 @@ def test_a_wrong_command_line_is_one_line(arguments, said, capsys):
     error = capsys.readouterr().err
     assert error.startswith(said)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_registered_by_its_room(command):
+    assert build_parser(command).parse_args([command, *REQUIRED.get(command, ())]).run
+
+
+def test_every_room_with_commands_is_in_the_table():
+    rooms = {path.parent.name for path in (ROOT / "cspine").glob("*/cli.py")}
+    assert rooms == {room for room, _ in COMMANDS.values()}
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_needs_no_room_imports_none(option):
+    code = (
+        "import sys; from cspine.__main__ import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, option]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert not {"numpy", *(f"cspine.{room}" for room, _ in COMMANDS.values())} & set(modules)
+    assert "cspine.core.cli_flags" in modules
+
+
+def test_the_health_check_imports_the_standard_library_alone():
+    code = (
+        "import sys; before = set(sys.modules); import healthcheck\n"
+        "print(*{name.partition('.')[0] for name in sys.modules.keys() - before})"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) - sys.stdlib_module_names == {"healthcheck"}
+    host, port = ServeSettings().listen
+    assert f"{host}:{port}" == healthcheck.LISTEN
+
+
+def test_the_demonstration_trains_with_the_settings_of_its_file(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: calls.append(command))
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path), "--patients", "20"])
+    demo.train(demo.parse_arguments())
+    given = parse_config(calls[0][2:])
+    kept = parse_config(["--config", str(ROOT / "configs" / "quick.toml")])
+    assert given == replace(kept, patients=20, out=given.out)
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command(tmp_path):

@@ -14,7 +14,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the `audit` command to the subparsers of `python -m cspine`."""
     parser = subparsers.add_parser(
         "audit",
-        help="say what a data set holds: copies, leaks, conflicts and shortcuts",
         description="Find out which files are one slice, what leaks between the published sides, "
         "which slices are in both classes, and what a model could learn without a fracture.",
     )

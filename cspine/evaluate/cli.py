@@ -31,9 +31,7 @@ def register(subparsers: Any, predict_factory: PredictFactory) -> None:
 
     `predict_factory` loads the model of a folder at a precision and returns how it answers.
     """
-    parser = subparsers.add_parser(
-        "evaluate", help="measure a model on your own labelled images, without retraining"
-    )
+    parser = subparsers.add_parser("evaluate")
     parser.add_argument("data", type=Path, help="a folder, a ZIP, or a CSV with `path,label`")
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model's folder")
     parser.add_argument(
@@ -47,7 +45,7 @@ def register(subparsers: Any, predict_factory: PredictFactory) -> None:
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out unreadable files")
     parser.set_defaults(run=lambda given: run_evaluate(given, predict_factory))
 
-    parser = subparsers.add_parser("report", help="build a model's report page again")
+    parser = subparsers.add_parser("report")
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model's folder")
     parser.set_defaults(run=run_report)
 

@@ -14,7 +14,6 @@ def register(subparsers: Any) -> None:
     """Add the command `sign`."""
     parser = subparsers.add_parser(
         "sign",
-        help="sign a model's card with an Ed25519 key",
         description="Sign best.json of a model folder, into best.json.sig. A service with "
         "CSPINE_CARD_KEY set to the public key serves no other card. Make the keys with "
         "`openssl genpkey -algorithm ed25519 -out card-key.pem` and "

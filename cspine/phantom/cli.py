@@ -25,7 +25,7 @@ _SIZES = {"grouped": (150, 8), "kaggle": (4, 48), "dicom": (2, 48), "rsna": (12,
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `phantom`."""
-    parser = subparsers.add_parser("phantom", help="write a set of synthetic CT slices")
+    parser = subparsers.add_parser("phantom")
     parser.add_argument("folder", type=Path, nargs="?", help="where to; absent or empty")
     parser.add_argument("--layout", choices=_WRITERS, help="by default grouped")
     parser.add_argument("--patients", type=int, help="by default 150, or 4, 2, 12 by layout")

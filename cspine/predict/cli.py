@@ -20,9 +20,7 @@ from cspine.predict.studies import describe_study, score_studies
 
 def register(subparsers: Any) -> None:
     """Add the command `predict`."""
-    parser = subparsers.add_parser(
-        "predict", help="answer files and folders of slices, and whole DICOM series"
-    )
+    parser = subparsers.add_parser("predict")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)

@@ -30,10 +30,7 @@ Configure = Callable[..., None]
 
 def register(subparsers: Any) -> None:
     """Add the command `serve`."""
-    parser = subparsers.add_parser(
-        "serve", help="serve the model in CSPINE_MODEL_DIR over HTTP; settings are CSPINE_* alone"
-    )
-    parser.set_defaults(run=run_serve)
+    subparsers.add_parser("serve").set_defaults(run=run_serve)
 
 
 def run_serve(given: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `train` to the commands of `python -m cspine`."""
-    parser = subparsers.add_parser("train", help="train, compare and publish a classifier")
+    parser = subparsers.add_parser("train")
     add_flags(parser)
     parser.set_defaults(run=lambda given: train(config_from_namespace(given)))
 
