@@ -63,7 +63,7 @@ def load_predict(models: Path, precision: str) -> Predict:
     """Return how the model of a folder answers, which `evaluate` needs and may not import."""
     from cspine.predict.predictor import Predictor  # brings the engine, which few commands need
 
-    # Measured on what it is given: which class would be named to a caller is another matter.
+    # Every image is scored, also those for which the service would name no class.
     return Predictor.load(models, precision, answer_synthetic=True).predict
 
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
     """Run one command and return the exit code: 2 for an error that the user can correct."""
     command = arguments[0] if arguments else ""
     set_environment(command)
-    # What only an entry point may touch, for the commands that need it.
+    # For commands that need what only an entry point may use.
     given = argparse.Namespace(
         command="",
         environment=os.environ,

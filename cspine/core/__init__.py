@@ -1,1 +1,1 @@
-"""Errors, labels and settings: what every room may import, and what imports none of them."""
+"""Errors, labels, settings and small tools, which every room may import."""

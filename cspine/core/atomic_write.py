@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: beside their place, then renamed."""
+"""Write files and folders whole or not at all: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 def written_whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a hidden path beside `path`, with its ending, that becomes `path` when the block ends.
 
-    Readers see the old file or the new one. An error in the block leaves `path` as it was, and
-    nothing beside it. The folder is made where it is missing. A file that is not `durable` may be
-    lost where power is cut, and is there sooner.
+    Readers see the old file or the new one. An error in the block leaves `path` as it was, and no
+    other file. A missing folder is made. Without `durable` the write is faster, and may be lost in
+    a power cut.
 
     Raises:
         OSError: it could not be written.
@@ -31,7 +31,7 @@ def written_whole(path: Path, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         part.replace(path)
     finally:
-        # On a full disk, half a file must not stay.
+        # Half a file would take space on a full disk.
         part.unlink(missing_ok=True)
 
 
@@ -39,9 +39,9 @@ def written_whole(path: Path, durable: bool = True) -> Iterator[Path]:
 def written_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Give a new hidden folder beside `path` that becomes `path` when the block ends.
 
-    An error in the block leaves `path` as it was, and nothing beside it. With `replace` a folder
-    that is there, whatever it holds, goes; of two processes that write it the later one's stays.
-    Without, only an empty folder does.
+    An error in the block leaves `path` as it was, and no other folder. With `replace` an existing
+    folder is removed with all its files, and of two processes the later one's folder stays. Without
+    `replace` only an empty folder is replaced.
 
     Raises:
         OSError: it could not be written, or without `replace` there are files in its place.
@@ -60,7 +60,7 @@ def written_folder(path: Path, replace: bool = False) -> Iterator[Path]:
             path.rmdir()
         part.replace(path)
     finally:
-        # On a full disk, half a folder must not stay.
+        # Half a folder would take space on a full disk.
         shutil.rmtree(part, ignore_errors=True)
 
 

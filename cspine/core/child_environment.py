@@ -1,19 +1,19 @@
-"""What a child process may know of its parent. Starts none."""
+"""The environment variables that a child process gets from its parent."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-# Some Pythons start with no less.
+# Some builds of Python do not start without these.
 _LOADER = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 def bare_environment() -> dict[str, str]:
-    """Return what a child is told: where libraries lie, and this process's import path.
+    """Return the variables of the library loader, and this process's import path.
 
-    A child that reads strangers' bytes must find no key of the service in its environment.
+    A child that reads untrusted bytes must find no key of the service in its environment.
     """
-    told = {name: os.path.expandvars(f"${name}") for name in _LOADER}
-    kept = {name: value for name, value in told.items() if value != f"${name}"}
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    expanded = {name: os.path.expandvars(f"${name}") for name in _LOADER}
+    present = {name: value for name, value in expanded.items() if value != f"${name}"}
+    return present | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

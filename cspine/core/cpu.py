@@ -1,4 +1,4 @@
-"""How many cores this process may use, which in a container is fewer than the machine has."""
+"""The number of cores that this process may use, in a container often fewer than the machine's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def count_cores(quota_file: Path = _QUOTA) -> int:
 
     `quota_file` holds microseconds of CPU a period, or "max", and the period in microseconds.
     """
-    # Affinity is Linux's; elsewhere all cores are ours.
+    # Only Linux has affinity; elsewhere the process may use all cores.
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = quota_file.read_text(encoding="ascii").split()
         if quota != "max":
-            # Half a core more keeps one more stream busy for half of the time.
+            # Rounded up: half a core keeps one more stream busy for half of the time.
             cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(1, cores)

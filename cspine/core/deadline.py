@@ -1,7 +1,7 @@
 """The deadline of one prediction, and whether its caller still waits for it.
 
-A request asks at each stage, so that late work and work for a client that has left is dropped
-before it costs more. `is_wanted` is whatever the caller says.
+Each stage of a request checks both, so that work that is late, or whose client has disconnected, is
+dropped before it costs more.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from cspine.core.errors import OverloadedError
 
 Result = TypeVar("Result")
 
-# How often who waits looks whether anybody waits for the answer.
+# Seconds between two checks of whether the client is still connected.
 LOOK_S = 0.25
 LATE = "The prediction did not end within its deadline. Try again."
 
 
 class UnwantedError(Exception):
-    """Nobody waits for the answer any more; there is no one to tell."""
+    """The client has disconnected; no answer is sent."""
 
 
 class LateError(OverloadedError):
-    """The deadline ran out while the image waited for its turn: much work, and no sign that the
-    network fails."""
+    """The deadline passed while the image was queued: a sign of load, not of a failing network."""
 
     def __init__(self) -> None:
         super().__init__(LATE)
@@ -41,7 +40,7 @@ def _always() -> bool:
 
 @dataclass(frozen=True)
 class Deadline:
-    """`due_s` is on the clock of `time.monotonic`; `is_wanted` tells of a vanished client."""
+    """`due_s` is on the clock of `time.monotonic`; `is_wanted` is False once the client left."""
 
     due_s: float = math.inf
     is_wanted: Callable[[], bool] = _always
@@ -62,9 +61,9 @@ class Deadline:
 
         Raises:
             OverloadedError: none are left.
-            UnwantedError: nobody waits any more.
+            UnwantedError: the client has disconnected.
         """
-        # First whether anybody waits: an overload told to nobody would only spoil the counts.
+        # Checked first: an overload that no client receives must not be counted.
         if not self.is_wanted():
             raise UnwantedError
         left = self.left_s()
@@ -73,19 +72,18 @@ class Deadline:
         return left
 
     def result_of(self, future: Future[Result]) -> Result:
-        """Return the future's result, or give up on it: what has not begun then never does.
+        """Return the future's result; a future that is late or unwanted is cancelled.
 
         Raises:
-            OverloadedError: no time is left; a LateError where the work had not begun, or will
-                not, since it would be late.
-            UnwantedError: nobody waits any more.
+            OverloadedError: no time is left; a LateError if the work was not begun.
+            UnwantedError: the client has disconnected.
         """
         while True:
             left_s = self.left_s()
             try:
                 return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
             except CancelledError:
-                # As above: an overload told to nobody would only spoil the counts.
+                # As above: an overload that no client receives must not be counted.
                 raise (LateError if self.is_wanted() else UnwantedError) from None
             except FutureTimeoutError:
                 if not self.is_wanted():
@@ -95,5 +93,5 @@ class Deadline:
                     continue
                 if future.cancel():
                     raise LateError from None
-                # Not a LateError: a network that hangs is late each time, and must be seen to be.
+                # Not a LateError: a network that hangs must count as failing, not as load.
                 raise OverloadedError(LATE) from None

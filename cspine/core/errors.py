@@ -27,12 +27,12 @@ _shorten.maxstring = _shorten.maxother = 40
 
 
 def quote(value: object) -> str:
-    """Return a value as an error may quote it, in 40 characters: whole, it could fill the log."""
+    """Return at most 40 characters of a value's `repr`, since a whole value could fill the log."""
     return _shorten.repr(value)[:40]
 
 
 class CspineError(Exception):
-    """Any error whose text is for its reader: theirs to mend, but for `serve`'s FaultError."""
+    """Any error that its reader can correct, except `FaultError` of `serve`."""
 
 
 class ConfigError(CspineError):
@@ -44,7 +44,7 @@ class DataError(CspineError):
 
 
 class SplitLeakError(DataError):
-    """The same slice stands on two sides of a split."""
+    """The same slice is on two sides of a split."""
 
 
 class ImageError(CspineError):

@@ -8,11 +8,11 @@ from cspine.core.errors import DataError
 CLASS_NAMES: tuple[str, str] = ("normal", "fracture")
 NORMAL, FRACTURE = 0, 1
 POSITIVE_CLASS = CLASS_NAMES[FRACTURE]
-# An answer, not a class: no label ever has it.
+# An answer, not a class: no image is labelled so.
 UNCERTAIN = "uncertain"
 
-# What a model learned from, in its `.h5`, its card and every answer: synthetic images, synthetic
-# fractures painted into real scans, or real images. `unknown` is said of older files alone.
+# The images a model was trained on, stored in its `.h5`, its card and every answer: synthetic ones,
+# synthetic fractures painted into real scans, or real ones. Only older files have `unknown`.
 SYNTHETIC, PAINTED, REAL = "synthetic", "painted", "real"
 UNKNOWN_DOMAIN = "unknown"
 DOMAINS = (SYNTHETIC, PAINTED, REAL)

@@ -1,4 +1,4 @@
-"""Write grey pictures as PNG."""
+"""Encode grey images as PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar that shows itself only to a person: on stderr, when that is a terminal."""
+"""A progress bar on stderr, shown only if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Item = TypeVar("Item")
 
 
 def progress(iterable: Iterable[Item], desc: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items of `iterable`, with a bar named `desc` where stderr is a terminal.
+    """Yield the items of `iterable`, with a bar named `desc` if stderr is a terminal.
 
     Args:
-        iterable: what is worked through.
+        iterable: the items.
         desc: a word or two before the bar.
-        total: the number of items, where `iterable` cannot say.
+        total: the number of items, if `iterable` has no length.
     """
-    # In a log a bar is a thousand lines, or one that never ends.
+    # In a log file a bar would be thousands of lines.
     if not sys.stderr.isatty():
         yield from iterable
         return
-    # Costs an import that a service or a pipe never needs.
+    # Imported here, since a service or a pipe never needs it.
     from tqdm import tqdm
 
-    # The bar vanishes when done: the lines that stay are those that say something.
+    # `leave=False` removes the bar when it is done.
     yield from tqdm(iterable, desc=desc, total=total, file=sys.stderr, leave=False)

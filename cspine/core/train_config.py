@@ -115,15 +115,14 @@ class TrainConfig:
     phantom_seed: int = setting(1, "seed of the phantom set", 0, 2**31 - 1)
     learning_rate: float = setting(3e-3, "peak rate of `cnn`", 1e-7, 1.0)
     head_learning_rate: float = setting(1e-3, "rate of a new head on a frozen backbone", 1e-7, 1.0)
-    # Far below the head's: what was learned before is to be adjusted, not replaced.
+    # Far below the head's rate, so that pretrained weights are adjusted and not replaced.
     tune_learning_rate: float = setting(5e-5, "rate of fine-tuning a backbone's top", 1e-8, 1.0)
     tune_epochs: int = setting(10, "epochs of fine-tuning, at most", 0, 1000)
     weight_decay: float = setting(1e-3, "AdamW's decoupled decay", 0.0, 1.0)
     warmup: float = setting(0.05, "share of the steps in which the rate rises", 0.0, 0.9)
     dropout: float = setting(0.2, "dropout before the logit", 0.0, 0.9)
     map_weight: float = setting(1.0, "weight of the map loss beside the label loss", 0.0, 1000.0)
-    # A fracture fills a few of the map's 576 cells: unweighted, "nothing anywhere" would be a good
-    # map.
+    # A fracture fills a few of the map's 576 cells: unweighted, an empty map would have a low loss.
     map_positive_weight: float = setting(
         20.0, "weight of a fracture's cells in the map loss", 1.0, 10_000.0
     )
@@ -140,12 +139,12 @@ class TrainConfig:
     )
     # A missed fracture costs more than a slice that is looked at twice.
     target_sensitivity: float = setting(0.95, "sensitivity the threshold is chosen for", 0.5, 1.0)
-    # One in ten of a class: less, and small validation sets leave every answer uncertain.
+    # With less than one in ten, small validation sets leave every answer uncertain.
     conformal_alpha: float = setting(
         0.1, "share of each class that its conformal set may miss", 0.001, 0.5
     )
-    # 5 slices in 1,000 of those that the threshold is set on count as strangers: the bar for
-    # slices of new patients is 1 %, and the checks of the picture take their part of it.
+    # 0.5 % of the held-out images that set the threshold are refused: at most 1 % of new patients'
+    # slices may be, and the image checks refuse some of them.
     in_distribution_quantile: float = setting(
         0.995, "share of held-out images that count as known", 0.5, 1.0
     )
