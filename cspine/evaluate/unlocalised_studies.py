@@ -22,7 +22,7 @@ FIGURES = ("recall", "auroc")
 def describe_unboxed_studies(
     studies: int,
     unboxed: SplitScores,
-    scores: SplitScores,
+    labelled: SplitScores,
     series: SeriesScore,
     resamples: int = 1000,
     seed: int = 0,
@@ -30,13 +30,13 @@ def describe_unboxed_studies(
     """Return how well the series score finds fractured studies without boxes, as JSON values.
 
     `studies` there are, `scored` of them have a score; `recall` at the series score's threshold,
-    `auroc` against the unfractured patients of `scores`, each {value, low, high}, unless none has
+    `auroc` against the unfractured patients of `labelled`, each {value, low, high}, unless none has
     a score. Of `unboxed`, the slices of those studies, the labels are not read.
     """
     fractured = _score_patients(unboxed, series)[1]
     found: dict[str, Any] = {"studies": studies, "scored": len(fractured)}
     if len(fractured):
-        truths, scores = _score_patients(scores, series)
+        truths, scores = _score_patients(labelled, series)
         normal = scores[truths == NORMAL]
         labels = np.repeat((FRACTURE, NORMAL), (len(fractured), len(normal)))
         figures = compute_metrics(

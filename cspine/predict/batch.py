@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from cspine.core.atomic_write import written_whole
-from cspine.core.cpu import count_cores
 from cspine.core.errors import ConfigError, CspineError, ImageError
+from cspine.core.process import count_cores
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.predict.reasons import OPENED

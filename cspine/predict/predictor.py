@@ -18,10 +18,10 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from cspine.core.cpu import count_cores
 from cspine.core.deadline import Deadline
 from cspine.core.errors import ArtifactError
 from cspine.core.labels import SYNTHETIC, UNCERTAIN, UNKNOWN_DOMAIN
+from cspine.core.process import count_cores
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
 from cspine.imaging.decode import DecodedImage, Limits, decode_image, image_from_array

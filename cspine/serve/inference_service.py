@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from cspine.core.cpu import count_cores
 from cspine.core.deadline import Deadline, LateError, UnwantedError
 from cspine.core.errors import CspineError, FetchError, ImageError
+from cspine.core.process import count_cores
 from cspine.core.serve_settings import ServeSettings
 from cspine.fetch.fetcher import Fetcher
 from cspine.predict.answer_cache import MAX_ENTRIES, AnswerCache

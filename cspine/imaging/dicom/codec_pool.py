@@ -17,8 +17,8 @@ import sys
 import threading
 from pathlib import Path
 
-from cspine.core.child_environment import bare_environment
 from cspine.core.errors import ImageError
+from cspine.core.process import bare_environment
 from cspine.imaging.dicom.codec_child import ANSWER, REQUEST
 
 _CHILD = Path(__file__).with_name("codec_child.py")

@@ -18,8 +18,8 @@ from collections import deque
 import numpy as np
 import openvino as ov
 
-from cspine.core.cpu import count_cores
 from cspine.core.errors import ArtifactError, ConfigError, OverloadedError
+from cspine.core.process import count_cores
 from cspine.model.engine.compiled import check_network, compile_network, computed_in
 from cspine.model.engine.network_files import PRECISIONS, find_int8, find_or_build_ir
 from cspine.model.engine.pending_output import EngineOutput, PendingOutput

@@ -20,8 +20,8 @@ import numpy as np
 import openvino as ov
 
 from cspine.core.atomic_write import written_whole
-from cspine.core.child_environment import bare_environment
 from cspine.core.errors import ArtifactError
+from cspine.core.process import bare_environment
 from cspine.model.store.hashes import MAX_FILE_BYTES, hash_file
 
 IR_NAME = "best.xml"

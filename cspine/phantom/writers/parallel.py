@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cspine.core.atomic_write import written_folder
-from cspine.core.cpu import count_cores
 from cspine.core.errors import DataError
+from cspine.core.process import count_cores
 from cspine.core.progress import progress
 
 Row = TypeVar("Row")
