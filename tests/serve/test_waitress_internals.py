@@ -33,6 +33,7 @@ SIGNATURES = {
     "parser.HTTPRequestParser.parse_header": "self header_plus",
     "parser.HTTPRequestParser.received": "self data",
     "parser.ParsingError": "args kwargs",
+    "parser.get_header_lines": "header",
     "receiver.ChunkedReceiver.__len__": "self",
     "server.TcpWSGIServer.__init__": (
         "self application map _start _sock dispatcher adj sockinfo bind_socket kw"

@@ -7,13 +7,33 @@ else would stop the loop that all connections share.
 
 from __future__ import annotations
 
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
 from waitress.utilities import BadRequest
 
 # What may come between the chunks of a body, beside as many bytes as are in them: a chunk of one
 # byte takes six.
 _FRAMING_BYTES = 4096
 _PIECE_BYTES = 4096  # of a chunked body, between two looks at its framing
+
+
+def _refuse_ambiguous(header_plus: bytes) -> None:
+    """Refuse a header whose host or whose body's end a proxy could read in another way.
+
+    Raises:
+        ParsingError: there is not one Host (RFC 9112, 3.2), or the body is framed in two ways or by
+            a coding that HTTP/1.0 lacks (RFC 9112, 6.1).
+    """
+    start, _, rest = header_plus.partition(b"\r\n")
+    fields: dict[bytes, list[bytes]] = {}
+    for line in get_header_lines(rest):
+        name, _, value = line.partition(b":")
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t").lower())
+    codings, hosts = fields.get(b"transfer-encoding", []), fields.get(b"host", [])
+    is_1_1 = start.rstrip().endswith(b" HTTP/1.1")
+    if codings and (codings != [b"chunked"] or not is_1_1 or b"content-length" in fields):
+        raise ParsingError("The body must be framed in one way")
+    if len(hosts) > 1 or (is_1_1 and not hosts):
+        raise ParsingError("There must be one Host")
 
 
 class RequestParser(HTTPRequestParser):
@@ -39,8 +59,9 @@ class RequestParser(HTTPRequestParser):
         """Read the header.
 
         Raises:
-            ParsingError: it is none.
+            ParsingError: it is none, or can be read in two ways.
         """
+        _refuse_ambiguous(header_plus)
         try:
             super().parse_header(header_plus)
         except ValueError:  # a bracket that is no address, a length of thousands of digits
