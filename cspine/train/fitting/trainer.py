@@ -1,7 +1,8 @@
 """Training loop of one network on one source of batches.
 
 Label loss and map loss, AdamW with warm-up and cosine decay, early stopping on held-out AUROC with
-the best weights kept, a time limit, Ctrl-C, and checkpoints to resume from.
+the best weights kept, a time limit, Ctrl-C, and checkpoints to resume from. `docs/decisions.md`
+says why it is not Keras's `fit`.
 """
 
 from __future__ import annotations
