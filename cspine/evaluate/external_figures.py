@@ -25,7 +25,7 @@ def summarise(
     """Return the figures at the model's threshold, and at one chosen on these images.
 
     `scores` holds every slice with its `predictions` and `in_distribution`; those without a
-    probability are counted, and judged by nobody.
+    probability are counted, and are in no figure.
     """
     known = scores.scored()
     predictions = np.asarray(scores.predictions)
@@ -39,7 +39,7 @@ def summarise(
         "slices": len(scores.labels),
         "fractures": int(np.sum(scores.labels)),
         "patients": len(np.unique(scores.groups)),
-        # Told apart from mistakes: what was not judged cannot be wrong.
+        # Kept apart from mistakes: what has no probability cannot be wrong.
         "without_vertebra": len(scores.labels) - len(known.labels),
         "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
         "answers": {word: int((predictions == word).sum()) for word in (*CLASS_NAMES, "uncertain")},

@@ -102,7 +102,7 @@ def evaluate_site(
     records, copies = choose_slices(dataset.records, split)
     answers = _predict_all(dataset, records, predict)
     scores = _gather(records, answers)
-    # Slices without a vertebra have no probability; they are counted, and judged by nobody.
+    # Slices without a vertebra have no probability; they are counted, and are in no figure.
     known = scores.scored()
     if len(np.unique(known.labels)) < 2:
         raise DataError(

@@ -49,5 +49,5 @@ def count_seen(
     """Return how many of `records` the card's model has seen, None where that is not known."""
     if seen is not None:
         return sum(record.sha256[:DIGITS] in seen for record in records)
-    # Without a list only the whole set of the training can be told, by its fingerprint.
+    # Without a list only the whole set of the training can be recognised, by its fingerprint.
     return len(records) if dataset.fingerprint == get(card, "data.fingerprint") else None

@@ -97,10 +97,10 @@ def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
     card = {**CARD, "data": training, "controls": {"random_labels": 0.5}}
     inputs = evaluate_site(index_dataset(folder), predict, card, resamples=10).inputs
     assert inputs.card["controls"] == {}
-    assert describe_basis(inputs.card) == "They stand on 23 slices of 12 patients."
+    assert describe_basis(inputs.card) == "They are based on 23 slices of 12 patients."
     told = limits(inputs.card)
     assert told[1].startswith("The labels are taken as they were given")
-    assert "“site” stand on 12 patients" in told[3]
+    assert "“site” are based on 12 patients" in told[3]
     assert told[4].startswith("Probabilities are calibrated for slices of which 49 % are fract")
     answers = [item.answer for item in answer_claim(inputs.card)]
     assert answers[32].startswith("This page: 24 slices of 12 patients of")

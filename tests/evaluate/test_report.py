@@ -181,8 +181,8 @@ def test_out_of_fold_figures_say_what_was_fitted_on_them():
         "metrics": {"out-of-fold": {}},
         "data": {"sides": {"out-of-fold": {"slices": 80, "patients": 4}}},
     }
-    assert describe_basis(card).startswith("They stand on 80 slices of 4 patients. Calibration")
-    assert "“out-of-fold” stand on 4 patients" in limits(card)[1]
+    assert describe_basis(card).startswith("They are based on 80 slices of 4 patients. Calibration")
+    assert "“out-of-fold” are based on 4 patients" in limits(card)[1]
     assert "There is no independent test" in limits(card)[2]
 
 

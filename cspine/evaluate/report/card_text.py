@@ -110,7 +110,7 @@ def describe_basis(card: Mapping[str, Any]) -> str:
     if side is None:
         return ""
     slices = side.get("distinct_slices", side["slices"])
-    text = f"They stand on {count_slices(slices, side['patients'])}."
+    text = f"They are based on {count_slices(slices, side['patients'])}."
     if name in CHOSEN_ON:
         text += " Calibration and threshold were fitted on these very scores."
     return text

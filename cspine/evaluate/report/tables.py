@@ -145,7 +145,7 @@ def basis_rows(
     """
     if not sides:
         return []
-    return [Row(("Stands on",), tuple(_column_basis(name, sides, details) for name in splits))]
+    return [Row(("Based on",), tuple(_column_basis(name, sides, details) for name in splits))]
 
 
 def _column_basis(
