@@ -138,11 +138,11 @@ class Fetcher:
     def _checked_addresses(self, target: Target, deadline: Deadline) -> list[str]:
         """Resolve the host once; every one of its addresses must be public, or listed."""
         try:
-            asked = self._resolvers.submit(self._resolve, target.host, target.port)
-            answers = asked.result(remaining_s(deadline))
+            lookup = self._resolvers.submit(self._resolve, target.host, target.port)
+            answers = lookup.result(remaining_s(deadline))
             addresses = [ipaddress.ip_address(answer) for answer in answers]
         except FutureTimeoutError:
-            asked.cancel()  # otherwise abandoned names would queue up behind slow ones
+            lookup.cancel()  # otherwise abandoned names would queue up behind slow ones
             raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
         except (OSError, ValueError):
             addresses = []

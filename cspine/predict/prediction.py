@@ -31,7 +31,7 @@ class Prediction:
             it was requested and a crop exists.
         kind: `png`, `jpeg`, `dicom` or `array`.
         series_uid: the SeriesInstanceUID, DICOM only, for joining slices.
-        grey: uint8 (H, W), the picture that was judged; only if an explanation was requested.
+        grey: uint8 (H, W), the decoded picture; only if an explanation was requested.
         domain: the kind of training images, one of `labels.DOMAINS` or `unknown`.
         reason: why no class is named; None if one is.
         instance_uid: the SOPInstanceUID, DICOM only, for finding copies.

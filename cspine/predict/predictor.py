@@ -236,7 +236,7 @@ class Predictor:
             output = deadline.result_of(future)
         finally:
             observe_engine(self._observe, future)
-        return self._judge(image, crop, output, explain, refusals)
+        return self._decide(image, crop, output, explain, refusals)
 
     def _is_closed_to(self, image: DecodedImage) -> bool:
         """Return whether the model may not answer for the image."""
@@ -274,7 +274,7 @@ class Predictor:
             grey=image.grey if explain else None,
         )
 
-    def _judge(
+    def _decide(
         self,
         image: DecodedImage,
         crop: Crop,

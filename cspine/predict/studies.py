@@ -74,8 +74,8 @@ def _score_series(series: str, rows: Sequence[Row], rule: SeriesScore) -> StudyS
     for row in rows:
         if row["in_distribution"] != "true":
             left_out.setdefault(row["reason"], []).append(row["path"])
-    asked = len(rows) - sum(map(_is_set_aside, rows))
-    reason = _find_reason(len(known), asked, rule)
+    counted = len(rows) - sum(map(_is_set_aside, rows))
+    reason = _find_reason(len(known), counted, rule)
     probability = None
     if not reason:
         probability = rule.apply(np.array([float(row["probability"]) for row in known]))
@@ -104,15 +104,15 @@ def _is_set_aside(row: Row) -> bool:
     return row["reason"] == "picture" and is_searched and not row["region"]
 
 
-def _find_reason(known: int, asked: int, rule: SeriesScore) -> str:
+def _find_reason(known: int, counted: int, rule: SeriesScore) -> str:
     """Return in a sentence why the series gets no class, or ""."""
     if known < MIN_SLICES:
         return (
             f"{count_noun(known, 'slice')} in distribution, and at least {MIN_SLICES} are needed."
         )
-    if 2 * known < asked:
+    if 2 * known < counted:
         return (
-            f"{count_noun(known, 'slice')} in distribution of the {asked} that show a vertebra, "
+            f"{count_noun(known, 'slice')} in distribution of the {counted} that show a vertebra, "
             "and at least half are needed."
         )
     if not rule.covers(known):

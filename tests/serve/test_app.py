@@ -205,8 +205,8 @@ def test_a_list_has_one_deadline(predictor, png):
 def test_the_pictures_of_a_list_have_a_bound(client, png, monkeypatch):
     # Room for both pictures of two of these images of 64 × 64 pixels.
     monkeypatch.setattr(inference, "MAX_PICTURE_BYTES", 4 * 64 * 64)
-    asked = client.post("/predict?explain=heatmap,image", data=upload(*[png] * 4))
-    results = asked.json["results"]
+    response = client.post("/predict?explain=heatmap,image", data=upload(*[png] * 4))
+    results = response.json["results"]
     assert sum("heatmap" in one and "image" in one for one in results) == 2
     assert sum(inference.NO_ROOM in one["warnings"] for one in results) == 2
     assert all(one["prediction"] == "fracture" for one in results)

@@ -91,14 +91,14 @@ def test_one_image_that_fails_leaves_the_answers_of_the_others(
     monkeypatch.setattr(predictor, "answer", fail_on_black)
     pictures = [*map(make_png, (9, 0, 200)), b"no picture"]
     files = [(io.BytesIO(picture), "a.png") for picture in pictures]
-    asked = client.post("/predict", data={"file": files})
-    first, second, third, fourth = asked.json["results"]
+    response = client.post("/predict", data={"file": files})
+    first, second, third, fourth = response.json["results"]
     assert (first["prediction"], third["prediction"]) == ("normal", "fracture")
     assert second["error"]["status"] == 500 and "defect" not in str(second)
     assert fourth["error"]["status"] == 415
     # The defect alone, with its cause, under the id that the caller has.
     [logged] = [record for record in caplog.records if record.exc_info]
-    assert logged.request_id == asked.headers["X-Request-ID"]
+    assert logged.request_id == response.headers["X-Request-ID"]
     assert str(logged.exc_info[1].__cause__) == "a defect"
 
 

@@ -95,10 +95,10 @@ def test_a_published_model_is_noticed_and_a_kept_one_can_come_back(
 def test_what_was_refused_does_not_come_back_after_a_rollback(quick, monkeypatch):
     monkeypatch.setattr(models_module, "RETRY_S", 0.05)
     outcomes = {None: [ArtifactError("no memory")], "a" * 12: [FakePredictor("a" * 12)]}
-    asked = []
+    loaded = []
 
     def load(version):
-        asked.append(version)
+        loaded.append(version)
         outcome = outcomes[version].pop(0) if outcomes[version] else FakePredictor("b" * 12)
         if isinstance(outcome, Exception):
             raise outcome
@@ -107,12 +107,12 @@ def test_what_was_refused_does_not_come_back_after_a_rollback(quick, monkeypatch
     holder = ModelManager(FakePredictor("c" * 12), load, lambda: 2, seen=1)
     ending = threading.Event()
     thread = holder.watch(ending)
-    wait_for(lambda: asked == [None])
+    wait_for(lambda: loaded == [None])
     holder.reload("a" * 12)
     time.sleep(0.2)  # several times the wait before another try
     ending.set()
     thread.join(timeout=60)
-    assert holder.current.version == "a" * 12 and asked == [None, "a" * 12]
+    assert holder.current.version == "a" * 12 and loaded == [None, "a" * 12]
 
 
 def publish_bad(folder):

@@ -1,15 +1,12 @@
-"""API keys, the rate of each, and CORS."""
+"""API keys, and the rate of each."""
 
 import io
 
 import pytest
 
-from cspine.core.errors import OverloadedError
 from cspine.core.serve_settings import ServeSettings
-from cspine.serve.admission import Admission
 from cspine.serve.app import create_app
 from cspine.serve.middleware.authentication import Keys
-from cspine.serve.middleware.rate_limit import Rate
 
 
 def post(app, png, **headers):
@@ -76,19 +73,6 @@ def test_a_list_that_a_full_service_refuses_costs_one(predictor, png):
     assert post(app, png, **{"X-API-Key": "a"}).status_code == 200
 
 
-def test_a_bucket_fills_with_time():
-    now = [0.0]
-    rate = Rate(2.0, lambda: now[0])
-    assert [rate.take(0) for _ in range(3)] == [0.0, 0.0, 0.5]
-    now[0] = 0.5
-    assert rate.take(0) == 0.0
-    rate.charge(0, 3)
-    assert rate.take(0) == 2.0
-    free = Rate(None)
-    free.charge(0, 99)
-    assert free.take(0) == 0.0
-
-
 def test_keys_are_found_by_their_whole_text():
     # The last is what an environment gives for a byte that is no UTF-8.
     keys = Keys(("alpha", "ключ", "\udcff"))
@@ -97,27 +81,3 @@ def test_keys_are_found_by_their_whole_text():
     found = [keys.find(one) for one in ("alpha", sent, "alph", "", "ключ", "\xff")]
     assert found == [0, 1, None, None, None, 2]
     assert not Keys(())
-
-
-def test_cors_is_silent_unless_set(predictor):
-    silent = create_app(ServeSettings(), predictor).test_client()
-    headers = {"Origin": "https://a.org"}
-    assert "Access-Control-Allow-Origin" not in silent.get("/health/live", headers=headers).headers
-    app = create_app(ServeSettings(cors_origins=("https://a.org",), api_keys=("k",)), predictor)
-    asked = app.test_client().options("/predict", headers=headers)
-    assert asked.headers["Access-Control-Allow-Origin"] == "https://a.org"
-    assert "Authorization" in asked.headers["Access-Control-Allow-Headers"]
-    other = app.test_client().get("/health/live", headers={"Origin": "https://b.org"})
-    assert "Access-Control-Allow-Origin" not in other.headers
-
-
-def test_admission_counts_its_places():
-    admission = Admission(1)
-    with admission.place():
-        assert admission.is_full
-        with pytest.raises(OverloadedError, match="Try again"), admission.place():
-            pass
-    assert admission.taken == 0
-    admission.close()
-    with pytest.raises(OverloadedError, match="stopping"), admission.place():
-        pass

@@ -2,26 +2,18 @@
 
 import base64
 import io
-import json
-import struct
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from tritonclient.utils import InferenceServerException
-from werkzeug.exceptions import BadRequest
 
-from cspine.core.errors import ImageError
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.routes import v2 as protocol_v2
 from cspine.serve.routes.v2 import OUTPUTS
-from cspine.serve.schemas.requests import InlineImage
-from cspine.serve.schemas.v2_tensors import _flatten, read_infer_request
 from support.service_fakes import FakePredictor, make_png
 
 URL = "/v2/models/cspine/infer"
@@ -143,39 +135,6 @@ def test_a_bad_request_is_a_400(client, body):
     assert response.json["error"] == response.json["detail"]
 
 
-@settings(max_examples=300)
-@given(st.binary(max_size=64), st.integers(-1, 80), st.integers(0, 64))
-def test_whatever_is_sent_as_binary_is_read_or_refused(tail, length, size):
-    head = json.dumps(
-        {
-            "inputs": [
-                {
-                    "name": "image",
-                    "datatype": "BYTES",
-                    "shape": [1],
-                    "parameters": {"binary_data_size": size},
-                }
-            ]
-        }
-    ).encode()
-    try:
-        infer_request = read_infer_request(
-            head + tail, str(len(head) if length < 0 else length), OUTPUTS
-        )
-    except (BadRequest, ImageError):
-        return
-    assert infer_request.sources == (InlineImage(tail[4:]),)
-    assert struct.unpack("<I", tail[:4]) == (len(tail) - 4,)
-
-
-@pytest.mark.parametrize(
-    "data", [["x" * 10_000] * 3, [[1, 2], [3]], [[[1]], [2], [3]], [True, 1, 2], [1, 2, 256], []]
-)
-def test_json_pixels_are_whole_numbers_or_refused(data):
-    with pytest.raises(BadRequest):
-        _flatten(data)
-
-
 def test_equal_pixels_are_computed_once(client, predictor):
     one = {"name": "pixels", "datatype": "UINT8", "shape": [4, 1, 2, 3], "data": [9] * 24}
     assert client.post(URL, json={"inputs": [one]}).json["outputs"][0]["shape"] == [4]
@@ -183,10 +142,6 @@ def test_equal_pixels_are_computed_once(client, predictor):
     # As many bytes, and another picture.
     client.post(URL, json={"inputs": [{**one, "shape": [4, 2, 1, 3]}]})
     assert predictor.calls == 2
-
-
-def test_json_pixels_may_be_nested_or_flat():
-    assert _flatten([[[1, 2], [3, 4]]]) == _flatten([1, 2, 3, 4]) == bytes((1, 2, 3, 4))
 
 
 def test_load_needs_keys_swaps_and_rolls_back():
