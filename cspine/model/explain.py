@@ -1,8 +1,7 @@
-"""The heat map of one answer: what the network points at, laid over the source image.
+"""The heat map of one answer, in the pixels of the source image.
 
 `fracture_map` where the network has a trained map head, else the class activation map. Values are
-absolute, 255 for certainty, so a normal slice stays dark instead of being stretched to alarm. It
-draws no colours and knows no image.
+absolute, 255 for certainty, and not stretched, so a normal slice stays dark.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) ->
     small = Image.fromarray(np.asarray(grid, dtype=np.float32))
     large = small.resize((region.width, region.height), Image.Resampling.BILINEAR)
     height, width = source_shape
-    # A crop on a small slice sticks out; only what lies on the image is painted.
+    # A crop may extend beyond a small slice; only the part on the image is drawn.
     inside = region.clip_to(height, width)
     canvas = np.zeros((height, width), dtype=np.uint8)
     patch = np.asarray(large)[

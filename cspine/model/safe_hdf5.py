@@ -1,4 +1,4 @@
-"""Reading HDF5 that a stranger may have made: look at everything, then read, and run nothing.
+"""Read HDF5 files of unknown origin: check every object first, then read, and run no code.
 
 The whole file is walked by its metadata first. Only hard links to groups and to plain numeric data
 sets stored whole inside the file pass: no soft, external or user-defined links, no object reached
@@ -61,7 +61,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
             _check_group(file.id, "/", 0, _Walk(path.stat().st_size))
             yield file
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:
-        # h5py tells damage in all these ways; its text names offsets, which help nobody.
+        # h5py raises all of these for damaged files.
         raise ArtifactError(
             f"{path.name} must be an intact HDF5 file. Received: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""`python -m cspine train`, and what `train.py` calls: run a training, say what came of it."""
+"""The command `python -m cspine train`, which `train.py` calls: run a training, log its result."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def train(config: TrainConfig) -> int:
-    """Run one training and tell its result; 1 where a required bar was missed, else 0.
+    """Run one training and log its result; return 1 if a required bar was missed, else 0.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, where there was nothing whole to publish.
     """
     began_s = time.time()
     dataset = check_run(config)
-    # Imported only now: it brings Keras, and neither the other commands nor whoever misspelt a
-    # folder should wait for that.
+    # Imported only now: it imports Keras, which takes seconds that other commands and mistyped
+    # settings do not need.
     from cspine.train.run import run_training
 
     try:
         result = run_training(config, dataset)
     except KeyboardInterrupt:
-        # Those of an earlier run are of another's settings, unless this one went on from them.
+        # Checkpoints of an earlier run have other settings, unless this run resumed them.
         found = list_checkpoints(Path(config.out))
         if config.resume or any(one.stat().st_mtime >= began_s for one in found):
             logger.info("`--resume` goes on from the checkpoints in %s/run.", config.out)

@@ -1,7 +1,7 @@
-"""What comes before Keras is imported: settings that cannot work are refused, the data are found.
+"""Checks before Keras is imported: refuse settings that cannot work, and find the data.
 
-That import takes seconds, on a busy machine a minute, and TensorFlow prints lines of its own.
-Whoever misspelt a folder gets one line, at once.
+That import takes seconds, on a busy machine a minute, and TensorFlow prints lines of its own. A
+user who misspelt a folder gets one line, at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_run(config: TrainConfig) -> Dataset:
     # Before hours of work: a set of both kinds, or of neither, is refused.
     logger.info("The images are %s.", find_data_domain(dataset))
     if config.resume and not list_checkpoints(Path(config.out)):
-        logger.warning("No checkpoint lies in %s/run: `--resume` starts anew.", config.out)
+        logger.warning("No checkpoint is in %s/run: `--resume` starts anew.", config.out)
     return dataset
 
 

@@ -1,7 +1,4 @@
-"""A network compiled by OpenVINO for this machine's CPU, and what a network must be for that.
-
-It knows no request and no thread.
-"""
+"""Check a network's inputs and outputs, and compile it by OpenVINO for this machine's CPU."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ def compile_network(network: ov.Model, precision: str, streams: int) -> ov.Compi
         # Streams of one image each: on a CPU more images a second than batches give.
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": str(streams),
-        # Said in every case: left out, OpenVINO takes bf16 by itself where the CPU has it.
+        # Always set: by default OpenVINO takes bf16 where the CPU has it.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
     try:

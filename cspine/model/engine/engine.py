@@ -1,9 +1,9 @@
 """The engine: OpenVINO on the CPU, asynchronous requests over streams, no Keras.
 
 Each image is one request of batch 1; requests run on as many streams as there are cores, which on a
-CPU beats batches. An image that comes alone has all cores: nobody else wants them, and its answer
-comes in about the cores' share of the time. A finished request's callback takes the next image at
-once, so no thread waits and no lock is held around inference.
+CPU beats batches. An image that comes alone has all cores, and its answer takes about as many times
+less as there are cores. A finished request's callback takes the next image at once, so no thread
+waits and no lock is held around inference.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Engine:
     ) -> PendingOutput:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
 
-        `alone` says that nobody else wants the cores; see `compile_low_latency`. Where others wait,
+        An image that is `alone` may have all cores; see `compile_low_latency`. If others wait,
         an image that would not be done at `due_s`, on `time.monotonic`'s clock, is cancelled.
 
         A future that is cancelled before its image is started is dropped without work. Callbacks
@@ -184,7 +184,7 @@ class Engine:
 
     def busy_s(self) -> float:
         """Seconds for which the longest of the running inferences has run; 0 where none runs."""
-        # Else one that failed would seem to run for as long as nobody submits another.
+        # Otherwise a failed one would seem to run until another image is submitted.
         self._recover_failed()
         self._start_waiting()
         running = list(self._running.values())

@@ -1,8 +1,7 @@
-"""Which network file of a version runs: f32 or int8, as listed or made from the `.h5` now.
+"""Find the network file of a version: f32 or int8, as the card lists it or made from the `.h5` now.
 
-OpenVINO parses a file only where the card lists it, by its hash: what it says of itself anybody can
-write. All else is made from the `.h5`, which is checked in full. It compiles nothing; `engine.py`
-does.
+OpenVINO parses a file only if the card lists its hash, since anybody can write what a file says of
+itself. Otherwise the network is made from the `.h5`, which is checked in full.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a network says of images, before anything is decided."""
+"""Raw outputs of a network, and the future of one image's outputs."""
 
 from __future__ import annotations
 

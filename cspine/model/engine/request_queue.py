@@ -1,7 +1,7 @@
-"""The images that wait for the engine: first come, first served, and none that would be late.
+"""Queue of images that wait for the engine; those that would miss their deadline are dropped.
 
-Under an overload that lasts, who came first has the least time left: its answer would come too late
-and cost the next one's, and so on for all that wait. Knows no network.
+Under a lasting overload the oldest image has the least time left: its answer would come too late
+and delay the next one's, and so on for all that wait.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MARGIN = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """One image: its pixels, uint8 (1, S, S, 3); the future of its answer; whether nobody else
-    wants the cores; and when the answer is due, on `time.monotonic`'s clock."""
+    """One image: its pixels, uint8 (1, S, S, 3); the future of its answer; whether it may have
+    all cores; and when the answer is due, on `time.monotonic`'s clock."""
 
     pixels: np.ndarray
     answer: PendingOutput
@@ -47,7 +47,7 @@ def as_input(image: np.ndarray, side: int) -> np.ndarray:
 
 
 class RequestQueue:
-    """A queue of waiting images; its callers see to it that one at a time takes from it."""
+    """A queue of waiting images; callers make sure that only one thread at a time takes from it."""
 
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
@@ -72,7 +72,7 @@ class RequestQueue:
         """Take out the first ones while they were given up, or would be late if an image takes
         `image_s`; return their answers, which the caller cancels.
 
-        The last of a line stays: were images only thought to take so long, nobody would find out.
+        The last in the queue stays: without any image, a wrong `image_s` would never be corrected.
         """
         dropped, latest_s = [], time.monotonic() + MARGIN * image_s
         while self._waiting and (

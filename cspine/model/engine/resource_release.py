@@ -1,9 +1,9 @@
-"""Where engines end: one thread that drops their parts, in an order in which nothing locks up.
+"""One thread that releases the resources of engines, in an order that cannot deadlock.
 
-OpenVINO waits for a request that is dropped: in its own callback, for ever. It drops a network with
-Python's lock held and waits for its threads: for ever, where one of them needs that lock to let go
-of a callback. And one of its threads that meets the interpreter's end takes the process with it. So
-whoever drops an engine only puts its parts into a queue, which is safe even in a finaliser.
+OpenVINO waits for a request that is dropped: in the request's own callback, for ever. It drops a
+network with Python's lock held and waits for its threads: for ever, if one of them needs that lock
+to release a callback. And if one of its threads runs at the interpreter's end, the process crashes.
+So dropping an engine only puts its resources into a queue, which is safe even in a finaliser.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ END_S = 5.0  # for inferences that still run as the process ends
 
 @dataclass(frozen=True, eq=False)
 class Resources:
-    """What an engine has of OpenVINO's. Until `drop`, all of it is held here as well.
+    """OpenVINO's objects of an engine, which are held here until `drop`.
 
     `network` is what is compiled, below it the weights that it points into; `is_over` is set
     when no request may start any more.
@@ -92,7 +92,7 @@ def _releaser() -> _Releaser:
 
 
 def release_with(engine: object, parts: Resources) -> None:
-    """Have `parts` dropped in their order, on a thread of its own, once nobody holds `engine`."""
+    """Have `parts` dropped in their order, on a thread of its own, after `engine` is freed."""
     _releaser().expect(engine, parts)
 
 
@@ -100,8 +100,8 @@ def weak_callback(method: Callable[[int], None]) -> Callable[[int], None]:
     """Return a callback for an engine's requests that calls `method` and keeps no engine alive.
 
     OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
-    engine again would stay in memory for ever, with every model that was ever served. Whoever waits
-    for an answer holds the engine by it, so a callback that finds none has nobody to tell.
+    engine again would stay in memory for ever, with every model that was ever served. An answer
+    that is waited for holds the engine, so without an engine there is no answer to set.
     """
     finish = weakref.WeakMethod(method)
 

@@ -3,7 +3,7 @@
 Keras lays pictures out as (N, H, W, C), OpenVINO's convolutions as (N, C, H, W), so a trace turns
 each tensor before and after every convolution, pooling and normalisation; in int8 that is half of
 the time. Here a picture is turned once, as bytes, and what follows is computed in planes until an
-operation needs the other layout. No number changes, only where it lies.
+operation needs the other layout. No number changes, only the order in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 
 Order = tuple[int, ...]
 # A computed tensor, and its order: axis i of the traced tensor is axis order[i] of the computed.
-Lying = tuple[ov.Output, Order]
+Computed = tuple[ov.Output, Order]
 
 _TO_PLANES, _AS_TRACED = (0, 3, 1, 2), (0, 1, 2, 3)
 _CHANNELS = 1
@@ -31,13 +31,13 @@ def lay_out_in_planes(network: ov.Model) -> None:
     _drop_empty_converts(network)
     # Before the turned pictures are among them.
     nodes = network.get_ordered_ops()
-    lies: dict[ov.Output, Lying] = {}
+    computed: dict[ov.Output, Computed] = {}
     for port in network.inputs:
         if len(port.get_partial_shape()) == len(_TO_PLANES):
             picture = port.get_node().output(0)
-            lies[picture] = (_turn(picture, _TO_PLANES), _inverse(_TO_PLANES))
+            computed[picture] = (_turn(picture, _TO_PLANES), _inverse(_TO_PLANES))
     for node in nodes:
-        _rewire(node, lies)
+        _rewire(node, computed)
     network.validate_nodes_and_infer_types()
 
 
@@ -50,35 +50,37 @@ def _drop_empty_converts(network: ov.Model) -> None:
                 node.output(0).replace(source)
 
 
-def _rewire(node: ov.Node, lies: dict[ov.Output, Lying]) -> None:
+def _rewire(node: ov.Node, computed: dict[ov.Output, Computed]) -> None:
     """Let `node` read what is computed: by its rule, else turned back to what was traced."""
     if node.get_type_name() == "Transpose":
-        tensor, order = lies.get(node.input_value(0), (node.input_value(0), _AS_TRACED))
+        tensor, order = computed.get(node.input_value(0), (node.input_value(0), _AS_TRACED))
         turn = _constant(node, 1)
         if turn is not None and len(turn) == len(order):
-            lies[node.output(0)] = (tensor, tuple(order[axis] for axis in turn))
+            computed[node.output(0)] = (tensor, tuple(order[axis] for axis in turn))
             return
-    found = {at: lies[value] for at, value in enumerate(node.input_values()) if value in lies}
+    found = {
+        at: computed[value] for at, value in enumerate(node.input_values()) if value in computed
+    }
     if not found:
         return
     rule = _RULES.get(node.get_type_name())
     result = rule(node, found) if rule else None
     if result is not None:
-        lies[node.output(0)] = result
+        computed[node.output(0)] = result
         return
     for at, (tensor, order) in found.items():
         node.input(at).replace_source_output(_turn(tensor, order))
     node.validate_and_infer_types()
 
 
-def _one_by_one(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
-    """Each number by itself: where it lies does not count."""
+def _one_by_one(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
+    """Element by element, in any order of the axes."""
     tensor, order = found[0]
     return _read(node, {0: tensor}, order)
 
 
-def _pair(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
-    """Two tensors that lie alike, or one and a constant, which is turned to lie like it."""
+def _pair(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
+    """Two tensors of one order, or one and a constant, which is transposed to that order."""
     order = _shared_order(found)
     if order is None:
         return None
@@ -93,7 +95,7 @@ def _pair(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
     return _read(node, sources, order)
 
 
-def _pad(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+def _pad(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
     """Its begins and ends follow their axes."""
     tensor, order = found[0]
     begins, ends = _constant(node, 1), _constant(node, 2)
@@ -103,14 +105,14 @@ def _pad(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
     return _read(node, {0: tensor, 1: turned[0], 2: turned[1]}, order)
 
 
-def _normalise(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
+def _normalise(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
     """By channel, which OpenVINO wants as axis 1; the trace may have swapped height and width."""
     tensor, order = found[0]
     return _read(node, {0: tensor}, order) if order[_CHANNELS] == _CHANNELS else None
 
 
-def _join(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
-    """Tensors that lie alike, along an axis that follows."""
+def _join(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
+    """Tensors of one order, along the axis that this order gives."""
     order = _shared_order(found)
     if order is None or len(found) != len(node.inputs()):
         return None
@@ -119,7 +121,7 @@ def _join(node: ov.Node, found: dict[int, Lying]) -> Lying | None:
     return joined.output(0), order
 
 
-_Rule = Callable[[ov.Node, dict[int, Lying]], Lying | None]
+_Rule = Callable[[ov.Node, dict[int, Computed]], Computed | None]
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("Convert", "Relu", "Sigmoid"), _one_by_one),
     **dict.fromkeys(("Add", "Multiply"), _pair),
@@ -129,16 +131,16 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-def _read(node: ov.Node, sources: dict[int, ov.Output], order: Order) -> Lying:
-    """Let `node` read `sources` by input; its output then lies in `order`."""
+def _read(node: ov.Node, sources: dict[int, ov.Output], order: Order) -> Computed:
+    """Let `node` read `sources` by input; its output is then in `order`."""
     for at, source in sources.items():
         node.input(at).replace_source_output(source)
     node.validate_and_infer_types()
     return node.output(0), order
 
 
-def _shared_order(found: dict[int, Lying]) -> Order | None:
-    """The order in which all of `found` lie, None where they differ."""
+def _shared_order(found: dict[int, Computed]) -> Order | None:
+    """The order of all of `found`, None where they differ."""
     orders = {order for _, order in found.values()}
     return orders.pop() if len(orders) == 1 else None
 
@@ -149,7 +151,7 @@ def _constant(node: ov.Node, at: int) -> np.ndarray | None:
 
 
 def _turn(tensor: ov.Output, order: Order) -> ov.Output:
-    """`tensor` with `order[i]` as its axis i; itself where it lies so already."""
+    """`tensor` with `order[i]` as its axis i; itself where that is its order."""
     if order == _AS_TRACED:
         return tensor
     return ops.transpose(tensor, np.array(order, np.int64)).output(0)

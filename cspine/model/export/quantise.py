@@ -43,7 +43,7 @@ def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    # It reports every step as if it were news to whoever trains.
+    # NNCF logs every step.
     logging.getLogger("nncf").setLevel(logging.ERROR)
     # One by one, as served: ranges are found for batches of 1.
     pixels = [as_network_input(one[None]) for one in images]  # (1, S, S, 3)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cspine.core.errors import ConfigError
 from cspine.core.labels import ARCHITECTURE_NAMES
 
-# Pixels a side of a map cell. `data/masks.py` lies below this room and has a number of its own.
+# Pixels a side of a map cell. `data/masks.py` is a lower room and has a constant of its own.
 MAP_STRIDE = 8
 
 
@@ -36,33 +36,40 @@ _CNN, _RESNET50V2, _INCEPTIONV3, _XCEPTION = ARCHITECTURE_NAMES
 ARCHITECTURES: dict[str, Architecture] = {
     one.name: one
     for one in (
-        Architecture(_CNN, 192, 32, None, "features_in_relu", "features_in_relu"),
         Architecture(
-            _RESNET50V2,
-            224,
-            32,
-            "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            name=_CNN,
+            image_size=192,
+            min_size=32,
+            weights_file=None,
+            map_layer="features_in_relu",
+            tail_layer="features_in_relu",
+        ),
+        Architecture(
+            name=_RESNET50V2,
+            image_size=224,
+            min_size=32,
+            weights_file="resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
             # The last at stride 8: Keras's V2 halves the grid in a stack's last block.
-            "conv3_block4_preact_relu",
-            "conv5_block1_preact_relu",
+            map_layer="conv3_block4_preact_relu",
+            tail_layer="conv5_block1_preact_relu",
         ),
         Architecture(
-            _INCEPTIONV3,
-            299,
-            75,
-            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            name=_INCEPTIONV3,
+            image_size=299,
+            min_size=75,
+            weights_file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
             # 35 cells a side at 299 pixels: the stem's unpadded convolutions cost a rim.
-            "mixed2",
-            "mixed8",
+            map_layer="mixed2",
+            tail_layer="mixed8",
         ),
         Architecture(
-            _XCEPTION,
-            299,
-            71,
-            "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            "block4_sepconv1_act",
+            name=_XCEPTION,
+            image_size=299,
+            min_size=71,
+            weights_file="xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            map_layer="block4_sepconv1_act",
             # The end of the middle flow (Chollet 2017, figure 5): the tail is the exit flow.
-            "auto_add_11",
+            tail_layer="auto_add_11",
         ),
     )
 }

@@ -5,7 +5,7 @@ the head is linear in the average, the same Dense applied to each cell of the la
 the class activation map (Zhou et al. 2016) and its mean over the cells is the logit exactly: one
 pass gives the answer and its explanation. The map head is a 1 × 1 convolution at stride 8.
 
-It knows graphs only: files are `weights_file.py`'s, losses are the trainer's.
+Files are read and written by `keras_weights.py`, and losses are the trainer's.
 """
 
 from __future__ import annotations
@@ -119,14 +119,14 @@ def build_classifier(
         trained["fracture_map"] = _add_map_head(backbone, name, image_size)
         served["fracture_map"] = ops.squeeze(ops.sigmoid(trained["fracture_map"]), -1)
     return Classifier(
-        name,
-        image_size,
-        map_head,
-        backbone,
-        keras.Model(pixels, probability, name=name),
-        keras.Model(pixels, trained, name=f"{name}_training"),
-        keras.Model(pixels, served, name=f"{name}_serving"),
-        origin,
+        name=name,
+        image_size=image_size,
+        map_head=map_head,
+        backbone=backbone,
+        model=keras.Model(pixels, probability, name=name),
+        training=keras.Model(pixels, trained, name=f"{name}_training"),
+        serving=keras.Model(pixels, served, name=f"{name}_serving"),
+        origin=origin,
     )
 
 

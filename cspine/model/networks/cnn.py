@@ -1,8 +1,8 @@
 """The project's own network: compact, deep, and fine-grained for as long as it can afford.
 
 A fracture is one to five pixels wide in a 192 × 192 crop, so the stem looks 5 × 5 wide at every
-second pixel, half of the depth lies at strides 4 and 8, and the last feature map stays at stride 8.
-A coarse branch adds what lies around (stride 16) back to it. The label then looks where the network
+second pixel, half of the depth is at strides 4 and 8, and the last feature map stays at stride 8.
+A coarse branch (stride 16) adds context to it. The label then looks where the network
 itself points: the map logit of each cell, turned into weights by a softmax over the crop, weighs
 the features before they are averaged. Where masks exist the same logit is the map head's, so the
 label sees what the map sees; the contract (average pooling, then one Dense) still holds and `cam`

@@ -1,7 +1,7 @@
-"""Where a backbone's first weights come from: ImageNet, a folder, or nowhere. Never silently.
+"""Load a backbone's first weights: ImageNet, those of a folder, or none; never a silent fallback.
 
-Files are read through `safe_hdf5.py`, weights only. It does not know what the weights were trained
-on; of a folder it records the name and the file's hash.
+Files are read through `safe_hdf5.py`, weights only. Of a folder its name and the file's hash are
+recorded.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def find_pretrained(architecture: Architecture, weights: str | Path) -> Path | N
 
 
 def _download(architecture: Architecture) -> None:
-    """Have Keras fetch ImageNet weights into its own folder; failure is told by the file's lack."""
+    """Have Keras fetch ImageNet weights into its own folder; the caller checks for the file."""
     build = {
         "resnet50v2": keras.applications.ResNet50V2,
         "inceptionv3": keras.applications.InceptionV3,
         "xception": keras.applications.Xception,
     }[architecture.name]
     try:
-        # Built for the sake of the download alone; the network is thrown away.
+        # Built only for the download; the network is thrown away.
         build(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises bare Exception for a failed download
         logger.info("no ImageNet weights could be fetched: %s", error)

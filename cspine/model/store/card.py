@@ -1,12 +1,11 @@
 """The model card `best.json`: read, checked, written beside and renamed, optionally signed.
 
-It knows the card's keys, not what the numbers in them mean. Schema version 1.
+Its schema version is 1.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -204,7 +203,8 @@ def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:
         # Not validated, so that the newline at the end may stay.
         signature = base64.b64decode(encoded, validate=False)
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
-    except (InvalidSignature, ValueError, binascii.Error) as error:
+    # ValueError includes base64's own error.
+    except (InvalidSignature, ValueError) as error:
         raise ArtifactError(
             f"{CARD_NAME} must be signed by the key that is set. Received: another signature"
         ) from error

@@ -70,8 +70,7 @@ def save_weights(
         # Added to what Keras wrote: plain Keras reads its own groups and never looks at this one.
         with h5py.File(part, "a") as file:
             group = file.create_group(GROUP)
-            # Fixed length: text of variable length lies in HDF5's global heap, which the reader
-            # refuses.
+            # Fixed length: the reader refuses HDF5's global heap, which holds other text.
             group.attrs[FACTS_ATTRIBUTE] = np.bytes_(text)
             stored = group.create_group("arrays")
             for name, array in arrays.items():

@@ -2,7 +2,7 @@
 
 `models/versions/<first 12 of the .h5's SHA-256>/` is written once and never changed;
 `models/best.h5` and its neighbours are copies; `models/best.json` names the version and is
-replaced last. It knows files and hashes, not what is in them.
+replaced last.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
 
 
 def _keep_current(models_dir: Path) -> None:
-    """Keep the model that lies in the folder, unless it is kept already or is none."""
+    """Keep the model that is in the folder, unless there is none or it is kept already."""
     try:
         files = _open_folder(models_dir, None)
     except ArtifactError:
@@ -177,7 +177,7 @@ def resolve_version(
     if version is not None and not _is_version(version):
         raise ArtifactError(f"A version is 12 hex digits. Received: {quote(version)}")
     reasons = []
-    for folder in _places(models_dir, version, or_older):
+    for folder in _folders(models_dir, version, or_older):
         try:
             return _open_folder(folder, public_key)
         except ArtifactError as error:
@@ -187,11 +187,11 @@ def resolve_version(
     bare = (models_dir / H5_NAME).is_file() and not (models_dir / CARD_NAME).exists()
     if bare and version is None and public_key is None:
         return _describe_bare(models_dir / H5_NAME)
-    told = "; ".join(dict.fromkeys(reasons)) or f"no {H5_NAME} and no {CARD_NAME}"
-    raise ArtifactError(f"{models_dir} must hold a model that can be served. Received: {told}")
+    found = "; ".join(dict.fromkeys(reasons)) or f"no {H5_NAME} and no {CARD_NAME}"
+    raise ArtifactError(f"{models_dir} must hold a model that can be served. Received: {found}")
 
 
-def _places(models_dir: Path, version: str | None, or_older: bool) -> Iterator[Path]:
+def _folders(models_dir: Path, version: str | None, or_older: bool) -> Iterator[Path]:
     """Folders to try, the best first, each once."""
     kept = models_dir / VERSIONS_FOLDER
     if version is not None:
@@ -199,7 +199,7 @@ def _places(models_dir: Path, version: str | None, or_older: bool) -> Iterator[P
         return
     current = None
     if (models_dir / CARD_NAME).is_file():
-        # What is wrong with it is told where the folder itself is opened.
+        # An error in it is reported where the folder itself is opened.
         with suppress(ArtifactError):
             current = load_card(models_dir)["version"]
         if current is not None and _is_version(current) and (kept / current).is_dir():
@@ -218,7 +218,12 @@ def _open_folder(folder: Path, public_key: bytes | None) -> ModelFiles:
         raise ArtifactError(f"A card must list the SHA-256 of {H5_NAME}. Received: none")
     _require(folder, H5_NAME, digest)
     return ModelFiles(
-        folder, folder / H5_NAME, digest, digest[:VERSION_LENGTH], card, public_key is not None
+        folder=folder,
+        h5=folder / H5_NAME,
+        h5_sha256=digest,
+        version=digest[:VERSION_LENGTH],
+        card=card,
+        signed=public_key is not None,
     )
 
 
@@ -227,8 +232,12 @@ def _describe_bare(h5: Path) -> ModelFiles:
     from cspine.model.store.weights_file import read_h5
 
     digest = hash_file(h5)
-    facts = read_h5(h5).facts
     version = digest[:VERSION_LENGTH]
-    card = {**facts, "schema_version": SCHEMA_VERSION, "version": version, "files": {}}
-    card["files"] = {H5_NAME: digest}
-    return ModelFiles(h5.parent, h5, digest, version, card)
+    own = {"schema_version": SCHEMA_VERSION, "version": version, "files": {H5_NAME: digest}}
+    return ModelFiles(
+        folder=h5.parent,
+        h5=h5,
+        h5_sha256=digest,
+        version=version,
+        card={**read_h5(h5).facts, **own},
+    )

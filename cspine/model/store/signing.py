@@ -1,7 +1,7 @@
-"""Signs the card of a model folder, after training and wherever the private key is kept.
+"""Sign the card of a model folder, after training and on the machine that has the private key.
 
-Only a folder whose files are those its card lists is signed. `card.py` verifies signatures when a
-model is served; making keys is OpenSSL's business. Knows nothing of networks.
+A folder is signed only if its files are those that its card lists. `card.py` verifies signatures
+when a model is served; OpenSSL makes the keys.
 """
 
 from __future__ import annotations
