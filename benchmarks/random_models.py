@@ -25,41 +25,60 @@ AT_ONCE = 16
 
 def build(folder: Path, name: str, seed: int = 0) -> None:
     """Publish a model with random weights, its IR and its int8 IR into `folder`."""
-    from cspine.core.labels import CLASS_NAMES, REAL
-    from cspine.model.export.ir import export_ir
-    from cspine.model.export.quantise import quantise_ir
+    from cspine.core.labels import REAL
     from cspine.model.networks.classifier import build_classifier
-    from cspine.model.store.card import write_card
-    from cspine.model.store.hashes import hash_file
-    from cspine.model.store.keras_weights import save_weights
-    from cspine.model.store.registry import publish_version
 
     size = ARCHITECTURES[name].image_size
     staging = folder / f"staging{seed}"
-    staging.mkdir(parents=True)
     classifier = build_classifier(name, size, weights="none", seed=seed, map_head=True)
     policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]), seed)
-    path = staging / "best.h5"
-    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), "vertebra", REAL)
-    export_ir(path, staging)
-    random = np.random.default_rng(0)
     shape = (CALIBRATION_IMAGES, size, size)
-    quantise_ir(staging, digest, random.integers(0, 256, shape, dtype=np.uint8))
-    names = ("best.h5", "best.xml", "best.bin", "best_int8.xml", "best_int8.bin")
-    write_card(
-        staging,
-        {
-            "schema_version": 1,
-            "version": digest[:12],
-            "architecture": name,
-            "image_size": size,
-            "view": "vertebra",
-            "map_head": True,
-            "class_names": list(CLASS_NAMES),
-            "decision": policy.to_dict(),
-            "files": {one: hash_file(staging / one) for one in names},
-        },
-    )
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    publish(folder, staging, classifier, policy, "vertebra", REAL, calibration_images=images)
+
+
+def publish(
+    folder: Path,
+    staging: Path,
+    classifier: Any,
+    policy: Any,
+    view: str,
+    domain: str,
+    note: str = "",
+    calibration_images: np.ndarray | None = None,
+) -> None:
+    """Publish a network and its policy into `folder` with the least that a card must hold.
+
+    `staging` is made for its files; with `calibration_images`, uint8 (N, S, S), they include int8.
+    """
+    from cspine.core.labels import CLASS_NAMES
+    from cspine.model.export.ir import export_ir
+    from cspine.model.export.quantise import quantise_ir
+    from cspine.model.store.card import CARD_NAME, SCHEMA_VERSION, write_card
+    from cspine.model.store.hashes import hash_file
+    from cspine.model.store.keras_weights import save_weights
+    from cspine.model.store.registry import VERSION_LENGTH, publish_version
+
+    staging.mkdir(parents=True, exist_ok=True)
+    path = staging / "best.h5"
+    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), view, domain, note)
+    export_ir(path, staging)
+    if calibration_images is not None:
+        quantise_ir(staging, digest, calibration_images)
+    card = {
+        "schema_version": SCHEMA_VERSION,
+        "version": digest[:VERSION_LENGTH],
+        "architecture": classifier.name,
+        "image_size": classifier.image_size,
+        "view": view,
+        "map_head": classifier.map_head,
+        "class_names": list(CLASS_NAMES),
+        "decision": policy.to_dict(),
+        "domain": domain,
+        "note": note,
+        "files": {p.name: hash_file(p) for p in staging.glob("best*") if p.name != CARD_NAME},
+    }
+    write_card(staging, card)
     publish_version(staging, folder)
 
 

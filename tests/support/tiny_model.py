@@ -59,38 +59,14 @@ def make_policy(width: int):
 
 
 def main(folder: Path, name: str, size: int, view: str, seed: int, domain: str) -> None:
-    from cspine.model.export.ir import export_ir
+    from benchmarks.random_models import publish
     from cspine.model.networks.classifier import build_classifier
-    from cspine.model.store.card import write_card
-    from cspine.model.store.hashes import hash_file
-    from cspine.model.store.keras_weights import save_weights
-    from cspine.model.store.registry import publish_version
 
     staging = folder.with_name(folder.name + "-staging")
-    staging.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
     classifier = build_classifier(name, size, weights="none", seed=seed, map_head=True)
     policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]))
-    path = staging / "best.h5"
-    digest = save_weights(classifier, path, policy.to_dict(), policy.arrays(), view, domain, NOTE)
-    export_ir(path, staging)
-    names = ("best.h5", "best.xml", "best.bin")
-    write_card(
-        staging,
-        {
-            "schema_version": 1,
-            "version": digest[:12],
-            "architecture": name,
-            "image_size": size,
-            "view": view,
-            "map_head": True,
-            "decision": policy.to_dict(),
-            "note": NOTE,
-            "domain": domain,
-            "files": {one: hash_file(staging / one) for one in names},
-        },
-    )
-    publish_version(staging, folder)
+    publish(folder, staging, classifier, policy, view, domain, NOTE)
 
 
 if __name__ == "__main__":
