@@ -67,15 +67,24 @@ def files(saved, tmp_path_factory) -> ModelFiles:
     return replace(bare, card={**bare.card, "files": listed})
 
 
-@pytest.fixture
-def int8_files(files, tmp_path) -> ModelFiles:
+@pytest.fixture(scope="session")
+def quantised(files, tmp_path_factory) -> Path:
+    """The folder of `files` with its int8 network."""
+    folder = tmp_path_factory.mktemp("int8")
     for path in files.folder.glob("best.*"):
-        shutil.copy(path, tmp_path / path.name)
+        shutil.copy(path, folder / path.name)
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
-    quantise_ir(tmp_path, files.h5_sha256, images)
+    quantise_ir(folder, files.h5_sha256, images)
+    return folder
+
+
+@pytest.fixture
+def int8_files(files, quantised, tmp_path) -> ModelFiles:
+    """A copy of `quantised` that a test may spoil."""
+    shutil.copytree(quantised, tmp_path, dirs_exist_ok=True)
     listed = {path.name: hash_file(path) for path in tmp_path.glob("best*")}
     card = {**files.card, "files": listed}
-    return ModelFiles(tmp_path, tmp_path / "best.h5", files.h5_sha256, files.version, card)
+    return replace(files, folder=tmp_path, h5=tmp_path / "best.h5", card=card)
 
 
 @pytest.fixture

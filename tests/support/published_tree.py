@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 
-def write_tree(root: Path, count: int = 80) -> Path:
+def write_tree(root: Path, count: int = 40) -> Path:
     """Write `count` slices, each a series of its own, 224² RGB, half of them fractures.
 
     Discs lie at random places, so that no slice passes for another's copy.

@@ -23,7 +23,8 @@ PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 def test_same_seed_same_weights_in_two_processes():
     code = (
         "from tests.support.fits import *; from tests.support.train_samples import draw_samples\n"
-        "c, fit = start_fit(draw_samples(), PLAN); fit.run(TimeBudget(None)); print(digest_of(c))"
+        "c, fit = start_fit(draw_samples(), PLAN, 'cnn')\n"
+        "fit.run(TimeBudget(None)); print(digest_of(c))"
     )
     environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     # Two processes: in one, the second could profit from what the first left behind.

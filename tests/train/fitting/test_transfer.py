@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cspine.model.networks import backbones
-from cspine.model.networks.architectures import ARCHITECTURES, Architecture, find_architecture
+from cspine.model.networks.architectures import find_architecture
 from cspine.model.networks.classifier import build_classifier
 from cspine.stats.ranking import compute_auroc
 from cspine.train.fitting import transfer
@@ -19,18 +18,11 @@ from cspine.train.fitting.batches import as_pixels, pair_units
 from cspine.train.fitting.result import FitResult
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer, freeze_norms
+from support.fits import add_tiny_architecture
 from support.train_samples import draw_samples
 
 HEAD = FitPlan(epochs=6, batch_size=16, learning_rate=3e-2, seed=0, patience=None)
 TUNE = replace(HEAD, epochs=1, learning_rate=1e-3)
-
-
-def build_tiny(scaled):
-    """Two convolutions, each with batch norm; the trunk ends between them."""
-    x = layers.Conv2D(8, 3, 2, name="one_conv")(scaled)
-    x = layers.ReLU(name="one_out")(layers.BatchNormalization(name="one_bn")(x))
-    x = layers.Conv2D(8, 3, 2, name="two_conv")(x)
-    return layers.ReLU(name="two_out")(layers.BatchNormalization(name="two_bn")(x))
 
 
 def spoil_statistics(classifier):
@@ -46,9 +38,7 @@ def spoil_statistics(classifier):
 @pytest.fixture(scope="module")
 def classifier():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(backbones._BUILDERS, "tiny", build_tiny)
-        tiny = Architecture("tiny", 32, 8, None, "one_out", "one_out")
-        patch.setitem(ARCHITECTURES, "tiny", tiny)
+        add_tiny_architecture(patch)
         yield spoil_statistics(build_classifier("tiny", 32, seed=1))
 
 
