@@ -1,1 +1,1 @@
-"""Which images there are, which of them are one slice, how they are divided; files to arrays."""
+"""Data sets: indexing, audit, splits, and crops as arrays."""

@@ -1,4 +1,4 @@
-"""`python -m cspine audit`: the audit on a terminal, as JSON and as a page."""
+"""Command `python -m cspine audit`: the audit on a terminal, as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run_audit(args: argparse.Namespace) -> int:
-    """Audit what `args` names, print the findings, write the files asked for; return 0.
+    """Audit the data set or names in `args`, print the findings, write the files; return 0.
 
     Raises:
         ConfigError: neither or both of a source and --names, or a file that cannot be read.
-        DataError: the source is no data set.
+        DataError: the source is not a data set.
     """
     from cspine.data.audit.audit import audit_dataset, audit_names  # brings scikit-learn, which the
     from cspine.data.audit.page import render_page  # serving environment does not have

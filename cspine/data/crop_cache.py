@@ -1,8 +1,7 @@
-"""Records to arrays: decodes and crops each slice once, and keeps the result by content.
+"""Cache of crops: each slice of a data set, decoded and cropped once, as memory-mapped arrays.
 
 The cache key covers the bytes of every image, mask and twin, the view, the size and the source of
-the imaging room and of the picture check, so a change in any of them is a new entry. Pixels stay
-uint8 and memory-mapped. Knows nothing of models or splits, nor what the check looks for.
+the imaging package and of the image check, so a change in any of them makes a new entry.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,11 +31,11 @@ from cspine.imaging.preprocess import crop_mask, preprocess
 
 # Threads: decoding, resizing and filtering release the interpreter's lock.
 READERS = 2
-# Raised when the arrays' meaning changes, so that old entries are never met.
+# Changed when the meaning of the arrays changes, so that old entries are not used.
 _FORMAT = "samples-2"
 
-# (grey uint8 (H, W), is_colour) → why serving would refuse the picture, None where it would not.
-PictureCheck = Callable[[np.ndarray, bool], str | None]
+# (grey uint8 (H, W), is_colour) → why serving would refuse the image, None if it would not.
+ImageCheck = Callable[[np.ndarray, bool], str | None]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,15 @@ class _Job:
     def label(self) -> int:
         return NORMAL if self.is_twin or self.record.label == NORMAL else FRACTURE
 
+    @property
+    def width_mm(self) -> float:
+        # A twin has the record of the fractured slice, but no fracture.
+        width = None if self.label == NORMAL else self.record.width_mm
+        return np.nan if width is None else width
 
-@dataclass(frozen=True)
-class _Cropped:
-    """What is kept of one picture: uint8 (S, S), uint8 (S // 8, S // 8) or None, and the check."""
+
+class _Cropped(NamedTuple):
+    """The cached parts of one image: uint8 (S, S), uint8 (S // 8, S // 8) or None, the check."""
 
     image: np.ndarray
     mask: np.ndarray | None
@@ -65,13 +70,13 @@ class _Cropped:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to do with every job: the parts of the cache key besides the files."""
+    """The images to crop and the settings: the parts of the cache key besides the files."""
 
     view: str
     image_size: int
     with_masks: bool
-    check: PictureCheck | None
-    jobs: tuple[_Job, ...] = field(repr=False)
+    check: ImageCheck | None
+    jobs: tuple[_Job, ...]
 
 
 def load_samples(
@@ -81,15 +86,18 @@ def load_samples(
     image_size: int,
     cache_dir: Path,
     with_twins: bool = False,
-    check: PictureCheck | None = None,
+    check: ImageCheck | None = None,
 ) -> Samples:
-    """Return the records' network inputs, from the cache where the same were made before.
+    """Return the network inputs of the records, from the cache if the same were made before.
 
     Args:
+        dataset: holds the files of the records.
+        records: the labelled slices.
         view: `slice` or `vertebra`; a slice without a vertebra is left out of the latter.
-        image_size: pixels a side, S.
+        image_size: S, side of the crop in pixels.
+        cache_dir: the folder of the cache entries.
         with_twins: also each fractured slice's twin, as a normal sample; for training only.
-        check: looks at each whole picture, here where its pixels are decoded; fills `image_ok`.
+        check: the check of the whole image that serving makes; its result is `image_ok`.
 
     Raises:
         DataError: a record has no label, or a file of it cannot be read; all are named at once.
@@ -97,16 +105,24 @@ def load_samples(
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
         raise DataError(f"`records` must have labels. Received: {unlabelled[0]} without one")
-    # After all originals: the first rows are then the same with and without twins.
+    # After all originals, so that the first rows are the same with and without twins.
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
     fractures = [record for record in records if record.label == FRACTURE]
-    # A fracture without a mask would teach the map head that there is nothing to see.
+    # The map head would be trained to find nothing in a fracture without a mask.
     with_masks = bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
-    plan = _Plan(view, image_size, with_masks, check, (*map(_Job, records), *twins))
+    plan = _Plan(
+        view=view,
+        image_size=image_size,
+        with_masks=with_masks,
+        check=check,
+        jobs=(*map(_Job, records), *twins),
+    )
     key = _content_key(dataset, plan)
     folder = cache_dir / f"samples-{key[:24]}"
     if not (folder / "kept.json").is_file():
-        _write_cache(dataset, plan, folder)
+        # If two runs fill the same entry, the later one replaces it with the same content.
+        with written_folder(folder, replace=True) as beside:
+            _fill_cache(dataset, plan, beside)
     return _open_cache(folder, plan, key)
 
 
@@ -126,13 +142,13 @@ def _hash_job(dataset: Dataset, job: _Job, with_masks: bool) -> bytes:
     record = job.record
     mask = record.mask_path if with_masks and not job.is_twin else None
     files = [hashlib.sha256(dataset.read_bytes(p)).hexdigest() for p in (job.path, mask) if p]
-    # What the files do not say and the arrays depend on.
+    # The arrays depend on these as well, and the files do not hold them.
     return f"{files} {job.label} {job.is_twin} {record.boxes}\n".encode()
 
 
 @cache
 def imaging_source() -> str:
-    """Return a hash of all that makes a crop: another preprocessing never meets old crops."""
+    """Return a hash of the code that makes a crop, so that other code never uses old crops."""
     return hash_sources(Path(*imaging.__path__))
 
 
@@ -144,17 +160,10 @@ def hash_sources(package: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_source(check: PictureCheck | None) -> str:
+def _check_source(check: ImageCheck | None) -> str:
     """Return a hash of the module that the check is defined in, empty without a check."""
     path = None if check is None else inspect.getsourcefile(check)
     return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _write_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
-    """Crop every job into a folder beside the cache entry and rename it into place."""
-    # Two runs may fill the same entry: the later one's is the same content.
-    with written_folder(folder, replace=True) as beside:
-        _fill_cache(dataset, plan, beside)
 
 
 def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
@@ -162,8 +171,7 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
     count = len(plan.jobs)
     images = _create(folder / "images.npy", (count, size, size))
     masks = _create(folder / "masks.npy", (count, cells, cells)) if plan.with_masks else None
-    kept: list[int] = []
-    image_ok: list[bool] = []
+    kept: dict[int, bool] = {}  # index of the job → image_ok
     faults: list[str] = []
 
     def crop(job: _Job) -> _Cropped | str | None:
@@ -179,20 +187,19 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
             if isinstance(result, str):
                 faults.append(result)
             elif result is not None:
-                # Packed: what is left out leaves no gap, and the tail of the file is never read.
+                # Without gaps for what is left out; the end of the file is then not used.
                 images[len(kept)] = result.image
                 if masks is not None and result.mask is not None:
                     masks[len(kept)] = result.mask
-                kept.append(index)
-                image_ok.append(result.image_ok)
-    # After all were tried, so that a user mends the set once and not file by file.
+                kept[index] = result.image_ok
+    # After all were tried, so that a user can repair all files at once.
     if faults:
         raise DataError(f"Every image must be readable. Received: {'; '.join(faults[:20])}")
     images.flush()
     if masks is not None:
         masks.flush()
-    text = json.dumps({"kept": kept, "image_ok": image_ok})
-    # Last of all: its presence says that the arrays are whole.
+    text = json.dumps({"kept": list(kept), "image_ok": list(kept.values())})
+    # Last of all: if it exists, the arrays are complete.
     (folder / "kept.json").write_text(text, encoding="utf-8")
 
 
@@ -202,15 +209,15 @@ def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _crop_job(read: Callable[[str], bytes], job: _Job, plan: _Plan) -> _Cropped | None:
-    """Return what is kept of one picture, or None without a vertebra."""
-    picture = decode_image(read(job.path))
-    grey = picture.grey
-    # The very function that serving calls: a crop that differs by a pixel is another input.
+    """Return the cached parts of one image, or None if no vertebra is found in it."""
+    decoded = decode_image(read(job.path))
+    grey = decoded.grey
+    # The function that serving calls, so that the network gets the same pixels in both.
     crop = preprocess(grey, plan.view, plan.image_size)
     if crop is None:
         return None
     image_ok = plan.check is None or (
-        picture.refusal is None and plan.check(grey, picture.is_colour) is None
+        decoded.refusal is None and plan.check(grey, decoded.is_colour) is None
     )
     if not plan.with_masks or job.label == NORMAL:
         return _Cropped(crop.image, None, image_ok)
@@ -222,30 +229,19 @@ def _open_cache(folder: Path, plan: _Plan, key: str) -> Samples:
     found = json.loads((folder / "kept.json").read_text(encoding="utf-8"))
     jobs = [plan.jobs[index] for index in found["kept"]]
     count = len(jobs)
-    images = _load(folder / "images.npy", count)
-    masks = _load(folder / "masks.npy", count) if plan.with_masks else None
+    # Mapped: a set may be larger than memory, and a batch reads few pages.
+    images = np.load(folder / "images.npy", mmap_mode="r")[:count]
+    masks = np.load(folder / "masks.npy", mmap_mode="r")[:count] if plan.with_masks else None
     return Samples(
         images=images,
         labels=np.array([job.label for job in jobs], np.int64),
         masks=masks,
         groups=np.array([job.record.patient_id for job in jobs], str),
         slice_ids=np.array([job.record.slice_id for job in jobs], str),
-        widths_mm=np.array([_width(job) for job in jobs], np.float64),
+        widths_mm=np.array([job.width_mm for job in jobs], np.float64),
         is_twin=np.array([job.is_twin for job in jobs], bool),
         left_out=len(plan.jobs) - count,
         image_ok=np.array(found["image_ok"], bool),
         records=tuple(job.record for job in jobs),
         key=key,
     )
-
-
-def _load(path: Path, count: int) -> np.ndarray:
-    # Mapped: a set may be larger than memory, and batches touch few pages.
-    mapped: np.ndarray = np.load(path, mmap_mode="r")
-    return mapped[:count]
-
-
-def _width(job: _Job) -> float:
-    # A twin has its fracture's record, but no fracture.
-    width = None if job.label == NORMAL else job.record.width_mm
-    return np.nan if width is None else width

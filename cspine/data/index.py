@@ -1,27 +1,28 @@
-"""The door to a data set: finds its layout, checks every file, and names all that is wrong at once.
+"""Index of a data set: its layout, a record of each image, and all that is wrong with it at once.
 
-Reads each file once: its SHA-256, and whether its pixels decode. Knows nothing of splits.
+Each file is read once, for its SHA-256 and to check that its pixels can be decoded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cspine.core.errors import CspineError, DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
+from cspine.data.domain import PHANTOM_FILE
 from cspine.data.layouts.class_folders import find_empty_classes, find_table, index_tree
 from cspine.data.layouts.csv_table import index_table
 from cspine.data.layouts.rsna import find_rsna, index_rsna
 from cspine.data.records import Dataset, SliceRecord
 from cspine.data.storage import FolderStorage, Storage, open_storage
 from cspine.imaging.decode import decode_image
-from cspine.imaging.decoded_image import DecodedImage
 
 log = logging.getLogger(__name__)
 READERS = 2  # threads; decoding releases the interpreter's lock
@@ -31,9 +32,9 @@ _TREES = ("kaggle", "tree", "flat")
 
 @dataclass(frozen=True)
 class _Checked:
-    """What reading one file told: its hash, kind, DICOM groups and mark, or a fault."""
+    """The result of reading one file: its hash, kind, DICOM groups and mark, or a fault."""
 
-    sha256: str
+    sha256: str = ""
     kind: str = ""
     patient_id: str | None = None
     series_uid: str | None = None
@@ -41,38 +42,26 @@ class _Checked:
     is_synthetic: bool = False
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a layout or a table tells before any image is read, and what is wrong with it."""
-
-    storage: Storage
-    layout: str
-    records: list[SliceRecord]
-    faults: list[str]
-    studies: Mapping[str, int] = field(default_factory=dict)
-    unboxed: tuple[str, ...] = ()
-    unboxed_records: list[SliceRecord] = field(default_factory=list)
-
-
 def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     """Return the data set at `source`: a folder, a ZIP (read without unpacking) or a CSV file.
 
     Args:
+        source: the folder, ZIP or CSV file.
         skip_unreadable: leave out files that cannot be read, and log their names.
 
     Raises:
         DataError: no such folder, another layout, an empty class, unreadable files, or one slice
             in two classes. Everything that is wrong is named at once.
     """
-    found = _find_records(source)
-    dataset = _read_all(found)
-    # Collected, and told together: who mends a set file by file has to run it once for each.
-    faults = _shorten(found.faults)
+    listed, found = _find_records(source)
+    dataset = _read_all(listed)
+    # Reported together: a user would otherwise have to run the command once for each fault.
+    faults = _shorten(found)
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
         advice = "`--skip-unreadable` goes on without them"
         faults.append(f"{len(named)} unreadable ({advice}): {_list(named)}")
-    # Even with `--skip-unreadable`: such a slice can be read, and is wrong on one side.
+    # Even with `--skip-unreadable`: such a slice can be read, and one of its labels is wrong.
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
         faults.append(f"{len(conflicts)} slices in both classes: {_list(conflicts)}")
@@ -91,12 +80,12 @@ def scan_dataset(source: Path) -> Dataset:
     Unreadable files are in `unreadable`, not in `records`.
 
     Raises:
-        DataError: no such folder, a layout that cannot be told, or a faulty table.
+        DataError: no such folder, an unknown layout, or a faulty table.
     """
-    found = _find_records(source)
+    listed, faults = _find_records(source)
     # Before every file is read.
-    _refuse(_shorten(found.faults))
-    return _read_all(found)
+    _refuse(_shorten(faults))
+    return _read_all(listed)
 
 
 def _refuse(faults: list[str]) -> None:
@@ -104,36 +93,29 @@ def _refuse(faults: list[str]) -> None:
         raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
 
 
-def _read_all(found: _Found) -> Dataset:
-    """Return the data set of the records found, each of its files read once."""
-    storage, layout = found.storage, found.layout
-    records = (*found.records, *found.unboxed_records)
-    twins = [r.twin_path for r in records if r.twin_path is not None]
-    checked = _check_files(storage, [*(r.path for r in records), *twins])
-    kept, unboxed = (
-        tuple(
-            _apply_check(record, checked, layout)
-            for record in sorted(records, key=lambda record: record.path)
-            if not checked[record.path].fault
-        )
-        for records in (found.records, found.unboxed_records)
-    )
-    unreadable = {
-        # As it can be written down, where the name is no text.
-        path.encode("utf-8", "backslashreplace").decode(): check.fault
-        for path, check in checked.items()
-        if check.fault
-    }
-    return Dataset(
-        storage.root,
-        layout,
-        kept,
-        fingerprint(kept),
-        storage,
-        found.studies,
-        unreadable,
-        found.unboxed,
-        unboxed,
+def _read_all(listed: Dataset) -> Dataset:
+    """Return the data set with what is learned by reading each of its files once."""
+    files = [*listed.records, *listed.unboxed_records]
+    twins = [record.twin_path for record in files if record.twin_path is not None]
+    checked = _check_files(listed.storage, [*(record.path for record in files), *twins])
+
+    def keep(records: Iterable[SliceRecord]) -> tuple[SliceRecord, ...]:
+        in_order = sorted(records, key=lambda record: record.path)
+        readable = [record for record in in_order if not checked[record.path].fault]
+        return tuple(_apply_check(record, checked, listed.layout) for record in readable)
+
+    records = keep(listed.records)
+    return replace(
+        listed,
+        records=records,
+        fingerprint=fingerprint(records),
+        # Escaped, if the name is no valid text.
+        unreadable={
+            path.encode("utf-8", "backslashreplace").decode(): check.fault
+            for path, check in checked.items()
+            if check.fault
+        },
+        unboxed_records=keep(listed.unboxed_records),
     )
 
 
@@ -147,37 +129,36 @@ def fingerprint(records: Iterable[SliceRecord]) -> str:
 
 
 def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
-    """Return the paths of each slice, by name or equal bytes, that stands in two classes."""
-    groups: dict[str, dict[int, str]] = {}
+    """Return the paths of each slice, by name or equal bytes, that is in two classes."""
+    groups: dict[str, dict[int, str]] = defaultdict(dict)
     for record in records:
         # By name and by bytes: a copy under another name is the same slice.
-        if record.label is not None:
-            groups.setdefault(f"slice {record.slice_id}", {}).setdefault(record.label, record.path)
-            groups.setdefault(f"bytes {record.sha256}", {}).setdefault(record.label, record.path)
+        for group in (f"slice {record.slice_id}", f"bytes {record.sha256}"):
+            if record.label is not None:
+                groups[group].setdefault(record.label, record.path)
     pairs = {tuple(sorted(found.values())) for found in groups.values() if len(found) > 1}
     return [list(pair) for pair in sorted(pairs)]
 
 
-def _find_records(source: Path) -> _Found:
-    # The CSV's own folder is the root, so that its paths mean what they say.
+def _find_records(source: Path) -> tuple[Dataset, list[str]]:
+    """Return what a layout or table says before any image is read, and what is wrong with it."""
     if source.is_file() and source.suffix.lower() == ".csv":
-        folder = FolderStorage(source.parent)
-        return _Found(folder, "csv", *index_table(folder, source.name))
-    storage = open_storage(source)
-    # From the most telling layout to the least: a tree may lie beside a table that describes it.
-    table = find_table(storage)
-    if table is not None:
-        # The phantom's own note beside the table; a user's table has none.
-        is_phantom = table.replace("slices.csv", "phantom.json") in storage
-        layout = "phantom" if is_phantom else "csv"
-        return _Found(storage, layout, *index_table(storage, table))
-    prefix = find_rsna(storage)
-    if prefix is not None:
-        rsna = index_rsna(storage, prefix)
-        return _Found(
-            storage, "rsna", rsna.records, [], rsna.studies, rsna.unboxed, rsna.unboxed_records
-        )
-    return _Found(storage, *index_tree(storage))
+        # The folder of the CSV is the root, since the paths in it are relative to that folder.
+        storage: Storage = FolderStorage(source.parent)
+        layout, (records, faults) = "csv", index_table(storage, source.name)
+    else:
+        storage = open_storage(source)
+        # A tree may be beside a table that describes it, so the table comes first.
+        if (table := find_table(storage)) is not None:
+            # Only the phantom writes this file beside its table.
+            is_phantom = table.replace("slices.csv", PHANTOM_FILE) in storage
+            layout = "phantom" if is_phantom else "csv"
+            records, faults = index_table(storage, table)
+        elif (prefix := find_rsna(storage)) is not None:
+            return index_rsna(storage, prefix), []
+        else:
+            layout, records, faults = index_tree(storage)
+    return Dataset(layout=layout, records=tuple(records), storage=storage), faults
 
 
 def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
@@ -193,30 +174,25 @@ def _check_file(storage: Storage, path: str) -> _Checked:
         data = storage.read(path)
         decoded = decode_image(data)
     except UnicodeEncodeError:
-        # It could stand in no manifest, table or report.
-        return _Checked("", fault="its name must be UTF-8 text")
+        # No manifest, table or report could hold it.
+        return _Checked(fault="its name must be UTF-8 text")
     except CspineError as error:
-        return _Checked("", fault=str(error))
-    digest = hashlib.sha256(data).hexdigest()
+        return _Checked(fault=str(error))
+    height, width = decoded.grey.shape
     return _Checked(
-        digest,
-        _kind(decoded),
-        decoded.patient_id,
-        decoded.series_uid,
+        sha256=hashlib.sha256(data).hexdigest(),
+        kind=f"{decoded.kind} {width}×{height} {'colour' if decoded.is_colour else 'grey'}",
+        patient_id=decoded.patient_id,
+        series_uid=decoded.series_uid,
         is_synthetic=decoded.is_synthetic,
     )
-
-
-def _kind(decoded: DecodedImage) -> str:
-    height, width = decoded.grey.shape
-    return f"{decoded.kind} {width}×{height} {'colour' if decoded.is_colour else 'grey'}"
 
 
 def _apply_check(record: SliceRecord, checked: Mapping[str, _Checked], layout: str) -> SliceRecord:
     """Return the record with its hash, kind, marks and, in a tree of DICOM files, groups."""
     check, twin = checked[record.path], checked.get(record.twin_path or "")
     if twin is not None and twin.fault:
-        # Told as unreadable; the slice itself can be used.
+        # It is reported as unreadable; the slice itself can be used.
         record, twin = replace(record, twin_path=None), None
     record = replace(
         record,
@@ -225,9 +201,9 @@ def _apply_check(record: SliceRecord, checked: Mapping[str, _Checked], layout: s
         is_synthetic=check.is_synthetic,
         twin_is_synthetic=twin is not None and twin.is_synthetic,
     )
-    # Tables and RSNA's folders say more than a file's own tags; a plain tree says nothing.
+    # Tables and RSNA's folders are more reliable than a file's own tags; a plain tree has neither.
     if layout in _TREES and (check.patient_id or check.series_uid):
-        # Where no patient is named, the series is the coarsest group that is known.
+        # If no patient is named, the series is the coarsest known group.
         volume = check.series_uid or record.volume_id
         record = replace(record, volume_id=volume, patient_id=check.patient_id or volume)
     return record

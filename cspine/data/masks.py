@@ -1,7 +1,4 @@
-"""Where the fracture lies: a record's mask or boxes as pixels, and as the cells of the map head.
-
-It does not know crops, nor which records have masks.
-"""
+"""Mask of a fracture: a record's mask file or boxes as pixels, and as cells of the map head."""
 
 from __future__ import annotations
 
@@ -20,6 +17,11 @@ def read_mask(
     read: Callable[[str], bytes], record: SliceRecord, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Return the fracture as bool (H, W), from the mask file (nonzero is fracture) or the boxes.
+
+    Args:
+        read: returns the bytes of a file of the data set.
+        record: the fractured slice.
+        shape: (H, W) of the image.
 
     Raises:
         DataError: the mask is not of the image's size.

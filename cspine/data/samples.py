@@ -1,4 +1,4 @@
-"""Slices as arrays, ready for a network: what the pipeline gives and training takes."""
+"""Slices as arrays, ready for a network."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Samples:
     Fields:
         images: uint8 (N, S, S), memory-mapped from the cache.
         labels: int64 (N,), `labels.NORMAL` or `labels.FRACTURE`.
-        masks: uint8 (N, S // 8, S // 8), 1 where any pixel of the cell is fractured; None unless
-            every fracture among the records has a mask or box.
+        masks: uint8 (N, S // 8, S // 8), 1 where any pixel of the cell is fractured; None if a
+            fracture among the records has neither mask nor box.
         groups, slice_ids: str (N,), patient and slice.
-        widths_mm: float64 (N,), NaN where not known or no fracture.
+        widths_mm: float64 (N,), widths of the fractures in mm; NaN if unknown or no fracture.
         is_twin: bool (N,), a fractured slice's copy without the fracture; label NORMAL.
         left_out: how many records hold no vertebra to crop.
-        image_ok: bool (N,), whether the whole picture passed the check that serving makes of it;
-            all true where no check was asked for.
-        records: the record of each image (of a twin: the fractured one's).
+        image_ok: bool (N,), whether the whole image passed the check that serving makes of it;
+            all true if no check was asked for.
+        records: the record of each image; of a twin, that of the fractured slice.
         key: the cache entry's content hash.
     """
 
@@ -45,22 +45,17 @@ class Samples:
         return len(self.labels)
 
     def describe(self) -> str:
-        """What a figure of these stands on, in words: slices (copies are one) and patients."""
+        """Return how many slices (copies count once) and patients there are, in words."""
         return count_slices(len(np.unique(self.slice_ids)), len(np.unique(self.groups)))
 
     def take(self, chosen: np.ndarray) -> Samples:
-        """The samples where the mask `chosen`, bool (N,), is set; pixels are copied into memory."""
+        """Return the samples where `chosen`, bool (N,), is set; pixels are copied into memory."""
         indices = np.flatnonzero(chosen)
+        columns = ("images", "labels", "groups", "slice_ids", "widths_mm", "is_twin", "image_ok")
         return replace(
             self,
-            images=self.images[indices],
-            labels=self.labels[indices],
+            **{name: getattr(self, name)[indices] for name in columns},
             masks=None if self.masks is None else self.masks[indices],
-            groups=self.groups[indices],
-            slice_ids=self.slice_ids[indices],
-            widths_mm=self.widths_mm[indices],
-            is_twin=self.is_twin[indices],
-            image_ok=self.image_ok[indices],
             records=tuple(self.records[i] for i in indices) if self.records else (),
             left_out=0,
         )

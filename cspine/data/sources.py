@@ -1,6 +1,6 @@
-"""What `--data` means: a folder, ZIP or CSV, or the words `phantom` and `kaggle`, or nothing.
+"""Data set of a `--data` argument: a folder, ZIP or CSV, `phantom`, `kaggle`, or none.
 
-Knows nothing of training; it says which data set is used and why, for the caller to print.
+The caller prints the line that says which data set is used and why.
 """
 
 from __future__ import annotations
@@ -33,42 +33,41 @@ def resolve_data(
     """Return the data set that `--data` names, and one line that says which it is and why.
 
     Args:
-        argument: a path, `phantom`, `kaggle`, or None: `data/` where a known layout lies there,
-            else the phantom set.
+        argument: a path, `phantom`, `kaggle`, or None: `data/` if it has a known layout, else the
+            phantom set.
         build_dir: where the phantom set is written, once for each configuration.
         phantom: the phantom set's configuration, by default `PhantomConfig()`.
-        skip_unreadable: see `index_dataset`.
+        skip_unreadable: leave out files that cannot be read; see `index_dataset`.
+        default_folder: the folder that is looked for if `argument` is None.
 
     Raises:
-        DataError: the set cannot be had or is not sound.
+        DataError: the set cannot be read or downloaded, or is not sound.
     """
-    # Only where a layout is known: a `data/` of something else is none of our business.
+    # Only if its layout is known: a `data/` of something else is not meant.
     if argument is None and _is_known(default_folder):
-        dataset = index_dataset(default_folder, skip_unreadable)
-        return (
-            dataset,
-            f"Data: {default_folder}/, because a known layout lies there. {_say(dataset)}",
-        )
-    if argument is None or argument == "phantom":
-        folder = write_phantom_once(build_dir, phantom or PhantomConfig())
-        dataset = index_dataset(folder)
-        why = (
-            "as asked"
-            if argument
-            else f"because no --data was given and {default_folder}/ has none"
-        )
-        return dataset, f"Data: the synthetic phantom set in {folder}, {why}. {_say(dataset)}"
-    if argument == "kaggle":
-        dataset = index_dataset(download_kaggle(), skip_unreadable)
-        return dataset, f"Data: the published set {KAGGLE_SET}, downloaded. {_say(dataset)}"
-    dataset = index_dataset(Path(argument).expanduser(), skip_unreadable)
-    return dataset, f"Data: {argument}, as asked. {_say(dataset)}"
+        source, why = default_folder, f"{default_folder}/, because it has a known layout"
+    elif argument is None or argument == "phantom":
+        source = write_phantom_once(build_dir, phantom or PhantomConfig())
+        because = f"because no --data was given and {default_folder}/ has none"
+        why = f"the synthetic phantom set in {source}, {'as asked' if argument else because}"
+        # Its files were written here: one that cannot be read is an error.
+        skip_unreadable = False
+    elif argument == "kaggle":
+        source, why = download_kaggle(), f"the published set {KAGGLE_SET}, downloaded"
+    else:
+        source, why = Path(argument).expanduser(), f"{argument}, as asked"
+    dataset = index_dataset(source, skip_unreadable)
+    patients = len({record.patient_id for record in dataset.records})
+    slices = len({record.slice_id for record in dataset.records})
+    counts = f"{len(dataset.records)} files, {slices} slices, {patients} patients"
+    unboxed = describe_unboxed(len(dataset.unboxed_studies))
+    return dataset, f"Data: {why}. {counts} ({dataset.layout} layout). {unboxed}".rstrip()
 
 
 def write_phantom_once(build_dir: Path, config: PhantomConfig) -> Path:
-    """Return the folder of the grouped phantom set of `config`, written if it is not there."""
-    # The phantom's version is in the configuration, and the mark is in the files: another one of
-    # either is another folder.
+    """Return the folder of the grouped phantom set of `config`, written if it does not exist."""
+    # The folder depends on the phantom's version, which is in the configuration, and on the mark,
+    # which is in the files.
     asked = f"{sorted(asdict(config).items())!r} {PNG_TEXT}"
     key = hashlib.sha256(asked.encode()).hexdigest()[:12]
     folder = build_dir / f"phantom-{key}"
@@ -93,7 +92,7 @@ def download_kaggle() -> Path:
         ) from error
     try:
         return Path(kagglehub.dataset_download(KAGGLE_SET))
-    except Exception as error:  # kagglehub's own, its HTTP library's, the operating system's
+    except Exception as error:  # of kagglehub, of its HTTP library, of the operating system
         # One line, however many the error has.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
@@ -103,25 +102,17 @@ def download_kaggle() -> Path:
 
 
 def _is_known(folder: Path) -> bool:
-    """Whether a layout that cspine knows lies in `folder`; its files are checked later."""
+    """Return whether `folder` has a layout that cspine reads; its files are checked later."""
     if not folder.is_dir():
         return False
     try:
-        # Names alone: whether the files are sound is asked, and told, when they are used.
+        # By names alone: the files are checked when they are used.
         storage = open_storage(folder)
         if find_table(storage) is not None or find_rsna(storage) is not None:
             return True
         _, records, faults = index_tree(storage)
-        # With faults and one class it is something else, whose class folder is a chance; with
-        # both it is a set, whose faults are told, not passed over for another set.
+        # With faults and one class alone, the class folder is a coincidence. With faults and both
+        # classes it is a data set whose faults are to be reported.
         return not faults or len({record.label for record in records}) > 1
     except DataError:
         return False
-
-
-def _say(dataset: Dataset) -> str:
-    patients = len({record.patient_id for record in dataset.records})
-    slices = len({record.slice_id for record in dataset.records})
-    files = len(dataset.records)
-    said = f"{files} files, {slices} slices, {patients} patients ({dataset.layout} layout)."
-    return f"{said} {describe_unboxed(len(dataset.unboxed_studies))}".rstrip()

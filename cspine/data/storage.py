@@ -1,7 +1,6 @@
-"""Where the files of a data set lie: a folder, or a ZIP read without unpacking it.
+"""Files of a data set by name: in a folder, or in a ZIP that is read without unpacking it.
 
-Knows nothing of images or layouts. Names use `/` everywhere; hidden files and the `__MACOSX`
-shadow tree of some ZIPs are no files.
+Names use `/` everywhere. Hidden files and the `__MACOSX` shadow tree of some ZIPs are left out.
 """
 
 from __future__ import annotations
@@ -9,20 +8,26 @@ from __future__ import annotations
 import threading
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from cspine.core.errors import DataError
 
-# As the service's own bound on an image: what it would refuse is not learned from.
+# The limit of the service: images that it would refuse are not used for training.
 MAX_FILE_BYTES = 32 * 1024 * 1024
-# A table of millions of rows is still below it.
+# A table of millions of rows is below it.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 
 
-class Storage:
+# RuntimeError: a member needs a password, or its compression is not supported by zipfile.
+_READ_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
+
+
+class Storage(ABC):
     """Files by name below a root. `names` and `folders` (empty ones too) are sorted."""
 
-    def __init__(self, root: Path, names: list[str], folders: list[str]) -> None:
+    def __init__(self, root: Path, names: Iterable[str], folders: Iterable[str]) -> None:
         self.root = root
         self.names = sorted(name for name in names if not _is_hidden(name))
         self.folders = sorted(name for name in folders if not _is_hidden(name))
@@ -35,9 +40,20 @@ class Storage:
         """Return the bytes of `name`.
 
         Raises:
-            DataError: no such file, more than `max_bytes`, or it cannot be read.
+            DataError: `name` is no file, has more than `max_bytes`, or cannot be read.
         """
-        raise NotImplementedError
+        # Only listed files are read, so that no name leads out of the root.
+        if name not in self:
+            raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
+        try:
+            return self._load(name, max_bytes)
+        except _READ_ERRORS as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"`{name}` must be readable. Received: {reason}") from error
+
+    @abstractmethod
+    def _load(self, name: str, max_bytes: int) -> bytes:
+        """Return the bytes of a listed file after checking its size."""
 
 
 class FolderStorage(Storage):
@@ -45,32 +61,15 @@ class FolderStorage(Storage):
 
     def __init__(self, root: Path) -> None:
         paths = list(root.rglob("*"))
-        # A link to nothing is listed as well: it fails when it is read, and is named then.
+        # A broken link is listed as well: it fails when it is read, and is named then.
         files = [p for p in paths if p.is_file() or (p.is_symlink() and not p.exists())]
         folders = [p for p in paths if p.is_dir()]
         super().__init__(root, _relative(files, root), _relative(folders, root))
 
-    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """See `Storage.read`. Only listed files are read, so that no name leads out of the root."""
-        if name not in self:
-            raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
+    def _load(self, name: str, max_bytes: int) -> bytes:
         path = self.root / name
-        try:
-            _check_size(name, path.stat().st_size, max_bytes)
-            return path.read_bytes()
-        except OSError as error:
-            raise DataError(f"`{name}` must be readable. Received: {error.strerror}") from error
-
-
-# NotImplementedError is of a compression that zipfile lacks, RuntimeError of a password.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-)
+        _check_size(name, path.stat().st_size, max_bytes)
+        return path.read_bytes()
 
 
 class ZipStorage(Storage):
@@ -82,28 +81,22 @@ class ZipStorage(Storage):
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"`{root}` must be a readable ZIP file. Received: {error}") from error
         self._lock = threading.Lock()
-        # Some Windows tools write backslashes, which other systems take for part of a name.
+        # Some Windows tools write backslashes, which other systems take as part of a name.
         entries = {i.filename.replace("\\", "/"): i for i in self._zip.infolist()}
         self._entries = {name: i for name, i in entries.items() if not name.endswith("/")}
-        # Many archives list no folder but those of their files.
+        # Many archives list only files, whose parents are the folders.
         folders = {str(parent) for name in entries for parent in PurePosixPath(name).parents}
         folders |= {name.rstrip("/") for name in entries if name.endswith("/")}
-        super().__init__(root, list(self._entries), sorted(folders - {"."}))
+        super().__init__(root, self._entries, folders - {"."})
 
-    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """See `Storage.read`. The declared size is checked before anything is inflated."""
-        if name not in self:
-            raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
-        try:
-            # One file handle is behind the archive: two reads at once would mix their positions.
-            with self._lock:
-                entry = self._entries[name]
-                _check_size(name, entry.file_size, max_bytes)
-                # No more than declared is inflated: without a size a lie would be found out late.
-                with self._zip.open(entry) as member:
-                    return member.read(entry.file_size)
-        except _ZIP_ERRORS as error:
-            raise DataError(f"`{name}` must be readable. Received: {error}") from error
+    def _load(self, name: str, max_bytes: int) -> bytes:
+        entry = self._entries[name]
+        # The declared size is checked before anything is inflated.
+        _check_size(name, entry.file_size, max_bytes)
+        # The archive has one file handle: two reads at once would mix their positions.
+        with self._lock, self._zip.open(entry) as member:
+            # No more than the declared size is inflated, in case that size is wrong.
+            return member.read(entry.file_size)
 
 
 def open_storage(source: Path) -> Storage:

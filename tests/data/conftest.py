@@ -27,7 +27,7 @@ def make_tree(tmp_path: Path):
 @pytest.fixture
 def make_dataset(tmp_path: Path):
     def make(records: list[SliceRecord], layout: str = "csv") -> Dataset:
-        return Dataset(tmp_path, layout, tuple(records), "0" * 64, FolderStorage(tmp_path))
+        return Dataset(layout=layout, records=tuple(records), storage=FolderStorage(tmp_path))
 
     return make
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cspine.data.audit.descriptors import Signature, describe, sample
-from cspine.data.audit.duplicates import Search, Sets, find_candidates
+from cspine.data.audit.duplicates import CopySearch, find_candidates
 from cspine.data.audit.registration import Reference, register
+from cspine.data.disjoint_sets import DisjointSets
 from support.data_pictures import make_slice
 
 
@@ -57,10 +58,10 @@ def signed(originals) -> list[Signature]:
     return [describe(np.asarray(image)) for image in originals]
 
 
-def search(signed: list[Signature], copy: Image.Image) -> Sets:
+def search(signed: list[Signature], copy: Image.Image) -> DisjointSets:
     signatures = [*signed, describe(np.asarray(copy))]
     sizes = [320] * len(signed) + [min(copy.size)]
-    found = Search(signatures, sizes, lambda one, other: True, Sets(len(sizes)))
+    found = CopySearch(signatures, sizes, lambda one, other: True)
     found.run()
     return found.sets
 
@@ -95,8 +96,9 @@ def test_sample_is_bilinear_from_the_centre():
 
 
 def test_sets_keep_the_smallest_index():
-    sets = Sets(5)
+    sets = DisjointSets(5)
     sets.join(4, 2)
     sets.join(2, 1)
     # 4, 2 and 1 are one set, named by its smallest.
     assert [sets.find(i) for i in range(5)] == [0, 1, 1, 3, 1]
+    assert sets.groups() == [[0], [1, 2, 4], [3]]

@@ -135,7 +135,7 @@ def test_faulty_tables_are_named(folder, tmp_path):
     with pytest.raises(DataError, match=r"must be 0 or 1\. Received: 2"):
         index_dataset(tmp_path)
     (tmp_path / "train.csv").write_text("StudyInstanceUID,patient_overall\n1,1\n")
-    with pytest.raises(DataError, match=r"train_bounding_boxes\.csv. must lie beside"):
+    with pytest.raises(DataError, match=r"train_bounding_boxes\.csv. must be beside"):
         index_dataset(tmp_path)
     (tmp_path / "train_bounding_boxes.csv").write_text("StudyInstanceUID,x,y\n1,1,1\n")
     with pytest.raises(DataError, match="must have the columns"):

@@ -29,7 +29,7 @@ def test_phantom_is_written_once(tmp_path: Path):
 def test_nothing_named_takes_the_data_folder_or_the_phantom(tmp_path, make_tree, published):
     folder = make_tree(published, tmp_path / "data")
     dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
-    assert dataset.layout == "kaggle" and "a known layout lies there" in line
+    assert dataset.layout == "kaggle" and "it has a known layout" in line
     (tmp_path / "empty").mkdir()
     make_tree(["plots/a.png", "exp/normal/b.png"], tmp_path / "other")
     for name in ("empty", "other"):
@@ -48,7 +48,7 @@ def test_a_data_folder_with_a_fault_is_told_and_not_passed_over(tmp_path, make_t
 def test_a_table_without_class_folders_is_a_known_layout(tmp_path):
     write_grouped(tmp_path / "data", SMALL)
     dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=tmp_path / "data")
-    assert "a known layout lies there" in line and dataset.root == tmp_path / "data"
+    assert "it has a known layout" in line and dataset.root == tmp_path / "data"
 
 
 def test_kaggle_is_found_by_kagglehub(monkeypatch, make_tree, published):

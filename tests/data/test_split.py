@@ -114,7 +114,7 @@ def test_published_sides_and_their_leak(make_tree, published):
     assert (len(split.train), len(split.validation), len(split.test)) == (21, 4, 12)
     validation = [r.path.rsplit("/")[-1] for r in split.validation if r.label == FRACTURE]
     assert validation == ["CSFDV1B10 (18)-rotated3-rotated3.png", "CSFDV1B11 (1)-rotated1.png"]
-    assert "test stands on 12 files of 4 slices of 1 patient" in split.note
+    assert "test has 12 files of 4 slices of 1 patient" in split.note
     assert split.note.endswith("; on two sides: 3 slices of 2 patients.")
     with pytest.raises(SplitLeakError, match=r"slice B10 \(18\) in validation and test"):
         refuse_leaks(split)

@@ -1,91 +1,97 @@
-"""The audit of a data set: which files are one slice, what leaks, what could be learnt instead.
+"""Audit of a data set: copies of one slice, leaks between the sides, conflicts and shortcuts.
 
-Order of decision: names and tables that say the slice come first, then equal bytes, then pixels.
-Two slices that names say are different slices of one volume are never joined by pixels.
-Knows nothing of models.
+Files are joined to slices by names and tables first, then by equal bytes, then by pixels. Two
+slices that are different slices of one volume by their names are never joined by pixels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
-from cspine.data.audit.duplicates import NEIGHBOUR, Search, Sets
-from cspine.data.audit.image_features import Look, describe_kinds, look_at, score_shortcuts
+from cspine.data.audit.duplicates import NEIGHBOUR, CopySearch
+from cspine.data.audit.image_features import (
+    ImageFeatures,
+    describe_kinds,
+    extract_features,
+    score_shortcuts,
+)
 from cspine.data.audit.report import AuditReport, Leak
+from cspine.data.disjoint_sets import DisjointSets
 from cspine.data.layouts.class_folders import PUBLISHED_SPLITS, SPLIT_NAMES
-from cspine.data.layouts.filenames import parse_name, variant_rank
+from cspine.data.layouts.filenames import ParsedName, parse_name, variant_rank
 from cspine.data.records import Dataset, SliceRecord
 
 log = logging.getLogger(__name__)
 
-# Layouts whose table is the truth: no pixel need be compared.
+# Layouts whose table is reliable, so that no pixels need to be compared.
 _TABLED = ("phantom", "rsna")
 
 
 def audit_dataset(
     dataset: Dataset, ignore_names: bool = False, compare_pixels: bool | None = None
 ) -> AuditReport:
-    """Return what names and pixels tell of `dataset`, which `scan_dataset` may have made.
+    """Return the findings in `dataset`, by names and pixels; `scan_dataset` may have made it.
 
     Args:
+        dataset: the indexed data set.
         ignore_names: group by pixels alone.
         compare_pixels: False to trust names and tables; by default only those of the phantom and
             RSNA layouts are trusted.
     """
-    records = [_forget_name(r) if ignore_names else r for r in dataset.records]
+    records = [_without_name(r) if ignore_names else r for r in dataset.records]
     pixels = dataset.layout not in _TABLED if compare_pixels is None else compare_pixels
-    # From the surest to the least: each step only joins what the last left apart.
-    sets, exact = _join_by_name_and_bytes(records)
-    volumes = _join_volumes(records, sets)
-    shown = _choose_representatives(records, sets)
-    looks = look_at(dataset, records, shown if pixels or ignore_names else [], shown)
-    if pixels or ignore_names:
-        _join_by_pixels(records, shown, looks, sets, volumes)
-    report = _summarise(str(dataset.root), dataset.layout, records, sets, volumes, exact)
+    pixels = pixels or ignore_names
+    # From the most certain to the least: each step only joins what the last left apart.
+    slices, exact = _join_by_name_and_bytes(records)
+    volumes = _join_volumes(records, slices)
+    shown = _choose_representatives(records, slices)
+    features = extract_features(dataset, records, shown, with_signatures=pixels)
+    if pixels:
+        _join_by_pixels(records, features, slices, volumes)
+    report = _summarise(str(dataset.root), dataset.layout, records, slices, volumes, exact)
     # Once more: pixels may have made one slice of two.
-    rows = _choose_representatives(records, sets)
+    rows = _choose_representatives(records, slices)
     kinds, odd = describe_kinds(records)
     return replace(
         report,
         unboxed_studies=len(dataset.unboxed_studies),
         unreadable=dict(sorted(dataset.unreadable.items())),
-        shortcuts=score_shortcuts(records, rows, looks, report.groups),
-        compared_pixels=pixels or ignore_names,
+        shortcuts=score_shortcuts(records, rows, features, report.groups),
+        compared_pixels=pixels,
         kinds=kinds,
         odd_files=odd,
     )
 
 
 def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
-    """Audit the data and tell three lines of it; return them joined by what pixels showed.
+    """Audit the data and log three lines; return the data set with copies joined, and the report.
 
-    The report comes as JSON values, without the long table of groups: the manifest holds those.
+    The report is JSON values, without the long table of groups: the manifest holds those.
     """
     report = audit_dataset(dataset)
     for line in report.lines():
         log.info("%s", line)
     parts = report.to_dict()
-    # One entry a file: with it the card would be as long as the data set.
+    # It has an entry for each file, which would make the card as long as the data set.
     parts.pop("groups")
     parts["source"] = dataset.root.name
-    # Before the split: copies that only pixels give away must not stand on two sides.
+    # Before the split: copies that only pixels reveal must not be on two sides.
     if report.compared_pixels:
         dataset = dataset.with_groups(report.groups)
     return dataset, parts
 
 
 def audit_names(names: Iterable[str]) -> AuditReport:
-    """Return what a list of file names alone tells, e.g. `train/fracture/CSFDV1B10 (18).png`."""
+    """Return the findings in a list of file names, e.g. `train/fracture/CSFDV1B10 (18).png`."""
     records = [_record_of_name(name.strip()) for name in names if name.strip()]
-    sets, _ = _join_by_name_and_bytes(records)
-    volumes = _join_volumes(records, sets)
-    report = _summarise("names", "names", records, sets, volumes, [])
-    rows = [i for i in _choose_representatives(records, sets) if records[i].label is not None]
+    slices, _ = _join_by_name_and_bytes(records)
+    volumes = _join_volumes(records, slices)
+    report = _summarise("names", "names", records, slices, volumes, [])
+    rows = _choose_representatives(records, slices)
     return replace(report, shortcuts=score_shortcuts(records, rows, {}, report.groups))
 
 
@@ -93,95 +99,88 @@ def _record_of_name(name: str) -> SliceRecord:
     # A list made on Windows.
     name = name.replace("\\", "/")
     parts = [part.lower() for part in name.split("/")[:-1]]
-    label = next((CLASS_NAMES.index(part) for part in parts if part in CLASS_NAMES), None)
     parsed = parse_name(name)
-    names = SPLIT_NAMES if parsed is None else PUBLISHED_SPLITS
-    split = next((names[part] for part in parts if part in names), None)
-    if parsed is None:
-        return SliceRecord(name, label, split, name, name, name)
-    volume = parsed.volume_id
-    return SliceRecord(name, label, split, volume, volume, parsed.slice_id, parsed.variant)
+    splits = SPLIT_NAMES if parsed is None else PUBLISHED_SPLITS
+    parsed = parsed or ParsedName(name, name, 0, "")
+    return SliceRecord(
+        path=name,
+        label=next((CLASS_NAMES.index(part) for part in parts if part in CLASS_NAMES), None),
+        split=next((splits[part] for part in parts if part in splits), None),
+        patient_id=parsed.volume_id,
+        volume_id=parsed.volume_id,
+        slice_id=parsed.slice_id,
+        variant=parsed.variant,
+    )
 
 
-def _forget_name(record: SliceRecord) -> SliceRecord:
+def _without_name(record: SliceRecord) -> SliceRecord:
     own = record.path
     return replace(record, slice_id=own, volume_id=own, patient_id=own, variant="")
 
 
 def _is_named(record: SliceRecord) -> bool:
-    """Whether a name or table says which volume the record belongs to."""
+    """Return whether a name or table says which volume the record belongs to."""
     return record.volume_id != record.slice_id
 
 
 def _join_by_name_and_bytes(
     records: Sequence[SliceRecord],
-) -> tuple[Sets, list[tuple[str, ...]]]:
+) -> tuple[DisjointSets, list[tuple[str, ...]]]:
     """Return the slices as sets of record indices, and the groups of paths with equal bytes."""
-    sets = Sets(len(records))
-    by_slice: dict[str, int] = {}
-    by_bytes: dict[str, list[int]] = defaultdict(list)
-    for index, record in enumerate(records):
-        sets.join(index, by_slice.setdefault(record.slice_id, index))
-        if record.sha256:
-            by_bytes[record.sha256].append(index)
-    equal = [group for group in by_bytes.values() if len(group) > 1]
-    for group in equal:
+    slices, equal = DisjointSets(len(records)), DisjointSets(len(records))
+    slices.join_equal(record.slice_id for record in records)
+    # A file that was not read, which has no hash, equals no other.
+    equal.join_equal(record.sha256 or index for index, record in enumerate(records))
+    groups = [group for group in equal.groups() if len(group) > 1]
+    for group in groups:
         # Equal bytes are one slice, whatever their names say.
         for index in group[1:]:
-            sets.join(group[0], index)
-    return sets, [tuple(records[i].path for i in group) for group in equal]
+            slices.join(group[0], index)
+    return slices, [_paths(records[index] for index in group) for group in groups]
 
 
-def _join_volumes(records: Sequence[SliceRecord], slices: Sets) -> Sets:
+def _join_volumes(records: Sequence[SliceRecord], slices: DisjointSets) -> DisjointSets:
     """Return the volumes as sets of record indices; files of one slice are of one volume."""
-    volumes = Sets(len(records))
-    first: dict[str, int] = {}
-    for index, record in enumerate(records):
-        volumes.join(index, first.setdefault(record.volume_id, index))
-        volumes.join(index, slices.find(index))
+    volumes = DisjointSets(len(records))
+    volumes.join_equal(record.volume_id for record in records)
+    volumes.join_equal(slices.find(index) for index in range(len(records)))
     return volumes
 
 
-def _choose_representatives(records: Sequence[SliceRecord], sets: Sets) -> list[int]:
+def _choose_representatives(records: Sequence[SliceRecord], slices: DisjointSets) -> list[int]:
     """Return one record index a slice: the original, else the least derived variant."""
-    best: dict[int, int] = {}
-    for index, record in enumerate(records):
-        other = records[best.setdefault(sets.find(index), index)]
-        if variant_rank(record.variant, record.path) < variant_rank(other.variant, other.path):
-            best[sets.find(index)] = index
-    return sorted(best.values())
+
+    def rank(index: int) -> tuple[int, str, str]:
+        return variant_rank(records[index].variant, records[index].path)
+
+    return sorted(min(group, key=rank) for group in slices.groups())
 
 
 def _join_by_pixels(
     records: Sequence[SliceRecord],
-    shown: list[int],
-    looks: Mapping[int, Look],
-    slices: Sets,
-    volumes: Sets,
+    features: Mapping[int, ImageFeatures],
+    slices: DisjointSets,
+    volumes: DisjointSets,
 ) -> None:
-    """Join the slices that pixels say are one, and the volumes of neighbours with no names."""
+    """Join the slices that are one by their pixels, and the volumes of neighbours without names."""
+    shown = list(features)
 
     def may_join(one: int, other: int) -> bool:
         a, b = records[shown[one]], records[shown[other]]
-        # Neighbours in a volume look alike; where names tell them apart, names are right.
+        # Neighbours in a volume are alike; if their names differ, the names are right.
         return not (_is_named(a) and _is_named(b) and a.volume_id == b.volume_id)
 
-    signatures = [looks[i].signature for i in shown]
-    search = Search(
-        [s for s in signatures if s is not None],
-        [looks[i].side for i in shown],
-        may_join,
-        Sets(len(shown)),
-    )
+    signatures = [found.signature for found in features.values() if found.signature is not None]
+    search = CopySearch(signatures, [found.side for found in features.values()], may_join)
     search.run()
     for position, index in enumerate(shown):
         first = shown[search.sets.find(position)]
         slices.join(first, index)
         volumes.join(first, index)
-    # Unnamed neighbours are of one scan, and a scan must not stand on two sides of a split.
-    for verdict in search.verdicts:
-        pair = shown[verdict.first], shown[verdict.second]
-        if verdict.score >= NEIGHBOUR and not any(_is_named(records[i]) for i in pair):
+    # Neighbours without names are of one scan, which must not be on two sides of a split.
+    for found in search.comparisons:
+        pair = shown[found.first], shown[found.second]
+        if found.score >= NEIGHBOUR and not any(_is_named(records[index]) for index in pair):
             volumes.join(*pair)
 
 
@@ -189,33 +188,32 @@ def _summarise(
     source: str,
     layout: str,
     records: Sequence[SliceRecord],
-    slices: Sets,
-    volumes: Sets,
+    slices: DisjointSets,
+    volumes: DisjointSets,
     exact: list[tuple[str, ...]],
 ) -> AuditReport:
-    members: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(records)):
-        members[slices.find(index)].append(index)
-    # A set is named by its smallest index, see `Sets.join`.
+    found = [[records[index] for index in group] for group in slices.groups()]
+    scans = [[records[index] for index in group] for group in volumes.groups()]
+    # A set is named by its smallest index.
     groups = {
-        record.path: (
-            records[slices.find(index)].slice_id,
-            records[volumes.find(index)].volume_id,
-        )
-        for index, record in enumerate(records)
+        record.path: (records[slices.find(i)].slice_id, records[volumes.find(i)].volume_id)
+        for i, record in enumerate(records)
     }
-    found = [[records[i] for i in indices] for indices in members.values()]
     return AuditReport(
         source=source,
         layout=layout,
         files=len(records),
         slices=len(found),
-        volumes=len({volumes.find(index) for index in range(len(records))}),
+        volumes=len(scans),
         classes=_count_classes(found),
         exact_duplicates=exact,
         near_duplicates=[_paths(group) for group in found if _has_copies(group)],
-        split_leaks=[leak for group in found for leak in _find_leak(group)],
-        volume_leaks=_count_volume_leaks(records, volumes),
+        split_leaks=[
+            Leak(group[0].slice_id, sides)
+            for group in found
+            if len(sides := _split_sides(group)) > 1
+        ],
+        volume_leaks=sum(len(_split_sides(scan)) > 1 for scan in scans),
         label_conflicts=[_paths(g) for g in found if len({r.label for r in g} - {None}) > 1],
         groups=groups,
     )
@@ -226,34 +224,21 @@ def _paths(records: Iterable[SliceRecord]) -> tuple[str, ...]:
 
 
 def _has_copies(group: list[SliceRecord]) -> bool:
-    """Whether the files of one slice are more than one, and not merely the same bytes."""
-    # In a list of names there are no bytes to be equal.
+    """Return whether a slice has several files that are not all the same bytes."""
+    # A list of names has no bytes to compare.
     return len(group) > 1 and (not group[0].sha256 or len({r.sha256 for r in group}) > 1)
 
 
 def _count_classes(found: list[list[SliceRecord]]) -> dict[str, tuple[int, int]]:
-    counts = {}
-    for label, name in enumerate(CLASS_NAMES):
-        files = sum(record.label == label for group in found for record in group)
-        # A slice that is in both classes counts in both.
-        slices = sum(any(record.label == label for record in group) for group in found)
-        counts[name] = (files, slices)
-    return counts
+    """Return class name → (files, slices); a slice that is in both classes counts in both."""
+    labels = [[record.label for record in group] for group in found]
+    return {
+        name: (sum(group.count(label) for group in labels), sum(label in group for group in labels))
+        for label, name in enumerate(CLASS_NAMES)
+    }
 
 
-def _find_leak(group: list[SliceRecord]) -> list[Leak]:
-    sides: dict[str, list[str]] = defaultdict(list)
-    for record in group:
-        if record.split:
-            sides[record.split].append(record.path)
-    if len(sides) < 2:
-        return []
-    return [Leak(group[0].slice_id, {side: tuple(paths) for side, paths in sides.items()})]
-
-
-def _count_volume_leaks(records: Sequence[SliceRecord], volumes: Sets) -> int:
-    sides: dict[int, set[str]] = defaultdict(set)
-    for index, record in enumerate(records):
-        if record.split:
-            sides[volumes.find(index)].add(record.split)
-    return sum(len(found) > 1 for found in sides.values())
+def _split_sides(group: list[SliceRecord]) -> dict[str, tuple[str, ...]]:
+    """Return published side → the paths of the group there."""
+    sides = dict.fromkeys(record.split for record in group if record.split)
+    return {side: _paths(record for record in group if record.split == side) for side in sides}

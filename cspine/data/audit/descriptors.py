@@ -1,15 +1,13 @@
-"""What the audit keeps of a picture: small pixels, their noise texture, and a rotation-free key.
+"""Signature of an image: small pixels, noise texture and a rotation-invariant key.
 
 A copy of a slice may be rotated by any angle, mirrored, cropped, scaled, sharpened, re-encoded or
-brightened; its neighbour in the neck may look the same to the eye. Two facts tell them apart.
+brightened; its neighbour in the neck may be hard to distinguish by eye. Two facts separate them.
 The log-polar transform turns rotation and scale into shifts, so the magnitude of its Fourier
 transform along the angle is the same for every rotation and mirroring (after Reddy & Chatterji,
-IEEE Trans. Image Process. 5(8), 1996): that finds candidates. The noise of a scan is one of a
-kind: after the pixels are laid over each other it agrees between copies and not between
-neighbours. `texture` is that fine detail, divided by its local strength, so that flat tissue
-counts as much as edges, and sharpening or a brighter window changes nothing.
-
-Knows nothing of files or of which pictures are compared.
+IEEE Trans. Image Process. 5(8), 1996): that finds candidates. The noise of each scan is different:
+after registration it agrees between copies and not between neighbours. `texture` is that fine
+detail, divided by its local strength, so that flat tissue counts as much as edges, and sharpening
+or a brighter window changes nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +18,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-# Working resolution: the published copies are 224² and hold the noise up to here.
+from cspine.imaging.downsample import block_means
+
+# Working resolution: the published copies are 224² and keep the noise up to here.
 SIDE = 192
-# Of the side: what lies outside this disk is lost or filled when a copy is rotated.
+# Of the side: pixels outside this disk are lost or filled when a copy is rotated.
 RADIUS = 0.46
 # A ring step is a change of scale by a tenth, an angle step 2.8 degrees: refinement does the rest.
 RINGS, ANGLES = 24, 128
@@ -36,15 +36,15 @@ _FLAT = 0.5
 
 @dataclass(frozen=True)
 class Signature:
-    """One picture as the audit compares it.
+    """The features by which the audit compares one image.
 
     Fields:
-        fine: uint8 (192, 192), the whole picture, slightly smoothed.
+        fine: uint8 (192, 192), the whole image, slightly smoothed.
         textures: int8 (192, 192) and (96, 96), detail over its local strength × TEXTURE_SCALE;
-            0 where the picture is flat, as in air or saturated bone.
+            0 where the image is flat, as in air or saturated bone.
         rings: float32 (24, 128), log-polar detail, zero mean and unit variance.
         key: float32 (24 * 24,), unit length, the same under rotation and mirroring.
-        detail: float, standard deviation of `fine`; near 0 for a blank picture.
+        detail: float, standard deviation of `fine`; near 0 for a blank image.
         sharpness: float, the finest detail's spread over that of the detail twice as coarse.
     """
 
@@ -57,19 +57,19 @@ class Signature:
 
 
 def describe(grey: np.ndarray) -> Signature:
-    """Return the signature of a uint8 (H, W) picture; a picture that is not square is squeezed."""
-    pixels = resize(grey, SIDE).astype(np.float32)
-    # (96, 96)
-    half = shrink(pixels, 2)
+    """Return the signature of a uint8 (H, W) image; an image that is not square is squeezed."""
+    small = resize(grey, SIDE)
+    pixels = small.astype(np.float32)
+    half = block_means(small, 2)  # (96, 96)
     # A middle band: neither noise, which rotation blurs, nor the window's brightness.
     band = ndimage.gaussian_filter(half, 1.0) - ndimage.gaussian_filter(half, 8.0)
     rings = _log_polar(band)
     rings = (rings - rings.mean()) / (rings.std() + 1e-6)
-    # The square root keeps a few strong edges from deciding the likeness alone. Harmonic 0 is
-    # left out: it is a ring's mean, which a change of window moves.
+    # The square root keeps a few strong edges from deciding the similarity alone. Harmonic 0 is
+    # left out: it is the mean of a ring, which a change of window moves.
     # (24 rings, 24 harmonics), in a row.
     key = np.sqrt(np.abs(np.fft.rfft(rings, axis=1)[:, 1 : HARMONICS + 1])).ravel()
-    # Smoothed a little, so that gradients mean the picture and not its noise.
+    # Smoothed a little, so that gradients come from the image and not from its noise.
     fine = ndimage.gaussian_filter(pixels, 0.7)
     return Signature(
         fine=np.clip(np.rint(fine), 0, 255).astype(np.uint8),
@@ -83,29 +83,19 @@ def describe(grey: np.ndarray) -> Signature:
 
 def resize(grey: np.ndarray, side: int) -> np.ndarray:
     """Return uint8 (side, side), antialiased."""
-    image = Image.fromarray(grey)
-    return np.asarray(
-        image.resize(
-            (side, side),
-            Image.Resampling.BOX if min(grey.shape) >= 2 * side else Image.Resampling.BILINEAR,
-        )
-    )
-
-
-def shrink(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Return float32 means over blocks of `factor` × `factor` pixels of a square picture."""
-    if factor == 1:
-        return pixels.astype(np.float32)
-    side = pixels.shape[0] // factor
-    # (rows, factor, columns, factor): the means run over each block's own pixels.
-    blocks = pixels.reshape(side, factor, side, factor)
-    return np.asarray(blocks.mean((1, 3), dtype=np.float32))
+    method = Image.Resampling.BOX if min(grey.shape) >= 2 * side else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(grey).resize((side, side), method))
 
 
 def sample(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return float32 (N,), a square picture's bilinear values at `points`, float (2, N).
+    """Return float32 (N,), the bilinear values of a square image at `points`.
 
-    Points are (x, y) in pixels from the picture's centre; those outside take the nearest pixel.
+    Written out, because `ndimage.map_coordinates` takes several times as long.
+
+    Args:
+        pixels: float32 (S, S).
+        points: float32 (2, N), (x, y) in pixels from the centre; points outside the image take the
+            nearest pixel.
     """
     side = pixels.shape[0]
     # Just short of the last pixel, so that there is one to the right and one below.

@@ -1,19 +1,18 @@
-"""Which pictures of a set show the same slice, from pixels alone.
+"""Search for images that show the same slice, from pixels alone.
 
-Candidates are the nearest by rotation-free key, at several scales; each pair is registered and
-judged by its noise. Copies of the same sharpness and size agree at SAME or better. A copy that
-was re-encoded, resized or sharpened agrees less, so there a lower score is enough if it stands
-out from every other slice's (GAP) and no pair that was processed alike says otherwise.
-
-Knows nothing of names, labels or splits.
+Candidates are the nearest images by rotation-invariant key, at several scales; each pair is
+registered and its noise compared. Copies of the same sharpness and size agree at SAME or better. A
+copy that was re-encoded, resized or sharpened agrees less: for it a lower score is enough if that
+score is higher by GAP than the score with any other slice, and if no pair that was processed alike
+contradicts it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,33 +20,42 @@ from threadpoolctl import threadpool_limits
 from cspine.core.progress import progress
 from cspine.data.audit.descriptors import HARMONICS, RINGS, Signature
 from cspine.data.audit.registration import Reference, register
+from cspine.data.disjoint_sets import DisjointSets
 
 # Neighbouring slices of real scans reach 0.62, mild copies stay above 0.67.
 SAME = 0.65
-# For a copy that was processed: its score at least, and by how much it stands out.
+# For a processed copy: the least score, and by how much it must be higher than all others.
 PROCESSED, GAP = 0.35, 0.10
 # At half resolution, where neighbours reach 0.91.
 SAME_HALF = 0.92
 NEIGHBOUR = 0.25  # unrelated slices stay below 0.15
-# Each costs a registration; what they miss is looked for again among the representatives.
+# Each costs a registration; what they miss is searched again with one image of each set.
 CANDIDATES = 5
 _MAX_RING_SHIFT = 4  # scales up to 1.5, either way
-# Grey levels: a picture with less detail is compared with none.
+# Grey levels: an image with less detail is compared with no other.
 _BLANK = 2.0
 _CHUNK = 512
 WORKERS = 2
-# Pictures a piece of work: copies of one slice are often neighbours by name.
+# Images a block: copies of one slice are often neighbours by name.
 _BLOCK = 42
 # Pairs that are compared sooner than two processes start.
 _FEW = 400
-# Ratio of sharpness within which two pictures count as processed alike.
+# Ratio of sharpness within which two images count as processed alike.
 _SHARPER = 1.25
+
+# The index of an image, and those of its candidates.
+_Row = tuple[int, list[int]]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One compared pair: indices, texture scores at 192² and 96², and whether both were processed
-    alike (same size, same sharpness)."""
+class Comparison:
+    """One compared pair of images.
+
+    Fields:
+        first, second: the indices of the images.
+        score, half_score: texture scores at 192² and 96², −1..1; see `registration.Match`.
+        is_alike: whether both were processed alike (same size, same sharpness).
+    """
 
     first: int
     second: int
@@ -61,195 +69,151 @@ class Verdict:
         return self.score >= SAME or (self.score >= PROCESSED and self.half_score >= SAME_HALF)
 
 
-class Sets:
-    """Disjoint sets of indices, joined one pair at a time."""
+class CopySearch:
+    """A search for copies: `sets` joins them, `comparisons` holds the compared pairs.
 
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
+    Args:
+        signatures: of each image.
+        sizes: the smaller side of each image, in pixels.
+        may_join: whether two images, by index, may be one slice.
+    """
 
-    def find(self, index: int) -> int:
-        """Return the smallest index of the set that holds `index`."""
-        # Halving the path on the way keeps later look-ups short (Tarjan).
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
-        return index
-
-    def join(self, one: int, other: int) -> None:
-        """Make the sets of two indices one."""
-        # The smaller index leads, so the same joins give the same names in any order.
-        one, other = sorted((self.find(one), self.find(other)))
-        self._parent[other] = one
-
-    def is_joined(self, one: int, other: int) -> bool:
-        """Whether two indices are in one set."""
-        return self.find(one) == self.find(other)
-
-
-@dataclass
-class Search:
-    """A search for copies: `sets` joins them, `verdicts` are the compared pairs."""
-
-    signatures: Sequence[Signature]
-    sizes: Sequence[int]  # the smaller side of each picture, in pixels
-    may_join: Callable[[int, int], bool]
-    sets: Sets
-    verdicts: list[Verdict] = field(default_factory=list)
-    _tested: set[tuple[int, int]] = field(default_factory=set)
+    def __init__(
+        self,
+        signatures: Sequence[Signature],
+        sizes: Sequence[int],
+        may_join: Callable[[int, int], bool],
+    ) -> None:
+        self.signatures, self.sizes, self.may_join = signatures, sizes, may_join
+        self.sets = DisjointSets(len(signatures))
+        self.comparisons: list[Comparison] = []
+        self._tested: set[frozenset[int]] = set()
 
     def run(self) -> None:
-        """Compare every picture with its candidates, then what was found among themselves."""
-        everything = list(range(len(self.signatures)))
-        self._compare_all(everything, "comparing")
-        # A set's best picture finds what its derived ones, blurred or cropped further, do not.
-        self._compare_all(self._representatives(), "joining")
+        """Compare every image with its candidates, then the largest images of the sets."""
+        self._compare_all(list(range(len(self.signatures))), "comparing")
+        # The largest image of a set was processed least: the published copies were only ever made
+        # smaller. It finds what the blurred or cropped copies do not.
+        largest = [max(group, key=self.sizes.__getitem__) for group in self.sets.groups()]
+        self._compare_all(sorted(largest), "joining")
         self._join_processed()
 
-    def _representatives(self) -> list[int]:
-        """Return one picture a set: the largest, which was processed least."""
-        best: dict[int, int] = {}
-        for index in range(len(self.signatures)):
-            other = best.setdefault(self.sets.find(index), index)
-            # Larger means less processed: the published copies were only ever made smaller.
-            if self.sizes[index] > self.sizes[other]:
-                best[self.sets.find(index)] = index
-        return sorted(best.values())
-
-    def _compare_all(self, indices: list[int], what: str) -> None:
+    def _compare_all(self, indices: list[int], description: str) -> None:
         candidates = find_candidates([self.signatures[i] for i in indices])
-        rows = [
-            (first, [indices[column] for column in row])
-            for first, row in zip(indices, candidates, strict=True)
-        ]
-        for verdict in progress(self._judge_all(rows), what):
-            self.verdicts.append(verdict)
-            self._tested.add(_pair(verdict.first, verdict.second))
-            if verdict.is_same:
-                self.sets.join(verdict.first, verdict.second)
+        rows = []
+        for first, columns in zip(indices, candidates, strict=True):
+            others = [indices[column] for column in columns]
+            rows.append((first, [other for other in others if self._is_open(first, other)]))
+        for comparison in progress(self._compare_rows(rows), description):
+            self.comparisons.append(comparison)
+            self._tested.add(frozenset((comparison.first, comparison.second)))
+            if comparison.is_same:
+                self.sets.join(comparison.first, comparison.second)
 
-    def _judge_all(self, rows: list[tuple[int, list[int]]]) -> Iterator[Verdict]:
-        """Yield the verdict of every open pair: in this process if few, else in two others."""
-        open_rows = [(first, [b for b in row if self._is_open(first, b)]) for first, row in rows]
-        blocks = [
-            self._pack(open_rows[start : start + _BLOCK])
-            for start in range(0, len(open_rows), _BLOCK)
-        ]
-        if sum(len(row) for _, row in open_rows) < _FEW:
+    def _compare_rows(self, rows: list[_Row]) -> Iterator[Comparison]:
+        """Yield the comparisons of all rows: in this process if few, else in two others."""
+        blocks = [self._pack(rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
+        if sum(len(others) for _, others in rows) < _FEW:
             for block in blocks:
-                yield from judge_alone(*block)
+                yield from compare_block(*block)
             return
         # A fork of a threaded process may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(WORKERS, context) as pool:
-            for verdicts in pool.map(judge_alone, *zip(*blocks, strict=True)):
-                yield from verdicts
+            for comparisons in pool.map(compare_block, *zip(*blocks, strict=True)):
+                yield from comparisons
 
-    def _pack(self, rows: list[tuple[int, list[int]]]) -> _Block:
-        """Return a block of work with the signatures, sizes and sets that it needs."""
-        # Only what the block needs is sent: a signature is a picture's worth of bytes.
-        used = {index for first, row in rows for index in (first, *row)}
-        return (
-            rows,
-            {index: self.signatures[index] for index in used},
-            {index: self.sizes[index] for index in used},
-        )
+    def _pack(self, rows: list[_Row]) -> tuple[list[_Row], dict[int, Signature], dict[int, int]]:
+        """Return the arguments of `compare_block` for some rows."""
+        # Only what the block needs is sent: a signature has as many bytes as an image.
+        used = {index for first, others in rows for index in (first, *others)}
+        return rows, {i: self.signatures[i] for i in used}, {i: self.sizes[i] for i in used}
 
     def _is_open(self, first: int, second: int) -> bool:
-        if _pair(first, second) in self._tested or self.sets.is_joined(first, second):
+        if frozenset((first, second)) in self._tested or self.sets.is_joined(first, second):
             return False
         return self.may_join(first, second)
 
     def _join_processed(self) -> None:
-        """Join what was processed and stands out, best first."""
-        # Best first: a sure join settles whether a doubtful one still stands out.
-        ranked = sorted(self.verdicts, key=lambda verdict: -verdict.score)
-        for verdict in ranked:
-            if verdict.score < PROCESSED:
+        """Join processed copies whose score is higher than all others, best first."""
+        # Best first: a certain join may settle whether a doubtful one is higher than all others.
+        for found in sorted(self.comparisons, key=lambda comparison: -comparison.score):
+            if found.score < PROCESSED:
                 break
-            one, other = verdict.first, verdict.second
-            if self.sets.is_joined(one, other) or self._is_vetoed(one, other):
+            one, other = found.first, found.second
+            if self.sets.is_joined(one, other) or self._is_contradicted(found):
                 continue
-            if any(self._stands_out(a, b, verdict.score) for a, b in ((one, other), (other, one))):
+            if any(self._is_highest(index, found) for index in (one, other)):
                 self.sets.join(one, other)
 
-    def _between(self, one: int, other: int) -> Iterable[Verdict]:
-        sides = {self.sets.find(one), self.sets.find(other)}
-        return (
-            v for v in self.verdicts if {self.sets.find(v.first), self.sets.find(v.second)} == sides
-        )
+    def _sets_of(self, found: Comparison) -> set[int]:
+        return {self.sets.find(found.first), self.sets.find(found.second)}
 
-    def _is_vetoed(self, one: int, other: int) -> bool:
-        """Whether a pair of the two sets that was processed alike was found to differ."""
+    def _is_contradicted(self, found: Comparison) -> bool:
+        """Return whether a pair of the two sets that was processed alike was found to differ."""
+        sets = self._sets_of(found)
         return any(
-            verdict.is_alike and not verdict.is_same for verdict in self._between(one, other)
+            other.is_alike and not other.is_same and self._sets_of(other) == sets
+            for other in self.comparisons
         )
 
-    def _stands_out(self, index: int, other: int, score: float) -> bool:
-        """Whether `index` agrees with the set of `other` better, by GAP, than with a third set."""
+    def _is_highest(self, index: int, found: Comparison) -> bool:
+        """Return whether the score of `index` is higher, by GAP, than that with a third set."""
+        sets = self._sets_of(found)
         third = [
-            verdict.score
-            for verdict in self.verdicts
-            if index in (verdict.first, verdict.second)
-            and not self.sets.is_joined(verdict.first, verdict.second)
-            and not self.sets.is_joined(_partner(verdict, index), other)
+            other.score
+            for other in self.comparisons
+            if index in (other.first, other.second) and self._sets_of(other) - sets
         ]
-        return score - max(third, default=0.0) >= GAP
+        return found.score - max(third, default=0.0) >= GAP
 
 
-_Block = tuple[list[tuple[int, list[int]]], dict[int, Signature], dict[int, int]]
-
-
-def judge_alone(
-    rows: list[tuple[int, list[int]]], signatures: dict[int, Signature], sizes: dict[int, int]
-) -> list[Verdict]:
-    """Return what `judge_block` does, on one thread: small products gain nothing from two."""
-    with threadpool_limits(1):
-        return judge_block(rows, signatures, sizes)
-
-
-def judge_block(
-    rows: list[tuple[int, list[int]]], signatures: dict[int, Signature], sizes: dict[int, int]
-) -> list[Verdict]:
-    """Return the verdicts of each picture against its candidates, leaving out what is joined.
+# One thread: small matrix products gain nothing from two.
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+def compare_block(
+    rows: list[_Row], signatures: dict[int, Signature], sizes: dict[int, int]
+) -> list[Comparison]:
+    """Return the comparisons of each image with its candidates, leaving out what is joined.
 
     Args:
-        rows: (index, its candidates' indices). signatures, sizes: by index, of all in `rows`.
+        rows: (index, indices of its candidates).
+        signatures: by index, of all images in `rows`.
+        sizes: the smaller side in pixels by index, of all images in `rows`.
     """
-    names = {index: place for place, index in enumerate(signatures)}
-    # This block's own: the caller joins what all blocks found.
-    joined = Sets(len(names))
-    tested: set[tuple[int, int]] = set()
-    verdicts = []
-    for first, row in rows:
+    numbers = {index: number for number, index in enumerate(signatures)}
+    # Of this block alone: the caller joins what all blocks found.
+    joined = DisjointSets(len(numbers))
+    tested: set[frozenset[int]] = set()
+    comparisons = []
+    for first, others in rows:
         reference = None
-        for second in row:
-            if _pair(first, second) in tested or joined.is_joined(names[first], names[second]):
+        for second in others:
+            pair = frozenset((first, second))
+            if pair in tested or joined.is_joined(numbers[first], numbers[second]):
                 continue
-            tested.add(_pair(first, second))
-            # Built only for a picture that is compared at all.
+            tested.add(pair)
+            # Built only for an image that is compared at all.
             reference = reference or Reference(signatures[first])
-            scores = register(reference, signatures[second]).scores
+            score, half_score = register(reference, signatures[second]).scores
             ratio = signatures[first].sharpness / (signatures[second].sharpness + 1e-6)
-            is_alike = sizes[first] == sizes[second] and 1 / _SHARPER < ratio < _SHARPER
-            verdicts.append(Verdict(first, second, *scores, is_alike))
-            if verdicts[-1].is_same:
-                joined.join(names[first], names[second])
-    return verdicts
-
-
-def _pair(one: int, other: int) -> tuple[int, int]:
-    return (one, other) if one < other else (other, one)
-
-
-def _partner(verdict: Verdict, index: int) -> int:
-    return verdict.second if verdict.first == index else verdict.first
+            comparison = Comparison(
+                first=first,
+                second=second,
+                score=score,
+                half_score=half_score,
+                is_alike=sizes[first] == sizes[second] and 1 / _SHARPER < ratio < _SHARPER,
+            )
+            comparisons.append(comparison)
+            if comparison.is_same:
+                joined.join(numbers[first], numbers[second])
+    return comparisons
 
 
 def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
-    """Return for each picture the indices of the nearest others by key, nearest first.
+    """Return for each image the indices of the nearest others by key, nearest first.
 
-    A change of scale shifts the rings, so keys are compared at shifts up to 4 rings; blank
-    pictures have no candidates and are none.
+    A change of scale shifts the rings, so keys are compared at shifts up to 4 rings. Blank images
+    have no candidates and are candidates of no image.
     """
     count = len(signatures)
     if count < 2:
@@ -261,7 +225,7 @@ def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
         chunk = keys[start : start + _CHUNK]
         # In chunks: all pairs of 4,200 keys at once would be 70 MB for each shift.
         likeness = _compare_keys(chunk, keys)
-        # Nobody is a candidate for himself.
+        # No image is its own candidate.
         likeness[np.arange(len(chunk)), start + np.arange(len(chunk))] = -np.inf
         likeness[:, blank] = -np.inf
         order = np.argsort(-likeness, axis=1, kind="stable")[:, :CANDIDATES]

@@ -1,7 +1,4 @@
-"""One look at each slice: the features of the shortcut scores, and its signature.
-
-Knows nothing of which files are copies of which.
-"""
+"""Features of each slice for the shortcut scores, and its signature for the search for copies."""
 
 from __future__ import annotations
 
@@ -22,76 +19,84 @@ from cspine.imaging.decode import decode_image
 _READERS = 2
 _THUMBNAIL = 16
 _BINS = 32
-# One file in twenty of another kind is worth a look: a screenshot, a scout view, another export.
+# Kinds of fewer files than this are rare: a screenshot, a scout view, another export.
 _ODD_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the audit keeps of one picture.
+class ImageFeatures:
+    """The features of one image.
 
-    `side` is the smaller side in pixels; `features` are the shortcut features by name, float64
-    vectors; `signature` is for finding copies.
+    Fields:
+        side: the smaller side in pixels.
+        vectors: the shortcut features by name, each a float64 vector.
+        signature: for finding copies; None if pixels are not compared.
     """
 
     side: int
-    features: Mapping[str, np.ndarray]
+    vectors: Mapping[str, np.ndarray]
     signature: Signature | None
 
 
-def look_at(
-    dataset: Dataset, records: Sequence[SliceRecord], signed: list[int], shown: list[int]
-) -> dict[int, Look]:
-    """Return what each shown picture looks like; those in `signed` with a signature."""
-    # A signature takes longest, and is needed only where pixels decide.
-    wanted = set(signed)
+def extract_features(
+    dataset: Dataset, records: Sequence[SliceRecord], indices: list[int], with_signatures: bool
+) -> dict[int, ImageFeatures]:
+    """Return the features of the records at `indices`, by index.
 
-    def look(index: int) -> Look:
-        decoded = decode_image(dataset.read_bytes(records[index].path))
-        height, width = decoded.grey.shape
-        thumbnail = resize(decoded.grey, _THUMBNAIL)
-        histogram = np.bincount(decoded.grey.ravel() // (256 // _BINS), minlength=_BINS)
-        features = {
-            "thumbnail": thumbnail.ravel().astype(np.float64),
-            "histogram": histogram / decoded.grey.size,
-            "size": np.array([height, width], np.float64),
+    Args:
+        dataset: holds the files.
+        records: of which `indices` chooses.
+        indices: the images to read.
+        with_signatures: also make signatures, which takes longest.
+    """
+
+    def extract(index: int) -> ImageFeatures:
+        grey = decode_image(dataset.read_bytes(records[index].path)).grey
+        histogram = np.bincount(grey.ravel() // (256 // _BINS), minlength=_BINS)
+        vectors = {
+            "thumbnail": resize(grey, _THUMBNAIL).ravel().astype(np.float64),
+            "histogram": histogram / grey.size,
+            "size": np.array(grey.shape, np.float64),
         }
-        signature = describe(decoded.grey) if index in wanted else None
-        return Look(min(height, width), features, signature)
+        return ImageFeatures(min(grey.shape), vectors, describe(grey) if with_signatures else None)
 
     with ThreadPoolExecutor(_READERS) as pool:
-        looks = progress(pool.map(look, shown), "looking", len(shown))
-        return dict(zip(shown, looks, strict=True))
+        found = progress(pool.map(extract, indices), "measuring", len(indices))
+        return dict(zip(indices, found, strict=True))
 
 
 def score_shortcuts(
     records: Sequence[SliceRecord],
     rows: list[int],
-    looks: Mapping[int, Look],
+    features: Mapping[int, ImageFeatures],
     groups: Mapping[str, tuple[str, str]],
 ) -> dict[str, Shortcut | None]:
-    """Return the score of each feature over one labelled picture a slice."""
-    # Of names alone there are no looks, and every row counts.
-    rows = [i for i in rows if records[i].label is not None and (not looks or i in looks)]
+    """Return the score of each feature over one labelled image a slice.
+
+    Args:
+        records: the data set.
+        rows: the index of one record a slice.
+        features: by index; empty for a list of names, which has no images.
+        groups: path → (slice id, volume id).
+    """
+    rows = [i for i in rows if records[i].label is not None and (not features or i in features)]
     labels = np.array([records[i].label for i in rows], np.int64)
     volumes = np.array([groups[records[i].path][1] for i in rows], str)
-    columns: dict[str, list[np.ndarray]] = {}
-    if looks:
-        for name in ("thumbnail", "histogram", "size"):
-            columns[name] = [looks[i].features[name] for i in rows]
     numbers = [_slice_number(records[i]) for i in rows]
-    known = [np.array([number]) for number in numbers if number is not None]
-    scores: dict[str, Shortcut | None] = {"slice number": None}
-    # Known for all or not used: a mix would score who has a number.
-    if len(known) == len(rows) > 0:
-        columns["slice number"] = known
-    for name, values in columns.items():
-        scores[name] = score_shortcut(np.stack(values), labels, volumes) if values else None
-    return scores
+    # Used only if known for all: a mixture would measure which slices have a number.
+    columns = {
+        "slice number": [] if None in numbers else [np.array([number]) for number in numbers]
+    }
+    for name in ("thumbnail", "histogram", "size") if features else ():
+        columns[name] = [features[i].vectors[name] for i in rows]
+    return {
+        name: score_shortcut(np.stack(values), labels, volumes) if values else None
+        for name, values in columns.items()
+    }
 
 
 def _slice_number(record: SliceRecord) -> float | None:
-    """Return where in its volume the slice lies, by the table, else by the name, else None."""
+    """Return the slice's position in its volume, by the table, else by the name, else None."""
     if record.position is not None:
         return record.position
     parsed = parse_name(record.path)

@@ -1,13 +1,10 @@
-"""What an audit found: the report's fields, its JSON and its sentences.
-
-Knows nothing of how it was found.
-"""
+"""Report of an audit: its fields, its JSON and its sentences."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cspine.core.labels import CLASS_NAMES
@@ -20,7 +17,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """A slice that stands on several published sides: side → its paths there."""
+    """A slice that is on several published sides: side → its paths there."""
 
     slice_id: str
     sides: Mapping[str, tuple[str, ...]]
@@ -28,22 +25,22 @@ class Leak:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The truth about a data set, as far as names and pixels tell it.
+    """The findings in a data set, by names and pixels.
 
     Fields:
         source, layout: what was audited, and the layout recognised (`names` for a list alone).
         files, slices, volumes: how many there are; a confidence interval may use `volumes`.
         classes: class name → (files, slices).
-        unboxed_studies: how many fractured studies have no labelled slice, for want of boxes.
+        unboxed_studies: how many fractured studies have no labelled slice, as they have no boxes.
         unreadable: path → reason.
         exact_duplicates: groups of files with equal bytes.
         near_duplicates: groups of files that show one slice, not all with equal bytes.
         split_leaks: slices on several published sides; `volume_leaks` counts the volumes.
         label_conflicts: groups of files of one slice in both classes.
-        shortcuts: feature → its score, None where it could not be measured.
+        shortcuts: feature → its score, None if it could not be measured.
         kinds: how many files have each format, size and mode; `odd_files` have a rare one.
         groups: path → (slice id, volume id).
-        compared_pixels: False where names or a table decided everything.
+        compared_pixels: False if names or a table decided everything.
     """
 
     source: str
@@ -72,7 +69,7 @@ class AuditReport:
 
     @property
     def confounds(self) -> list[str]:
-        """The features that tell the classes apart without a fracture."""
+        """The features that predict the class without a fracture."""
         return [name for name, score in self.shortcuts.items() if score and score.is_confound]
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,9 +91,12 @@ class AuditReport:
             ],
             "volume_leaks": self.volume_leaks,
             "label_conflicts": [list(group) for group in self.label_conflicts],
-            # The worst of them, as one number that a gate can compare.
+            # The highest of them, as one number to compare.
             "shortcut_auroc": self.shortcut_auroc,
-            "shortcuts": {name: _shortcut(score) for name, score in self.shortcuts.items()},
+            "shortcuts": {
+                name: score and asdict(score) | {"is_confound": score.is_confound}
+                for name, score in self.shortcuts.items()
+            },
             "confounds": self.confounds,
             "kinds": dict(self.kinds),
             "odd_files": list(self.odd_files),
@@ -156,17 +156,6 @@ class AuditReport:
             f"Shortcuts: {named} alone {verb} {CLASS_NAMES[1]} from {CLASS_NAMES[0]} (AUROC "
             f"{best:.2f} on volumes left out): a model can score high without seeing a fracture."
         )
-
-
-def _shortcut(score: Shortcut | None) -> dict[str, Any] | None:
-    if score is None:
-        return None
-    return {
-        "auroc": score.auroc,
-        "low": score.low,
-        "high": score.high,
-        "is_confound": score.is_confound,
-    }
 
 
 def _name_groups(title: str, groups: Sequence[tuple[str, ...]]) -> list[str]:

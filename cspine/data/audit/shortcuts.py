@@ -1,10 +1,8 @@
-"""What a model could learn without ever seeing a fracture.
+"""Shortcut scores: how well features without a fracture predict the label.
 
 A logistic regression on something that holds no fracture (a tiny thumbnail, the histogram, the
-size, the slice number) is cross-validated over groups. Where it separates the classes on groups
-it has not seen, so could any network, for the wrong reason.
-
-Knows nothing of duplicates; it is given one row a slice and the groups.
+size, the slice number) is cross-validated over groups. If it separates the classes on held-out
+groups, so could any network, for the wrong reason.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from cspine.stats.bootstrap import draw_weights, group_codes
 from cspine.stats.ranking import area_under_roc, compute_auroc, rank
 
-# A bound on the lower end: with few groups a chance result reaches far above 0.5.
+# Compared with the lower bound: with few groups a chance result is far above 0.5.
 CONFOUND_FROM = 0.60  # lower 95 % bound
 _FOLDS = 5
 _RESAMPLES = 500
@@ -38,20 +36,23 @@ class Shortcut:
 
     @property
     def is_confound(self) -> bool:
-        """Whether even the lower bound says that this feature alone tells the classes apart."""
+        """Whether this feature alone predicts the class, even by the lower bound."""
         return self.low >= CONFOUND_FROM
 
 
 def score_shortcut(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> Shortcut | None:
-    """Return how well `features` alone predict the label on groups that were left out.
+    """Return how well `features` alone predict the label on held-out groups.
 
     Args:
-        features: float (N, D). labels: int (N,). groups: str (N,), volume or patient.
+        features: float (N, D), of any unit.
+        labels: int (N,), 0 or 1.
+        groups: str (N,), volume or patient.
+        seed: of the bootstrap.
 
     Returns:
-        None where there are fewer than 2 groups or 2 classes, or no fold can be trained.
+        None if there are fewer than 2 groups or 2 classes, or no fold can be trained.
     """
     scores = _score_out_of_fold(features, labels, groups)
     known = np.isfinite(scores)
@@ -63,7 +64,7 @@ def score_shortcut(
 
 
 def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the logit of each row from a model that saw none of its group; NaN where none can."""
+    """Return the logit of each row, from a model not trained on its group; NaN if there is none."""
     scores = np.full(len(labels), np.nan)
     folds = min(_FOLDS, len(np.unique(groups)))
     if folds < 2:
@@ -78,7 +79,7 @@ def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndar
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(features[train], labels[train])
-            # Logits of several models in one ranking: rough, and the same for every feature.
+            # Logits of several models are ranked together: rough, but alike for every feature.
             scores[held_out] = model.decision_function(features[held_out])
     return scores
 
@@ -91,7 +92,7 @@ def _find_interval(
     drawn = [area_under_roc(rank(labels, scores, part)) for part in weights]
     found = np.concatenate(drawn or [np.empty(0)])
     found = found[np.isfinite(found)]
-    # Nothing could be resampled with both classes: nothing is known, so the widest interval.
+    # No resample had both classes: nothing is known, so the widest interval.
     if not len(found):
         return 0.0, 1.0
     low, high = np.quantile(found, [0.025, 0.975])

@@ -1,27 +1,28 @@
-"""Recognises how a data set is laid out and makes a record of each image, without reading pixels.
+"""Reader of trees of class folders: the layout and a record of each image, without its pixels.
 
-Trees: `{fracture,normal}/*` or `{train,val,test}/{fracture,normal}/*`, in any letter case, at the
-root or below one common folder. A tree with `train` and `val` alone that lies in a folder named
-`cervical fracture`, or whose names all follow the published rule, is the published layout: there
-`val` is the test set. Tables: a `slices.csv`, as the phantom writes it or a user does.
+A tree is `{fracture,normal}/*` or `{train,val,test}/{fracture,normal}/*`, in any letter case, at
+the root or below one common folder. It is the published layout, in which `val` is the test set, if
+it has `train` and `val` alone and is in a folder named `cervical fracture`, or if its names all
+follow the published rule. `find_table` finds a set's `slices.csv`.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cspine.core.errors import DataError
 from cspine.core.labels import CLASS_NAMES
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import identify_file, parse_name
 from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
-# Pictures that are not read. Beside a class's images each is named as unreadable.
+# Formats that are not read: such a file beside the images of a class is named as unreadable.
 OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
-# What people call these folders, beside what Keras and the published set call them.
+# Common names of these folders, those of Keras and of the published set among them.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -41,66 +42,60 @@ EXPECTED = (
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where one image lies in a tree: folder above, split folder (lower case) and class name."""
+class _TreePath:
+    """The path of an image in a tree, taken apart.
+
+    `above` is the folder of the tree; `split` the split's folder in lower case, "" without one.
+    """
 
     path: str
     above: str
-    split: str | None
+    split: str
     class_name: str
 
-
-def is_image(name: str) -> bool:
-    """Whether the file name ends as an image's does that cspine reads."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _is_other(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in OTHER_SUFFIXES
+    @property
+    def folder(self) -> tuple[str, str, str]:
+        """The folder of the class, however its name is spelt."""
+        return self.above, self.split, self.class_name
 
 
 def find_table(storage: Storage) -> str | None:
     """Return the name of the set's `slices.csv`, at the root or in one folder below, or None."""
-    tables = [n for n in storage.names if n == "slices.csv" or n.endswith("/slices.csv")]
-    # One only: of two tables none can be called the set's own.
-    shallow = [name for name in tables if name.count("/") <= 1]
-    return shallow[0] if len(shallow) == 1 else None
+    names = [name for name in storage.names if name.count("/") <= 1]
+    tables = [name for name in names if PurePosixPath(name).name == "slices.csv"]
+    # One only: of two tables, neither can be called the set's own.
+    return tables[0] if len(tables) == 1 else None
 
 
 def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
     """Return a tree's layout (`kaggle`, `tree` or `flat`), a record of each image, and the faults.
 
-    A fault is an image in an unknown place, or two layouts in one: it says what was expected and
+    A fault is an image in an unknown folder, or two layouts in one: it says what was expected and
     what was found.
 
     Raises:
-        DataError: no image lies in a class's folder.
+        DataError: no image is in the folder of a class.
     """
-    found = {name: _place(name) for name in storage.names if is_image(name)}
-    places = [place for place in found.values() if place is not None]
-    stray = [name for name, place in found.items() if place is None]
-    has_splits = {place.split is not None for place in places}
-    if not places:
+    images = [name for name in storage.names if name.lower().endswith(IMAGE_SUFFIXES)]
+    found = [parsed for parsed in map(_parse_path, images) if parsed is not None]
+    if not found:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
-    # One image in an unknown place is a fault of the layout: guessing its class would be worse
-    # than asking.
-    is_mixed = stray or len(has_splits) > 1 or len({p.above for p in places}) > 1
+    # An image in an unknown folder is a fault of the layout: its class could only be guessed.
+    layouts = {(parsed.above, parsed.split == "") for parsed in found}
+    is_mixed = len(found) < len(images) or len(layouts) > 1
     faults = [f"another layout than {EXPECTED}: {describe(storage)}"] if is_mixed else []
-    # From the images that are read alone: a stray drawing must not make it another layout.
-    layout = _name_layout(storage, places)
-    homes = {(place.above, place.split, place.class_name) for place in places}
-    others = [_place(name) for name in storage.names if _is_other(name)]
-    places += [one for one in others if one and (one.above, one.split, one.class_name) in homes]
-    return layout, [_record(place, layout) for place in places], faults
+    # Only from the images that are read: a stray drawing must not make it another layout.
+    layout = _name_layout(storage, found)
+    folders = {parsed.folder for parsed in found}
+    others = [_parse_path(n) for n in storage.names if n.lower().endswith(OTHER_SUFFIXES)]
+    found += [parsed for parsed in others if parsed is not None and parsed.folder in folders]
+    return layout, [_record(parsed, layout) for parsed in found], faults
 
 
 def describe(storage: Storage) -> str:
-    """Return in words what lies in `storage`: its folders and how many images each holds."""
-    counts: dict[str, int] = {}
-    for name in storage.names:
-        if is_image(name):
-            folder = str(PurePosixPath(name).parent)
-            counts[folder] = counts.get(folder, 0) + 1
+    """Return in words the folders of `storage` and how many images each holds."""
+    images = [name for name in storage.names if name.lower().endswith(IMAGE_SUFFIXES)]
+    counts = Counter(str(PurePosixPath(name).parent) for name in images)
     if not counts:
         kinds = " or ".join([", ".join(IMAGE_SUFFIXES[:-1]), IMAGE_SUFFIXES[-1]])
         return f"{storage.root} with no {kinds} file ({len(storage.names)} other files)"
@@ -109,65 +104,66 @@ def describe(storage: Storage) -> str:
     return f"{storage.root} with {', '.join(shown)}{more}"
 
 
-def _place(path: str) -> _Place | None:
+def _parse_path(path: str) -> _TreePath | None:
     parts = PurePosixPath(path).parts
-    # The class is the folder that holds the file, wherever that lies.
+    # The class is the folder that holds the file, at any depth.
     if len(parts) < 2 or parts[-2].strip().lower() not in CLASS_NAMES:
         return None
     class_name = parts[-2].strip().lower()
     split = parts[-3].strip().lower() if len(parts) > 2 else ""
     if split in SPLIT_NAMES:
-        return _Place(path, "/".join(parts[:-3]), split, class_name)
-    return _Place(path, "/".join(parts[:-2]), None, class_name)
+        return _TreePath(path, "/".join(parts[:-3]), split, class_name)
+    return _TreePath(path, "/".join(parts[:-2]), "", class_name)
 
 
-def _name_layout(storage: Storage, places: list[_Place]) -> str:
-    splits = {SPLIT_NAMES[place.split] for place in places if place.split}
+def _name_layout(storage: Storage, found: list[_TreePath]) -> str:
+    splits = {SPLIT_NAMES[parsed.split] for parsed in found if parsed.split}
     if not splits:
         return "flat"
-    # Unpacked inside the folder the root itself has the name; in the ZIP a folder above has it.
-    folder = PurePosixPath(places[0].above).name or storage.root.name
-    named = folder.lower() == PUBLISHED_FOLDER or all(parse_name(p.path) for p in places)
+    # An unpacked set is in a root of that name, in a ZIP it is in a folder of that name.
+    folder = PurePosixPath(found[0].above).name or storage.root.name
+    named = folder.lower() == PUBLISHED_FOLDER or all(parse_name(p.path) for p in found)
     return "kaggle" if splits <= {"train", "validation"} and named else "tree"
 
 
 def find_empty_classes(records: Iterable[SliceRecord], folders: Iterable[str]) -> list[str]:
     """Return the class folders of a tree that hold no image of `records`, as `val/normal`.
 
-    `folders` are all that exist: one of a split may be there, and both its classes empty.
+    Args:
+        folders: all that exist, since both classes of a split may be empty.
     """
-    seen: dict[PurePosixPath, set[str]] = {}
+    found: dict[PurePosixPath, set[str]] = defaultdict(set)
     for record in records:
         folder = PurePosixPath(record.path).parent
-        seen.setdefault(folder.parent, set()).add(folder.name.strip().lower())
-    tops = {_top(str(folder / "normal")) for folder in seen}
+        found[folder.parent].add(folder.name.strip().lower())
+    tops = {_find_top(str(folder / "normal")) for folder in found}
     for name in folders:
         # Beside those that hold images: elsewhere such a name may mean anything.
-        if PurePosixPath(name).name.strip().lower() in CLASS_NAMES and _top(name) in tops:
-            seen.setdefault(PurePosixPath(name).parent, set())
+        if PurePosixPath(name).name.strip().lower() in CLASS_NAMES and _find_top(name) in tops:
+            found[PurePosixPath(name).parent] |= set()
     return [
         str(above / name)
-        for above, names in sorted(seen.items())
+        for above, names in sorted(found.items())
         for name in CLASS_NAMES
         if name not in names
     ]
 
 
-def _top(class_folder: str) -> str | None:
-    """The folder above splits and classes, of a class's folder."""
-    place = _place(f"{class_folder}/name")
-    return None if place is None else place.above
+def _find_top(class_folder: str) -> str | None:
+    """Return the folder above splits and classes, of a class's folder."""
+    parsed = _parse_path(f"{class_folder}/name")
+    return None if parsed is None else parsed.above
 
 
-def _record(place: _Place, layout: str) -> SliceRecord:
-    names = PUBLISHED_SPLITS if layout == "kaggle" else SPLIT_NAMES
-    split = names[place.split] if place.split else None
-    label = CLASS_NAMES.index(place.class_name)
-    parsed = parse_name(place.path)
-    if parsed is None:
-        own = str(PurePosixPath(place.path).with_suffix(""))
-        return SliceRecord(place.path, label, split, own, own, own)
-    volume = parsed.volume_id
+def _record(parsed: _TreePath, layout: str) -> SliceRecord:
+    splits = PUBLISHED_SPLITS if layout == "kaggle" else SPLIT_NAMES
+    name = identify_file(parsed.path)
     return SliceRecord(
-        place.path, label, split, volume, volume, parsed.slice_id, variant=parsed.variant
+        path=parsed.path,
+        label=CLASS_NAMES.index(parsed.class_name),
+        split=splits.get(parsed.split),
+        patient_id=name.volume_id,
+        volume_id=name.volume_id,
+        slice_id=name.slice_id,
+        variant=name.variant,
     )

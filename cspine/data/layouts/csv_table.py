@@ -1,8 +1,8 @@
-"""Reads a CSV of slices: the phantom's `slices.csv`, or a user's own list of images.
+"""Reader of CSV tables of slices: the phantom's `slices.csv`, or a user's own list of images.
 
 Columns: `path` and `label` are needed; `split`, `patient_id`, `volume_id`, `slice_id`,
-`mask_path`, `twin_path`, `width_mm`, `level` and `slice_index` are used where present, others are
-ignored; an empty cell is "not known". Paths are relative to the CSV's folder.
+`mask_path`, `twin_path`, `width_mm`, `level` and `slice_index` are used if present, others are
+ignored; an empty cell means that the value is not known. Paths are relative to the CSV's folder.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from cspine.core.errors import DataError
 from cspine.core.labels import label_index
 from cspine.data.layouts.class_folders import SPLIT_NAMES
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import identify_file
 from cspine.data.records import SliceRecord
 from cspine.data.storage import MAX_TABLE_BYTES, Storage
 
@@ -26,61 +29,67 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[str]]:
     """Return a record of each sound row of the CSV `table` in `storage`, and the faulty rows.
 
-    A row is faulty that names no file or one that an earlier row names, or whose cells cannot be
-    read.
+    A row is faulty if it names no file, or a file that an earlier row names, or if a cell cannot
+    be read.
 
     Raises:
         DataError: the table cannot be read or lacks a column.
     """
-    folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
-    records: list[SliceRecord] = []
-    rows: list[dict[str, str]] = []
+    folder = PurePosixPath(table).parent
+    numbered: list[tuple[SliceRecord, int | None]] = []
     faults: list[str] = []
     line_of: dict[str, int] = {}
     # Line 1 holds the columns' names.
-    for number, row in enumerate(_read_rows(storage, table), start=2):
+    for number, row in enumerate(read_rows(storage, table, ["path", "label"]), start=2):
         try:
             record = _read_row(row, folder, storage)
         except (DataError, ValueError) as error:
             faults.append(f"{table}, line {number}: {error}")
             continue
         if line_of.setdefault(record.path, number) != number:
-            faults.append(
-                f"{table}, line {number}: {record.path} stands in line {line_of[record.path]}"
-            )
+            first = line_of[record.path]
+            faults.append(f"{table}, line {number}: {record.path} is already in line {first}")
             continue
-        records.append(record)
-        rows.append(row)
-    return _with_positions(records, rows), faults
+        cell = row.get("slice_index", "")
+        numbered.append((record, int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None))
+    return _with_positions(numbered), faults
 
 
-def _read_rows(storage: Storage, table: str) -> list[dict[str, str]]:
+def read_rows(
+    storage: Storage, table: str, columns: Sequence[str], errors: str = "strict"
+) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each column name → cell without blanks around it.
+
+    Args:
+        columns: the columns that the table must have.
+        errors: the handling of bytes that are not UTF-8, as in `bytes.decode`.
+
+    Raises:
+        DataError: the table cannot be read or lacks a column.
+    """
     try:
         # With or without the byte-order mark that spreadsheets put in front.
-        text = storage.read(table, MAX_TABLE_BYTES).decode("utf-8-sig")
+        text = storage.read(table, MAX_TABLE_BYTES).decode("utf-8-sig", errors)
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        found, rows = reader.fieldnames or [], list(reader)
     except UnicodeDecodeError as error:
         raise DataError(f"`{table}` must be UTF-8 text. Received: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        columns, rows = reader.fieldnames or [], list(reader)
     except csv.Error as error:  # a field of 131,072 characters, a quote that never ends
         raise DataError(f"`{table}` must be a CSV file. Received: {error}") from error
-    missing = [name for name in ("path", "label") if name not in columns]
-    if missing:
-        raise DataError(
-            f"`{table}` must have the columns `path` and `label`. Received: {', '.join(columns)}"
-        )
-    # Cells beyond the header's come under the key None, missing ones as None.
+    if not set(columns) <= set(found):
+        needed = ", ".join(f"`{name}`" for name in columns)
+        raise DataError(f"`{table}` must have the columns {needed}. Received: {', '.join(found)}")
+    # Cells beyond the header's have the key None; missing cells have the value None.
     return [{k: (v or "").strip() for k, v in row.items() if k} for row in rows]
 
 
-def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord:
+def _read_row(row: dict[str, str], folder: PurePosixPath, storage: Storage) -> SliceRecord:
     def stored(column: str) -> str | None:
         # Tables written on Windows name their files with backslashes.
         cell = row.get(column, "").replace("\\", "/")
         if not cell:
             return None
-        name = str(PurePosixPath(folder + cell))
+        name = str(folder / cell)
         if name not in storage:
             raise DataError(f"`{column}` must name a file. Received: {cell}")
         return name
@@ -88,19 +97,17 @@ def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord
     path = stored("path")
     if path is None:
         raise DataError("`path` must not be empty")
-    parsed = parse_name(path)
-    own = str(PurePosixPath(path).with_suffix(""))
-    volume = parsed.volume_id if parsed else own
-    # Where no patient is named, a scan is one: its slices must not part.
-    patient = row.get("patient_id") or row.get("volume_id") or volume
+    name = identify_file(path)
+    # If no patient is named, the volume is one: its slices must stay on one side of a split.
+    patient = row.get("patient_id") or row.get("volume_id") or name.volume_id
     return SliceRecord(
         path=path,
         label=label_index(row["label"]) if row["label"] else None,
         split=_read_split(row.get("split", "")),
         patient_id=patient,
         volume_id=row.get("volume_id") or patient,
-        slice_id=row.get("slice_id") or (parsed.slice_id if parsed else own),
-        variant=parsed.variant if parsed else "",
+        slice_id=row.get("slice_id") or name.slice_id,
+        variant=name.variant,
         mask_path=stored("mask_path"),
         twin_path=stored("twin_path"),
         width_mm=float(row["width_mm"]) if row.get("width_mm") else None,
@@ -109,27 +116,22 @@ def _read_row(row: dict[str, str], folder: str, storage: Storage) -> SliceRecord
 
 
 def _read_split(cell: str) -> str | None:
-    if cell and cell.lower() not in SPLIT_NAMES:
+    split = SPLIT_NAMES.get(cell.lower())
+    if cell and split is None:
         raise DataError(f"`split` must be train, validation or test. Received: {cell}")
-    return SPLIT_NAMES[cell.lower()] if cell else None
+    return split
 
 
-def _with_positions(records: list[SliceRecord], rows: list[dict[str, str]]) -> list[SliceRecord]:
-    """Return the records with `position`, 0..1: the slice's rank by `slice_index` in its volume."""
-    cells = [row.get("slice_index", "") for row in rows]
-    numbers = [int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None for cell in cells]
-    found: dict[str, set[int]] = {}
-    for record, number in zip(records, numbers, strict=True):
+def _with_positions(numbered: list[tuple[SliceRecord, int | None]]) -> list[SliceRecord]:
+    """Return the records with `position`, 0..1: the rank of their slice number in the volume."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for record, number in numbered:
         if number is not None:
-            found.setdefault(record.volume_id, set()).add(number)
-    ranks = {
-        volume: {number: rank for rank, number in enumerate(sorted(known))}
-        for volume, known in found.items()
-    }
-    placed = []
-    for record, number in zip(records, numbers, strict=True):
-        rank = ranks.get(record.volume_id, {})
-        if number is not None and len(rank) > 1:
-            record = replace(record, position=rank[number] / (len(rank) - 1))
-        placed.append(record)
-    return placed
+            found[record.volume_id].add(number)
+    ranked = {volume: sorted(numbers) for volume, numbers in found.items()}
+    records = []
+    for record, number in numbered:
+        if number is not None and len(ranks := ranked[record.volume_id]) > 1:
+            record = replace(record, position=bisect_left(ranks, number) / (len(ranks) - 1))
+        records.append(record)
+    return records

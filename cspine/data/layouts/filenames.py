@@ -1,4 +1,4 @@
-"""Which slice, volume and patient a file belongs to, read from its name alone. The rules, in order:
+"""Slice, volume and patient of a file, read from its name alone. The rules, in order:
 
 1. Published names, `CSFDV1B10 (18)-sharpened1-rotated3.png`: an optional `CSFDV<n>` prefix, the
    series (`B10`), the slice number in parentheses (with `_<n>` where one number was used twice)
@@ -7,10 +7,8 @@
 2. Named numbers, `patient012_slice034.png` or `p12/series3/slice_07.png`'s file part: a word of
    `patient`, `case`, `study`, `subject`, `series` or `volume` with its number, then a word of
    `slice`, `image` or `img` with its number. The first part is volume and patient.
-3. Any other name tells nothing: the file is its own slice, volume and patient, until the audit
+3. Any other name says nothing: the file is its own slice, volume and patient, until the audit
    finds its near-duplicates by pixels.
-
-Knows nothing of folders, labels or pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +32,10 @@ _NAMED = re.compile(
 
 @dataclass(frozen=True)
 class ParsedName:
-    """What a name says. `slice_number` orders the slices of a volume; `variant` "" is original."""
+    """Groups of a file by its name.
+
+    `slice_number` orders the slices of a volume; `variant` is "" for an original.
+    """
 
     volume_id: str
     slice_id: str
@@ -43,7 +44,7 @@ class ParsedName:
 
 
 def parse_name(path: str) -> ParsedName | None:
-    """Return what the file name at the end of `path` says, or None where no rule reads it."""
+    """Return what the file name at the end of `path` says, or None if no rule reads it."""
     stem = PurePosixPath(path).stem
     # The stricter pattern first.
     match = _PUBLISHED.match(stem) or _NAMED.match(stem)
@@ -60,7 +61,13 @@ def parse_name(path: str) -> ParsedName | None:
     )
 
 
+def identify_file(path: str) -> ParsedName:
+    """Return what the name says; if no rule reads it, the file is its own slice and volume."""
+    own = str(PurePosixPath(path).with_suffix(""))
+    return parse_name(path) or ParsedName(own, own, 0, "")
+
+
 def variant_rank(variant: str, path: str) -> tuple[int, str, str]:
-    """Sort key that puts a slice's original first, then the least derived variant."""
+    """Return the sort key that puts the original first, then the least derived variant."""
     # Each dash is one step of processing away from the original.
     return (variant.count("-") + 1 if variant else 0, variant, path)

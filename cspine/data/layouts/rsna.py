@@ -1,8 +1,8 @@
-"""The layout of the RSNA 2022 Cervical Spine Fracture Detection data, and which slices to take.
+"""The layout of the RSNA 2022 Cervical Spine Fracture Detection data, and the slices to take.
 
 `train.csv` labels studies, `train_bounding_boxes.csv` boxes fractures on some slices, and
-`train_images/<folder>/<n>.dcm` holds the slices; the StudyInstanceUID inside the files is right
-where the folder's name is not. From these, slices get labels by rules that are stated here:
+`train_images/<folder>/<n>.dcm` holds the slices; if the name of a folder and the StudyInstanceUID
+inside its files differ, the UID is right. From these, slices get labels by these rules:
 
 - Fracture: inside a boxed range, a run of boxed slice numbers with gaps of at most MAX_GAP. A slice
   in a gap takes the boxes of the nearest boxed slice.
@@ -10,14 +10,12 @@ where the folder's name is not. From these, slices get labels by rules that are 
 - All others are left out. A fractured study without boxes gives its study label alone.
 
 Slices are then drawn by study and by tenth of the study's length, as many of each class in each
-tenth, so that a slice's height gives nothing away. Of fractured studies without boxes as large a
-share of each tenth is drawn as of normal slices, without a label. Knows nothing of pixels.
+tenth, so that the height of a slice does not predict its label. Of fractured studies without boxes
+as large a share of each tenth is drawn as of normal slices, without a label. No pixel is read.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -29,8 +27,9 @@ import numpy as np
 
 from cspine.core.errors import DataError, ImageError
 from cspine.core.labels import FRACTURE, NORMAL
-from cspine.data.records import SliceRecord
-from cspine.data.storage import MAX_TABLE_BYTES, Storage
+from cspine.data.layouts.csv_table import read_rows
+from cspine.data.records import Dataset, SliceRecord
+from cspine.data.storage import Storage
 from cspine.imaging.decoded_image import Limits
 from cspine.imaging.dicom.decode import read_study_uid
 from cspine.imaging.vertebra.finder import Box
@@ -40,7 +39,7 @@ STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/
 MAX_GAP = 3
 FAR = 10
 DECILES = 10
-# Neighbouring slices are nearly one; more of them would weigh a study, not teach.
+# Neighbouring slices are nearly equal: more of them would only add to the weight of a study.
 PER_STUDY_AND_DECILE = 4
 _SEED = 0
 
@@ -55,33 +54,18 @@ class _Study:
 
 def find_rsna(storage: Storage) -> str | None:
     """Return the folder (ending in `/`, or empty) that holds RSNA 2022's layout, or None."""
-    for name in storage.names:
-        if name == STUDIES or name.endswith("/" + STUDIES):
-            prefix = name.removesuffix(STUDIES)
-            if any(other.startswith(prefix + IMAGES) for other in storage.names):
-                return prefix
+    tables = [name for name in storage.names if f"/{name}".endswith(f"/{STUDIES}")]
+    for prefix in (table.removesuffix(STUDIES) for table in tables):
+        if any(name.startswith(prefix + IMAGES) for name in storage.names):
+            return prefix
     return None
 
 
-@dataclass(frozen=True)
-class RsnaIndex:
-    """What the tables and names tell.
+def index_rsna(storage: Storage, prefix: str) -> Dataset:
+    """Return the data set of the drawn slices, with the label of every listed study.
 
-    Fields:
-        records: the drawn slices, sorted by path.
-        studies: StudyInstanceUID → the study's own label.
-        unboxed: the fractured studies without boxes, of whose slices none has a label.
-        unboxed_records: the slices drawn of those, label None, sorted by path.
-    """
-
-    records: list[SliceRecord]
-    studies: dict[str, int]
-    unboxed: tuple[str, ...]
-    unboxed_records: list[SliceRecord]
-
-
-def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
-    """Return the drawn slices, every study's own label, and the studies that have no other.
+    Args:
+        prefix: the folder that `find_rsna` found.
 
     Raises:
         DataError: a table lacks a column or holds what is no number, or no slice can be drawn
@@ -91,7 +75,7 @@ def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
     studies = _find_studies(storage, prefix + IMAGES)
     _read_boxes(storage, prefix + BOXES, studies)
     pool: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
-    # A fixed draw: which slices make up the set is not the run's to vary.
+    # A fixed seed: the slices of the set do not depend on the seed of the run.
     rng = np.random.default_rng(_SEED)
     unboxed = tuple(uid for uid in sorted(studies) if _is_unboxed(studies[uid], labels.get(uid)))
     # Sorted: the draw must not depend on the order of folders.
@@ -105,18 +89,21 @@ def index_rsna(storage: Storage, prefix: str) -> RsnaIndex:
             "`data` must hold fractured and normal slices of one tenth of the neck. Received: "
             f"{len(studies)} studies, {sum(labels.values())} of the listed ones fractured, and none"
         )
-    # Last, so that these studies change nothing in the draw of the others; every slice may be
-    # drawn, as of an unfractured study.
+    # Last, so that these studies change nothing in the draw of the others. Every slice may be
+    # drawn, as of a study without a fracture.
     unlabelled = [_draw_study(uid, studies[uid], NORMAL, rng) for uid in unboxed]
-    return RsnaIndex(_by_path(drawn), labels, unboxed, _match_unboxed(unlabelled, pool, drawn, rng))
-
-
-def _by_path(records: list[SliceRecord]) -> list[SliceRecord]:
-    return sorted(records, key=lambda record: record.path)
+    return Dataset(
+        layout="rsna",
+        records=tuple(drawn),
+        storage=storage,
+        studies=labels,
+        unboxed_studies=unboxed,
+        unboxed_records=tuple(_match_unboxed(unlabelled, pool, drawn, rng)),
+    )
 
 
 def describe_unboxed(count: int) -> str:
-    """Return the sentence that tells of `count` fractured studies without boxes, "" for none."""
+    """Return the sentence on `count` fractured studies without boxes, "" for none."""
     if not count:
         return ""
     if count == 1:
@@ -124,27 +111,20 @@ def describe_unboxed(count: int) -> str:
     return f"{count} fractured studies without boxes: their study labels alone are known."
 
 
-def _read_rows(storage: Storage, name: str, columns: set[str]) -> list[dict[str, str]]:
+def _read_table(storage: Storage, name: str, columns: list[str]) -> list[dict[str, str]]:
     if name not in storage:
-        raise DataError(f"`{name}` must lie beside `{IMAGES}`. Received: no such file")
+        raise DataError(f"`{name}` must be beside `{IMAGES}`. Received: no such file")
     # A stray byte in a column that is not used must not stop the run.
-    text = storage.read(name, MAX_TABLE_BYTES).decode("utf-8-sig", errors="replace")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if not columns <= set(reader.fieldnames or []):
-        wanted, found = ", ".join(sorted(columns)), ", ".join(reader.fieldnames or [])
-        raise DataError(f"`{name}` must have the columns {wanted}. Received: {found}")
-    return list(reader)
+    return read_rows(storage, name, columns, errors="replace")
 
 
 def _read_labels(storage: Storage, name: str) -> dict[str, int]:
     labels = {}
-    for row in _read_rows(storage, name, {"StudyInstanceUID", "patient_overall"}):
-        if row["patient_overall"] not in ("0", "1"):
-            raise DataError(
-                f"`patient_overall` in `{name}` must be 0 or 1. Received: {row['patient_overall']}"
-            )
-        is_fractured = row["patient_overall"] == "1"
-        labels[row["StudyInstanceUID"]] = FRACTURE if is_fractured else NORMAL
+    for row in _read_table(storage, name, ["StudyInstanceUID", "patient_overall"]):
+        cell = row["patient_overall"]
+        if cell not in ("0", "1"):
+            raise DataError(f"`patient_overall` in `{name}` must be 0 or 1. Received: {cell}")
+        labels[row["StudyInstanceUID"]] = FRACTURE if cell == "1" else NORMAL
     return labels
 
 
@@ -157,7 +137,7 @@ def _find_studies(storage: Storage, images: str) -> dict[str, _Study]:
             folders[str(path.parent)][int(path.stem)] = name
     studies: dict[str, _Study] = defaultdict(_Study)
     for folder, paths in sorted(folders.items()):
-        # The UID inside is right where the folder's name disagrees.
+        # If the folder's name differs from the UID inside the files, the UID is right.
         uid = _read_uid(storage, list(paths.values())) or PurePosixPath(folder).name
         studies[uid].paths.update(paths)
     return dict(studies)
@@ -169,7 +149,7 @@ def _read_uid(storage: Storage, paths: list[str]) -> str | None:
         try:
             uid = read_study_uid(storage.read(path), Limits())
         except (ImageError, DataError):
-            # The next file may tell; a damaged one is reported if it is drawn.
+            # The next file may have the UID; a damaged file is reported if it is drawn.
             continue
         if uid is not None:
             return uid
@@ -177,20 +157,20 @@ def _read_uid(storage: Storage, paths: list[str]) -> str | None:
 
 
 def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> None:
-    columns = {"StudyInstanceUID", "x", "y", "width", "height", "slice_number"}
-    for row in _read_rows(storage, name, columns):
+    columns = ["x", "y", "width", "height", "slice_number"]
+    for row in _read_table(storage, name, ["StudyInstanceUID", *columns]):
         study = studies.get(row["StudyInstanceUID"])
         try:
-            x, y, w, h = (float(row[column]) for column in ("x", "y", "width", "height"))
             # Through float: spreadsheets write 12 as 12.0.
-            number = int(float(row["slice_number"]))
+            x, y, width, height, number = (float(row[column]) for column in columns)
             # Outwards: a pixel that the box touches is in it.
-            box = Box(math.floor(x), math.floor(y), math.ceil(x + w), math.ceil(y + h))
-        # A short row has None in its last columns, and infinity is no whole number.
-        except (ValueError, TypeError, OverflowError) as error:
+            box = Box(math.floor(x), math.floor(y), math.ceil(x + width), math.ceil(y + height))
+            slice_number = int(number)
+        # OverflowError: infinity is no whole number.
+        except (ValueError, OverflowError) as error:
             raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
         if study is not None:
-            study.boxes.setdefault(number, []).append(box)
+            study.boxes.setdefault(slice_number, []).append(box)
 
 
 def _draw_study(
@@ -208,14 +188,21 @@ def _draw_study(
         position = (number - first) / max(last - first, 1)
         boxes = nearest_boxes(study.boxes, number) if slice_label == FRACTURE else ()
         record = SliceRecord(
-            path, slice_label, None, uid, uid, f"{uid} ({number})", boxes=boxes, position=position
+            path=path,
+            label=slice_label,
+            split=None,
+            patient_id=uid,
+            volume_id=uid,
+            slice_id=f"{uid} ({number})",
+            boxes=boxes,
+            position=position,
         )
         found[slice_label, _decile(record)].append(record)
     return {key: _draw(records, PER_STUDY_AND_DECILE, rng) for key, records in found.items()}
 
 
 def _decile(record: SliceRecord) -> int:
-    """Return the tenth of its study that a drawn record lies in, 0..9."""
+    """Return the tenth of its study that contains a drawn record, 0..9."""
     return min(int((record.position or 0.0) * DECILES), DECILES - 1)
 
 
@@ -235,7 +222,7 @@ def find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 def label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
-    """Return the label of a slice of a fractured study, None where it is too near to say."""
+    """Return the label of a slice of a fractured study; None if it is too near a boxed slice."""
     distance = min(max(first - number, number - last, 0) for first, last in ranges)
     if distance == 0:
         return FRACTURE
@@ -280,7 +267,8 @@ def _match_unboxed(
     kept = Counter(_decile(record) for record in drawn if record.label == NORMAL)
     found = []
     for (label, decile), records in (item for study in studies for item in study.items()):
-        # The share that was kept of the normal slices there: else a study's heights told its label.
+        # The share that was kept of the normal slices there: with another one, the heights of a
+        # study's slices would predict its label.
         share = kept[decile] / max(len(pool.get((label, decile), [])), 1)
         found += [replace(record, label=None) for record in records if rng.random() < share]
-    return _by_path(found)
+    return found

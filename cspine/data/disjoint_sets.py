@@ -1,0 +1,44 @@
+"""Disjoint sets of indices (union-find), for records that are one slice, volume or patient."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+
+
+class DisjointSets:
+    """Disjoint sets of the indices 0 to `count` − 1, each at first alone in its set."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def find(self, index: int) -> int:
+        """Return the smallest index of the set that holds `index`."""
+        # Halving the path on the way keeps later look-ups short (Tarjan).
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, one: int, other: int) -> None:
+        """Make the sets of two indices one."""
+        # The smaller index leads, so the same joins give the same names in any order.
+        one, other = sorted((self.find(one), self.find(other)))
+        self._parent[other] = one
+
+    def join_equal(self, keys: Iterable[Hashable]) -> None:
+        """Join the indices whose keys are equal; `keys` holds the key of each index in order."""
+        first: dict[Hashable, int] = {}
+        for index, key in enumerate(keys):
+            self.join(first.setdefault(key, index), index)
+
+    def is_joined(self, one: int, other: int) -> bool:
+        """Return whether two indices are in one set."""
+        return self.find(one) == self.find(other)
+
+    def groups(self) -> list[list[int]]:
+        """Return the indices of each set in order, sorted by the smallest index of each set."""
+        members: dict[int, list[int]] = defaultdict(list)
+        for index in range(len(self._parent)):
+            members[self.find(index)].append(index)
+        return list(members.values())
