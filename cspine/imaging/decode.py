@@ -1,7 +1,6 @@
-"""The door from bytes to pixels: says what the bytes are, and hands them to the right decoder.
+"""Decoding of image files: finds the format of the bytes and calls its decoder.
 
-The type is told by content, never by a name or a Content-Type. Allowed: PNG, JPEG and DICOM CT.
-Knows nothing of networks, folders or models.
+The format is found by content, never by a name or a Content-Type. Allowed: PNG, JPEG, DICOM CT.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from PIL import Image
 from cspine.core.errors import ImageError, UnsupportedImageError
 from cspine.imaging.decoded_image import DecodedImage, Limits
 from cspine.imaging.dicom.decode import decode_dicom
-from cspine.imaging.dicom.elements import looks_like_dicom
+from cspine.imaging.dicom.elements import is_dicom
 from cspine.imaging.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE
 from cspine.imaging.png_jpeg import decode_raster, is_coloured
 
 __all__ = ["DecodedImage", "Limits", "decode_image", "image_from_array"]
 
-# Formats that people send and that are not read: named in the answer, which saves a question.
+# Common formats that are not read: they are named in the error, so that users need not ask.
 _NAMED = (
     (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"),
     (b"PK\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
@@ -29,6 +28,10 @@ _NAMED = (
 
 def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noqa: B008 (frozen)
     """Return the pixels of a PNG, JPEG or DICOM CT file.
+
+    Args:
+        data: the bytes of the file.
+        limits: the most bytes and pixels.
 
     Raises:
         ImageTooLargeError: more bytes or pixels than `limits`.
@@ -42,8 +45,8 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noq
         return decode_raster(data, "png", limits)
     if data.startswith(JPEG_SIGNATURE):
         return decode_raster(data, "jpeg", limits)
-    # Last: a DICOM file without its preamble is told by its first tag, with no signature to go by.
-    if looks_like_dicom(data):
+    # Last: a DICOM file without its preamble has no signature, only its first tag.
+    if is_dicom(data):
         return decode_dicom(data, limits)
     raise UnsupportedImageError(f"`image` must be PNG, JPEG or DICOM. Received: {_name(data)}")
 

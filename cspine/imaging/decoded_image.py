@@ -1,7 +1,4 @@
-"""What decoding takes and gives: the limits, and one decoded slice.
-
-Knows nothing of file formats; `decode.py` is the door, and every decoder returns `DecodedImage`.
-"""
+"""Input limits of the decoders, and the decoded slice that each of them returns."""
 
 from __future__ import annotations
 
@@ -18,24 +15,33 @@ HuArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one image may cost. Checked from the header, before any pixel is decoded.
+    """The largest image that is decoded. Checked by the header, before any pixel is decoded.
 
-    `max_bytes` bounds the file and, for a deflated DICOM, the inflated data set; `max_pixels`
-    bounds height × width.
+    Fields:
+        max_bytes: of the file and, for a deflated DICOM, of the inflated data set.
+        max_pixels: height × width.
     """
 
     max_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 40_000_000
 
     def check_bytes(self, count: int, thing: str = "image") -> None:
-        """Raise `ImageTooLargeError` where `thing` has more than `max_bytes` bytes."""
+        """Check the size of a file.
+
+        Raises:
+            ImageTooLargeError: `thing` has more than `max_bytes` bytes.
+        """
         if count > self.max_bytes:
             raise ImageTooLargeError(
                 f"`{thing}` must have at most {self.max_bytes} bytes. Received: {count} or more"
             )
 
     def check_pixels(self, height: int, width: int) -> None:
-        """Raise `ImageTooLargeError` where height × width is more than `max_pixels`."""
+        """Check the size of an image.
+
+        Raises:
+            ImageTooLargeError: height × width is more than `max_pixels`.
+        """
         if height * width > self.max_pixels:
             raise ImageTooLargeError(
                 f"`image` must have at most {self.max_pixels} pixels. Received: {width} × {height}"
@@ -44,19 +50,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One slice as pixels, and what its file says about it.
+    """One slice as pixels, with the facts in its file.
 
     Fields:
         grey: uint8 (H, W), 0–255; already windowed for DICOM, upright by EXIF for pictures.
         kind: `png`, `jpeg`, `dicom` or `array`.
-        is_colour: True for a picture whose channels really differ.
+        is_colour: True for an image whose channels really differ.
         hu: float32 (H, W) Hounsfield units; DICOM only.
-        spacing_mm: distance between rows, DICOM PixelSpacing; None where the file has none.
-        series_uid: SeriesInstanceUID; None where missing or not a UID.
+        spacing_mm: distance between rows in mm, DICOM PixelSpacing; None if missing.
+        series_uid: SeriesInstanceUID; None if missing or not a UID.
         patient_id: a pseudonym, the hash of PatientID, for grouping only. Never log it.
-        instance_number, z_mm: the slice's place in its series.
+        instance_number, z_mm: the slice's number and z in mm in its series.
         warnings: sentences for the user. They hold no value that could name a patient.
-        instance_uid: SOPInstanceUID; None where missing or not a UID.
+        instance_uid: SOPInstanceUID; None if missing or not a UID.
         is_synthetic: whether the file has the mark of `core/synthetic_mark.py`.
         refusal: why the DICOM header says that this is no axial slice, in a sentence, or None.
     """

@@ -1,8 +1,8 @@
-"""The outer structure of PNG and JPEG: size, orientation and frames, before any pixel is decoded.
+"""Headers of PNG and JPEG: size, orientation and frames, before any pixel is decoded.
 
-`read_png` and `read_jpeg` walk the chunks or segments and hand back a file that holds only what
-the pixels need, so that no decoder ever meets an ICC profile, a text chunk, a thumbnail or the
-second frame. They know nothing of pixels; `png_jpeg.py` decodes.
+`read_png` and `read_jpeg` walk the chunks or segments and return a file that holds only what the
+pixels need, so that no decoder reads an ICC profile, a text chunk, a thumbnail or a second frame.
+`png_jpeg.py` decodes that file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SOS, _EOI = 0xDA, 0xD9
 _STANDALONE = (0x01, *range(0xD0, 0xD9))  # TEM, RSTn, SOI: markers with no length
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC lie among the SOFn markers
 _JPEG_LS_FRAME = 0xF7
-_FILL_BYTES = re.compile(rb"\xff{2,}")  # any number may stand before a marker, B.1.1.2
+_FILL_BYTES = re.compile(rb"\xff{2,}")  # any number may precede a marker, B.1.1.2
 _MAX_PARTS = 50_000  # chunks or segments: an encoder writes one for 8 KB or more
 _MAX_SCANS = 32  # encoders write about 10
 # Frames, Huffman and quantisation tables, restart interval; JFIF and Adobe, which say how colours
@@ -34,7 +34,7 @@ _KEPT_MARKERS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 
 @dataclass(frozen=True)
 class Container:
-    """A picture's size in stored (unrotated) pixels and the bytes that its pixels need.
+    """An image's size in stored (unrotated) pixels and the bytes that its pixels need.
 
     `orientation` is the EXIF value, 1–8; `is_synthetic` whether a PNG has the mark of
     `core/synthetic_mark.py`.
@@ -76,7 +76,13 @@ def read_png(data: bytes) -> Container:
             orientation = read_orientation(data[start:end])
         elif name in _PNG_KEPT:
             kept.append(data[start - 8 : end + 4])
-    return Container(width, height, orientation or 1, b"".join(kept), is_synthetic)
+    return Container(
+        width=width,
+        height=height,
+        orientation=orientation or 1,
+        data=b"".join(kept),
+        is_synthetic=is_synthetic,
+    )
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -148,7 +154,7 @@ def read_jpeg(data: bytes) -> Container:
 
 
 def _check_scans(data: bytes, start: int) -> None:
-    """Raise where a progressive JPEG has absurdly many scans, each a pass over all its pixels."""
+    """Check the number of scans of a progressive JPEG, each a pass over all its pixels."""
     # Coded data cannot hold the marker by chance: after an FF it has 00 or RSTn (B.1.1.5).
     count = data.count(bytes((0xFF, _SOS)), start)
     if count > _MAX_SCANS:
@@ -159,7 +165,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end of the content) of each segment up to and including SOS.
 
     Raises:
-        ImageError: a segment is truncated, or something else stands where a marker must be.
+        ImageError: a segment is truncated, or there are other bytes in place of a marker.
     """
     position = 2
     for _ in range(_MAX_PARTS):
@@ -191,7 +197,7 @@ def parse_frame(marker: int, content: bytes) -> JpegFrame | None:
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the EXIF orientation, 1–8, of a TIFF structure; 1 where it has none that is valid.
+    """Return the EXIF orientation, 1–8, of a TIFF structure; 1 if it has no valid one.
 
     Only the first directory's own entries are read (Exif 2.32, 4.6.4 A): no offset is followed
     but the one to that directory.
@@ -205,7 +211,7 @@ def read_orientation(exif: bytes) -> int:
     count = struct.unpack_from(order + "H", exif, directory)[0]
     last = min(count, (len(exif) - directory - 2) // 12)
     for index in range(last):
-        # Kind 3 is SHORT, which stands at the beginning of the four bytes for a value.
+        # Kind 3 is SHORT, which is the first two of the four bytes for a value.
         tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, directory + 2 + 12 * index)
         if tag == _EXIF_ORIENTATION and kind == 3 and 1 <= value <= 8:
             return int(value)

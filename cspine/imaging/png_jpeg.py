@@ -1,6 +1,7 @@
-"""PNG and JPEG pictures to grey pixels, with Pillow.
+"""Decoder of PNG and JPEG images to grey pixels, with Pillow.
 
-Pillow gets only what `image_headers.py` has let through. Training and serving share the rules:
+Pillow gets only the parts of a file that `image_headers.py` keeps. Training and serving share these
+rules:
 
 - 16 bits: the high byte of each sample, `value >> 8`, the same for grey and colour.
 - Colour: ITU-R BT.601 luma, Pillow's `L`; three equal channels keep their value exactly.
@@ -22,14 +23,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
-from cspine.core.errors import ImageError, ImageTooLargeError
+from cspine.core.errors import ImageError
 from cspine.imaging.decoded_image import DecodedImage, GreyArray, Limits
 from cspine.imaging.image_headers import Container, read_jpeg, read_png
 
 _COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture stays below
 _COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice stays below
 _WITH_ALPHA = ("LA", "PA", "RGBA")
-_SAMPLED_PX = 128  # is_coloured looks at about this many rows and columns
+_SAMPLED_PX = 128  # is_coloured samples about this many rows and columns
 _READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
 _DAMAGED = (
     OSError,
@@ -44,7 +45,12 @@ _DAMAGED = (
 
 
 def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
-    """Return the pixels of a PNG or JPEG file; `kind` is `png` or `jpeg`.
+    """Return the pixels of a PNG or JPEG file.
+
+    Args:
+        data: the bytes of the file.
+        kind: `png` or `jpeg`.
+        limits: of its pixels.
 
     Raises:
         ImageTooLargeError: more pixels than `limits.max_pixels` or than Pillow's bomb limit.
@@ -53,27 +59,20 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
     """
     container = _READERS[kind](data)
     limits.check_pixels(container.height, container.width)
-    _check_bomb(container)
+    # Checked here as well, since Pillow only warns, and its warnings are process-wide.
+    if Image.MAX_IMAGE_PIXELS is not None:
+        pillow = Limits(max_pixels=Image.MAX_IMAGE_PIXELS)
+        pillow.check_pixels(container.height, container.width)
     grey, is_colour, warnings = _decode(container, kind)
     if kind == "jpeg":
         _check_end(grey)
     return DecodedImage(
-        _turn_upright(grey, container.orientation),
-        kind,
-        is_colour,
+        grey=_turn_upright(grey, container.orientation),
+        kind=kind,
+        is_colour=is_colour,
         warnings=warnings,
         is_synthetic=container.is_synthetic,
     )
-
-
-def _check_bomb(container: Container) -> None:
-    """Raise where Pillow would warn of a bomb: its warning is process-wide, an error is not."""
-    allowed = Image.MAX_IMAGE_PIXELS
-    if allowed is not None and container.height * container.width > allowed:
-        raise ImageTooLargeError(
-            f"`image` must have at most {allowed} pixels. "
-            f"Received: {container.width} × {container.height}"
-        )
 
 
 def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:
@@ -85,16 +84,19 @@ def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str
             raise ValueError
         return _to_grey(image)
     except _DAMAGED:
-        # Pillow's words are left out: they hold offsets and object names, nothing to act on.
+        # Without Pillow's own text, which has offsets and object names that help no user.
         raise ImageError(
             f"The {kind.upper()} file must be whole and valid. Received: damaged or truncated data"
         ) from None
 
 
 def _check_end(grey: GreyArray) -> None:
-    """Raise where a JPEG's coded data ended before its picture did.
+    """Check that the coded data of a JPEG reaches the end of the image.
 
-    libjpeg says nothing and leaves what is missing at middle grey (`decode_mcu` in jdhuff.c).
+    libjpeg reports no error and leaves what is missing at middle grey (`decode_mcu` in jdhuff.c).
+
+    Raises:
+        ImageError: the lowest blocks have no data.
     """
     last_blocks = grey[(len(grey) - 1) // 8 * 8 :]
     if (last_blocks == 128).all():
@@ -108,7 +110,7 @@ def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
         return _high_byte(np.asarray(image))
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    if image.mode == "L":  # the common case, and the one where each copy counts
+    if image.mode == "L":  # the common case, without a copy
         return np.asarray(image), False, ()
     grey = image.convert("L")
     if image.mode in _WITH_ALPHA:
@@ -118,7 +120,7 @@ def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
 
 
 def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple[str, ...]]:
-    """Return the high byte of 16-bit samples, and a warning where they are hardly used."""
+    """Return the high byte of 16-bit samples, with a warning if only the low bits are used."""
     values = samples.astype(np.uint16)
     warnings: tuple[str, ...] = ()
     if 0 < int(values.max()) < 4096:
@@ -131,19 +133,19 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
 
 def is_coloured(image: Image.Image) -> bool:
     """Return whether the channels of a Pillow image really differ, from a regular sample of it."""
-    # Each side by a step of its own: a long thin picture has as many pixels as a large square one.
+    # Each side by its own step: a long thin image may have as many pixels as a large square one.
     width, height = (side // max(1, side // _SAMPLED_PX) for side in image.size)
     # Nearest, since an average of neighbours would wash out thin coloured lines.
     sampled = image.resize((width, height), Image.Resampling.NEAREST).convert("RGBA")
     # int32: in uint8 the product with alpha below would wrap round.
     red, green, blue, alpha = np.moveaxis(np.asarray(sampled).astype(np.int32), 2, 0)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    # Weighed by alpha, since the hidden colour of a clear pixel is no colour.
+    # Weighted by alpha, since the colour of a transparent pixel is not visible.
     return bool((spread * alpha > _COLOUR_SPREAD * 255).mean() > _COLOUR_SHARE)
 
 
 def _turn_upright(grey: GreyArray, orientation: int) -> GreyArray:
-    """Return the picture as EXIF orientation 1–8 says that it is to be seen."""
+    """Return the image upright, by its EXIF orientation 1–8 (Exif 2.32, 4.6.4 A)."""
     turned = {
         2: lambda: grey[:, ::-1],
         3: lambda: grey[::-1, ::-1],

@@ -1,8 +1,7 @@
-"""Grey slice to network input: the one preprocessing of training and serving.
+"""Preprocessing of a grey slice to network input, the same in training and serving.
 
 Two views: `slice` is the whole slice, resized; `vertebra` is a crop at native resolution on the
-vertebra. Scaling of values lives inside the network, so pixels stay uint8, 0–255, throughout.
-Knows nothing of files, labels or models.
+vertebra. The network scales the values itself, so pixels stay uint8, 0–255.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cspine.imaging.channels import as_network_input as as_network_input
 from cspine.imaging.decoded_image import GreyArray
 from cspine.imaging.vertebra.finder import Box, find_vertebra
 
-AIR = 0  # what lies outside the source image, uint8
+AIR = 0  # uint8, the value of pixels outside the source image
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 VIEWS = ("slice", "vertebra")
@@ -32,10 +31,12 @@ _FILTER = Image.Resampling.BILINEAR
 
 @dataclass(frozen=True)
 class Crop:
-    """What the network sees of one slice.
+    """The network's view of one slice.
 
-    `image` is uint8 (S, S). `region` is what it shows, in source pixels: the whole image in slice
-    view; in vertebra view S × S pixels that may stick out of the image, where `image` is AIR.
+    Fields:
+        image: uint8 (S, S), 0–255; AIR outside the source image.
+        region: the part of the source that it shows, in source pixels: the whole image in slice
+            view; in vertebra view S × S pixels, which may reach beyond the image.
     """
 
     image: GreyArray
@@ -48,7 +49,12 @@ def default_view(height: int, width: int) -> str:
 
 
 def preprocess(grey: GreyArray, view: str, image_size: int) -> Crop | None:
-    """Return the network's view of `grey`, uint8 (H, W); None where there is no vertebra to crop.
+    """Return the network's view of a slice; None if no vertebra is found to crop to.
+
+    Args:
+        grey: uint8 (H, W), 0–255.
+        view: `slice` or `vertebra`.
+        image_size: S, side of the result in pixels.
 
     Raises:
         ConfigError: `view` is not one of VIEWS.
@@ -80,25 +86,21 @@ def _square_around(box: Box, size: int) -> Box:
 
 
 def _cut(pixels: npt.NDArray[_Scalar], region: Box) -> npt.NDArray[_Scalar]:
-    """Return the pixels of `region`, zero where it sticks out of the image."""
-    height, width = pixels.shape
-    cut = np.zeros((region.height, region.width), pixels.dtype)
-    y0, y1 = max(region.y0, 0), min(region.y1, height)
-    x0, x1 = max(region.x0, 0), min(region.x1, width)
-    # Wholly outside there is nothing to copy, and the lengths of both sides would not agree.
-    if y0 < y1 and x0 < x1:
-        target = cut[y0 - region.y0 : y1 - region.y0, x0 - region.x0 : x1 - region.x0]
-        target[...] = pixels[y0:y1, x0:x1]
-    return cut
+    """Return the pixels of `region`, zero outside the image."""
+    corners = (region.x0, region.y0, region.x1, region.y1)
+    return np.asarray(Image.fromarray(pixels).crop(corners))
 
 
 def crop_mask(
     mask: npt.NDArray[np.bool_], region: Box, image_size: int | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Return the part of a bool (H, W) mask that `region` shows, False outside the image.
+    """Return the part of a mask in `region`, bool, False outside the image.
 
-    With `image_size`, as bool (S, S) like `Crop.image`: in slice view a target pixel is True where
-    any source pixel under it is, so that a hairline never vanishes.
+    Args:
+        mask: bool (H, W).
+        region: in source pixels.
+        image_size: resize to bool (S, S) like `Crop.image`. A target pixel is True if any source
+            pixel under it is, so that a hairline fracture does not vanish.
     """
     cut = _cut(mask, region)
     if image_size is None or cut.shape == (image_size, image_size):

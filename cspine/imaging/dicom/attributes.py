@@ -1,7 +1,7 @@
-"""The attributes of a DICOM CT slice by name, as text and numbers (value forms: PS3.5 section 6.2).
+"""Attributes of a DICOM CT slice by keyword, as text and numbers (value forms: PS3.5 section 6.2).
 
-An attribute that cannot be read is named in the error; its value never is, since in a stranger's
-file any field may hold a patient's name. Knows nothing of what the attributes mean.
+An attribute that cannot be read is named in the error; its value is not, since in a client's file
+any field may hold a patient's name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A child process that decodes compressed DICOM frames with GDCM; started by `codec_pool.py`.
+"""Child process that decodes compressed DICOM frames with GDCM; started by `codec_pool.py`.
 
 GDCM ends its process (`std::terminate`) on some damaged JPEG streams, so it never runs in the
-process that serves. Reads requests from standard input and answers on standard output until the
-input ends. It imports nothing of cspine, so that it starts fast and holds nothing worth taking.
+process that serves. The child reads requests from standard input and answers on standard output
+until the input ends. It imports nothing of cspine, so that it starts fast and holds no secrets.
 """
 
 from __future__ import annotations

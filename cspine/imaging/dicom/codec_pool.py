@@ -1,9 +1,9 @@
-"""Decodes compressed DICOM frames in child processes that may crash, hang or run out of memory.
+"""Pool of child processes that decode compressed DICOM frames, and may crash or hang.
 
 Children are started when first needed and kept for the next frame, one for each thread that
-decodes at the same time; one that dies or is late is replaced. They inherit no variable of the
-environment but the loader's, for a flaw in a codec must find no key there. Knows nothing of codecs,
-which are `codec_child.py`'s.
+decodes at the same time; a child that dies or is late is replaced. They inherit only the loader's
+variables of the environment, so that a flaw in a codec finds no key there. The codecs are called in
+`codec_child.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Child:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.process = subprocess.Popen(
-            # -P: the script's folder stays off the path, where a file could stand in for a library.
+            # -P: the script's folder stays off the path, where a file could replace a library.
             [sys.executable, "-P", str(_CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -86,7 +86,7 @@ class CodecPool:
                     continue
                 if child.process.poll() is None:
                     return child
-                child.close()  # somebody ended it while it was idle
+                child.close()  # it ended while it was idle
                 self.lost += 1
         return Child()
 

@@ -1,8 +1,7 @@
-"""One DICOM CT slice to Hounsfield units and a windowed grey picture.
+"""Decoder of a DICOM CT slice to Hounsfield units and a windowed grey image.
 
-Section numbers are those of the DICOM standard, PS3.3. Reads only the attributes that
-`attributes.py` lists; of the patient it keeps one hash, for grouping. Knows nothing of files
-or series.
+Section numbers are those of the DICOM standard, PS3.3. Only the attributes that `attributes.py`
+lists are read; of the patient one hash is kept, for grouping.
 """
 
 from __future__ import annotations
@@ -26,16 +25,18 @@ _CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage; the enhanced ones c
 _LOWEST_IS_WHITE = "MONOCHROME1"  # C.7.6.3.1.2
 _MAX_RESCALE = 1e6  # far beyond any scanner's, and far below where float32 would overflow
 _PSEUDONYM_SALT = b"cspine patient "
-_MODALITIES = frozenset(
-    (
-        "CR DX ECG IO KO MG MR NM OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC "
-        "SEG SR US XA XC"
-    ).split()
-)  # named in the answer; any other text could name a patient
+# Named in the error; any other text could name a patient.
+_MODALITIES = (
+    "CR DX ECG IO KO MG MR NM OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC SEG SR US XA XC"
+).split()
 
 
 def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     """Return one CT slice: `hu` float32 (H, W) and `grey` uint8 (H, W), windowed.
+
+    Args:
+        data: the bytes of the file.
+        limits: of its pixels and inflated bytes.
 
     Raises:
         ImageTooLargeError: more pixels, or more inflated bytes, than `limits`.
@@ -50,7 +51,7 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     stored = read_stored_values(attributes.elements, form)
     hu = _rescale(stored, attributes, warnings)
     grey = apply_window(hu, *choose_window(attributes, warnings))
-    # After the window, not before: HU mean the same in both.
+    # After the window, not before: Hounsfield units mean the same in both.
     if attributes.text("PhotometricInterpretation") == _LOWEST_IS_WHITE:
         grey = np.uint8(255) - grey
     return DecodedImage(
@@ -70,16 +71,16 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
 
 
 def read_study_uid(data: bytes, limits: Limits) -> str | None:
-    """Return the StudyInstanceUID (0020,000D) of a DICOM file, None where it has none.
+    """Return the StudyInstanceUID (0020,000D) of a DICOM file, None if it has none.
 
     Raises:
-        ImageError: the file is no DICOM that can be read.
+        ImageError: the file is not DICOM or is damaged.
     """
     return _read_uid(Attributes(read_elements(data, Attributes.TAGS, limits)), "StudyInstanceUID")
 
 
 def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
-    """Raise where the file is no single grey CT slice; warn where it does not say."""
+    """Check that the file is a single CT slice; warn if it does not say so (C.8.2.1, C.7.6.6)."""
     modality = attributes.text("Modality")
     sop_class = attributes.text("SOPClassUID") or attributes.text("MediaStorageSOPClassUID")
     if sop_class is not None and sop_class.startswith(_CT_CLASS + "."):
@@ -87,7 +88,7 @@ def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
         raise UnsupportedImageError("A DICOM file must be one CT slice. Received: enhanced CT")
     if modality is None and sop_class not in (None, _CT_CLASS):
         raise UnsupportedImageError("A DICOM file must be CT. Received: another SOP class")
-    # The files of RSNA 2022 name no modality; the SOP class says as much.
+    # The files of RSNA 2022 name no modality; then the SOP class is enough.
     if modality is None and sop_class is None:
         warnings.append("The DICOM file does not name its modality; it was read as CT.")
     elif modality not in (None, "CT"):
@@ -127,15 +128,19 @@ def _read_format(attributes: Attributes, limits: Limits) -> PixelFormat:
     representation = attributes.unsigned("PixelRepresentation")
     if representation not in (0, 1):
         raise ImageError(f"`PixelRepresentation` must be 0 or 1. Received: {representation}")
-    return PixelFormat(rows, columns, allocated, stored, is_signed=representation == 1)
+    return PixelFormat(
+        rows=rows,
+        columns=columns,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        is_signed=representation == 1,
+    )
 
 
 def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -> HuArray:
     """Return HU = slope × stored + intercept (C.11.1.1.2)."""
-    slopes, intercepts = (
-        attributes.decimals("RescaleSlope"),
-        attributes.decimals("RescaleIntercept"),
-    )
+    slopes = attributes.decimals("RescaleSlope")
+    intercepts = attributes.decimals("RescaleIntercept")
     if not slopes or not intercepts:
         warnings.append("The DICOM file has no rescale; its values were taken as Hounsfield units.")
     slope, intercept = (slopes or (1.0,))[0], (intercepts or (0.0,))[0]
@@ -179,7 +184,7 @@ def _has_mark(attributes: Attributes) -> bool:
 def _hash_patient(attributes: Attributes) -> str | None:
     """Return a pseudonym of PatientID, so that one patient's slices group together.
 
-    The salt is public, so this hides an id from a glance and not from a search: never log it.
+    The salt is public, so the id could be found by trying all ids: never log the hash.
     """
     patient_id = attributes.raw("PatientID").strip(b"\0 ")
     return hashlib.sha256(_PSEUDONYM_SALT + patient_id).hexdigest()[:32] if patient_id else None

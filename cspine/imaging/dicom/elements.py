@@ -1,9 +1,9 @@
-"""DICOM bytes to the few raw elements that a CT slice needs (PS3.5 section 7, PS3.10 section 7).
+"""Reader of the few raw DICOM elements that a CT slice needs (PS3.5 section 7, PS3.10 section 7).
 
-A walk over the top level that reads only the tags it is asked for and steps over all the rest.
-It is written here, and not left to pydicom's reader, because a service must bound it: no
-recursion, no value of a stranger's file in a warning or log line, a cap on elements and on
-deflated data. pydicom's reader is its oracle in the tests. Knows nothing of what values mean.
+It walks over the top level, reads the tags that it is asked for and steps over all others.
+pydicom's reader is not used, because a service needs limits that it lacks: no recursion, no value
+of a client's file in a warning or log line, at most so many elements and deflated bytes. The tests
+compare it with pydicom's reader.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Elements:
 
     Fields:
         transfer_syntax: its UID.
-        values: tag → raw value bytes, for the wanted tags that are there.
-        pixels: the value of PixelData where it is native, else None.
-        fragments: the fragments of PixelData where it is encapsulated (PS3.5 A.4), the basic
-            offset table left out; else None.
+        values: tag → raw value bytes, for the wanted tags that are present.
+        pixels: the value of PixelData if it is native, else None.
+        fragments: the fragments of PixelData if it is encapsulated (PS3.5 A.4), without the basic
+            offset table; else None.
     """
 
     transfer_syntax: str
@@ -57,7 +57,7 @@ class Elements:
         return ">" if self.transfer_syntax == EXPLICIT_BIG else "<"
 
 
-def looks_like_dicom(data: bytes) -> bool:
+def is_dicom(data: bytes) -> bool:
     """Return whether the bytes begin as a DICOM file does, with or without its preamble."""
     if data[128:132] == b"DICM":
         return True
@@ -71,6 +71,11 @@ def looks_like_dicom(data: bytes) -> bool:
 
 def read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Elements:
     """Return the `wanted` top-level elements and the pixel data of a DICOM file.
+
+    Args:
+        data: the bytes of the file.
+        wanted: tags, group × 65536 + element.
+        limits: `max_bytes` bounds deflated data after inflation.
 
     Raises:
         ImageTooLargeError: deflated data that inflates beyond `limits.max_bytes`.

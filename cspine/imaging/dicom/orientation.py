@@ -1,6 +1,6 @@
-"""Whether a DICOM header says that the picture is no axial slice, such as a localiser.
+"""Check by the DICOM header that an image is an axial slice and not, say, a localiser.
 
-Section numbers are those of the DICOM standard, PS3.3. Knows nothing of pixels.
+Section numbers are those of the DICOM standard, PS3.3.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cspine.core.errors import ImageError
 from cspine.imaging.dicom.attributes import Attributes
 
 # From the patient's long axis to the slice normal. A gantry tilts by 30° at most; coronal and
-# sagittal reformats lie at 90°.
+# sagittal reformats are at 90°.
 MAX_TILT_DEG = 45.0
 LOCALISER = "The DICOM header says that it is a localiser (ImageType LOCALIZER)."
 NOT_AXIAL = (
@@ -26,7 +26,7 @@ NOT_AXIAL = (
 def find_refusal(attributes: Attributes) -> str | None:
     """Return in a sentence why the header says that this is no axial slice, or None.
 
-    Localisers are told by ImageType (C.8.2.1.1.1), orientation by ImageOrientationPatient
+    Localisers are found by ImageType (C.8.2.1.1.1), orientation by ImageOrientationPatient
     (C.7.6.2.1.1), whose z axis runs along the patient whatever their position in the scanner.
     """
     # Blanks around a code string mean nothing (PS3.5 6.2).

@@ -1,7 +1,7 @@
-"""The pixel data of one DICOM frame to stored values: native, RLE, JPEG, JPEG-LS, JPEG 2000.
+"""Stored values of the pixel data of one DICOM frame: native, RLE, JPEG, JPEG-LS, JPEG 2000.
 
-The compressed stream's own header is held against the data set's before a decoder allocates
-anything, and the decoder runs in a child process. Knows nothing of Hounsfield units or windows.
+The header of a compressed stream is compared with the data set before a decoder allocates anything,
+and the decoder runs in a child process.
 """
 
 from __future__ import annotations
@@ -26,12 +26,8 @@ from cspine.imaging.image_headers import jpeg_segments, parse_frame
 
 _NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED_LITTLE, EXPLICIT_BIG)
 _RLE = "1.2.840.10008.1.2.5"
-_JPEG = (
-    "1.2.840.10008.1.2.4.50",
-    "1.2.840.10008.1.2.4.51",
-    "1.2.840.10008.1.2.4.57",
-    "1.2.840.10008.1.2.4.70",
-)  # baseline, extended, lossless, lossless SV1
+# PS3.5 A.4.1 to A.4.4: baseline, extended, lossless and lossless SV1.
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _MAX_TILES = 1024  # of a JPEG 2000 stream; each costs its decoder memory, however small
@@ -78,7 +74,7 @@ def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
 def _read_native(elements: Elements, form: PixelFormat) -> StoredArray:
     if elements.pixels is None:
         raise ImageError("Uncompressed pixel data must not be encapsulated. Received: fragments")
-    # As OW they stand in swapped words, as OB they do not: refused rather than guessed.
+    # As OW their words are swapped, as OB they are not (PS3.5 annex D): refused, not guessed.
     if form.bits_allocated == 8 and elements.order == ">":
         raise UnsupportedImageError("Big-endian pixel data must have 16 bits. Received: 8")
     count = form.rows * form.columns
@@ -103,7 +99,7 @@ def _keep_stored_bits(samples: StoredArray, form: PixelFormat) -> StoredArray:
     if spare <= 0:
         return samples
     if form.is_signed:
-        # The left shift drops what lies above, the arithmetic right shift repeats the sign.
+        # The left shift drops the bits above, the arithmetic right shift repeats the sign.
         return (samples << spare) >> spare
     return samples & ((1 << form.bits_stored) - 1)
 
@@ -121,7 +117,7 @@ def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> StoredArray
 
 
 def _check_header(stream: bytes, syntax: str, form: PixelFormat) -> int:
-    """Return the stream's bits a sample, its size and components held against `form`."""
+    """Return the stream's bits a sample, after checking its size and components by `form`."""
     read = _read_j2k_header if syntax in _JPEG_2000 else _read_jpeg_header
     height, width, components, precision = read(stream)
     if (height, width, components) != (form.rows, form.columns, 1):

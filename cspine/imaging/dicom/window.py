@@ -1,6 +1,6 @@
-"""The window of a CT slice: which one, and Hounsfield units through it to grey.
+"""Window of a CT slice: its choice, and Hounsfield units through it to grey.
 
-Section numbers are those of the DICOM standard, PS3.3. Knows nothing of pixels as stored.
+Section numbers are those of the DICOM standard, PS3.3.
 """
 
 from __future__ import annotations

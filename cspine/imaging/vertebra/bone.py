@@ -1,7 +1,7 @@
-"""From grey pixels of an unknown window to a small map of how much of each cell is bone.
+"""Map of bone: the share of bone in each cell of a slice, from grey pixels of an unknown window.
 
-The soft-tissue level is read from the picture's own histogram, so any window from soft tissue to
-bone will do. It does not know Hounsfield units, nor which bone is a vertebra.
+The soft-tissue level is measured in the histogram of the image, so any window from soft tissue to
+bone will do, and no Hounsfield units are needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def reduce_slice(grey: npt.NDArray[np.uint8]) -> tuple[Map, int]:
 
 
 def blank_surround(small: Map) -> Map:
-    """Set what lies outside a round field of view to 0 where it was filled with white."""
+    """Set the outside of a round field of view to 0 if it was filled with white."""
     corners = small[[0, 0, -1, -1], [0, -1, 0, -1]]
     # All four corners white is a filled surround; bone reaches no corner, let alone four.
     if (corners < _SATURATED).any():

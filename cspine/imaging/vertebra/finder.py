@@ -1,10 +1,9 @@
-"""Where the cervical vertebra is in one axial slice, from grey values alone.
+"""Finder of the cervical vertebra in one axial slice, from grey values alone.
 
-A learned filter picks the place most like a vertebra's middle; "none" is said by rules that can be
-read: too low a score, too little bone there, or, as in a skull, much bone far to the sides.
-Works on PNG pixels of any window, with white or black outside the field of view, and on pictures
-turned by up to about 20°. It does not know Hounsfield units, the level, or whether anything is
-broken; lengths are fractions of the field of view, which is 12 to 26 cm in CT of the neck.
+A learned filter finds the likeliest centre. There is no vertebra if its score is too low, if there
+is too little bone around it or, as in a skull, much bone far to the sides. It works in any window,
+with white or black outside the field of view, and on images rotated by up to about 20°. Lengths are
+fractions of the field of view, which is 12 to 26 cm in CT of the neck.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cspine.imaging.vertebra.bone import Map, bone_map
 from cspine.imaging.vertebra.centre import find_centre
 
 # Fractions of the longer side of the picture.
-_REACH = 0.22  # no part of a vertebra lies farther from its centre
+_REACH = 0.22  # no part of a vertebra is farther from its centre
 _TOUCH = 0.13  # pieces of bone that come this near to the centre belong to the vertebra
 
 _LEAST_SCORE = 10.0  # log-odds of the best place
@@ -59,7 +58,7 @@ class Box:
 
 
 def find_vertebra(grey: npt.NDArray[np.uint8]) -> Box | None:
-    """The vertebra's box in source pixels of `grey`, uint8 (H, W); None where none is seen."""
+    """Return the vertebra's box in source pixels of `grey`, uint8 (H, W); None if none is found."""
     measured = bone_map(grey)
     if measured is None:
         return None
@@ -96,7 +95,7 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
 
 
 def _bone_aside(bone: Map, piece: npt.NDArray[np.bool_], column: float) -> float:
-    """How much bone besides the vertebra's lies how far to either side: area × distance."""
+    """Return the area of other bone × its distance to either side, as shares of the image."""
     # (w,): cells of other bone in each column.
     other = ((bone > 0.5) & ~piece).sum(axis=0)
     aside = np.abs(np.arange(bone.shape[1]) - column) / max(bone.shape)
