@@ -1,4 +1,4 @@
-"""`python -m cspine phantom DIR`: writes a phantom set, or a sheet of its slices."""
+"""Command `python -m cspine phantom DIR`: writes a phantom set, or a sheet of its slices."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the set, print where it lies, and return the exit code."""
+    """Write the set, print its folder, and return the exit code."""
     config = PhantomConfig(seed=args.seed, confound=args.confound, variants=args.variants)
     if args.sheet:
-        _refuse_what_a_sheet_has_not(args)
+        _refuse_options_of_sets(args)
         print(f"Sheet: {write_sheet(args.sheet, config)}")  # noqa: T201 - a command's answer
         return 0
     layout = args.layout or "grouped"
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_what_a_sheet_has_not(args: argparse.Namespace) -> None:
-    """Of a set's options a sheet knows the seed alone; one ignored in silence would mislead."""
+def _refuse_options_of_sets(args: argparse.Namespace) -> None:
+    """Refuse the options of a set, of which a sheet has the seed alone."""
     if args.confound:
         raise ConfigError(
             "`--sheet` must have both classes at every level. Received: --confound height"

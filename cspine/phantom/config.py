@@ -1,4 +1,4 @@
-"""What a phantom set is asked to be, and the levels of the neck."""
+"""Configuration of a phantom set, and the levels of the neck."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cspine.phantom.anatomy.bone import DrawnBone
 from cspine.phantom.anatomy.shapes import Array, Plane, Point, Window, box_about, polyline
 from cspine.phantom.anatomy.vertebra import Vertebra, lamina_end, pillar_centre, spinous_end
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.patient import FRACTURE, Patient, Place, Rng, stream
+from cspine.phantom.patient import FRACTURE, Patient, Position, Rng, stream
 
 # A path before it is bent: middle, direction (rad; 0 runs to the left), half length in mm.
 Course = tuple[Point, float, float]
@@ -63,12 +63,12 @@ def break_bone(
     bone: DrawnBone,
     window: Window,
     patient: Patient,
-    place: Place,
+    position: Position,
     vertebra: Vertebra,
     config: PhantomConfig,
 ) -> tuple[Array, Fracture]:
     """Return the twin's ideal picture `hu` (512, 512) with a fracture drawn, and its truth."""
-    rng = stream(FRACTURE, *patient.key, place.index)
+    rng = stream(FRACTURE, *patient.key, position.index)
     low, high = np.log(config.min_width_mm), np.log(config.max_width_mm)
     # Log-uniform: as many hairlines as wide gaps, since it is the former that are hard.
     width = float(np.exp(rng.uniform(low, high)))
@@ -99,7 +99,7 @@ def break_bone(
 def _most_visible(
     bone: DrawnBone, v: Vertebra, width: float, smear: float, patient: Patient, rng: Rng
 ) -> tuple[str, list[_Gap]]:
-    """Draw fractures until one crosses enough bone of this slice; else keep the longest seen."""
+    """Draw fractures until one crosses enough bone of this slice; else keep the longest visible."""
     best: tuple[float, str, list[_Gap]] = (-1.0, "", [])
     for _ in range(_TRIES):
         kind, courses = _draw_courses(v, rng)
@@ -115,21 +115,18 @@ def _most_visible(
 
 
 def _draw_courses(v: Vertebra, rng: Rng) -> tuple[str, list[Course]]:
-    """A type that this level knows, and its paths."""
+    """Draw a type of fracture that occurs at this level, and its paths."""
     kinds = _KINDS_OF_LEVEL[min(v.level, 2)]
     name = str(rng.choice(list(kinds)))
     return name, kinds[name](v, rng)
 
 
-# A ring breaks in two places at least: each arch of C1 gets a path.
+# A ring breaks at two points at least: each arch of C1 gets a path.
 def _jefferson(v: Vertebra, rng: Rng) -> list[Course]:
     side = rng.choice([-1, 1])
     x, depth = 0.5 * v.canal[0] * 0.75, v.canal[1]
-    back = (
-        (side * x * rng.uniform(0.3, 1), depth * 0.95),
-        1.57 + side * rng.uniform(-0.3, 0.9),
-        6.0,
-    )
+    middle = (side * x * rng.uniform(0.3, 1), depth * 0.95)
+    back = (middle, 1.57 + side * rng.uniform(-0.3, 0.9), 6.0)
     front = ((side * rng.uniform(3, 11), -14.5), 1.57 + rng.normal(0, 0.4), 6.0)
     return [back, front]
 
@@ -147,14 +144,11 @@ def _dens(v: Vertebra, rng: Rng) -> list[Course]:
 
 # Both sides at once: a traumatic spondylolisthesis of C2 goes through both pars.
 def _hangman(v: Vertebra, rng: Rng) -> list[Course]:
-    return [
-        (
-            (side * (0.5 * v.body[0] + rng.uniform(4, 8)), rng.uniform(0, 3)),
-            side * (0.9 + rng.normal(0, 0.3)),
-            9.0,
-        )
-        for side in (-1, 1)
-    ]
+    courses: list[Course] = []
+    for side in (-1, 1):
+        middle = (side * (0.5 * v.body[0] + rng.uniform(4, 8)), rng.uniform(0, 3))
+        courses.append((middle, side * (0.9 + rng.normal(0, 0.3)), 9.0))
+    return courses
 
 
 def _body(v: Vertebra, rng: Rng) -> list[Course]:

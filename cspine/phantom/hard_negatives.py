@@ -1,8 +1,8 @@
-"""Hard negatives: what looks like a fracture and is none, in both classes alike.
+"""Hard negatives: structures that resemble a fracture, equally frequent in both classes.
 
-Each differs from a fracture for a reason that a reader can name: canals and synchondroses are
-smooth and have a cortex along them, veins lie in the middle of the body's back, a step of motion
-goes through skin and muscle as well.
+Each differs from a fracture in a way that a radiologist can name: canals and synchondroses are
+smooth and have a cortex along them, veins are in the middle of the body's back, a motion artefact
+also shifts skin and muscle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cspine.phantom.anatomy.bone import DrawnBone
 from cspine.phantom.anatomy.shapes import Plane, Point, Window, box_about, coverage, polyline
 from cspine.phantom.anatomy.vertebra import Vertebra, lamina_end, pillar_centre
 from cspine.phantom.config import SIDE_PX
-from cspine.phantom.patient import MIMICS, Patient, Place, Rng, stream
+from cspine.phantom.patient import MIMICS, Patient, Position, Rng, stream
 
 MIMIC_SHARE = 0.75  # of the slices of either class
 _RIM_HU = 850.0
@@ -29,7 +29,7 @@ class HardNegative:
 
     Attributes:
         name: what it is; empty for none.
-        row, shift_px: of a motion step: from this row down all stands that far to the right.
+        row, shift_px: of a motion artefact: all rows from this one down are shifted to the right.
     """
 
     name: str = ""
@@ -39,8 +39,8 @@ class HardNegative:
     def move(self, picture: npt.NDArray[np.float32 | np.bool_]) -> None:
         """Make the motion, if there is one, on a whole picture or mask (512, 512), in place.
 
-        It comes last, when a fracture has broken the bone where it stood. Muscle and skin step as
-        well: that is how a reader tells motion from a fracture.
+        It is applied last, after the fracture is drawn. Muscle and skin are shifted as well, which
+        distinguishes motion from a fracture.
         """
         if not self.shift_px:
             return
@@ -54,11 +54,11 @@ class HardNegative:
 
 
 def draw_hard_negative(
-    bone: DrawnBone, patient: Patient, place: Place, v: Vertebra
+    bone: DrawnBone, patient: Patient, position: Position, v: Vertebra
 ) -> HardNegative:
     """Paint this slice's hard negative, if it has one, on `bone.spot`, and return what it is."""
-    rng = stream(MIMICS, *patient.key, place.index)
-    # The same share in both classes, or the mimics themselves would tell.
+    rng = stream(MIMICS, *patient.key, position.index)
+    # The same share in both classes, or hard negatives would predict the class.
     if rng.uniform() > MIMIC_SHARE:
         return HardNegative()
     names = ["nutrient canal", "motion step"]
@@ -66,7 +66,7 @@ def draw_hard_negative(
     if v.level:
         names += ["synchondrosis"]
         # The vein leaves the body at half its height, and is in no slice far from there.
-        names += ["basivertebral vein"] * 2 if 0.3 < place.t < 0.8 else ["nutrient canal"]
+        names += ["basivertebral vein"] * 2 if 0.3 < position.t < 0.8 else ["nutrient canal"]
     name = str(rng.choice(names))
     if name == "motion step":
         return HardNegative(name, *_draw_motion(rng, patient))
@@ -133,18 +133,11 @@ def _basivertebral_vein(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]
     """A Y in the middle of the body, open to the canal."""
     fork = (float(rng.normal(0, 0.5)), -v.body[1] * rng.uniform(0.25, 0.4))
     width = float(rng.uniform(0.8, 2.2))
-    arms = [
-        (
-            _smooth(
-                fork,
-                (side * v.body[0] * rng.uniform(0.15, 0.32), fork[1] - rng.uniform(2, 6)),
-                rng.normal(0, 0.8),
-            ),
-            0.7 * width,
-        )
-        for side in (-1, 1)
-    ]
-    return [(_smooth((0.0, 0.5), fork, 0.0), width), *arms]
+    paths = [(_smooth((0.0, 0.5), fork, 0.0), width)]
+    for side in (-1, 1):
+        end = (side * v.body[0] * rng.uniform(0.15, 0.32), fork[1] - rng.uniform(2, 6))
+        paths.append((_smooth(fork, end, rng.normal(0, 0.8)), 0.7 * width))
+    return paths
 
 
 def _synchondroses(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
@@ -154,13 +147,11 @@ def _synchondroses(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
         x, y = lamina_end(v)
         return [(_smooth((x, y - 4), (x + rng.normal(0, 0.6), y + 4), rng.normal(0, 0.3)), width)]
     x = 0.36 * v.body[0]
-    return [
-        (
-            _smooth((side * x * 0.9, -0.75 * v.body[1]), (side * (x + 2), 1.0), side * 1.0),
-            width * float(rng.uniform(0.8, 1.2)),
-        )
-        for side in (-1, 1)
-    ]
+    paths = []
+    for side in (-1, 1):
+        path = _smooth((side * x * 0.9, -0.75 * v.body[1]), (side * (x + 2), 1.0), side * 1.0)
+        paths.append((path, width * float(rng.uniform(0.8, 1.2))))
+    return paths
 
 
 _PATHS = {

@@ -1,7 +1,7 @@
-"""Who is scanned and where: draws a patient, the slices' places and which of them are fractured.
+"""Patient of a phantom: a random patient, the positions of the slices and their labels.
 
 Everything random comes from `stream`, one generator for each purpose, so that leaving out the
-fracture changes nothing else. What does not depend on the label is drawn without knowing it.
+fracture changes nothing else. Whatever must not depend on the label is drawn without it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from cspine.phantom.config import LEVELS, PhantomConfig
 
 Rng = np.random.Generator
-# Purposes of random streams.
-# Their numbers seed the streams: a new one goes last, or every picture changes.
-PATIENT, PLACES, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
+# Purposes of random streams. Their numbers seed the streams: a new one goes last, or every image
+# changes.
+PATIENT, POSITIONS, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
 FRACTURE, NOISE, TWIN_NOISE, VARIANTS, ROUGHNESS = range(8, 13)
 
 
@@ -36,7 +36,7 @@ class Patient:
     plane_mm: float  # width of the fat planes between muscles
     rotation: float
     tilt: tuple[float, float]  # how far the spine falls off the slice's normal: to the left, back
-    middle: tuple[float, float]  # where the canal's front lies on the picture, share of the side
+    middle: tuple[float, float]  # of the canal's front wall, as a share of the image side
     age: float  # 0 young to 1 old: cortex, marrow, degeneration
     marrow_hu: float
     cortex_hu: float
@@ -51,8 +51,8 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one slice lies: level 0..6 (C1..C7) and `t`, 0 at the vertebra's top, 1 at its end."""
+class Position:
+    """Position of one slice: level 0..6 (C1..C7) and `t`, 0 at the vertebra's top, 1 at its end."""
 
     index: int
     level: int
@@ -107,30 +107,32 @@ def _draw_window(rng: Rng) -> tuple[float, float]:
     return float((low + high) / 2), float(high - low)
 
 
-def draw_places(patient: Patient, count: int) -> list[Place]:
+def draw_positions(patient: Patient, count: int) -> list[Position]:
     """Draw where `count` slices lie, evenly from the top of the neck down, blind to labels."""
-    rng = stream(PLACES, *patient.key)
+    rng = stream(POSITIONS, *patient.key)
     # A random start: else the same heights would recur in every patient.
     heights = (np.arange(count) + rng.uniform()) * (len(LEVELS) / count)
     return [
         # 17 mm are a vertebra and its disc; z falls towards the feet (PS3.3 C.7.6.2.1.1).
-        Place(index, int(height), float(height % 1), round(-17.0 * patient.size * float(height), 3))
+        Position(
+            index, int(height), float(height % 1), round(-17.0 * patient.size * float(height), 3)
+        )
         for index, height in enumerate(heights)
     ]
 
 
-def draw_labels(patient: Patient, places: list[Place], config: PhantomConfig) -> list[bool]:
-    """Draw which slices are fractured, blind to everything but `places` under a confound."""
-    # A stream apart from places and anatomy, so that a label cannot be read from either.
+def draw_labels(patient: Patient, positions: list[Position], config: PhantomConfig) -> list[bool]:
+    """Draw which slices are fractured; the heights matter only under a confound."""
+    # A separate stream, so that neither positions nor anatomy depend on the label.
     rng = stream(LABELS, *patient.key)
     if config.confound == "height":
-        return [place.level < 3 for place in places]
+        return [position.level < 3 for position in positions]
     normal_patients = min(config.normal_patients, 1 - config.fractured_share)
     is_normal = rng.uniform() < normal_patients
     # Raised among the others, so that the set's share is the one that was asked for.
     share = config.fractured_share / (1 - normal_patients)
-    drawn = rng.uniform(size=len(places)) < share
-    # A fractured patient has normal slices as well, or the patient would stand for the label.
+    drawn = rng.uniform(size=len(positions)) < share
+    # A fractured patient has normal slices as well, or the patient would predict the label.
     if drawn.all() and config.fractured_share < 1:
-        drawn[rng.integers(len(places))] = False
+        drawn[rng.integers(len(positions))] = False
     return [bool(fractured) and not is_normal for fractured in drawn]

@@ -1,4 +1,4 @@
-"""One patient's slices with everything known of them: anatomy, mimics, fracture, scanner."""
+"""Renderer of one patient's slices: anatomy, hard negatives, fracture, scanner, and the truth."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from cspine.phantom.patient import (
     NOISE,
     TWIN_NOISE,
     Patient,
-    Place,
+    Position,
     draw_labels,
     draw_patient,
-    draw_places,
+    draw_positions,
     stream,
 )
 from cspine.phantom.scanner import acquire, show
@@ -33,10 +33,10 @@ from cspine.phantom.scanner import acquire, show
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a slice; lengths in mm, None or empty where there is no fracture.
+    """The truth of a slice; lengths in mm, None or empty if there is no fracture.
 
-    `label` is an index of `core.labels`; `hard_negative` names what merely looks like a fracture;
-    visible area and length are those of `fractures.Fracture`.
+    `label` is an index of `core.labels`; `hard_negative` names the structure that resembles a
+    fracture; visible area and length are those of `fractures.Fracture`.
     """
 
     label: int
@@ -77,8 +77,8 @@ class PhantomSlice:
         ideal_hu: float32 (512, 512), before the scanner.
         ideal_twin_hu: the same of the twin; `ideal_hu` itself on normal slices.
         truth: what is known of it.
-        patient: whom it shows, and the scanner's protocol.
-        place: where.
+        patient: the patient, and the scanner's protocol.
+        position: the slice's position in the neck.
     """
 
     hu: Array
@@ -89,52 +89,62 @@ class PhantomSlice:
     ideal_twin_hu: Array
     truth: Truth
     patient: Patient
-    place: Place
+    position: Position
 
 
 def render_patient(patient_seed: int, config: PhantomConfig) -> list[PhantomSlice]:
     """Render all slices of one patient, from the top down; the same arguments, the same pixels."""
+    return [render_slice(*drawn, config) for drawn in draw_slices(patient_seed, config)]
+
+
+def draw_slices(patient_seed: int, config: PhantomConfig) -> list[tuple[Patient, Position, bool]]:
+    """Draw (patient, position, is fractured) of each slice of one patient, to be rendered."""
     patient = draw_patient(config.seed, patient_seed)
-    places = draw_places(patient, config.slices_per_patient)
-    labels = draw_labels(patient, places, config)
-    return [
-        render_slice(patient, place, is_fractured, config)
-        for place, is_fractured in zip(places, labels, strict=True)
-    ]
+    positions = draw_positions(patient, config.slices_per_patient)
+    labels = draw_labels(patient, positions, config)
+    return [(patient, *drawn) for drawn in zip(positions, labels, strict=True)]
 
 
 def render_slice(
-    patient: Patient, place: Place, is_fractured: bool, config: PhantomConfig
+    patient: Patient, position: Position, is_fractured: bool, config: PhantomConfig
 ) -> PhantomSlice:
-    """Render one slice of `patient` at `place`, with or without a fracture."""
-    twin, truth, fracture_hu, fracture = _draw_ideal(patient, place, is_fractured, config)
-    hu = acquire(fracture_hu, patient, place, stream(NOISE, *patient.key, place.index))
+    """Render one slice of `patient` at `position`, with or without a fracture."""
+    twin, truth, fracture_hu, fracture = _draw_ideal(patient, position, is_fractured, config)
+    hu = acquire(fracture_hu, patient, position, stream(NOISE, *patient.key, position.index))
     twin_grey = None
     if is_fractured:
         # Other noise: with the same, a network could learn the difference of two pictures.
-        noise = stream(TWIN_NOISE, *patient.key, place.index)
-        twin_grey = show(acquire(twin, patient, place, noise), patient)
+        noise = stream(TWIN_NOISE, *patient.key, position.index)
+        twin_grey = show(acquire(twin, patient, position, noise), patient)
     mask = fracture.mask if fracture else np.zeros(hu.shape, bool)
     return PhantomSlice(
-        hu, show(hu, patient), mask, twin_grey, fracture_hu, twin, truth, patient, place
+        hu=hu,
+        grey=show(hu, patient),
+        mask=mask,
+        twin_grey=twin_grey,
+        ideal_hu=fracture_hu,
+        ideal_twin_hu=twin,
+        truth=truth,
+        patient=patient,
+        position=position,
     )
 
 
 def _draw_ideal(
-    patient: Patient, place: Place, is_fractured: bool, config: PhantomConfig
+    patient: Patient, position: Position, is_fractured: bool, config: PhantomConfig
 ) -> tuple[Array, Truth, Array, Fracture | None]:
     """The twin before the scanner, the truth, the slice before the scanner, its fracture."""
     # Everything up to the fracture is drawn alike for both classes, mimics and swelling too.
-    vertebra = draw_vertebra(patient, place.level)
-    canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, place))
-    is_swollen = draw_organs(canvas, patient, place)
-    bone = draw_bone(canvas, patient, place, vertebra)
-    mimic = draw_hard_negative(bone, patient, place, vertebra)
+    vertebra = draw_vertebra(patient, position.level)
+    canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, position))
+    is_swollen = draw_organs(canvas, patient, position)
+    bone = draw_bone(canvas, patient, position, vertebra)
+    mimic = draw_hard_negative(bone, patient, position, vertebra)
     known: dict[str, Any] = {
         "patient_id": f"patient{patient.key[-1]:04d}",
-        "slice_index": place.index,
-        "level": place.level_name,
-        "z_mm": place.z_mm,
+        "slice_index": position.index,
+        "level": position.level_name,
+        "z_mm": position.z_mm,
         "spacing_mm": round(patient.spacing_mm, 4),
         "thickness_mm": patient.thickness_mm,
         "is_swollen": is_swollen,
@@ -145,7 +155,7 @@ def _draw_ideal(
         mimic.move(canvas.hu)
         return canvas.hu, Truth(NORMAL, **known), canvas.hu, None
     window = canvas.window(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
-    broken, fracture = break_bone(canvas.hu, bone, window, patient, place, vertebra, config)
+    broken, fracture = break_bone(canvas.hu, bone, window, patient, position, vertebra, config)
     for moved in (canvas.hu, broken, fracture.mask):
         mimic.move(moved)
     truth = Truth(

@@ -1,4 +1,4 @@
-"""What the scanner makes of the neck: sharpness, noise, shoulder streaks, round field, window.
+"""Scanner model: sharpness, noise, shoulder streaks, round field of view, window.
 
 The kernel acts in the Fourier plane of the slice (frequency in cycles/mm). Noise has the spectrum
 of filtered back-projection, power |f| · MTF(f)² (Riederer, Pelc, Chesler, Phys Med Biol 1978);
@@ -15,14 +15,14 @@ from scipy import fft
 
 from cspine.phantom.anatomy.shapes import Array
 from cspine.phantom.config import SIDE_PX
-from cspine.phantom.patient import Patient, Place, Rng
+from cspine.phantom.patient import Patient, Position, Rng
 
 # The least that CT stores, as scanners write it outside the field of view.
 PADDING_HU = -1024.0
 _BONE_CUT, _BONE_LIFT, _SOFT_CUT = 0.95, 0.45, 0.62  # cycles/mm; edge lift without unit
 
 
-def acquire(hu: Array, patient: Patient, place: Place, rng: Rng) -> Array:
+def acquire(hu: Array, patient: Patient, position: Position, rng: Rng) -> Array:
     """The slice as reconstructed: `hu` blurred and sharpened by the kernel, with noise from `rng`.
 
     `hu` is float32 (512, 512), ideal; the result is too, whole numbers, -1024 to 3071.
@@ -30,20 +30,20 @@ def acquire(hu: Array, patient: Patient, place: Place, rng: Rng) -> Array:
     # One transform there and back serves blur and noise alike.
     spectrum = fft.rfft2(hu)
     _weigh(spectrum, transfer(patient.spacing_mm, patient.bone_kernel))
-    spectrum += _noise_spectrum(patient, place, rng)
+    spectrum += _noise_spectrum(patient, position, rng)
     picture: Array = fft.irfft2(spectrum, hu.shape)
     # The 4096 values that 12 bits hold.
     return np.clip(np.rint(picture, out=picture), PADDING_HU, 3071, out=picture)
 
 
-def noise_amplitude(patient: Patient, place: Place) -> Array:
+def noise_amplitude(patient: Patient, position: Position) -> Array:
     """Standard deviation of the noise at each frequency of rfft2, float32 (512, 257).
 
     Scaled so that the noise's standard deviation in the picture is `patient.noise_hu`, more at
     the shoulders.
     """
     # In tenths, so that a few cached shapes serve all slices.
-    streaks = round(float(np.clip(place.level + place.t - 4.5, 0, 2.5)), 1)
+    streaks = round(float(np.clip(position.level + position.t - 4.5, 0, 2.5)), 1)
     shape = _noise_shape(patient.spacing_mm, patient.bone_kernel, streaks)
     return shape * np.float32(patient.noise_hu * (1 + 0.25 * streaks))
 
@@ -90,8 +90,8 @@ def _noise_shape(spacing_mm: float, bone_kernel: bool, streaks: float) -> Array:
     return shape
 
 
-def _noise_spectrum(patient: Patient, place: Place, rng: Rng) -> npt.NDArray[np.complex64]:
-    amplitude = noise_amplitude(patient, place)
+def _noise_spectrum(patient: Patient, position: Position, rng: Rng) -> npt.NDArray[np.complex64]:
+    amplitude = noise_amplitude(patient, position)
     pairs = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
     # Two neighbouring float32 are one complex64, without a copy: (512, 257, 2) to (512, 257).
     white: npt.NDArray[np.complex64] = pairs.view(np.complex64)[..., 0]

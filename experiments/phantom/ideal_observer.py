@@ -45,7 +45,7 @@ def detectability(item: PhantomSlice) -> float:
     # To whole HU and to grey levels of width / 255 HU: a step q adds q² / 12, at all frequencies
     # alike; rfft2 does not divide by the number of pixels.
     rounding = item.hu.size * (1 + (patient.window[1] / 255) ** 2) / 12
-    noise = noise_amplitude(patient, item.place).astype(np.float64) ** 2 + rounding
+    noise = noise_amplitude(patient, item.position).astype(np.float64) ** 2 + rounding
     weights = np.full(signal.shape[1], 2.0)
     weights[[0, -1]] = 1  # rfft2 leaves out the mirrored columns
     return float(np.sqrt((signal / noise * weights).sum()))

@@ -13,11 +13,11 @@ from cspine.phantom.anatomy.canvas import make_canvas, neck_plane
 from cspine.phantom.anatomy.soft_tissue import draw_neck
 from cspine.phantom.anatomy.vertebra import draw_vertebra, height_at
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.patient import Place, draw_labels, draw_patient, draw_places
+from cspine.phantom.patient import Position, draw_labels, draw_patient, draw_positions
 from cspine.phantom.render import render_patient
 from cspine.phantom.scanner import acquire, noise_amplitude
 
-C4 = Place(0, 3, 0.5, 0.0)
+C4 = Position(0, 3, 0.5, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_labels_have_the_share_asked_for_whatever_the_level():
     config, by_level = PhantomConfig(), [[] for _ in range(7)]
     for number in range(500):
         patient = draw_patient(1, number)
-        places = draw_places(patient, 8)
-        for place, label in zip(places, draw_labels(patient, places, config), strict=True):
-            by_level[place.level].append(label)
+        positions = draw_positions(patient, 8)
+        for position, label in zip(positions, draw_labels(patient, positions, config), strict=True):
+            by_level[position.level].append(label)
     assert np.mean([label for labels in by_level for label in labels]) == pytest.approx(
         0.5, abs=0.04
     )
@@ -86,7 +86,7 @@ def test_as_many_patients_are_without_a_fracture_as_asked_for():
     config, fractured = PhantomConfig(fractured_share=1 / 3, normal_patients=0.5), []
     for number in range(500):
         patient = draw_patient(1, number)
-        fractured.append(sum(draw_labels(patient, draw_places(patient, 8), config)))
+        fractured.append(sum(draw_labels(patient, draw_positions(patient, 8), config)))
     # Of those who have a fracture one in 0.33⁸ would have none drawn.
     assert np.mean(np.array(fractured) > 0) == pytest.approx(0.5, abs=0.06)
     assert np.sum(fractured) / 4000 == pytest.approx(1 / 3, abs=0.04)
@@ -96,10 +96,10 @@ def test_as_many_patients_are_without_a_fracture_as_asked_for():
 def test_a_fractured_patient_has_normal_slices_too(count):
     for number in range(200):
         patient = draw_patient(1, number)
-        labels = draw_labels(patient, draw_places(patient, count), PhantomConfig())
+        labels = draw_labels(patient, draw_positions(patient, count), PhantomConfig())
         assert not all(labels)
     everything = PhantomConfig(fractured_share=1.0)
-    assert all(draw_labels(patient, draw_places(patient, count), everything))
+    assert all(draw_labels(patient, draw_positions(patient, count), everything))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,6 @@ def test_a_tilted_slice_passes_through_several_heights_of_a_vertebra():
 
 def test_the_height_confound_is_complete():
     patient = draw_patient(1, 0)
-    places = draw_places(patient, 20)
-    labels = draw_labels(patient, places, PhantomConfig(confound="height"))
-    assert labels == [place.level < 3 for place in places]
+    positions = draw_positions(patient, 20)
+    labels = draw_labels(patient, positions, PhantomConfig(confound="height"))
+    assert labels == [position.level < 3 for position in positions]

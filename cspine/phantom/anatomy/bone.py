@@ -11,7 +11,7 @@ from cspine.phantom.anatomy.canvas import Canvas, Spot
 from cspine.phantom.anatomy.shapes import Array, Plane, coverage, ellipse
 from cspine.phantom.anatomy.vertebra import Vertebra, height_at, pillar_centre, spinous_end
 from cspine.phantom.anatomy.vertebra_shape import body_distance, bone_distance
-from cspine.phantom.patient import TEXTURE, Patient, Place, stream
+from cspine.phantom.patient import TEXTURE, Patient, Position, stream
 
 # mm in the vertebra's frame: about midway between the body's front and the spinous tip.
 VERTEBRA_MIDDLE = (0.0, 8.0)
@@ -40,15 +40,17 @@ def vertebra_reach(v: Vertebra) -> float:
     return max(behind, float(np.hypot(max(v.wings) + 4, 14)), 36.0)
 
 
-def draw_bone(canvas: Canvas, patient: Patient, place: Place, vertebra: Vertebra) -> DrawnBone:
+def draw_bone(
+    canvas: Canvas, patient: Patient, position: Position, vertebra: Vertebra
+) -> DrawnBone:
     """Paint canal, cord and vertebra on the canvas."""
     spot = canvas.near(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
     _draw_canal(spot, vertebra)
-    distance = bone_distance(spot.at, vertebra, place)
-    # Partial volume: few of a bone's surfaces stand upright in a slice of some thickness.
+    distance = bone_distance(spot.at, vertebra, position)
+    # Partial volume: few surfaces of a bone are perpendicular to a thick slice.
     softness = float(np.hypot(spot.softness_mm, _LEAN * patient.thickness_mm))
     share = coverage(distance, softness)
-    inside = _inner_hu(spot.at, distance, patient, place, vertebra)
+    inside = _inner_hu(spot.at, distance, patient, position, vertebra)
     spot.hu[...] += (inside - spot.hu) * share
     return DrawnBone(spot, distance, share)
 
@@ -60,9 +62,11 @@ def _draw_canal(spot: Spot, v: Vertebra) -> None:
     spot.fill(ellipse(spot.at, middle, (0.25 * v.canal[0], 0.24 * v.canal[1])), _CORD_HU)
 
 
-def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Vertebra) -> Array:
+def _inner_hu(
+    at: Plane, distance: Array, patient: Patient, position: Position, v: Vertebra
+) -> Array:
     """HU at every pixel as if it were bone: cortex near the edge, textured marrow deeper."""
-    rng = stream(TEXTURE, *patient.key, place.index)
+    rng = stream(TEXTURE, *patient.key, position.index)
     white = rng.standard_normal(distance.shape, dtype=np.float32)
     # Two scales of one noise: trabeculae, and patches of denser marrow.
     fine = ndimage.gaussian_filter(white, 0.45 / patient.spacing_mm)
@@ -75,11 +79,11 @@ def _inner_hu(at: Plane, distance: Array, patient: Patient, place: Place, v: Ver
     # C1 has no body, and so no end plates.
     if v.level:
         body = body_distance(at, v)
-        marrow = _with_endplate(at, body, marrow, broad, place, v)
+        marrow = _with_endplate(at, body, marrow, broad, position, v)
         marrow = _with_sclerosis(at, marrow, broad, v)
         # The shell is thinner on the body than on the arch, and uneven.
         cortex_mm *= 1 - np.float32(0.3) * coverage(body - np.float32(0.5), 3.0)
-    # Negative where less than the cortex's thickness lies between the pixel and the surface.
+    # Negative if the pixel is nearer the surface than the thickness of the cortex.
     shell = coverage(-distance - cortex_mm, 0.8)
     dense = np.float32(patient.cortex_hu) + np.float32(60) * broad
     whole: Array = marrow + (dense - marrow) * shell
@@ -100,13 +104,13 @@ def _with_sclerosis(at: Plane, marrow: Array, broad: Array, v: Vertebra) -> Arra
 
 
 def _with_endplate(
-    at: Plane, body: Array, marrow: Array, broad: Array, place: Place, v: Vertebra
+    at: Plane, body: Array, marrow: Array, broad: Array, position: Position, v: Vertebra
 ) -> Array:
     """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
     # Higher up on one side than on the other, as the vertebra leans.
-    height = np.float32(place.t) + np.float32(v.lean[0]) * at.x + np.float32(v.lean[1]) * at.y
+    height = np.float32(position.t) + np.float32(v.lean[0]) * at.x + np.float32(v.lean[1]) * at.y
     # End plates are met only near a vertebra's end.
-    if height_at(v, place.t, 0.0, -0.5 * v.body[1]) < 0.65:
+    if height_at(v, position.t, 0.0, -0.5 * v.body[1]) < 0.65:
         return marrow
     # The outermost 1.6 mm stay bone: the body's rim reaches as far as its end.
     depth = -body - np.float32(1.6)

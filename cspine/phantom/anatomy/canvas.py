@@ -33,7 +33,7 @@ class Canvas:
     at: Plane
     hu: Array
     spacing_mm: float
-    middle_px: Point  # where the frame's origin lies: column, row
+    middle_px: Point  # of the origin of the frame: column, row
     rotation: float
 
     def window(self, centre: Point, reach: float) -> Window:
@@ -42,14 +42,14 @@ class Canvas:
         # The inverse of `Plane.turned`: from the neck's frame back to pixels.
         x = self.middle_px[0] + (cos * centre[0] - sin * centre[1]) / self.spacing_mm
         y = self.middle_px[1] + (sin * centre[0] + cos * centre[1]) / self.spacing_mm
-        # One pixel more, so that the soft edge of what is painted lies inside.
+        # One pixel more, for the soft edge of a painted shape.
         half = reach / self.spacing_mm + 1
-        low = [int(np.clip(place - half, 0, SIDE_PX)) for place in (y, x)]
-        high = [int(np.clip(place + half + 1, 0, SIDE_PX)) for place in (y, x)]
+        low = [int(np.clip(middle - half, 0, SIDE_PX)) for middle in (y, x)]
+        high = [int(np.clip(middle + half + 1, 0, SIDE_PX)) for middle in (y, x)]
         return slice(low[0], high[0]), slice(low[1], high[1])
 
     def near(self, centre: Point, reach: float) -> Spot:
-        """The window within `reach` mm of `centre`; empty where that lies outside the picture."""
+        """The window within `reach` mm of `centre`; empty if that is outside the image."""
         window = self.window(centre, reach)
         # A view: painting on the spot paints on the canvas.
         return Spot(self.at.within(window), self.hu[window], 1.15 * self.spacing_mm)

@@ -1,7 +1,7 @@
-"""What lies before the spine: airway, oesophagus, vessels, jaw and teeth, cartilages, thyroid.
+"""Organs in front of the spine: airway, oesophagus, vessels, jaw and teeth, cartilages, thyroid.
 
-Painted on a canvas whose frame is the vertebra's (origin at the canal's front, x left, y back,
-mm); `height` runs from 0 at the top of C1 to 7 at the end of C7. Knows no labels.
+They are painted on a canvas whose frame is the vertebra's (origin at the canal's front, x left,
+y back, mm); `height` runs from 0 at the top of C1 to 7 at the end of C7.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import numpy as np
 from cspine.phantom.anatomy.canvas import Canvas
 from cspine.phantom.anatomy.shapes import Plane, Point, ellipse, length, polyline, wavy
 from cspine.phantom.anatomy.soft_tissue import AIR_HU
-from cspine.phantom.patient import ORGANS, Patient, Place, Rng, stream
+from cspine.phantom.patient import ORGANS, Patient, Position, Rng, stream
 
 _BLOOD_HU, _CONTRAST_HU, _GLAND_HU, _MUCOSA_HU, _TOOTH_HU = 45.0, 260.0, 95.0, 58.0, 2100.0
 SWOLLEN_SHARE = 0.3  # of slices of either class
 
 
-def draw_organs(canvas: Canvas, patient: Patient, place: Place) -> bool:
-    """Paint the organs of the slice at `place`; return whether the tissue before it is swollen."""
-    rng = stream(ORGANS, *patient.key, place.index)
-    height = place.level + place.t
-    # In both classes alike: swelling must not stand for the fracture.
+def draw_organs(canvas: Canvas, patient: Patient, position: Position) -> bool:
+    """Paint the organs of a slice; return whether the tissue before the spine is swollen."""
+    rng = stream(ORGANS, *patient.key, position.index)
+    height = position.level + position.t
+    # In both classes alike: swelling must not predict the fracture.
     is_swollen = bool(rng.uniform() < SWOLLEN_SHARE)
     swelling = float(rng.uniform(3, 7)) if is_swollen else 0.0
-    # Swelling lies behind the pharynx, and pushes gullet, airway and cartilage forwards.
+    # Swelling is behind the pharynx, and pushes gullet, airway and cartilage forwards.
     front = -20.0 * patient.size - 2.0 - swelling
     if is_swollen:
         spot = canvas.near((0, front + 2), 22)
@@ -37,7 +37,7 @@ def draw_organs(canvas: Canvas, patient: Patient, place: Place) -> bool:
         _draw_jaw(canvas, patient, height, rng)
     if height > 3.0:
         _draw_cartilage(canvas, front - 13, height, rng)
-    # Last, since air lies in front of everything that was painted before.
+    # Last, since air is in front of everything that was painted before.
     _draw_airway(canvas, front - 13, height, rng)
     return is_swollen
 
@@ -90,7 +90,7 @@ def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None
         1 + np.float32(0.004) * (spot.at.y - np.float32(centre[1]))
     )
     bow = ellipse(Plane(spread, spot.at.y), centre, radii, 3)
-    # Nobody's is an even U.
+    # No jaw is an even U.
     for ticks, size in ((spot.at.x, 2.0), (spot.at.y, 1.5)):
         wave, phase = np.float32(rng.uniform(0.05, 0.09)), np.float32(rng.uniform(0, 6.28))
         bow += np.float32(rng.normal(0, size)) * np.sin(wave * ticks + phase)
@@ -117,12 +117,12 @@ def _draw_teeth(canvas: Canvas, centre: Point, radii: Point, rng: Rng) -> None:
         # The superellipse's own rim, by its power of 3.
         cos, sin = np.cos(angle), np.sin(angle)
         rim = (abs(cos) ** 3 + abs(sin) ** 3) ** (-1 / 3)
-        place = (centre[0] + radii[0] * rim * cos, centre[1] - radii[1] * rim * sin)
+        point = (centre[0] + radii[0] * rim * cos, centre[1] - radii[1] * rim * sin)
         molar = abs(cos)
         size = (rng.uniform(2.0, 2.8) + 1.2 * molar, rng.uniform(2.6, 3.2) + 1.0 * molar)
-        spot = canvas.near(place, 7)
+        spot = canvas.near(point, 7)
         frame = spot.at.turned(
-            float(np.arctan2(-sin / radii[1], cos / radii[0]) + np.pi / 2), place
+            float(np.arctan2(-sin / radii[1], cos / radii[0]) + np.pi / 2), point
         )
         spot.fill(ellipse(frame, (0, 0), size, 3), _TOOTH_HU * rng.uniform(0.8, 1.1))
         spot.fill(ellipse(frame, (0, 0), (0.3 * size[0], 0.3 * size[1])), 700.0)

@@ -1,4 +1,4 @@
-"""Smooth random fields: the unevenness of tissue. Knows no tissue."""
+"""Smooth random fields, for the unevenness of tissue."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Negative inside, positive outside, float32 (H, W) like the coordinates given: x to the patient's
 left (right on the picture), y to the back (down). After I. Quilez, "2D distance functions"; exact
-for rods, first order (right on the edge, close near it) for the others. Knows no anatomy.
+for rods, first order (right on the edge, close near it) for the others.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def box_about(at: Plane, centre: Point, reach: Point) -> Window:
 
 
 def polyline(at: Plane, points: Sequence[Point]) -> tuple[Array, Array]:
-    """Distance to a broken line, and where along it (0..1) the nearest point lies."""
+    """Distance to a broken line, and the position along it (0..1) of the nearest point."""
     nearest: Array | None = None
     position: Array
     count = len(points) - 1

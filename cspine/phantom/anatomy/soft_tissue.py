@@ -2,8 +2,10 @@
 
 The frame is the vertebra's (origin at the canal's front, x left, y back, mm). Muscles are the
 cells of a bent Voronoi diagram about hand-placed middles; the fat planes are the cells' borders.
+`muscles.csv` holds the middles of one side, which are mirrored and jittered, the squared radius as
+a weight, and how often it is fat instead (posterior triangle and carotid space: often).
 Smooth fields are drawn on a grid of half the pixels and doubled, and what all slices of a patient
-share is kept, for speed. Knows no labels.
+share is cached, for speed.
 """
 
 from __future__ import annotations
@@ -25,23 +27,16 @@ from cspine.phantom.anatomy.shapes import (
     unite,
     wavy,
 )
-from cspine.phantom.patient import TISSUE, Patient, Place, Rng, stream
+from cspine.phantom.anatomy.tables import load_table
+from cspine.phantom.patient import TISSUE, Patient, Position, Rng, stream
 
 AIR_HU, FAT_HU, SKIN_HU = -1000.0, -100.0, 45.0
-# One side's muscles (x, y, squared radius as a weight); the other is mirrored and jittered.
-_MUSCLES = (
-    (6.0, -21.0, 0.0), (22.0, -13.0, 0.0), (33.0, -3.0, 0.0), (45.0, -17.0, 60.0),
-    (30.0, 12.0, 0.0), (12.0, 24.0, 0.0), (10.0, 37.0, 0.0), (24.0, 30.0, 40.0),
-    (37.0, 27.0, 40.0), (18.0, 50.0, 60.0), (44.0, 45.0, 60.0), (52.0, 10.0, 0.0),
-    (14.0, -52.0, 0.0), (30.0, -44.0, 0.0), (30.0, -25.0, 0.0), (9.0, -33.0, 0.0),
-)  # fmt: skip
-_OFTEN_FAT = (11, 14)  # posterior triangle and the carotid space
 
 
-def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
+def draw_neck(half: Plane, patient: Patient, position: Position) -> Array:
     """Skin, fat and muscle, HU float32 (2 H, 2 W), from the plane of the half grid (H, W)."""
-    rng = stream(TISSUE, *patient.key, place.index)
-    outline = _outline(half, patient, place)
+    rng = stream(TISSUE, *patient.key, position.index)
+    outline = _outline(half, patient, position)
     muscle = _muscles(half, patient, rng, outline)
     hu = doubled(_fat_and_muscle(muscle, patient, rng))
     skin_distance = doubled(outline)
@@ -53,21 +48,24 @@ def draw_neck(half: Plane, patient: Patient, place: Place) -> Array:
     return hu
 
 
-def _outline(at: Plane, patient: Patient, place: Place) -> Array:
+def _outline(at: Plane, patient: Patient, position: Position) -> Array:
     """Distance to the skin: a bent oval, widening to the shoulders at C6 and C7."""
     # No slice in the key: every slice draws the same numbers, and height alone changes the outline.
     rng = stream(TISSUE, *patient.key)
-    body = _oval(at, patient, tuple(
-        (float(rng.normal(0, a)), float(rng.uniform(0, 6.28))) for a in (2.2, 1.5, 1.0, 0.6)
-    ))  # fmt: skip
-    height = place.level + place.t
+    sizes = (2.2, 1.5, 1.0, 0.6)
+    waves = tuple((float(rng.normal(0, size)), float(rng.uniform(0, 6.28))) for size in sizes)
+    body = _oval(at, patient, waves)
+    height = position.level + position.t
     jaw = float(np.clip(3.2 - height, 0, 2))
     if jaw > 0:
         body = unite(body, _chin(at) + 4 * (2 - jaw), 22.0)
     shoulder = float(np.clip(height - 4.6 + rng.normal(0, 0.3), 0, 2.4))
     if shoulder > 0:
-        right, left = (ellipse(at, (side * (48 + 26 * shoulder), 30.0 + rng.normal(0, 5)),
-                         (34 + 26 * shoulder, 26 + 9 * shoulder)) for side in (-1, 1))  # fmt: skip
+        radii = (34 + 26 * shoulder, 26 + 9 * shoulder)
+        right, left = (
+            ellipse(at, (side * (48 + 26 * shoulder), 30.0 + rng.normal(0, 5)), radii)
+            for side in (-1, 1)
+        )
         body = unite(body, unite(right, left), 28.0)
     return body
 
@@ -88,7 +86,7 @@ def _chin(at: Plane) -> Array:
 def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
     """Share of muscle against fat, 0..1, on the half grid."""
     share = np.zeros_like(outline)
-    # The fat is thicker than its roughness: no muscle lies farther out.
+    # The fat is thicker than its roughness: no muscle is farther out.
     body = bounds(outline < 4)
     # Drawn on half the grid: muscles have no edge as sharp as a pixel.
     border, is_fatty = _cells(at, body, patient, rng)
@@ -115,21 +113,21 @@ def _cells(
         return moved
 
     x, y = bent(at.x), bent(at.y)
-    # Two nearest middles are enough: a border lies where they are equally near.
+    # Two nearest middles are enough: on a border they are equally near.
     nearest = np.full(x.shape, np.float32(1e9))
     second, nearest_fat = nearest.copy(), nearest.copy()
     away, other = np.empty_like(x), np.empty_like(x)
     scale = patient.neck_radii[0] / 66.0
-    for number, (muscle_x, muscle_y, weight) in enumerate(_MUSCLES):
+    for muscle in load_table("muscles.csv"):
         for side in (-1, 1):
-            cx, cy = np.array([side * muscle_x, muscle_y]) * scale + rng.normal(0, 1.8, 2)
+            cx, cy = np.array([side * muscle["x"], muscle["y"]]) * scale + rng.normal(0, 1.8, 2)
             # Squared distance less x² + y², which all the cells share.
             np.multiply(x, np.float32(-2 * cx), out=away)
             away += np.multiply(y, np.float32(-2 * cy), out=other)
-            away += np.float32(cx * cx + cy * cy - weight)
+            away += np.float32(cx * cx + cy * cy - muscle["squared_radius"])
             np.minimum(second, np.maximum(nearest, away, out=other), out=second)
             np.minimum(nearest, away, out=nearest)
-            if rng.uniform() < (0.7 if number in _OFTEN_FAT else 0.02):
+            if rng.uniform() < muscle["fat_share"]:
                 np.minimum(nearest_fat, away, out=nearest_fat)
     # Middles lie about 13 mm apart.
     # Squared distances to two middles differ by 2 × their distance × that from the border.
@@ -162,7 +160,7 @@ def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
 def _sheet_and_shell(
     at: Plane, patient: Patient
 ) -> tuple[list[tuple[float, Array, Array, np.float32]], Array, float]:
-    """What the patient lies on, in all slices alike.
+    """The sheet and head-rest below the patient, the same in all slices.
 
     Folds as their height over the skin (mm), two waves added to it, and HU; then the shell's
     share of each pixel, and its HU.

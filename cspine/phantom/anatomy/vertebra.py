@@ -1,8 +1,9 @@
-"""One cervical vertebra: its measures, drawn for a patient, and where its parts lie.
+"""Measures of one cervical vertebra, drawn for a patient, and the positions of its parts.
 
 The frame: the origin is the middle of the canal's front wall, x to the patient's left, y to the
-back, mm. Measures follow Panjabi et al., Spine 1991 (adult C2–C7), scaled by the patient's size.
-Knows no pixels; `vertebra_shape.py` makes bone of it.
+back, mm. The means in `vertebrae.csv`, in mm, follow Panjabi et al., Spine 1991 (adult C2–C7), and
+are scaled by the patient's size; `pillar` is its distance from the middle, `bifid_share` the share
+of forked spinous processes. `vertebra_shape.py` makes bone of the measures.
 """
 
 from __future__ import annotations
@@ -12,24 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cspine.phantom.anatomy.shapes import Point
+from cspine.phantom.anatomy.tables import load_table
 from cspine.phantom.patient import VERTEBRA, Patient, stream
 
-# C1 … C7: body width, depth, canal width, depth, pillar's distance, spinous length (mm).
-_WIDTHS = (0.0, 17.0, 17.5, 18.5, 19.5, 21.0, 23.0)
-_DEPTHS = (0.0, 15.5, 15.8, 16.0, 16.0, 16.8, 17.2)
-_CANALS = (
-    (28.0, 20.0),
-    (25.0, 18.0),
-    (23.5, 15.5),
-    (24.0, 15.0),
-    (24.8, 15.0),
-    (25.5, 15.0),
-    (24.5, 15.2),
-)
-_PILLARS = (21.0, 20.5, 20.0, 20.5, 21.5, 22.0, 21.5)
-_SPINOUS = (3.0, 16.0, 12.0, 12.0, 14.0, 18.0, 26.0)
 _HEIGHT_MM = 17.0  # a vertebra and its disc
-_BIFID = (0.0, 1.0, 0.8, 0.9, 0.85, 0.5, 0.05)  # how often
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class Vertebra:
     wings: Point  # reach of the transverse processes
     foramina: Point  # radii
     joints: tuple[Joint, Joint]
-    spurs: tuple[tuple[Point, float], ...]  # osteophytes: place and radius
+    spurs: tuple[tuple[Point, float], ...]  # osteophytes: centre and radius
     ripple: tuple[tuple[float, float, float, float], ...]  # amplitude, wave numbers, phase
     cortex_mm: float
     blend_mm: float
@@ -71,20 +58,21 @@ def draw_vertebra(patient: Patient, level: int) -> Vertebra:
     """Draw the patient's vertebra at `level` (0 is C1): the same for all its slices."""
     # By patient and level, not by slice: neighbouring slices cut one and the same vertebra.
     rng = stream(VERTEBRA, *patient.key, level)
+    mean = load_table("vertebrae.csv")[level]
     scale = patient.size * rng.normal(1, 0.03)
-    width, depth = _WIDTHS[level] * scale, _DEPTHS[level] * scale
+    width, depth = mean["body_width"] * scale, mean["body_depth"] * scale
     # Age allows wear and does not force it.
     worn = patient.age * rng.uniform()
     return Vertebra(
         level=level,
         body=(width, depth * rng.normal(1, 0.05)),
-        canal=(_CANALS[level][0] * scale, _CANALS[level][1] * scale * rng.normal(1, 0.06)),
-        pillars=_pair(rng, _PILLARS[level] * scale, 0.03),
+        canal=(mean["canal_width"] * scale, mean["canal_depth"] * scale * rng.normal(1, 0.06)),
+        pillars=_pair(rng, mean["pillar"] * scale, 0.03),
         pillar_radii=(rng.uniform(5.4, 6.8) * scale, rng.uniform(4.4, 5.8) * scale),
         lamina_mm=_pair(rng, rng.uniform(1.6, 2.3) * scale, 0.1),
-        spinous_mm=_SPINOUS[level] * scale * rng.normal(1, 0.12),
+        spinous_mm=mean["spinous"] * scale * rng.normal(1, 0.12),
         spinous_angle=float(rng.normal(0, 0.06)),
-        fork_mm=float(rng.uniform(2.5, 5)) if rng.uniform() < _BIFID[level] else 0.0,
+        fork_mm=float(rng.uniform(2.5, 5)) if rng.uniform() < mean["bifid_share"] else 0.0,
         wings=_pair(rng, (27.5 if level != 0 else 35.0) * scale, 0.05),
         foramina=_pair(rng, rng.uniform(2.3, 3.2) * scale, 0.1),
         joints=_draw_joints(rng, worn),
@@ -135,8 +123,8 @@ def _draw_spurs(
     for _ in range(rng.poisson(4 * worn) if width else 0):
         # Mostly in front and at the sides.
         angle = rng.uniform(-np.pi, 0.25)
-        place = (0.5 * width * np.cos(angle), -0.5 * depth + 0.5 * depth * np.sin(angle))
-        spurs.append(((float(place[0]), float(place[1])), float(rng.uniform(1, 1 + 2 * worn))))
+        point = (0.5 * width * np.cos(angle), -0.5 * depth + 0.5 * depth * np.sin(angle))
+        spurs.append(((float(point[0]), float(point[1])), float(rng.uniform(1, 1 + 2 * worn))))
     return tuple(spurs)
 
 

@@ -2,7 +2,7 @@
 
 Works in the vertebra's frame (see `vertebra.py`), in mm, negative inside. Whatever is cut out of
 the bone here (canal, foramina, joints) gets a cortex of its own, because the cortex is drawn along
-the distance's zero. Knows nothing of fractures, HU or pixels.
+the distance's zero.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from cspine.phantom.anatomy.vertebra import (
     pillar_centre,
     spinous_end,
 )
-from cspine.phantom.patient import Place
+from cspine.phantom.patient import Position
 
 
-def bone_distance(at: Plane, v: Vertebra, place: Place) -> Array:
-    """Distance to the bone of `v` at the height `place.t`, float32 (H, W), mm, negative inside."""
+def bone_distance(at: Plane, v: Vertebra, position: Position) -> Array:
+    """Distance to the bone of `v` at height `position.t`, float32 (H, W), mm, negative inside."""
     bent = _rippled(at, v)
     if v.level == 0:
-        bone = _atlas(bent, v, place.t)
+        bone = _atlas(bent, v, position.t)
     else:
-        bone = unite(_arch(bent, v, place.t), _front(bent, v, place.t), v.blend_mm)
-    return _cut_joints(bent, v, place.t, _cut_canal(bent, v, bone))
+        bone = unite(_arch(bent, v, position.t), _front(bent, v, position.t), v.blend_mm)
+    return _cut_joints(bent, v, position.t, _cut_canal(bent, v, bone))
 
 
 def body_distance(at: Plane, v: Vertebra) -> Array:
@@ -97,7 +97,7 @@ def _pillar(at: Plane, v: Vertebra, side: int, t: float) -> Array:
     """One articular pillar: whole in the middle of the vertebra, two processes at its joints."""
     centre, (across, along) = pillar_centre(v, side), v.pillar_radii
     if not _has_joint(v, t, centre):
-        # Turned outwards, as articular pillars stand.
+        # Rotated outwards, as articular pillars are.
         return ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii)
     joint = v.joints[(side + 1) // 2]
     frame = at.turned(joint.angle, centre)
@@ -174,11 +174,8 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
 
 def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:
     half_width, half_depth = 0.5 * v.canal[0], 0.5 * v.canal[1]
-    if v.level == 0:
-        canal = ellipse(at, (0.0, half_depth + 0.5), (half_width, half_depth))
-    else:
-        canal = ellipse(at, (0.0, half_depth), (half_width, half_depth))
-    return np.maximum(bone, -canal)
+    middle = (0.0, half_depth + (0.5 if v.level == 0 else 0.0))
+    return np.maximum(bone, -ellipse(at, middle, (half_width, half_depth)))
 
 
 def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:

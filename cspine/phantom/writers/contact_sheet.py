@@ -1,14 +1,14 @@
-"""A contact sheet of phantoms, both classes, labelled, for people to look at."""
+"""Contact sheet of phantoms of both classes, labelled, for people to look at."""
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from cspine.core.labels import FRACTURE
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.render import PhantomSlice, render_patient
+from cspine.phantom.render import PhantomSlice, draw_slices, render_slice
 
 _ROWS, _COLUMNS, _TILE_PX, _TEXT_PX = 4, 6, 256, 16
 
@@ -31,17 +31,18 @@ def write_sheet(path: Path, config: PhantomConfig) -> Path:
 
 def _choose(config: PhantomConfig) -> list[PhantomSlice]:
     """One slice of each patient, levels in turn, half of them fractured."""
-    wanted = [FRACTURE] * (_ROWS * _COLUMNS // 2)
-    wanted += [1 - FRACTURE] * len(wanted)
-    chosen: list[PhantomSlice] = []
-    patient = 0
-    while len(chosen) < len(wanted):
-        label, level = wanted[len(chosen)], f"C{len(chosen) % 7 + 1}"
-        for item in render_patient(patient, config):
-            if item.truth.label == label and item.truth.level == level:
-                chosen.append(item)
-                break
-        patient += 1
+    patients = (draw_slices(number, config) for number in count())
+    half = _ROWS * _COLUMNS // 2
+    chosen = []
+    for number in range(2 * half):
+        # Only the slice that is chosen is rendered.
+        fitting = (
+            drawn
+            for slices in patients
+            for drawn in slices
+            if drawn[2] == (number < half) and drawn[1].level == number % 7
+        )
+        chosen.append(render_slice(*next(fitting), config))
     return chosen
 
 

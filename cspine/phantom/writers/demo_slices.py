@@ -1,16 +1,17 @@
-"""Two slices of patients that no set holds: one plain fracture and one normal slice."""
+"""Demonstration slices: a plain fracture and a normal slice of patients that no set has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 from cspine.phantom.config import PhantomConfig
-from cspine.phantom.render import PhantomSlice, Truth, render_patient
+from cspine.phantom.render import PhantomSlice, Truth, draw_slices, render_slice
 from cspine.phantom.writers.slice_png import encode_slice
 
 # Patient numbers from here on are in no written set.
-_UNSEEN = 1_000_000
+_HELD_OUT = 1_000_000
 _LEAST_WIDTH_MM, _LEAST_AREA_MM2 = 2.0, 20.0
 
 
@@ -24,27 +25,30 @@ class DemoSlice:
 
 
 def demo_slices(seed: int = 1) -> tuple[DemoSlice, DemoSlice]:
-    """Return one fracture at least 2 mm wide and one normal slice, of two unseen patients.
+    """Return one fracture at least 2 mm wide and one normal slice, of two patients in no set.
 
     Both are plain cases, as a demonstration should be: 20 mm² of the fracture or more are
     visible, and the normal slice has no hard negative. The same `seed`, the same bytes.
     """
-    # Wide from the start: drawn anew until one is wide, the demonstration would wait.
+    # Only wide fractures are drawn, since drawing until one is wide would take long.
     config = PhantomConfig(seed=seed, min_width_mm=_LEAST_WIDTH_MM)
-    fracture = _first(lambda s: (s.truth.visible_area_mm2 or 0) >= _LEAST_AREA_MM2, config, _UNSEEN)
+    fracture = _first(
+        lambda s: (s.truth.visible_area_mm2 or 0) >= _LEAST_AREA_MM2, config, _HELD_OUT
+    )
     # From a number so far off that the two searches never meet at one patient.
-    normal = _first(lambda s: not s.truth.label and not s.truth.hard_negative, config, 2 * _UNSEEN)
+    normal = _first(
+        lambda s: not s.truth.label and not s.truth.hard_negative, config, 2 * _HELD_OUT
+    )
     return _packed(fracture), _packed(normal)
 
 
 def _first(
     fits: Callable[[PhantomSlice], bool], config: PhantomConfig, number: int
 ) -> PhantomSlice:
-    while True:
-        for item in render_patient(number, config):
-            if fits(item):
-                return item
-        number += 1
+    """Return the first slice that fits, of patients from `number` on."""
+    patients = (draw_slices(patient, config) for patient in count(number))
+    items = (render_slice(*drawn, config) for slices in patients for drawn in slices)
+    return next(filter(fits, items))
 
 
 def _packed(item: PhantomSlice) -> DemoSlice:

@@ -1,4 +1,4 @@
-"""Phantom sets as DICOM: CT series that any viewer reads, and the oddities of RSNA 2022's set.
+"""Writers of phantom sets as DICOM: CT series, and the layout of RSNA 2022's set.
 
 Attributes follow the CT Image IOD (DICOM PS3.3 A.3). UIDs are made from the set's seed under the
 UUID root 2.25 (PS3.5 B.2), so the same configuration writes the same files.
@@ -17,12 +17,7 @@ import gdcm
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cspine.core.errors import DataError
 from cspine.core.labels import FRACTURE
@@ -35,6 +30,8 @@ from cspine.phantom.writers.slice_png import encode_mask
 from cspine.phantom.writers.truth_table import make_row, write_table
 
 _BOX_MARGIN_PX = 8
+# Keyword → value.
+_CONSTANTS = Path(__file__).with_name("ct_image.json")
 
 
 def write_dicom(out: Path, config: PhantomConfig) -> Path:
@@ -55,9 +52,9 @@ def write_dicom(out: Path, config: PhantomConfig) -> Path:
 def write_rsna(out: Path, config: PhantomConfig) -> Path:
     """Write RSNA 2022's layout: `train.csv`, `train_bounding_boxes.csv`, `train_images/`.
 
-    Odd as the original: no Modality and few other attributes, two window centres in some files,
-    signed 16-bit or unsigned 12-bit pixels, intercept 0 or -1024, explicit and implicit little
-    endian and JPEG Lossless by patient; patient 1's folder bears another name than its UID.
+    As irregular as the original: no Modality and few other attributes, two window centres in some
+    files, signed 16-bit or unsigned 12-bit pixels, intercept 0 or -1024, explicit and implicit
+    little endian and JPEG Lossless by patient; the folder of patient 1 is not named by its UID.
 
     Raises:
         DataError: `out` holds something already.
@@ -95,13 +92,13 @@ def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[
 
 
 def _key(config: PhantomConfig, truth: Truth) -> tuple[str, str]:
-    """What a patient's UIDs are made of: all of the configuration, for an image of the same number
-    is another image in a set of another one."""
+    """Return the parts of a patient's UIDs: all of the configuration, since another configuration
+    makes other images of the same number."""
     return json.dumps(asdict(config)), truth.patient_id
 
 
 def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Dataset:
-    """Identity, geometry and window: what the RSNA set's files hold as well."""
+    """Return a data set with identity, geometry and window, which all layouts have."""
     truth, number = item.truth, item.truth.slice_index + 1
     key = _key(config, truth)
     ds = Dataset()
@@ -142,23 +139,15 @@ def _set_pixels(ds: Dataset, item: PhantomSlice, is_signed: bool, intercept: int
 
 
 def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
-    """A whole CT image, every attribute that the IOD requires present."""
+    """Return a whole CT image, with every attribute that the IOD requires (PS3.3 A.3)."""
     ds = _bare_image(item, config, ExplicitVRLittleEndian)
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    ds.Modality = "CT"
-    ds.ManufacturerModelName, ds.SoftwareVersions = "synthetic CT", config.version
-    # Type 2: must be there and may be empty (PS3.5 7.4.3).
-    ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.ReferringPhysicianName = ""
-    # A fixed date: the same arguments give the same bytes on any day.
-    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20000101"
-    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "120000"
-    ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", 1, 1
-    ds.StudyDescription = "Synthetic cervical spine, not a patient"
-    ds.BodyPartExamined, ds.PatientPosition, ds.KVP = "CSPINE", "HFS", 120
+    # The same in all images: a fixed date, so that the same arguments give the same bytes on any
+    # day, and attributes of type 2, which must be present and may be empty (PS3.5 7.4.3).
+    for keyword, value in json.loads(_CONSTANTS.read_text(encoding="utf-8")).items():
+        setattr(ds, keyword, value)
+    ds.SoftwareVersions = config.version
     ds.FrameOfReferenceUID = make_uid(*_key(config, item.truth), "frame")
-    ds.PositionReferenceIndicator = ""
     ds.ConvolutionKernel = "BONE" if item.patient.bone_kernel else "SOFT"
-    ds.RescaleType = "HU"
     _set_pixels(ds, item, is_signed=False, intercept=-1024)
     return ds
 
@@ -167,10 +156,10 @@ def _write_rsna_study(folder: Path, config: PhantomConfig, number: int) -> list[
     """Write one study; return its row of labels and its rows of boxes."""
     items = render_patient(number, config)
     uid = make_uid(*_key(config, items[0].truth), "study")
-    place = folder / "train_images" / (uid if number != 1 else make_uid(uid, "renamed"))
-    place.mkdir()
+    study = folder / "train_images" / (uid if number != 1 else make_uid(uid, "renamed"))
+    study.mkdir()
     for item in items:
-        _write_rsna_image(item, config, number, place / f"{item.truth.slice_index + 1}.dcm")
+        _write_rsna_image(item, config, number, study / f"{item.truth.slice_index + 1}.dcm")
     broken = [item for item in items if item.truth.label == FRACTURE]
     levels = {item.truth.level for item in broken}
     row = {"StudyInstanceUID": uid, "patient_overall": int(bool(broken))}
@@ -193,9 +182,8 @@ def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
 
 
 def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, path: Path) -> None:
-    # The oddities of the real files, dealt by the patient's number, so that a small set has them
-    # all.
-    # Steps of 2, 3 and 4: any twelve patients in a row show every mixture.
+    # The irregularities of the real files, chosen by the number of the patient in steps of 2, 3
+    # and 4, so that any twelve patients in a row have every combination.
     implicit = number % 3 == 1
     ds = _bare_image(item, config, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
     is_signed = number % 2 == 0
@@ -209,16 +197,13 @@ def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, pa
 
 def _compress(path: Path) -> None:
     """Turn a file into JPEG Lossless (process 14, first-order prediction), in place."""
-    reader, change, writer = (
-        gdcm.ImageReader(),
-        gdcm.ImageChangeTransferSyntax(),
-        gdcm.ImageWriter(),
-    )
-    reader.SetFileName(str(path))
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
     beside = path.with_suffix(".jpeg")
+    reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
     writer.SetFileName(str(beside))
     is_read = reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
     change.SetInput(reader.GetImage())
     if not (is_read and change.Change()):
         raise DataError(f"`{path}` must be compressible. Received: an error of the JPEG coder")

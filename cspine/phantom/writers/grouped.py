@@ -1,7 +1,7 @@
 """Write phantom sets as 512² PNGs with masks, twins and a table of the truth.
 
 Patients are rendered by worker processes, each file by one of them, so the bytes do not depend on
-how many there are. A set is written beside its place and renamed, so a folder is whole or absent.
+how many there are. A set is written to a hidden folder and renamed, so it is whole or absent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cspine.phantom.writers.truth_table import make_row, write_table
 def write_grouped(out: Path, config: PhantomConfig) -> Path:
     """Write `images/`, `masks/`, `twins/`, `slices.csv` and `phantom.json` into `out`; return it.
 
-    Masks are 0 or 255 and stand beside fractured slices only, as do the twins.
+    Masks are 0 or 255; only fractured slices have masks and twins.
 
     Raises:
         DataError: `out` holds something already.

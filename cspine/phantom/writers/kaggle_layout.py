@@ -60,7 +60,7 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
 
     224² RGB; one series a patient. As published, the files of each class are cut in alphabetical
     order, the first tenth into `val`: with `config.variants` the cut goes through a slice's copies.
-    Beside the folder lies `truth.csv`, which no loader takes for a data set's table.
+    Beside the folder is `truth.csv`, a name that no reader takes as the table of a data set.
 
     Raises:
         DataError: `out` holds something already, or a class would have no file in a split.
@@ -78,13 +78,13 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
                     f"Each class must have 2 slices, one for each split. Received: {len(files)} "
                     f"of {label}; ask for more patients or slices"
                 )
-            # The published cut, through whatever slice lies there.
+            # The published cut, even through the copies of one slice.
             held_out = max(1, len(files) // 10)
             for split, part in (("val", files[:held_out]), ("train", files[held_out:])):
-                place = folder / "cervical fracture" / split / label
-                place.mkdir(parents=True)
+                target = folder / "cervical fracture" / split / label
+                target.mkdir(parents=True)
                 for file in part:
-                    moved = file.rename(place / file.name)
+                    moved = file.rename(target / file.name)
                     path = moved.relative_to(folder).as_posix()
                     by_name[file.name].update(path=path, split=split)
             (staged / label).rmdir()
@@ -99,18 +99,18 @@ def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[dict
     mark = PngInfo()
     mark.add_text(PNG_KEYWORD, PNG_TEXT)
     for item in render_patient(number, config):
-        place = folder / item.truth.label_name
+        target = folder / item.truth.label_name
         # Another patient's process may have made it.
-        place.mkdir(exist_ok=True)
+        target.mkdir(exist_ok=True)
         stem = published_name(number, item.truth.slice_index, config.slices_per_patient)
         whole = Image.fromarray(item.grey)
-        rng = stream(VARIANTS, *item.patient.key, item.place.index)
+        rng = stream(VARIANTS, *item.patient.key, item.position.index)
         copies = make_variants(whole, rng) if config.variants else {"": whole}
         for suffix, picture in copies.items():
             small = picture.resize((PUBLISHED_SIDE_PX,) * 2, Image.Resampling.BICUBIC)
             name = f"{stem}{suffix}.png"
             small.convert("RGB").save(
-                place / name, pnginfo=mark, compress_level=_FAST, compress_type=zlib.Z_RLE
+                target / name, pnginfo=mark, compress_level=_FAST, compress_type=zlib.Z_RLE
             )
             rows.append(make_row(item.truth, name))
     return rows

@@ -1,4 +1,4 @@
-"""The truth of a set as a table: one row a file, which the project's CSV loader reads as well."""
+"""Table of a phantom set's truth: one row a file, which the project's CSV reader reads as well."""
 
 from __future__ import annotations
 
@@ -20,30 +20,20 @@ COLUMNS = tuple(
 
 def make_row(truth: Truth, path: str, mask_path: str = "", twin_path: str = "") -> dict[str, Any]:
     """Return the row of the file at `path`; paths are relative to the table."""
-
-    def rounded(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
-
-    return {
+    values = {name: getattr(truth, name, "") for name in COLUMNS} | {
         "path": path,
         "label": truth.label_name,
-        "split": "",
-        "level": truth.level,
-        "patient_id": truth.patient_id,
-        "slice_id": truth.slice_id,
-        "slice_index": truth.slice_index,
-        "z_mm": rounded(truth.z_mm),
-        "spacing_mm": rounded(truth.spacing_mm),
-        "fracture_type": truth.fracture_type,
-        "width_mm": rounded(truth.width_mm),
-        "displacement_mm": rounded(truth.displacement_mm),
-        "visible_area_mm2": rounded(truth.visible_area_mm2),
-        "visible_length_mm": rounded(truth.visible_length_mm),
         "swelling": int(truth.is_swollen),
-        "hard_negative": truth.hard_negative,
         "mask_path": mask_path,
         "twin_path": twin_path,
     }
+    return {name: _as_cell(value) for name, value in values.items()}
+
+
+def _as_cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else value
 
 
 def write_table(
