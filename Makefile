@@ -25,7 +25,7 @@ demo: env
 	.venv/bin/python demo.py $(if $(ONCE),--once)
 
 test: env env-serve lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --cov
 
 lint: env
 	.venv/bin/ruff check .
