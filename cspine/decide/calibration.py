@@ -21,7 +21,7 @@ from cspine.core.errors import DataError
 METHODS = ("temperature", "platt", "beta")
 # A calibration never reverses the order of two slices.
 MIN_SCALE = 0.01
-# Beyond it a probability cannot be told from 0 or 1 in float32.
+# Beyond it a probability equals 0 or 1 in float32.
 MAX_LOGIT = 30.0
 FOLDS = 5
 # An upper bound: the loop ends once a step changes nothing.

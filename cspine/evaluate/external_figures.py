@@ -1,6 +1,6 @@
 """The figures of a site's images as JSON values: as the model stands, and at a threshold of theirs.
 
-It knows probabilities and truths, and neither pixels nor a network.
+Takes probabilities and true labels only: no pixels, no network.
 """
 
 from __future__ import annotations

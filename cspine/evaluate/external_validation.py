@@ -1,6 +1,6 @@
 """A site's own labelled images, scored by a model given as a function, for the same report.
 
-It proposes a threshold chosen anew on these images and retrains nothing. It knows no model:
+A threshold chosen anew on these images is proposed; nothing is retrained. The model is a function:
 `predict` takes the bytes of one image and answers as the service would.
 """
 

@@ -141,7 +141,7 @@ def calibration_error(
     ranked = weights[:, order]
     reached = np.cumsum(ranked, axis=1)
     total = reached[:, -1:]
-    # (R, N): the bin in which the middle of a slice's weight lies, so that none is cut in two.
+    # (R, N): the bin of the middle of a slice's weight, so that no slice is split between bins.
     bins = np.minimum(BINS * (reached - ranked / 2) // total, BINS - 1).astype(np.int64)
     rows = len(weights)
     # Numbered apart by resample, so that one count serves all of them.

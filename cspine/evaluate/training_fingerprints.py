@@ -1,7 +1,7 @@
-"""Which files a model has seen: a list that training writes beside it and `evaluate` looks up.
+"""Fingerprints of the training files: a list beside the model, which `evaluate` looks files up in.
 
 One line a file, the start of the SHA-256 of its bytes, sorted: no path, no patient, no order. The
-card lists the list's own hash, and so it ships with the version. It knows no model.
+model card holds the list's own hash, so the list ships with the version.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ references, no variable-length data that would be read. A data set's bytes must 
 file, so nothing is allocated beyond the file's own size (external storage: CVE-2026-1669).
 Keras's `model_config` is never read, so nothing in it can run (CVE-2025-9905).
 
-It knows HDF5 and Keras's layout of weights; which layers a network has, the caller says.
+The caller names the layers that it expects; this module reads them from Keras's layout of weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Figures of a ranking (ROC and precision–recall) for many weightings of the slices at once.
 
 Each function takes weights (R, N) of slices in descending order of probability; ties are steps of
-one size, as scikit-learn has them. It knows no threshold and no groups.
+one size, as scikit-learn has them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The audit of a data set as rows of plain words, from its JSON values.
 
-It knows the audit's keys, not how anything was found. A key that an older audit lacks has no row.
+The rows are chosen by the audit's keys. A key that an older audit lacks has no row.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def site_of(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def describe_basis(card: Mapping[str, Any]) -> str:
-    """Return in sentences what the figures to be read stand on, "" where not recorded."""
+    """Return sentences on the slices and patients behind the main figures, "" if not recorded."""
     name = headline_split(get(card, "metrics", {}))
     side = get(card, "data.sides", {}).get(name)
     if side is None:
@@ -155,7 +155,7 @@ def calibrated_share(card: Mapping[str, Any]) -> float | None:
 
 
 def _few_patients(card: Mapping[str, Any]) -> list[str]:
-    """Return a sentence where the figures to be read stand on few patients."""
+    """Return a sentence if the main figures come from few patients."""
     name = headline_split(get(card, "metrics", {}))
     which, patients = f"The figures of “{name}”", get(card, f"data.sides.{name}.patients")
     if patients is None:

@@ -1,4 +1,4 @@
-"""What a report is made of, and its form on disk, from which the page can be built again.
+"""The inputs of a report, and their form on disk, from which the page can be built again.
 
 `inputs.json` beside the page holds it all but the card: scores as numbers, pictures as PNG. It
 knows no model and no page.

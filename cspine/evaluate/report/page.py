@@ -1,6 +1,6 @@
 """The report: one self-contained HTML page for people, with its inputs beside it for rebuilding.
 
-It arranges what it is given; figures come from the card, curves from the splits. It knows no model.
+The figures come from the model card, the curves from the scores of the splits.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def _mistake(mistake: Mistake) -> dict[str, Any]:
 
 
 def _controls(controls: Any) -> list[tuple[str, tables.Figure, str]]:
-    """Return (name, figure, what it stands on) of each: a figure, or a mapping with its `auroc`."""
+    """Return (name, figure, sample size) of each: a figure, or a mapping with its `auroc`."""
     if not isinstance(controls, Mapping):
         return []
     rows = []

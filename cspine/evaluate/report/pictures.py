@@ -1,4 +1,4 @@
-"""A slice and its heat map as inline pictures for the page. It knows no model."""
+"""A slice and its heat map as inline pictures for the page."""
 
 from __future__ import annotations
 

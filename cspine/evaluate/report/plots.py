@@ -1,7 +1,7 @@
 """The report's figures as inline SVG that follows the page's light or dark colours.
 
 Matplotlib's Agg-free SVG backend draws; text stays text, and a few marker colours are then replaced
-by CSS variables of the page. It knows curves, not models.
+by CSS variables of the page.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def published_table(
 ) -> list[Row]:
     """Return the table that was published for this task: every candidate, then the published row.
 
-    The columns are what a row stands on, by the card's `sides`, and PUBLISHED_COLUMNS. The
+    The columns are a row's sample size, by the card's `sides`, and PUBLISHED_COLUMNS. The
     candidate named `shipped` is emphasised.
     """
     rows = [
