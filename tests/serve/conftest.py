@@ -6,8 +6,8 @@ import pytest
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
+from cspine.serve.waitress_server.eviction import Deadlines
 from cspine.serve.waitress_server.server import Runner
-from cspine.serve.waitress_server.sockets import Deadlines
 from support.service_fakes import FakePredictor, make_png
 
 

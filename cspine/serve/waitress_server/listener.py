@@ -9,7 +9,7 @@ from waitress.server import TcpWSGIServer
 from cspine.serve.app_state import Service
 from cspine.serve.waitress_server.connection import DeadlineChannel
 from cspine.serve.waitress_server.early_refusal import ServerFullError, bounded_route
-from cspine.serve.waitress_server.sockets import Sockets
+from cspine.serve.waitress_server.eviction import Sockets
 
 
 class Listener(TcpWSGIServer):

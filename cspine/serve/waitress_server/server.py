@@ -23,9 +23,9 @@ from cspine.core.errors import ConfigError
 from cspine.serve.app_state import EXTENSION, Service
 from cspine.serve.schemas.requests import max_body_bytes
 from cspine.serve.telemetry import make_metrics_app
+from cspine.serve.waitress_server.eviction import Deadlines, Sockets
 from cspine.serve.waitress_server.listener import Listener
 from cspine.serve.waitress_server.process_limits import bound_memory, raise_file_limit
-from cspine.serve.waitress_server.sockets import Deadlines, Sockets
 
 logger = logging.getLogger(__name__)
 

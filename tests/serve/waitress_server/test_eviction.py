@@ -12,7 +12,7 @@ from waitress import wasyncore
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
 from cspine.serve.waitress_server import connection as connection_module
-from cspine.serve.waitress_server import server, sockets
+from cspine.serve.waitress_server import eviction, server
 from support.service_fakes import connect, read_all
 from support.waiting import wait_for
 
@@ -71,7 +71,7 @@ def test_bodies_count_whichever_listener_they_came_by(two_listeners):
 
 
 def test_where_bodies_are_too_many_the_slowest_is_refused(runner, png, monkeypatch):
-    monkeypatch.setattr(sockets, "MAX_HELD_BYTES", 2 * len(png))
+    monkeypatch.setattr(eviction, "MAX_HELD_BYTES", 2 * len(png))
     with connect(runner) as silent:
         silent.sendall(POST % 9999 + bytes(2 * len(png)))
         wait_for(lambda: runner.sockets.held_bytes)
@@ -106,7 +106,7 @@ def test_work_that_hangs_ends_its_connection(serve_app, predictor, monkeypatch):
 
 
 def test_an_answer_that_nobody_reads_yields(app, serve_app, monkeypatch):
-    monkeypatch.setattr(sockets, "YIELD_AFTER_S", dict.fromkeys(sockets.YIELD_AFTER_S, 0.2))
+    monkeypatch.setattr(eviction, "YIELD_AFTER_S", dict.fromkeys(eviction.YIELD_AFTER_S, 0.2))
     app.add_url_rule("/large", view_func=lambda: bytes(2**24))
     runner = serve_app(app)
     runner.sockets.places = len(runner.sockets)

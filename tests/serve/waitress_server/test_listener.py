@@ -16,7 +16,7 @@ from waitress.channel import ClientDisconnected
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
 from cspine.serve.waitress_server import connection as connection_module
-from cspine.serve.waitress_server import early_refusal, sockets
+from cspine.serve.waitress_server import early_refusal, eviction
 from cspine.serve.waitress_server.parser import RequestParser
 from support.service_fakes import connect, read_all
 from support.waiting import wait_for
@@ -26,7 +26,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 
 @pytest.fixture
 def hasty_runner(app, serve_app):
-    return serve_app(app, sockets.Deadlines(header_s=0.3, body_s=0.3, answer_s=0.3, idle_s=0.3))
+    return serve_app(app, eviction.Deadlines(header_s=0.3, body_s=0.3, answer_s=0.3, idle_s=0.3))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_body_over_the_cap_is_refused_before_it_is_read(predictor, serve_app):
 
 
 def test_all_bodies_together_have_a_cap(runner, monkeypatch):
-    monkeypatch.setattr(sockets, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(eviction, "MAX_HELD_BYTES", 1000)
     with connect(runner) as connection:
         connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n" + b"x" * 2000)
         answer = read_all(connection)
@@ -150,7 +150,7 @@ def test_a_body_that_has_just_come_does_not_yield(app, serve_app, predictor, png
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"Content-Length: 9\r\n\r\nabc"])
 def test_connections_that_only_wait_yield(runner, sent, monkeypatch):
-    monkeypatch.setitem(sockets.YIELD_AFTER_S, "body", 0.0)
+    monkeypatch.setitem(eviction.YIELD_AFTER_S, "body", 0.0)
     runner.sockets.places = 20
     idle = []
     for _ in range(60):
@@ -165,7 +165,7 @@ def test_connections_that_only_wait_yield(runner, sent, monkeypatch):
 
 
 def test_a_body_that_only_drips_yields(runner, monkeypatch):
-    monkeypatch.setitem(sockets.YIELD_AFTER_S, "body", 0.3)
+    monkeypatch.setitem(eviction.YIELD_AFTER_S, "body", 0.3)
     with connect(runner) as connection:
         connection.sendall(HEAD + b"Content-Length: 999\r\n\r\n")
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""The sockets of one loop and the limits they share: deadlines, places, and bytes of bodies."""
+"""Evict connections that wait too long or take too much: deadlines, places and bytes of bodies."""
 
 from __future__ import annotations
 
