@@ -149,7 +149,7 @@ def test_a_data_block_is_parsed(block):
 
 def test_the_shown_answer_has_the_fields_of_an_answer():
     document = json.loads((ROOT / "cspine/serve/routes/openapi.json").read_text())
-    fields = document["components"]["schemas"]["Answer"]["required"]
+    fields = document["components"]["schemas"]["Prediction"]["required"]
     shown = [json.loads(block.code) for block in BLOCKS if block.code.startswith('{"prediction"')]
     assert len(shown) == 2
     assert all(list(one) == fields for one in shown)

@@ -128,7 +128,7 @@ def test_a_refused_client_that_leaves_before_its_answer_is_no_fault(runner, monk
         raise ClientDisconnected
 
     monkeypatch.setattr(connection_module.DeadlineChannel, "write_soon", leave)
-    with connect(runner) as connection, caplog.at_level("INFO"):
+    with connect(runner) as connection, caplog.at_level("INFO", logger="waitress"):
         connection.sendall(b"NONSENSE\r\n\r\n")
         assert left.wait(5)
         wait_for(lambda: any("Client disconnected" in one.message for one in caplog.records))
