@@ -38,10 +38,12 @@ SIGNATURES = {
     "server.TcpWSGIServer.__init__": (
         "self application map _start _sock dispatcher adj sockinfo bind_socket kw"
     ),
+    "server.TcpWSGIServer.accept": "self",
     "server.TcpWSGIServer.add_task": "self task",
     "server.TcpWSGIServer.close": "self",
     "server.TcpWSGIServer.handle_error": "self",
     "server.TcpWSGIServer.pull_trigger": "self",
+    "server.TcpWSGIServer.readable": "self",
     "task.ErrorTask.execute": "self",
     "task.Task.set_close_on_finish": "self",
     "task.Task.write": "self data",

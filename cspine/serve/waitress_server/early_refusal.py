@@ -73,7 +73,8 @@ class ProblemTask(ErrorTask):
         self.status = f"{error.code} {error.reason}"
         self.content_length = len(body)
         # What middleware adds elsewhere: a refusal does not reach the application.
-        origins = self.channel.server.service.settings.cors_origins
+        service = self.channel.server.service
+        origins = service.settings.cors_origins if service else ()
         headers = HEADERS | cors_headers(origins, self.request.headers.get("ORIGIN"))
         headers |= {"X-Request-ID": request_id, "Content-Type": "application/problem+json"}
         if is_overload:
@@ -90,4 +91,6 @@ class ProblemTask(ErrorTask):
         method, route = ("other", "unknown") if known is None else ("POST", known)
         fields = {"request_id": request_id, "method": method, "route": route, "status": status}
         access.info("request", extra=fields)
-        self.channel.server.service.metrics.count_request(route, method, status)
+        # Requests to the listener of the metrics are not the service's.
+        if service := self.channel.server.service:
+            service.metrics.count_request(route, method, status)

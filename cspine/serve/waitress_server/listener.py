@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from typing import Any
 
 from waitress.server import TcpWSGIServer
@@ -11,6 +13,10 @@ from cspine.serve.waitress_server.connection import DeadlineChannel
 from cspine.serve.waitress_server.early_refusal import ServerFullError, bounded_route
 from cspine.serve.waitress_server.eviction import Sockets
 
+# The system has no file descriptor or memory left for a connection.
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+PAUSE_S = 1.0
+
 
 class Listener(TcpWSGIServer):
     """A listener whose connections are bound by the limits of its sockets.
@@ -18,13 +24,16 @@ class Listener(TcpWSGIServer):
     Args:
         app: the WSGI application.
         sockets: all sockets of the loop.
-        service: says whether every place is taken, and counts refusals.
+        service: says whether every place is taken, and counts refusals; None for the metrics.
         waitress: `dispatcher`, `adj` and `sockinfo` of Waitress's own.
     """
 
     channel_class = DeadlineChannel
+    _next_accept_s = 0.0
 
-    def __init__(self, app: Any, sockets: Sockets, *, service: Service, **waitress: Any) -> None:
+    def __init__(
+        self, app: Any, sockets: Sockets, *, service: Service | None, **waitress: Any
+    ) -> None:
         # Before Waitress's own start, which may already take a connection.
         self.sockets, self.service = sockets, service
         super().__init__(app, sockets, **waitress)
@@ -33,10 +42,31 @@ class Listener(TcpWSGIServer):
         """Hand a whole request to a thread; where every place is taken, to be refused."""
         task.begin("work")
         request = task.requests[0]
-        if not request.error and self.service.inference.admission.is_full:
+        if self.service and not request.error and self.service.inference.admission.is_full:
             request.error = ServerFullError() if bounded_route(request) else None
         super().add_task(task)
 
+    def readable(self) -> bool:
+        """Return whether connections are accepted."""
+        return time.monotonic() >= self._next_accept_s and bool(super().readable())
+
+    def accept(self) -> tuple[Any, Any] | None:
+        """Accept a connection, or pause if the system has no resources for it."""
+        try:
+            accepted: tuple[Any, Any] | None = super().accept()
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            # The client still waits, so the loop would try again at once.
+            self._pause("no connection can be accepted: %s", error.strerror)
+            return None
+        return accepted
+
     def handle_error(self) -> None:
-        """Go on listening, whatever went wrong: Waitress would close the listener for good."""
-        self.logger.exception("a connection could not be taken")
+        """Keep the listener open after an unexpected error, for which Waitress would close it."""
+        self._pause("a connection could not be accepted", exc_info=True)
+
+    def _pause(self, text: str, *arguments: Any, **options: Any) -> None:
+        """Log a warning, and accept no connection for a second: the error may well repeat."""
+        self._next_accept_s = time.monotonic() + PAUSE_S
+        self.logger.warning(text, *arguments, **options)

@@ -80,10 +80,10 @@ class Runner:
         # One for all listeners, so that one loop serves them.
         self.sockets = Sockets(deadlines, places)
         # Those of the main address first, then those of the metrics.
-        self.listeners = self._listen(app, settings.listen)
+        self.listeners = self._listen(app, settings.listen, self._service)
         if settings.metrics_listen is not None:
             metrics_app = make_metrics_app(self._service.metrics)
-            self.listeners += self._listen(metrics_app, settings.metrics_listen)
+            self.listeners += self._listen(metrics_app, settings.metrics_listen, None)
         self._stop_notice_s = stop_notice_s
         self._stopping_since_s: float | None = None
         self._ending = threading.Event()
@@ -93,7 +93,9 @@ class Runner:
         """Return the port of the first listener."""
         return int(self.listeners[0].effective_port)
 
-    def _listen(self, app: Callable[..., Any], address: tuple[str, int]) -> list[Listener]:
+    def _listen(
+        self, app: Callable[..., Any], address: tuple[str, int], service: Service | None
+    ) -> list[Listener]:
         """Return a bound listener for each address that the host's name stands for.
 
         Raises:
@@ -124,7 +126,7 @@ class Runner:
                 Listener(
                     app,
                     self.sockets,
-                    service=self._service,
+                    service=service,
                     dispatcher=self._dispatcher,
                     adj=adjustments,
                     sockinfo=sockinfo,

@@ -299,7 +299,13 @@ def test_metrics_on_a_listener_of_their_own(predictor, serve_app):
     settings = ServeSettings(listen=("127.0.0.1", 0), metrics_listen=("127.0.0.1", 0))
     runner = serve_app(create_app(settings, predictor))
     port = runner.listeners[1].effective_port
-    assert "cspine_model_info" in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    with socket.create_connection(("127.0.0.1", int(port))) as connection:
+        connection.sendall(b"NONSENSE\r\n\r\n")
+        assert read_answer(read_all(connection))[0] == 400
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    assert "cspine_model_info" in text
+    # What comes here is no request to the service.
+    assert 'status="400"' not in text
 
 
 @pytest.mark.parametrize(
