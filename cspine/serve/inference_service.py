@@ -161,7 +161,8 @@ class InferenceService:
                 return self._watched(lambda: predictor.predict(data, explain, deadline))
 
         # With `explain`: an answer that was remembered without pictures has none to show.
-        key = (predictor.serial, explain, content.digest())
+        # With the kind: a file may hold the very bytes that stand for pixels above.
+        key = (predictor.serial, explain, isinstance(source, PixelArray), content.digest())
         prediction = self._cache.get_or_compute(key, compute, deadline)
         self._metrics.observe("total", time.perf_counter() - start)
         self._metrics.count_decision(prediction)

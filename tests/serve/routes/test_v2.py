@@ -135,6 +135,14 @@ def test_a_bad_request_is_a_400(client, body):
     assert response.json["error"] == response.json["detail"]
 
 
+def test_a_file_with_the_bytes_that_stand_for_pixels_is_no_image(client):
+    pixels = {"name": "pixels", "datatype": "UINT8", "shape": [1, 1, 2, 3], "data": [9] * 6}
+    assert client.post(URL, json={"inputs": [pixels]}).status_code == 200
+    data = b"pixels (1, 2, 3)" + bytes([9] * 6)
+    response = client.post("/predict", data=data, content_type="image/png")
+    assert response.status_code == 415
+
+
 def test_equal_pixels_are_computed_once(client, predictor):
     one = {"name": "pixels", "datatype": "UINT8", "shape": [4, 1, 2, 3], "data": [9] * 24}
     assert client.post(URL, json={"inputs": [one]}).json["outputs"][0]["shape"] == [4]
