@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: under a temporary name, then renamed."""
+"""Write files and folders completely or not at all: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Give a hidden path beside `path`, with its ending, that becomes `path` when the block ends.
+    """Yield a hidden path beside `path`, with the same suffix; at the end rename it to `path`.
 
-    Readers see the old file or the new one. An error in the block leaves `path` as it was, and no
-    other file. A missing folder is made. Without `durable` the write is faster, and may be lost in
-    a power cut.
+    Readers see either the old file or the new one. After an error in the block, `path` is as it was
+    and no other file is left. A missing folder is created. Without `durable` the write is faster,
+    but it may be lost in a power cut.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
         if durable:
-            # Before the rename, or a power cut could leave the new name with old or no content.
+            # Synced before the rename, or a power cut could leave the new name without its content.
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
         part.replace(path)
     finally:
-        # Half a file would take space on a full disk.
+        # After an error, the partial file would waste disk space.
         part.unlink(missing_ok=True)
 
 
 @contextmanager
 def written_folder(path: Path, replace: bool = False) -> Iterator[Path]:
-    """Give a new hidden folder beside `path` that becomes `path` when the block ends.
+    """Yield a new hidden folder beside `path`; at the end rename it to `path`.
 
-    An error in the block leaves `path` as it was, and no other folder. With `replace` an existing
-    folder is removed with all its files, and of two processes the later one's folder stays. Without
-    `replace` only an empty folder is replaced.
+    After an error in the block, `path` is as it was and no other folder is left. With `replace` an
+    existing folder is removed with all its files; if two processes write `path`, the later folder
+    stays. Without `replace` only an empty folder is replaced.
 
     Raises:
-        OSError: it could not be written, or without `replace` there are files in its place.
+        OSError: the folder could not be written, or `path` holds files and `replace` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part-{os.getpid()}-{threading.get_ident()}")
@@ -60,15 +60,15 @@ def written_folder(path: Path, replace: bool = False) -> Iterator[Path]:
             path.rmdir()
         part.replace(path)
     finally:
-        # Half a folder would take space on a full disk.
+        # After an error, the partial folder would waste disk space.
         shutil.rmtree(part, ignore_errors=True)
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Move the folder `source` to `target`; a folder that is there goes once the new one is.
+    """Move the folder `source` to `target`; then delete the folder that was there before.
 
     Raises:
-        OSError: it could not be moved; the old folder is then back in its place.
+        OSError: `source` could not be moved; the old folder is then restored.
     """
     # A rename onto a folder that holds files fails, so the old one is renamed first.
     old = target.with_name(f".{target.name}.old-{os.getpid()}-{threading.get_ident()}")
@@ -76,10 +76,11 @@ def replace_folder(source: Path, target: Path) -> None:
         target.rename(old)
     try:
         source.rename(target)
-    except OSError:
-        # Another process may have put its own folder there, which stays.
+    except BaseException:  # also on Ctrl-C: the old folder is the only one
+        # If another process has put its own folder there meanwhile, that folder stays.
         if old.exists() and not target.exists():
             old.rename(target)
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from cspine.core.atomic_write import replace_folder, written_folder, written_whole
@@ -66,3 +68,21 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
         replace_folder(tmp_path / "missing", tmp_path / "report")
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["old"]
+
+
+def test_an_interrupted_replacement_leaves_the_old_folder(tmp_path, monkeypatch):
+    for name in ("report", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    rename = Path.rename
+
+    def interrupt(source, target):
+        if source.name == "new":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(tmp_path / "new", tmp_path / "report")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "report"]
+    assert (tmp_path / "report" / "report").exists()
