@@ -1,7 +1,7 @@
-"""The settings of a training run: one frozen dataclass that flags, defaults and help come from.
+"""The settings of a training run: a frozen dataclass that defines flags, defaults and help.
 
-`core/cli_flags.py` makes some of the fields command-line flags. Whether an image size suits an
-architecture, or a folder holds a data set, is checked where the value is used.
+`core/cli_flags.py` makes some of the fields command-line flags. The code that uses a value checks
+whether an image size suits an architecture and whether a folder holds a data set.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ def parse_duration(text: str) -> int:
     """Return the whole seconds of `90s`, `10m` or `2h` (a bare number is seconds).
 
     Raises:
-        ValueError: `text` is no positive duration.
+        ValueError: `text` is not a positive duration.
     """
     number, unit = (text[:-1], text[-1]) if text[-1:] in DURATION_UNITS_S else (text, "s")
-    # `isdigit`, since `int` alone accepts signs, spaces and underscores.
+    # Checked with `isdigit`, since `int` also accepts signs, spaces and underscores.
     if not number.isdigit() or int(number) == 0:
         raise ValueError(text)
     return int(number) * DURATION_UNITS_S[unit]
 
 
 def parse_requirement(text: str) -> tuple[str, float]:
-    """Return metric and bar of `auroc=0.9`; `sensitivity` is another name of `recall`.
+    """Return the metric and its least value from text such as `auroc=0.9`.
+
+    `sensitivity` is another name of `recall`.
 
     Raises:
         ValueError: `text` is not METRIC=NUMBER.
     """
     metric, _, bar = text.partition("=")
-    # Nothing is at least NaN: the bar could never be met.
+    # NaN is refused, because no metric could ever reach it.
     if not math.isfinite(float(bar)):
         raise ValueError(text)
     name = metric.strip().lower()
@@ -47,7 +49,8 @@ class TrainConfig:
     """All settings of one training run; see each field's help. `None` means "decided by the data".
 
     Raises:
-        ConfigError: values break their rules; one line for each, with field, rule and value.
+        ConfigError: values break their rules; the message has one line for each, with field, rule
+            and value.
     """
 
     data: str | None = setting(
@@ -81,7 +84,7 @@ class TrainConfig:
     image_size: int | None = setting(
         None,
         "pixels a side that the network sees; by default each architecture's own",
-        # 32 can be halved five times, as every network here does; the least size of each
+        # 32 can be halved five times, as every network here does. The least size of each
         # architecture is checked later, when the architecture is known.
         32,
         1024,
@@ -122,7 +125,8 @@ class TrainConfig:
     warmup: float = setting(0.05, "share of the steps in which the rate rises", 0.0, 0.9)
     dropout: float = setting(0.2, "dropout before the logit", 0.0, 0.9)
     map_weight: float = setting(1.0, "weight of the map loss beside the label loss", 0.0, 1000.0)
-    # A fracture fills a few of the map's 576 cells: unweighted, an empty map would have a low loss.
+    # A fracture fills only a few of the map's 576 cells, so that without a weight an empty map would
+    # have a low loss.
     map_positive_weight: float = setting(
         20.0, "weight of a fracture's cells in the map loss", 1.0, 10_000.0
     )
@@ -137,22 +141,23 @@ class TrainConfig:
         "how the threshold is chosen on validation",
         choices=("sensitivity", "youden"),
     )
-    # A missed fracture costs more than a slice that is looked at twice.
+    # A missed fracture costs more than a second look at a normal slice.
     target_sensitivity: float = setting(0.95, "sensitivity the threshold is chosen for", 0.5, 1.0)
-    # With less than one in ten, small validation sets leave every answer uncertain.
+    # With less than 0.1, small validation sets leave every answer uncertain.
     conformal_alpha: float = setting(
         0.1, "share of each class that its conformal set may miss", 0.001, 0.5
     )
-    # 0.5 % of the held-out images that set the threshold are refused: at most 1 % of new patients'
-    # slices may be, and the image checks refuse some of them.
+    # 0.5 % of the held-out images are refused. At most 1 % of new patients' slices may be refused,
+    # and the image checks refuse some of those already.
     in_distribution_quantile: float = setting(
         0.995, "share of held-out images that count as known", 0.5, 1.0
     )
     resamples: int = setting(1000, "bootstrap resamples behind every interval", 10, 100_000)
 
     def __post_init__(self) -> None:
-        cast_values(TrainConfig, vars(self))
+        for name, value in cast_values(TrainConfig, vars(self)).items():
+            object.__setattr__(self, name, value)
 
     def seen_architectures(self) -> tuple[str, ...]:
-        """The candidates to train: those named, else all four, or `cnn` alone on default data."""
+        """Return the architectures to train: those given; else all four, or `cnn` without `data`."""
         return self.architectures or (ARCHITECTURE_NAMES if self.data else ("cnn",))

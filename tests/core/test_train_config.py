@@ -21,6 +21,12 @@ def test_defaults_without_arguments():
     assert parse_config(["--data", "x"]).seen_architectures()[1] == "resnet50v2"
 
 
+def test_a_config_built_directly_has_its_fields_types():
+    config = TrainConfig(batch_size="16", architectures="cnn, xception")
+    assert config.batch_size == 16
+    assert config.seen_architectures() == ("cnn", "xception")
+
+
 def test_at_most_twenty_flags_all_with_help():
     flags = [name for group in FLAG_GROUPS.values() for name in group]
     assert len(flags) + 1 <= 20
