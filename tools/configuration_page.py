@@ -14,6 +14,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from cspine.core.cli_flags import FLAG_GROUPS
 from cspine.core.serve_settings import PREFIX, ServeSettings
 from cspine.core.train_config import TrainConfig
 
@@ -32,11 +33,12 @@ def describe_default(value: Any, words: tuple[str, str]) -> str:
 
 def describe_values(rules: Mapping[str, Any]) -> str:
     """Return which values a field's metadata allows, in words; empty if it does not say."""
-    if "rule" in rules:
-        return str(rules["rule"])
     if "choices" in rules:
         return ", ".join(f"`{choice}`" for choice in rules["choices"])
-    return f"{rules['low']} to {rules['high']}" if "low" in rules else ""
+    bounds = " to ".join(
+        f"{bound:g}" if isinstance(bound, float) else str(bound) for bound in rules["bounds"]
+    )
+    return ", ".join(filter(None, (rules.get("rule", ""), bounds)))
 
 
 def make_table(
@@ -54,12 +56,12 @@ def make_table(
 def make_tables() -> dict[str, str]:
     """Return the page's tables by name."""
     service = ((PREFIX + one.name.upper(), one) for one in fields(ServeSettings))
-    training = fields(TrainConfig)
-    flags = [spec for spec in training if spec.metadata.get("group")]
+    training = {spec.name: spec for spec in fields(TrainConfig)}
+    flags = [training.pop(name) for names in FLAG_GROUPS.values() for name in names]
     return {
         "service": make_table(service, ("off", "on")),
         "flags": make_table((f"--{one.name.replace('_', '-')}", one) for one in flags),
-        "file": make_table((one.name, one) for one in training if one not in flags),
+        "file": make_table(training.items()),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import cspine
+from cspine.core.cli_flags import FLAG_GROUPS
 from cspine.core.serve_settings import ServeSettings
 from cspine.core.train_config import TrainConfig
 from support.markdown import PAGES, ROOT, read_blocks, without_code
@@ -78,6 +79,8 @@ def test_the_configuration_page_is_the_codes():
     text = configuration_page.PAGE.read_text()
     assert configuration_page.fill_page(text) == text
     assert text.count("| `CSPINE_") == len(fields(ServeSettings))
+    assert text.count("| `--") == sum(map(len, FLAG_GROUPS.values()))
+    assert "| `--batch-size` | `32` | 1 to 4096 |" in text
     shown = re.findall(r"^\| `(?:--)?([a-z][\w-]*)`", text, re.MULTILINE)
     assert {name.replace("-", "_") for name in shown} == {one.name for one in fields(TrainConfig)}
 
