@@ -5,7 +5,7 @@ IMAGE ?= cspine
 BASE ?= python:3.11-slim-bookworm
 BUILDER ?= $(shell command -v docker || command -v podman || command -v buildah)
 
-.PHONY: demo test env env-serve serve image docs lock lint audit clean
+.PHONY: demo test test-slow env env-serve serve image docs lock lint audit clean
 .DEFAULT_GOAL := demo
 
 env: .venv/ready
@@ -26,6 +26,12 @@ demo: env
 
 test: env env-serve lint
 	.venv/bin/python -m pytest --cov
+
+# Hours of malformed requests, images and files: too long for every change.
+test-slow: env env-serve
+	.venv/bin/python -m tests.fuzz.fuzz_requests
+	.venv/bin/python -m tests.fuzz.fuzz_parsers
+	.venv/bin/python -m tests.fuzz.fuzz_decoders
 
 lint: env
 	.venv/bin/ruff check .
