@@ -1,7 +1,7 @@
 """cspine: trains and serves a classifier of cervical-spine CT images. Not a medical device.
 
-The rooms are the pipeline: data → model → train → evaluate → export → predict → serve. Each imports
-only lower rooms; `tests/test_architecture.py` holds that law. From Python:
+The subpackages follow the pipeline: data → model → train → evaluate → export → predict → serve.
+Each imports only lower ones; `tests/test_architecture.py` checks that. Use from Python:
 
     import cspine
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "load"]
 
-# The one place: `pyproject.toml` reads it from here.
+# `pyproject.toml` reads the version from here.
 __version__ = "0.1.0"
 
 
@@ -39,14 +39,15 @@ def load(
 
     Args:
         models_dir: the folder of `best.h5` and `best.json`.
-        precision: `auto`, `f32`, `bf16` or `int8`; `auto` takes the fastest that training proved.
-        streams: parallel inferences; by default one a core.
-        options: as `Predictor` has them: `limits`, `observe`, `answer_synthetic`.
+        precision: `auto`, `f32`, `bf16` or `int8`; `auto` takes the fastest one that
+            training found to be accurate enough.
+        streams: parallel inferences; by default one per core.
+        options: those of `Predictor`: `limits`, `observe`, `answer_synthetic`.
 
     Raises:
         ArtifactError: there is no model, or none that may be loaded.
     """
-    # Brings NumPy, SciPy and OpenVINO, which `import cspine` alone does not need.
+    # This import loads NumPy, SciPy and OpenVINO, which a mere `import cspine` does not need.
     from cspine.predict.predictor import Predictor
 
     return Predictor.load(Path(models_dir), precision, streams, **options)

@@ -1,7 +1,7 @@
-"""`cspine COMMAND`, and `python -m cspine`: imports the room of the command alone and runs it.
+"""Entry point of `cspine COMMAND` and `python -m cspine COMMAND`.
 
-An entry point: it sets the Keras backend and logging, reads the arguments, and turns an error that
-the user can correct into one line and exit code 2.
+It imports only the package of the given command. It sets the Keras backend and logging, reads the
+arguments, and turns an error that the user can correct into one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cspine.core.labels import MEDICAL_NOTICE
 if TYPE_CHECKING:
     from cspine.evaluate.external_validation import Predict
 
-# Of each command, the room whose `cli.py` registers it, and its line in `--help`.
+# Command → the package whose `cli.py` registers it, and its line in `--help`.
 COMMANDS = {
     "audit": ("data", "say what a data set holds: copies, leaks, conflicts and shortcuts"),
     "evaluate": ("evaluate", "measure a model on your own labelled images, without retraining"),
@@ -40,16 +40,16 @@ COMMANDS = {
     ),
     "train": ("train", "train, compare and publish a classifier"),
 }
-TRAINING = ("train",)  # the commands that train, on TensorFlow; the others never need it
+TRAINING = ("train",)  # the commands that need TensorFlow
 
 
 def build_parser(command: str = "", prog: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of `command`, or if there is none of that name, of `--help` alone."""
+    """Return the parser of `command`, or one for `--help` only if no command has that name."""
     parser = OneLineParser(prog=prog, description=MEDICAL_NOTICE)
     parser.add_argument("--version", action="version", version=f"cspine {cspine.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     if command in COMMANDS:
-        # Importing every room takes seconds.
+        # Only this package is imported, because importing all of them takes seconds.
         room = COMMANDS[command][0]
         given = (load_predict,) if room == "evaluate" else ()
         importlib.import_module(f"cspine.{room}.cli").register(commands, *given)
@@ -60,15 +60,15 @@ def build_parser(command: str = "", prog: str | None = None) -> argparse.Argumen
 
 
 def load_predict(models: Path, precision: str) -> Predict:
-    """Return how the model of a folder answers, which `evaluate` needs and may not import."""
-    from cspine.predict.predictor import Predictor  # brings the engine, which few commands need
+    """Return the `predict` function of a folder's model; `evaluate` may not import it itself."""
+    from cspine.predict.predictor import Predictor  # loads the engine, which few commands need
 
-    # Every image is scored, also those for which the service would name no class.
+    # Every image is scored, even if the service would name no class for it.
     return Predictor.load(models, precision, answer_synthetic=True).predict
 
 
 def set_environment(command: str) -> None:
-    """Choose the Keras backend, before anything imports Keras, and make TensorFlow repeatable."""
+    """Choose the Keras backend before Keras is imported, and make TensorFlow deterministic."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow" if command in TRAINING else "openvino")
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
     """Run one command and return the exit code: 2 for an error that the user can correct."""
     command = arguments[0] if arguments else ""
     set_environment(command)
-    # For commands that need what only an entry point may use.
+    # Some commands need these, which only an entry point may read or set.
     given = argparse.Namespace(
         command="",
         environment=os.environ,
@@ -88,14 +88,14 @@ def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
     try:
         build_parser(command, prog).parse_args(arguments, given)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        # Names of any script, also where the terminal cannot show them; stderr does so by itself.
+        # File names that the terminal cannot show are escaped; stderr does so by default.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         code = int(given.run(given))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader has ended (`… | head`); what is left in the buffer is discarded.
+        # The reader of the pipe has ended (`… | head`), so the rest of the buffer is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except CspineError as error:
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
 
 
 def run() -> None:
-    """Run the command `cspine`, as an installed package has it."""
+    """Run the command `cspine` of the installed package."""
     sys.exit(main(sys.argv[1:], prog="cspine"))
 
 

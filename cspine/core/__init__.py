@@ -1,1 +1,1 @@
-"""Errors, labels, settings and small tools, which every room may import."""
+"""Errors, labels, settings and small tools, which every other package may import."""

@@ -1,7 +1,7 @@
-"""The command line of a training run, generated from TrainConfig, and the file behind `--config`.
+"""The command line of a training run, generated from TrainConfig, and the reader of `--config`.
 
-The fields in a flag group become flags; every other one is set in the TOML file. Entry points pass
-in the arguments; `sys.argv` is not read here.
+The fields in FLAG_GROUPS become flags; all other fields can be set only in the TOML file. Entry
+points pass in the arguments; `sys.argv` is not read here.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ FLAG_GROUPS = {
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are ConfigErrors: one line, no usage dump."""
+    """An argument parser that raises a ConfigError of one line for a wrong argument."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError with argparse's own words."""
+        """Raise ConfigError with argparse's own message."""
         # argparse would print its whole usage before the one line that matters.
         raise ConfigError(f"{message[0].upper()}{message[1:]}. See --help for the flags.")
 
@@ -46,7 +46,7 @@ def build_train_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add every flag of TrainConfig, in its groups, and `--config`, to `parser`."""
+    """Add `--config` and the flags of TrainConfig, in their groups, to `parser`."""
     specs, types = {spec.name: spec for spec in fields(TrainConfig)}, field_types(TrainConfig)
     for title, names in FLAG_GROUPS.items():
         group = parser.add_argument_group(title)
@@ -63,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _flag_options(spec: Field[Any], kind: Any) -> dict[str, Any]:
     """Return what `add_argument` needs for the flag of one field."""
     shown = f" (default: {spec.default})" if spec.default not in (None, (), False) else ""
-    # With a default in the namespace, a flag that was given could not be recognised.
+    # If the namespace held defaults, nobody could tell which flags were given.
     options = {"default": argparse.SUPPRESS, "help": spec.metadata["help"] + shown}
     if kind is bool:
         return options | {"action": "store_true"}
@@ -74,16 +74,16 @@ def _flag_options(spec: Field[Any], kind: Any) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the settings of a TOML file, tables flattened (their names only group).
+    """Return the settings of a TOML file; those in tables are moved to the top level.
 
     Raises:
-        ConfigError: the file is missing or is no TOML.
+        ConfigError: the file is missing or is not TOML.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"`--config` must be a readable file. Received: {path}") from error
-    # Of bytes that are not UTF-8, of no TOML, and of a number with thousands of digits.
+    # The bytes are not UTF-8 or not TOML, or a number has thousands of digits.
     except ValueError as error:
         raise ConfigError(f"`--config` must be TOML ({error}). Received: {path}") from error
     flat: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_config(arguments: Sequence[str], prog: str | None = None) -> TrainConfig:
-    """Return the settings of command-line arguments: flags override the file, it the defaults.
+    """Return the settings: flags override the `--config` file, which overrides the defaults.
 
     Raises:
         ConfigError: a flag, the file or a value in either cannot be used.
@@ -105,7 +105,7 @@ def config_from_namespace(given: argparse.Namespace) -> TrainConfig:
     """Return the settings of a namespace that `add_flags` filled; other attributes are ignored.
 
     Raises:
-        ConfigError: as `parse_config`.
+        ConfigError: see `parse_config`.
     """
     flags = {name: vars(given)[name] for name in field_types(TrainConfig) if name in given}
     settings = read_toml(Path(given.config)) if given.config else {}

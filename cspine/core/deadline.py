@@ -1,7 +1,7 @@
-"""The deadline of one prediction, and whether its caller still waits for it.
+"""The deadline of one prediction, with a check of whether its client still waits.
 
-Each stage of a request checks both, so that work that is late, or whose client has disconnected, is
-dropped before it costs more.
+Each stage of a request checks both, so that the request is dropped as soon as it is late or its
+client has disconnected.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _always() -> bool:
 
 @dataclass(frozen=True)
 class Deadline:
-    """`due_s` is on the clock of `time.monotonic`; `is_wanted` is False once the client left."""
+    """`due_s` is a time of `time.monotonic`; `is_wanted()` is False once the client has left."""
 
     due_s: float = math.inf
     is_wanted: Callable[[], bool] = _always
@@ -51,19 +51,19 @@ class Deadline:
         return cls(time.monotonic() + seconds, is_wanted)
 
     def left_s(self, grace_s: float = 0.0) -> float | None:
-        """Return the seconds left and `grace_s` more, at least 0; None for no end."""
+        """Return the seconds left plus `grace_s`, at least 0; None if there is no deadline."""
         if math.isinf(self.due_s):
             return None
         return max(0.0, self.due_s + grace_s - time.monotonic())
 
     def remaining_s(self) -> float | None:
-        """Return the seconds left, None for no end.
+        """Return the seconds left, None if there is no deadline.
 
         Raises:
-            OverloadedError: none are left.
+            OverloadedError: no time is left.
             UnwantedError: the client has disconnected.
         """
-        # Checked first: an overload that no client receives must not be counted.
+        # Checked first, because an overload that no client receives must not be counted.
         if not self.is_wanted():
             raise UnwantedError
         left = self.left_s()
@@ -72,10 +72,10 @@ class Deadline:
         return left
 
     def result_of(self, future: Future[Result]) -> Result:
-        """Return the future's result; a future that is late or unwanted is cancelled.
+        """Return the future's result; cancel it if it is late or its client has left.
 
         Raises:
-            OverloadedError: no time is left; a LateError if the work was not begun.
+            OverloadedError: no time is left; it is a LateError if the work had not begun.
             UnwantedError: the client has disconnected.
         """
         while True:
@@ -83,7 +83,7 @@ class Deadline:
             try:
                 return future.result(LOOK_S if left_s is None else min(LOOK_S, left_s))
             except CancelledError:
-                # As above: an overload that no client receives must not be counted.
+                # An overload that no client receives must not be counted.
                 raise (LateError if self.is_wanted() else UnwantedError) from None
             except FutureTimeoutError:
                 if not self.is_wanted():

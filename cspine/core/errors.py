@@ -1,9 +1,9 @@
-"""The errors a user can meet, as one tree.
+"""The errors that a user can meet, as one class hierarchy.
 
     CspineError
     ├── ConfigError                  a flag, a setting or a configuration file
     ├── DataError                    a data set on disk
-    │   └── SplitLeakError           one slice on two sides of a split
+    │   └── SplitLeakError           the same slice on two sides of a split
     ├── ImageError                   the bytes of one image
     │   ├── UnsupportedImageError    a format, modality or transfer syntax that is not read
     │   └── ImageTooLargeError       more bytes or pixels than the limit
@@ -13,8 +13,8 @@
     ├── ArtifactError                a model file or card
     └── OverloadedError              more work than the service accepts
 
-Text says what must hold, then what came, and what to do next where that is not plain. It never
-holds a traceback, a fetched body or an internal address. A command-line user sees one line on
+A message says what must hold, what was received, and if it is not obvious, what to do next. It
+never holds a traceback, a fetched body or an internal address. A command-line user sees one line on
 stderr and exit code 2; `serve/errors.py` maps each class to an HTTP status.
 """
 
@@ -27,7 +27,7 @@ _shorten.maxstring = _shorten.maxother = 40
 
 
 def quote(value: object) -> str:
-    """Return at most 40 characters of a value's `repr`, since a whole value could fill the log."""
+    """Return at most 40 characters of a value's `repr`, since a long value could fill the log."""
     return _shorten.repr(value)[:40]
 
 
@@ -40,7 +40,7 @@ class ConfigError(CspineError):
 
 
 class DataError(CspineError):
-    """A data set is missing, laid out in no known way, or holds files that cannot be read."""
+    """A data set is missing, has an unknown layout, or holds files that cannot be read."""
 
 
 class SplitLeakError(DataError):
@@ -81,7 +81,7 @@ class OverloadedError(CspineError):
     `retry_after_s` is the number of seconds after which a client should try again.
     """
 
-    # A second by default: most overloads are bursts.
+    # The default is one second, since most overloads are short bursts.
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s

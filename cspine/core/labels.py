@@ -1,24 +1,25 @@
-"""Names that several rooms share: the two classes in order, the domains and the architectures."""
+"""Names that several packages share: the two classes in order, the domains, the architectures."""
 
 from __future__ import annotations
 
 from cspine.core.errors import DataError
 
-# The index is the label: 1 is the positive class, as every metric's definition has it.
+# The index is the label: 1 is the positive class, as in the definition of every metric.
 CLASS_NAMES: tuple[str, str] = ("normal", "fracture")
 NORMAL, FRACTURE = 0, 1
 POSITIVE_CLASS = CLASS_NAMES[FRACTURE]
-# An answer, not a class: no image is labelled so.
+# This is an answer, not a class: no image has it as a label.
 UNCERTAIN = "uncertain"
 
-# The images a model was trained on, stored in its `.h5`, its card and every answer: synthetic ones,
-# synthetic fractures painted into real scans, or real ones. Only older files have `unknown`.
+# The kind of images that a model was trained on: synthetic ones, real scans with synthetic
+# fractures painted in, or real ones. It is stored in the `.h5`, the card and every answer. Only
+# older files have `unknown`.
 SYNTHETIC, PAINTED, REAL = "synthetic", "painted", "real"
 UNKNOWN_DOMAIN = "unknown"
 DOMAINS = (SYNTHETIC, PAINTED, REAL)
 
-# The networks, in the order in which they are trained; `model/networks/architectures.py` has each
-# one's facts.
+# The networks, in the order in which they are trained; `model/networks/architectures.py` describes
+# each of them.
 ARCHITECTURE_NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")
 
 MEDICAL_NOTICE = "Not a medical device. It assists and never replaces a physician."

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, shown only if that is a terminal."""
+"""A progress bar on stderr, shown only if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def progress(iterable: Iterable[Item], desc: str, total: int | None = None) -> I
     if not sys.stderr.isatty():
         yield from iterable
         return
-    # Imported here, since a service or a pipe never needs it.
+    # Imported here, since it is not needed in a service or if stderr is a pipe.
     from tqdm import tqdm
 
     # `leave=False` removes the bar when it is done.

@@ -1,6 +1,6 @@
 """The settings of the service: the `CSPINE_*` variables as a frozen dataclass.
 
-Each field's name in capitals, after `CSPINE_`, is its variable. Entry points pass in the
+A field's variable is `CSPINE_` followed by the field's name in capitals. Entry points pass in the
 environment as a mapping; `os.environ` is not read here.
 """
 
@@ -15,7 +15,7 @@ from cspine.core.settings import Rules, cast_values, setting
 PREFIX = "CSPINE_"
 PRECISIONS = ("auto", "f32", "bf16", "int8")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# Pillow's own bound (`Image.MAX_IMAGE_PIXELS`).
+# Pillow's own limit (`Image.MAX_IMAGE_PIXELS`).
 _PILLOW_PX = 89_478_485
 _SECONDS = "a number of seconds"
 
@@ -24,10 +24,10 @@ def parse_address(text: str) -> tuple[str, int]:
     """Return (host, port) of `host:port`; an IPv6 host is in brackets.
 
     Raises:
-        ValueError: there is no host, or no port from 0 to 65535.
+        ValueError: the host is missing, or the port is not a number from 0 to 65535.
     """
     host, _, port = text.rpartition(":")
-    # An empty host would listen on every address.
+    # An empty host would make the service listen on every address.
     if not host or not port.isdigit() or int(port) > 65535:
         raise ValueError("host:port")
     return host.strip("[]"), int(port)
@@ -43,7 +43,7 @@ _SWITCH = Rules(parse=_parse_switch, rule="on or off")
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """All settings of the service; see each field's help. Names end in their units."""
+    """All settings of the service, explained by each field's help text."""
 
     model_dir: str = setting("models", "where best.json and its files lie")
     listen: tuple[str, int] = setting(("0.0.0.0", 9696), "the listener", **_ADDRESS)
@@ -85,24 +85,24 @@ def _variable(name: str) -> str:
 
 
 def read_settings(environment: Mapping[str, str]) -> ServeSettings:
-    """Return the settings that the `CSPINE_*` entries of `environment` give; empty ones are unset.
+    """Return the settings of the `CSPINE_*` entries of `environment`; empty ones count as unset.
 
     Raises:
         ConfigError: values break their rules, or names are unknown; one line for each fault.
     """
-    # An empty variable is how compose files and shells leave a setting alone.
+    # Compose files and shells pass an empty variable for a setting that is not given.
     given = {name: text for name, text in environment.items() if name.startswith(PREFIX) and text}
     rate, keys = _variable("rate_per_key"), _variable("api_keys")
-    # A rate for each key limits no caller if there are no keys.
+    # Without keys, a rate per key would limit nobody.
     needs = f"`{rate}` needs `{keys}`. Received: {given.get(rate)!r} and no key"
     faults = [needs] if rate in given and keys not in given else []
     return ServeSettings(**cast_values(ServeSettings, given, _variable, faults))
 
 
 def read_setting(environment: Mapping[str, str], name: str) -> Any:
-    """Return one field as `read_settings` reads it, for a command that ignores the others.
+    """Return the value of one field; the other variables are neither read nor checked.
 
     Raises:
-        ConfigError: its value breaks its rule.
+        ConfigError: the value breaks the field's rule.
     """
     return getattr(read_settings({_variable(name): environment.get(_variable(name), "")}), name)

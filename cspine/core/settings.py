@@ -1,7 +1,7 @@
-"""Fields of a settings dataclass with help and rules, and the cast of their values.
+"""Fields of a settings dataclass with help and rules, and the conversion of their values.
 
-`setting` makes a field, whose annotation is its type. `cast_values` casts and checks text, TOML
-values or values of the type, and reports every fault in one error, a line each.
+`setting` makes a field; the annotation is its type. `cast_values` converts text, TOML values or
+values of the right type, checks them, and reports all faults in one error, one per line.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cspine.core.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# Of each type, its rule in words and the types it is cast from. `1.7` as a whole number would be
-# rounded silently, and the text `"false"` as a bool would be true.
+# Type → its rule in words and the types that it is converted from. Others are refused: `int(1.7)`
+# would round silently, and `bool("false")` is True.
 _CASTS: dict[type, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int, str)),
@@ -28,12 +28,12 @@ _CASTS: dict[type, tuple[str, tuple[type, ...]]] = {
 
 
 class Rules(TypedDict, total=False):
-    """What a value must be; for a list, each entry."""
+    """The rules for a value, or for each entry of a list."""
 
     choices: tuple[str, ...]  # the only values
-    parse: Callable[[str], Any]  # casts text in place of the type; KeyError, ValueError refuse it
-    rule: str  # words for a message, in place of the type's
-    unique: bool  # no entry of a list twice
+    parse: Callable[[str], Any]  # used instead of the type; KeyError or ValueError: refused
+    rule: str  # words for a message, instead of the type's
+    unique: bool  # whether a list may hold each entry only once
 
 
 def setting(
@@ -44,7 +44,7 @@ def setting(
     Args:
         default: the value if none is given.
         text: the help.
-        bounds: the least and the greatest number allowed, or neither.
+        bounds: the least and the greatest number allowed; none for no bounds.
         secret: whether the value is left out of `repr` and of error messages.
         rules: see `Rules`.
     """
@@ -59,7 +59,7 @@ def field_types(owner: type[DataclassInstance]) -> dict[str, Any]:
 
 
 def is_list(kind: Any) -> bool:
-    """Return whether a type is a tuple of any length."""
+    """Return whether a type is `tuple[X, ...]`, a tuple of any length."""
     return get_args(kind)[1:] == (...,)
 
 
@@ -69,13 +69,13 @@ def cast_values(
     name_of: Callable[[str], str] = str,
     faults: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the values that `given` holds by field, each of its field's type and rules.
+    """Return the values of `given` by field name, converted to the field's type and checked.
 
     Args:
         owner: the dataclass.
-        given: values by name. A list may be comma-separated text. None is no value.
-        name_of: gives a field's name in `given`.
-        faults: messages about faults that were found before, to be reported with the others.
+        given: values by name. A list may be comma-separated text. None means no value.
+        name_of: returns the name that a field has in `given`.
+        faults: messages about faults that the caller has found; they are reported with the others.
 
     Raises:
         ConfigError: a name is unknown, or a value has the wrong type or breaks its rules; one line
@@ -102,7 +102,8 @@ def _cast(name: str, spec: Field[Any], kind: Any, value: Any) -> Any:
         return _cast_one(name, spec, kind, value)
     given = value
     if isinstance(value, str):
-        # Text without an entry stays text, and is refused: no keys would let every caller in.
+        # Text without any entry stays text and is refused: an empty list of keys would let
+        # every caller in.
         given = [entry.strip() for entry in value.split(",") if entry.strip()] or value
     if not isinstance(given, list | tuple):
         raise _fault(name, spec, "be a comma-separated list", value)
@@ -116,7 +117,7 @@ def _cast_one(name: str, spec: Field[Any], kind: Any, value: Any) -> Any:
     parse = spec.metadata.get("parse")
     try:
         if parse:
-            # A tuple has been parsed before: text and TOML have none.
+            # A tuple has already been parsed, since text and TOML hold no tuples.
             cast = value if isinstance(value, tuple) else parse(str(value))
         elif type(value) in _CASTS[kind][1]:
             cast = kind(value)
@@ -131,9 +132,9 @@ def _cast_one(name: str, spec: Field[Any], kind: Any, value: Any) -> Any:
 
 def _is_allowed(spec: Field[Any], value: Any) -> bool:
     if bounds := spec.metadata["bounds"]:
-        # False for NaN.
+        # The comparison is False for NaN.
         return bool(bounds[0] <= value <= bounds[1])
-    # An empty path would be the current folder.
+    # Empty text is refused, since an empty path would mean the current folder.
     return value in spec.metadata.get("choices", (value,)) and (value != "" or spec.default == "")
 
 
@@ -146,13 +147,13 @@ def _describe(spec: Field[Any], kind: Any) -> str:
 
 
 def _fault(name: str, spec: Field[Any], must: str, value: Any) -> ConfigError:
-    # `repr` leaves out secrets alone.
+    # Only the fields of secrets are left out of `repr`.
     received = repr(value) if spec.repr else "a value that is not shown"
     return ConfigError(f"`{name}` must {must}. Received: {received}")
 
 
 def _unknown_name(name: str, known: Mapping[str, Any]) -> ConfigError:
-    # A misspelt setting that is ignored would be a limit that is not there.
+    # A misspelt name must not be ignored: the user would rely on a limit that is not set.
     near = difflib.get_close_matches(name, known, 1)
     hint = f". Did you mean `{near[0]}`?" if near else f": one of {', '.join(known)}."
     return ConfigError(f"A setting must have a known name{hint} Received: {name!r}")

@@ -1,10 +1,10 @@
-"""Numbers with their nouns, for sentences."""
+"""Counts with their nouns, as in "6 slices of 1 patient"."""
 
 from __future__ import annotations
 
 
 def count_noun(number: int, noun: str) -> str:
-    """Return a number with its noun, which takes an `s` unless it is one: "1 slice", "0 slices"."""
+    """Return a number with its noun, in the plural unless the number is 1: "0 slices"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

@@ -125,8 +125,8 @@ class TrainConfig:
     warmup: float = setting(0.05, "share of the steps in which the rate rises", 0.0, 0.9)
     dropout: float = setting(0.2, "dropout before the logit", 0.0, 0.9)
     map_weight: float = setting(1.0, "weight of the map loss beside the label loss", 0.0, 1000.0)
-    # A fracture fills only a few of the map's 576 cells, so that without a weight an empty map would
-    # have a low loss.
+    # A fracture fills only a few of the map's 576 cells, so that without a weight an empty map
+    # would have a low loss.
     map_positive_weight: float = setting(
         20.0, "weight of a fracture's cells in the map loss", 1.0, 10_000.0
     )
@@ -159,5 +159,5 @@ class TrainConfig:
             object.__setattr__(self, name, value)
 
     def seen_architectures(self) -> tuple[str, ...]:
-        """Return the architectures to train: those given; else all four, or `cnn` without `data`."""
+        """Return those to train: the given ones; else all four, or only `cnn` without `data`."""
         return self.architectures or (ARCHITECTURE_NAMES if self.data else ("cnn",))

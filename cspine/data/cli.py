@@ -1,4 +1,4 @@
-"""Command `python -m cspine audit`: the audit on a terminal, as JSON and as a page."""
+"""Command `python -m cspine audit`, which prints an audit and can write it as JSON or HTML."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ def run_audit(args: argparse.Namespace) -> int:
     """Audit the data set or names in `args`, print the findings, write the files; return 0.
 
     Raises:
-        ConfigError: neither or both of a source and --names, or a file that cannot be read.
+        ConfigError: neither or both of a source and --names are given, the list of names cannot be
+            read, or a file cannot be written.
         DataError: the source is not a data set.
     """
-    from cspine.data.audit.audit import audit_dataset, audit_names  # brings scikit-learn, which the
-    from cspine.data.audit.page import render_page  # serving environment does not have
+    # Imported here because the audit needs scikit-learn, which the serving environment lacks.
+    from cspine.data.audit.audit import audit_dataset, audit_names
+    from cspine.data.audit.page import render_page
     from cspine.data.index import scan_dataset
 
     if (args.source is None) == (args.names is None):
         raise ConfigError("`audit` needs a folder, ZIP or CSV, or else --names FILE")
-    # Before minutes of work.
+    # The targets are checked before the audit, which may take minutes.
     for target in (args.json, args.html):
         if target and not Path(target).parent.is_dir():
             raise ConfigError(f"`{target}` must be in a folder that exists. Received: none such")
@@ -69,7 +71,7 @@ def _read_names(path: Path) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a report, whole or not at all."""
+    """Write a report completely or not at all."""
     try:
         with written_whole(path) as part:
             part.write_text(text, encoding="utf-8")

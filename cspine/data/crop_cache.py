@@ -1,7 +1,8 @@
-"""Cache of crops: each slice of a data set, decoded and cropped once, as memory-mapped arrays.
+"""Cache of crops: each slice of a data set, decoded and cropped once, in memory-mapped arrays.
 
-The cache key covers the bytes of every image, mask and twin, the view, the size and the source of
-the imaging package and of the image check, so a change in any of them makes a new entry.
+The cache key covers the bytes of every image, mask and twin (the same slice without its fracture),
+the view, the size, and the source code of the imaging package and of the image check. A change in
+any of these makes a new entry.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from cspine.imaging.preprocess import crop_mask, preprocess
 
 # Threads: decoding, resizing and filtering release the interpreter's lock.
 READERS = 2
-# Changed when the meaning of the arrays changes, so that old entries are not used.
+# This text must change if the meaning of the arrays changes, so that old entries are not used.
 _FORMAT = "samples-2"
 
-# (grey uint8 (H, W), is_colour) → why serving would refuse the image, None if it would not.
+# Takes grey uint8 (H, W) and is_colour; returns why serving would refuse the image, else None.
 ImageCheck = Callable[[np.ndarray, bool], str | None]
 
 
@@ -61,7 +62,7 @@ class _Job:
 
 
 class _Cropped(NamedTuple):
-    """The cached parts of one image: uint8 (S, S), uint8 (S // 8, S // 8) or None, the check."""
+    """The cached parts of one image: uint8 (S, S), uint8 (S // 8, S // 8) or None, and bool."""
 
     image: np.ndarray
     mask: np.ndarray | None
@@ -70,7 +71,7 @@ class _Cropped(NamedTuple):
 
 @dataclass(frozen=True)
 class _Plan:
-    """The images to crop and the settings: the parts of the cache key besides the files."""
+    """The images to crop and the settings; the cache key covers them and the files' bytes."""
 
     view: str
     image_size: int
@@ -88,27 +89,27 @@ def load_samples(
     with_twins: bool = False,
     check: ImageCheck | None = None,
 ) -> Samples:
-    """Return the network inputs of the records, from the cache if the same were made before.
+    """Return the network inputs of the records, from the cache if they were made before.
 
     Args:
         dataset: holds the files of the records.
         records: the labelled slices.
-        view: `slice` or `vertebra`; a slice without a vertebra is left out of the latter.
+        view: `slice` or `vertebra`; `vertebra` leaves out a slice if no vertebra is found in it.
         image_size: S, side of the crop in pixels.
         cache_dir: the folder of the cache entries.
-        with_twins: also each fractured slice's twin, as a normal sample; for training only.
-        check: the check of the whole image that serving makes; its result is `image_ok`.
+        with_twins: add each fractured slice's twin as a normal sample; for training only.
+        check: the check of the complete image that serving makes; its result is `image_ok`.
 
     Raises:
-        DataError: a record has no label, or a file of it cannot be read; all are named at once.
+        DataError: a record has no label, or files cannot be read; up to 20 files are named.
     """
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
         raise DataError(f"`records` must have labels. Received: {unlabelled[0]} without one")
-    # After all originals, so that the first rows are the same with and without twins.
+    # Twins come after all originals, so that the first rows are the same with and without twins.
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
     fractures = [record for record in records if record.label == FRACTURE]
-    # The map head would be trained to find nothing in a fracture without a mask.
+    # One fracture without a mask would train the map head to find nothing in it.
     with_masks = bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
     plan = _Plan(
         view=view,
@@ -127,7 +128,7 @@ def load_samples(
 
 
 def _content_key(dataset: Dataset, plan: _Plan) -> str:
-    """Return the hex SHA-256 of all that the arrays depend on."""
+    """Return the hex SHA-256 of everything that the arrays depend on."""
     sources = f"{imaging_source()} {_check_source(plan.check)}"
     digest = hashlib.sha256(
         f"{_FORMAT} {sources} {plan.view} {plan.image_size} {plan.with_masks}\n".encode()
@@ -142,13 +143,13 @@ def _hash_job(dataset: Dataset, job: _Job, with_masks: bool) -> bytes:
     record = job.record
     mask = record.mask_path if with_masks and not job.is_twin else None
     files = [hashlib.sha256(dataset.read_bytes(p)).hexdigest() for p in (job.path, mask) if p]
-    # The arrays depend on these as well, and the files do not hold them.
+    # The arrays also depend on label, twin flag and boxes, which are not in the files.
     return f"{files} {job.label} {job.is_twin} {record.boxes}\n".encode()
 
 
 @cache
 def imaging_source() -> str:
-    """Return a hash of the code that makes a crop, so that other code never uses old crops."""
+    """Return a hash of the code that makes crops, so that crops of older code are not used."""
     return hash_sources(Path(*imaging.__path__))
 
 
@@ -161,7 +162,7 @@ def hash_sources(package: Path) -> str:
 
 
 def _check_source(check: ImageCheck | None) -> str:
-    """Return a hash of the module that the check is defined in, empty without a check."""
+    """Return a hash of the module that defines the check, "" if there is no check."""
     path = None if check is None else inspect.getsourcefile(check)
     return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
@@ -181,30 +182,30 @@ def _fill_cache(dataset: Dataset, plan: _Plan, folder: Path) -> None:
             return f"{job.path} ({error})"
 
     with ThreadPoolExecutor(READERS) as pool:
-        # In the order of the jobs, however the threads finish.
+        # Results come in the order of the jobs, whichever thread finishes first.
         results = progress(pool.map(crop, plan.jobs), "cropping", count)
         for index, result in enumerate(results):
             if isinstance(result, str):
                 faults.append(result)
             elif result is not None:
-                # Without gaps for what is left out; the end of the file is then not used.
+                # Images that are left out leave no gaps, only unused rows at the end of the file.
                 images[len(kept)] = result.image
                 if masks is not None and result.mask is not None:
                     masks[len(kept)] = result.mask
                 kept[index] = result.image_ok
-    # After all were tried, so that a user can repair all files at once.
+    # Faults are raised after all images were tried, so that a user can repair all files at once.
     if faults:
         raise DataError(f"Every image must be readable. Received: {'; '.join(faults[:20])}")
     images.flush()
     if masks is not None:
         masks.flush()
     text = json.dumps({"kept": list(kept), "image_ok": list(kept.values())})
-    # Last of all: if it exists, the arrays are complete.
+    # This file is written last: if it exists, the arrays are complete.
     (folder / "kept.json").write_text(text, encoding="utf-8")
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Return a zeroed uint8 .npy file, memory-mapped; numpy maps no empty array, so at least 1."""
+    """Return a zeroed, memory-mapped uint8 .npy file of at least 1 row: NumPy cannot map 0 rows."""
     return np.lib.format.open_memmap(path, "w+", np.uint8, (max(shape[0], 1), *shape[1:]))
 
 
@@ -212,7 +213,7 @@ def _crop_job(read: Callable[[str], bytes], job: _Job, plan: _Plan) -> _Cropped 
     """Return the cached parts of one image, or None if no vertebra is found in it."""
     decoded = decode_image(read(job.path))
     grey = decoded.grey
-    # The function that serving calls, so that the network gets the same pixels in both.
+    # Serving calls the same function, so that the network gets the same pixels there.
     crop = preprocess(grey, plan.view, plan.image_size)
     if crop is None:
         return None
@@ -229,7 +230,7 @@ def _open_cache(folder: Path, plan: _Plan, key: str) -> Samples:
     found = json.loads((folder / "kept.json").read_text(encoding="utf-8"))
     jobs = [plan.jobs[index] for index in found["kept"]]
     count = len(jobs)
-    # Mapped: a set may be larger than memory, and a batch reads few pages.
+    # The arrays are mapped, because a set may be larger than memory and a batch reads few pages.
     images = np.load(folder / "images.npy", mmap_mode="r")[:count]
     masks = np.load(folder / "masks.npy", mmap_mode="r")[:count] if plan.with_masks else None
     return Samples(

@@ -1,4 +1,4 @@
-"""Disjoint sets of indices (union-find), for records that are one slice, volume or patient."""
+"""Disjoint sets of indices (union-find), to join the records of one slice, volume or patient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 
 
 class DisjointSets:
-    """Disjoint sets of the indices 0 to `count` − 1, each at first alone in its set."""
+    """Disjoint sets of the indices 0 to `count` − 1; at first, each index is its own set."""
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
@@ -21,8 +21,8 @@ class DisjointSets:
         return index
 
     def join(self, one: int, other: int) -> None:
-        """Make the sets of two indices one."""
-        # The smaller index leads, so the same joins give the same names in any order.
+        """Join the sets of two indices."""
+        # The smaller index represents the set, so the order of the joins makes no difference.
         one, other = sorted((self.find(one), self.find(other)))
         self._parent[other] = one
 

@@ -1,7 +1,7 @@
-"""Domain of a data set: synthetic or real images, by the mark in the files.
+"""Domain of a data set: whether its images are synthetic or real, by the mark in the files.
 
-The names of folders and notes beside the files are not used, because the domain of the training
-data decides which images a model may classify.
+Folder names and notes beside the files cannot make a set synthetic, because the domain of the
+training data decides which images a model may classify.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from cspine.core.labels import REAL, SYNTHETIC
 from cspine.core.text import count_noun
 from cspine.data.records import Dataset
 
-# The phantom writes it beside a set's table.
+# The phantom generator writes this file beside the table of its sets.
 PHANTOM_FILE = "phantom.json"
 REWRITE = "write the phantom set again with `python -m cspine phantom DIR`"
 
 
 def find_data_domain(dataset: Dataset) -> str:
-    """Return `synthetic` if every image of `dataset` has the mark, `real` if none has.
+    """Return `synthetic` if every image of `dataset` has the mark, `real` if none has it.
 
     Raises:
-        DataError: some images have it and others not, or a phantom set has none.
+        DataError: only some images have the mark, or no image of a phantom set has it.
     """
     records = (*dataset.records, *dataset.unboxed_records)
-    # Twins as well: they are training images, as normal slices.
+    # Twins, which are slices with their fractures removed, count too: training uses them as normal
+    # slices.
     files = {record.path: record.is_synthetic for record in records}
     files |= {r.twin_path: r.twin_is_synthetic for r in records if r.twin_path is not None}
     marked = [path for path, is_synthetic in files.items() if is_synthetic]
@@ -37,7 +38,7 @@ def find_data_domain(dataset: Dataset) -> str:
             f"{marked[0]}, and none in {unmarked}. Make a set of each kind; if all are synthetic, "
             f"{REWRITE}"
         )
-    # At the root or in one folder below, as the table of a set.
+    # Like the table of a set, the file may be at the root or one folder below it.
     if any(n in (PHANTOM_FILE, f"{n.split('/')[0]}/{PHANTOM_FILE}") for n in dataset.storage.names):
         raise DataError(
             "The images of a phantom set must have the mark of a synthetic image. Received: "

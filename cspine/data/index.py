@@ -1,6 +1,6 @@
-"""Index of a data set: its layout, a record of each image, and all that is wrong with it at once.
+"""Index a data set: find its layout, make a record of each image and report all faults at once.
 
-Each file is read once, for its SHA-256 and to check that its pixels can be decoded.
+Each image is read once, to compute its SHA-256 and to check that its pixels can be decoded.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cspine.data.storage import FolderStorage, Storage, open_storage
 from cspine.imaging.decode import decode_image
 
 log = logging.getLogger(__name__)
-READERS = 2  # threads; decoding releases the interpreter's lock
+READERS = 2  # threads, which run in parallel because decoding releases the interpreter's lock
 _SHOWN = 20
 _TREES = ("kaggle", "tree", "flat")
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """The result of reading one file: its hash, kind, DICOM groups and mark, or a fault."""
+    """The result of reading one file: its hash, kind, DICOM ids and synthetic mark, or a fault."""
 
     sha256: str = ""
     kind: str = ""
@@ -50,18 +50,18 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
         skip_unreadable: leave out files that cannot be read, and log their names.
 
     Raises:
-        DataError: no such folder, another layout, an empty class, unreadable files, or one slice
-            in two classes. Everything that is wrong is named at once.
+        DataError: the source does not exist or has an unknown layout, a class is empty, files are
+            unreadable, or a slice is in two classes. One message names all faults found.
     """
     listed, found = _find_records(source)
     dataset = _read_all(listed)
-    # Reported together: a user would otherwise have to run the command once for each fault.
+    # All faults are reported together, so that a user need not run the command once per fault.
     faults = _shorten(found)
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
         advice = "`--skip-unreadable` goes on without them"
         faults.append(f"{len(named)} unreadable ({advice}): {_list(named)}")
-    # Even with `--skip-unreadable`: such a slice can be read, and one of its labels is wrong.
+    # `--skip-unreadable` does not skip these slices: they can be read, but one label is wrong.
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
         faults.append(f"{len(conflicts)} slices in both classes: {_list(conflicts)}")
@@ -75,15 +75,15 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
 
 
 def scan_dataset(source: Path) -> Dataset:
-    """Return the data set at `source` as it is, faults and all, for the audit to describe.
+    """Return the data set at `source` including its faults, which the audit describes.
 
     Unreadable files are in `unreadable`, not in `records`.
 
     Raises:
-        DataError: no such folder, an unknown layout, or a faulty table.
+        DataError: the source does not exist, its layout is unknown, or layout or table is faulty.
     """
     listed, faults = _find_records(source)
-    # Before every file is read.
+    # Faults of the layout are refused before every file is read, which takes long.
     _refuse(_shorten(faults))
     return _read_all(listed)
 
@@ -94,7 +94,7 @@ def _refuse(faults: list[str]) -> None:
 
 
 def _read_all(listed: Dataset) -> Dataset:
-    """Return the data set with what is learned by reading each of its files once."""
+    """Read each file once; return the data set with hashes, kinds, marks and unreadable files."""
     files = [*listed.records, *listed.unboxed_records]
     twins = [record.twin_path for record in files if record.twin_path is not None]
     checked = _check_files(listed.storage, [*(record.path for record in files), *twins])
@@ -109,7 +109,7 @@ def _read_all(listed: Dataset) -> Dataset:
         listed,
         records=records,
         fingerprint=fingerprint(records),
-        # Escaped, if the name is no valid text.
+        # A name that is not valid text is escaped, so that it can be printed.
         unreadable={
             path.encode("utf-8", "backslashreplace").decode(): check.fault
             for path, check in checked.items()
@@ -123,16 +123,16 @@ def fingerprint(records: Iterable[SliceRecord]) -> str:
     """Return the hex SHA-256 over the path, label and content hash of each record, in order."""
     digest = hashlib.sha256()
     for record in records:
-        # With separators that no path can hold, so that no two sets hash alike.
+        # The separators ensure that two different sets never have the same text to hash.
         digest.update(f"{record.path}\0{record.label}\0{record.sha256}\n".encode())
     return digest.hexdigest()
 
 
 def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
-    """Return the paths of each slice, by name or equal bytes, that is in two classes."""
+    """Return, for each slice that is in two classes, one path from each class."""
     groups: dict[str, dict[int, str]] = defaultdict(dict)
     for record in records:
-        # By name and by bytes: a copy under another name is the same slice.
+        # Equal bytes count as well as equal names: a renamed copy is the same slice.
         for group in (f"slice {record.slice_id}", f"bytes {record.sha256}"):
             if record.label is not None:
                 groups[group].setdefault(record.label, record.path)
@@ -141,14 +141,14 @@ def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
 
 
 def _find_records(source: Path) -> tuple[Dataset, list[str]]:
-    """Return what a layout or table says before any image is read, and what is wrong with it."""
+    """Return the data set as names or a table describe it, and its faults; no pixels are read."""
     if source.is_file() and source.suffix.lower() == ".csv":
-        # The folder of the CSV is the root, since the paths in it are relative to that folder.
+        # The root is the folder of the CSV file, because paths in the file are relative to it.
         storage: Storage = FolderStorage(source.parent)
         layout, (records, faults) = "csv", index_table(storage, source.name)
     else:
         storage = open_storage(source)
-        # A tree may be beside a table that describes it, so the table comes first.
+        # A table may describe the class folders beside it, so tables are looked for first.
         if (table := find_table(storage)) is not None:
             # Only the phantom writes this file beside its table.
             is_phantom = table.replace("slices.csv", PHANTOM_FILE) in storage
@@ -163,7 +163,7 @@ def _find_records(source: Path) -> tuple[Dataset, list[str]]:
 
 def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
     with ThreadPoolExecutor(READERS) as pool:
-        # In order, so the bar moves evenly and the same set reads the same way.
+        # Results come in the order of `paths`, so that the same set gives the same result.
         results = pool.map(lambda path: _check_file(storage, path), paths)
         return dict(zip(paths, progress(results, "reading", len(paths)), strict=True))
 
@@ -174,7 +174,7 @@ def _check_file(storage: Storage, path: str) -> _Checked:
         data = storage.read(path)
         decoded = decode_image(data)
     except UnicodeEncodeError:
-        # No manifest, table or report could hold it.
+        # No manifest, table or report could hold such a name.
         return _Checked(fault="its name must be UTF-8 text")
     except CspineError as error:
         return _Checked(fault=str(error))
@@ -189,10 +189,10 @@ def _check_file(storage: Storage, path: str) -> _Checked:
 
 
 def _apply_check(record: SliceRecord, checked: Mapping[str, _Checked], layout: str) -> SliceRecord:
-    """Return the record with its hash, kind, marks and, in a tree of DICOM files, groups."""
+    """Return the record with hash, kind and marks; in a DICOM tree, also patient and volume."""
     check, twin = checked[record.path], checked.get(record.twin_path or "")
     if twin is not None and twin.fault:
-        # It is reported as unreadable; the slice itself can be used.
+        # The twin is reported as unreadable, but the slice itself can be used.
         record, twin = replace(record, twin_path=None), None
     record = replace(
         record,
@@ -203,14 +203,14 @@ def _apply_check(record: SliceRecord, checked: Mapping[str, _Checked], layout: s
     )
     # Tables and RSNA's folders are more reliable than a file's own tags; a plain tree has neither.
     if layout in _TREES and (check.patient_id or check.series_uid):
-        # If no patient is named, the series is the coarsest known group.
+        # If the file names no patient, the series is the coarsest known group.
         volume = check.series_uid or record.volume_id
         record = replace(record, volume_id=volume, patient_id=check.patient_id or volume)
     return record
 
 
 def _find_missing(dataset: Dataset) -> list[str]:
-    """Return the classes without a readable image; in a tree, those of every split's folder."""
+    """Return the classes without a readable image; in a tree, the class folders without one."""
     if dataset.layout in _TREES and dataset.records:
         return find_empty_classes(dataset.records, dataset.storage.folders)
     labels = {record.label for record in dataset.records}

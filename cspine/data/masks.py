@@ -1,4 +1,4 @@
-"""Mask of a fracture: a record's mask file or boxes as pixels, and as cells of the map head."""
+"""Fracture masks from a mask file or boxes, as pixels and as cells of the map head."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cspine.core.errors import DataError
 from cspine.data.records import SliceRecord
 from cspine.imaging.decode import decode_image
 
-MASK_STRIDE = 8  # the map head's stride
+MASK_STRIDE = 8  # the map head's stride in pixels
 
 
 def read_mask(
     read: Callable[[str], bytes], record: SliceRecord, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the fracture as bool (H, W), from the mask file (nonzero is fracture) or the boxes.
+    """Return the fracture as bool (H, W), from the mask file or, without one, from the boxes.
 
     Args:
         read: returns the bytes of a file of the data set.
@@ -24,7 +24,7 @@ def read_mask(
         shape: (H, W) of the image.
 
     Raises:
-        DataError: the mask is not of the image's size.
+        DataError: the mask and the image differ in size.
         ImageError: the mask cannot be read.
     """
     if record.mask_path is None:
@@ -33,7 +33,7 @@ def read_mask(
             inside = box.clip_to(*shape)
             mask[inside.y0 : inside.y1, inside.x0 : inside.x1] = True
         return mask
-    # Any value but 0: masks are saved as 1 or as 255.
+    # Any nonzero value is fracture, because masks are saved as 1 or as 255.
     mask = decode_image(read(record.mask_path)).grey > 0
     if mask.shape != shape:
         raise DataError(f"the mask must be of the image's size {shape}. Received: {mask.shape}")
@@ -41,12 +41,12 @@ def read_mask(
 
 
 def pool_mask(mask: np.ndarray) -> np.ndarray:
-    """Return a bool (S, S) mask max-pooled at stride 8, uint8 (S // 8, S // 8).
+    """Return a bool (S, S) mask max-pooled at stride 8, as uint8 (S // 8, S // 8).
 
-    Where 8 does not divide S, the last cell takes in the pixels that are left over.
+    If 8 does not divide S, the last cell also covers the pixels that are left over.
     """
     cells = mask.shape[0] // MASK_STRIDE
-    # Max and not mean: a hairline is a few pixels of a cell's 64, and must not be averaged away.
+    # A mean would average away a hairline fracture, which is a few of a cell's 64 pixels.
     edges = np.arange(cells) * MASK_STRIDE
     rows = np.maximum.reduceat(mask, edges, axis=0)
     return np.maximum.reduceat(rows, edges, axis=1).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""A data set: one record a slice, and the set that holds the records.
+"""Data classes of a data set: `SliceRecord` for one image file, `Dataset` for all of them.
 
-`index.py` makes them; the rest of the package reads them. They depend on no layout and hold no
-pixels.
+`index.py` makes them and the rest of the package reads them. They are the same for every layout
+and hold no pixels.
 """
 
 from __future__ import annotations
@@ -17,21 +17,25 @@ from cspine.imaging.vertebra.finder import Box
 
 @dataclass(frozen=True)
 class SliceRecord:
-    """One image file and what is known of it.
+    """One image file and what is known about it.
 
     Fields:
         path: relative to the data set's root, or the name inside the ZIP; `/` separators.
         label: `labels.NORMAL` or `labels.FRACTURE`; None if only the study has a label.
         split: `train`, `validation` or `test` as published, else None.
-        patient_id, volume_id, slice_id: ever finer groups; a slice has one volume and patient.
+        patient_id, volume_id, slice_id: groups, from coarse to fine; each slice has one volume and
+            one patient.
         variant: how the file was derived from its slice; "" for the original.
-        mask_path, twin_path: the fracture's mask, and the same slice without the fracture.
-        boxes: fractures in source pixels.
-        width_mm: the fracture's width in mm. level: C1–C7. position: 0..1 within the study.
+        mask_path: the file with the fracture's mask.
+        twin_path: the file of the twin, which is the same slice without its fracture.
+        boxes: bounding boxes of the fractures, in source pixels.
+        width_mm: the fracture's width in mm.
+        level: the vertebra, C1–C7.
+        position: place of the slice in its study, from 0 (lowest slice number) to 1.
         sha256: hex digest of the file's bytes; "" if the file was not read.
         kind: format, size and mode, such as `png 512×512 grey`; "" if the file was not read.
-        is_synthetic, twin_is_synthetic: whether the file, and the twin's file, has the mark of
-            `core/synthetic_mark.py`.
+        is_synthetic, twin_is_synthetic: whether the file and the twin's file have the mark of a
+            synthetic image (see `core/synthetic_mark.py`).
     """
 
     path: str
@@ -55,19 +59,21 @@ class SliceRecord:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on disk, indexed.
+    """An indexed data set on disk.
 
     Fields:
         layout: `kaggle`, `tree`, `flat`, `phantom`, `csv` or `rsna`.
         records: sorted by path.
-        storage: the files that `read_bytes` reads.
+        storage: the storage from which `read_bytes` reads files.
         fingerprint: hex SHA-256 over every record's path, label and content; "" until the files
             are read.
         studies: patient_id → study label, if the layout has study labels.
-        unreadable: path → reason, for the files left out because they cannot be read.
-        unboxed_studies: patient_id of fractured studies of whose slices none has a label (RSNA).
-        unboxed_records: slices of those, label None: for scores of whole studies, never in
-            `records`, and so in no split, no training and no figure of slices.
+        unreadable: path → reason, for each file that was left out because it cannot be read.
+        unboxed_studies: patient_id of each fractured study without bounding boxes, so that none of
+            its slices has a label (RSNA only).
+        unboxed_records: slices of the unboxed studies, with label None. They are used only to
+            score complete studies. They are never in `records`, and so never in a split, in
+            training or in a figure about slices.
     """
 
     layout: str
@@ -81,29 +87,30 @@ class Dataset:
 
     @property
     def root(self) -> Path:
-        """The folder, the ZIP file or, of a CSV file, the folder that holds it."""
+        """The folder or the ZIP file; for a CSV file, the folder that holds it."""
         return self.storage.root
 
     def read_bytes(self, path: str) -> bytes:
         """Return the bytes of one file of the set.
 
         Raises:
-            DataError: `path` is no file of the set, is larger than 32 MiB, or cannot be read.
+            DataError: `path` is not a file of the set, is larger than 32 MiB, or cannot be read.
         """
         return self.storage.read(path)
 
     def unboxed_with_labels(self) -> list[SliceRecord]:
-        """Return `unboxed_records` with the label of their study, for scores of whole studies.
+        """Return `unboxed_records`, each with its study's label, for scores of complete studies.
 
-        The label is not that of the slice: most slices of a fractured study show no fracture.
+        The study's label is not the slice's own label: most slices of a fractured study show no
+        fracture.
         """
         return [replace(r, label=self.studies[r.patient_id]) for r in self.unboxed_records]
 
     def with_groups(self, groups: Mapping[str, tuple[str, str]]) -> Dataset:
         """Return this set with the slice and volume ids of an audit (path → slice, volume).
 
-        A volume that the audit joined takes in the patients of its records, so that no patient
-        is on two sides of a split afterwards.
+        If the audit joined records of several patients, these patients become one, so that
+        neither a patient nor a volume is on two sides of a split afterwards.
         """
         given = [
             replace(record, slice_id=groups[record.path][0], volume_id=groups[record.path][1])
@@ -117,7 +124,7 @@ class Dataset:
 
 
 def _join_patients(records: Sequence[SliceRecord]) -> dict[str, str]:
-    """Map each patient to the first patient that shares a volume or slice with it."""
+    """Map each patient to the first patient of its set; shared volumes or slices join patients."""
     sets = DisjointSets(len(records))
     for group in ("patient_id", "volume_id", "slice_id"):
         sets.join_equal(getattr(record, group) for record in records)

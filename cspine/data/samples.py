@@ -1,4 +1,4 @@
-"""Slices as arrays, ready for a network."""
+"""Container of slices as arrays that a network can take."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from cspine.data.records import SliceRecord
 
 @dataclass(frozen=True)
 class Samples:
-    """Network-ready slices.
+    """Slices as network inputs, one row per image.
 
     Fields:
         images: uint8 (N, S, S), memory-mapped from the cache.
         labels: int64 (N,), `labels.NORMAL` or `labels.FRACTURE`.
-        masks: uint8 (N, S // 8, S // 8), 1 where any pixel of the cell is fractured; None if a
-            fracture among the records has neither mask nor box.
-        groups, slice_ids: str (N,), patient and slice.
-        widths_mm: float64 (N,), widths of the fractures in mm; NaN if unknown or no fracture.
-        is_twin: bool (N,), a fractured slice's copy without the fracture; label NORMAL.
-        left_out: how many records hold no vertebra to crop.
-        image_ok: bool (N,), whether the whole image passed the check that serving makes of it;
-            all true if no check was asked for.
-        records: the record of each image; of a twin, that of the fractured slice.
+        masks: uint8 (N, S // 8, S // 8), 1 if any pixel of the cell is fractured; None if no
+            record has a fracture, or if a fracture has neither mask nor box.
+        groups, slice_ids: str (N,), the patient and the slice of each image.
+        widths_mm: float64 (N,), widths of the fractures in mm; NaN if the width is unknown or
+            there is no fracture.
+        is_twin: bool (N,), whether the image is a twin, which is a fractured slice's copy without
+            the fracture; its label is NORMAL.
+        left_out: how many images were left out because they show no vertebra to crop.
+        image_ok: bool (N,), whether the complete image passed the check that serving makes; all
+            true if no check was given.
+        records: the record of each image; for a twin, the record of the fractured slice.
         key: the cache entry's content hash.
     """
 
@@ -45,11 +47,11 @@ class Samples:
         return len(self.labels)
 
     def describe(self) -> str:
-        """Return how many slices (copies count once) and patients there are, in words."""
+        """Return the number of slices (copies count once) and of patients, in words."""
         return count_slices(len(np.unique(self.slice_ids)), len(np.unique(self.groups)))
 
     def take(self, chosen: np.ndarray) -> Samples:
-        """Return the samples where `chosen`, bool (N,), is set; pixels are copied into memory."""
+        """Return the samples for which `chosen`, bool (N,), is true, with pixels in memory."""
         indices = np.flatnonzero(chosen)
         columns = ("images", "labels", "groups", "slice_ids", "widths_mm", "is_twin", "image_ok")
         return replace(

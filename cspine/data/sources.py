@@ -1,4 +1,4 @@
-"""Data set of a `--data` argument: a folder, ZIP or CSV, `phantom`, `kaggle`, or none.
+"""Finder of the data set that a `--data` argument names: a path, `phantom`, `kaggle` or none.
 
 The caller prints the line that says which data set is used and why.
 """
@@ -30,27 +30,27 @@ def resolve_data(
     skip_unreadable: bool = False,
     default_folder: Path = DEFAULT_FOLDER,
 ) -> tuple[Dataset, str]:
-    """Return the data set that `--data` names, and one line that says which it is and why.
+    """Return the data set that `--data` names, and one line that says which set it is and why.
 
     Args:
-        argument: a path, `phantom`, `kaggle`, or None: `data/` if it has a known layout, else the
-            phantom set.
+        argument: a path, `phantom` or `kaggle`; None stands for the default folder if it has a
+            known layout, else for the phantom set.
         build_dir: where the phantom set is written, once for each configuration.
         phantom: the phantom set's configuration, by default `PhantomConfig()`.
         skip_unreadable: leave out files that cannot be read; see `index_dataset`.
-        default_folder: the folder that is looked for if `argument` is None.
+        default_folder: the folder to try if `argument` is None.
 
     Raises:
-        DataError: the set cannot be read or downloaded, or is not sound.
+        DataError: the set cannot be read or downloaded, or has faults.
     """
-    # Only if its layout is known: a `data/` of something else is not meant.
+    # A `data/` folder in an unknown layout holds something else, so it is not used.
     if argument is None and _is_known(default_folder):
         source, why = default_folder, f"{default_folder}/, because it has a known layout"
     elif argument is None or argument == "phantom":
         source = write_phantom_once(build_dir, phantom or PhantomConfig())
         because = f"because no --data was given and {default_folder}/ has none"
         why = f"the synthetic phantom set in {source}, {'as asked' if argument else because}"
-        # Its files were written here: one that cannot be read is an error.
+        # This program wrote the phantom's files, so an unreadable file is always an error.
         skip_unreadable = False
     elif argument == "kaggle":
         source, why = download_kaggle(), f"the published set {KAGGLE_SET}, downloaded"
@@ -65,9 +65,9 @@ def resolve_data(
 
 
 def write_phantom_once(build_dir: Path, config: PhantomConfig) -> Path:
-    """Return the folder of the grouped phantom set of `config`, written if it does not exist."""
-    # The folder depends on the phantom's version, which is in the configuration, and on the mark,
-    # which is in the files.
+    """Return the folder of the grouped phantom set of `config`; write the set if it is missing."""
+    # The folder's name depends on the configuration, which includes the phantom's version, and on
+    # the mark that is written into the files.
     asked = f"{sorted(asdict(config).items())!r} {PNG_TEXT}"
     key = hashlib.sha256(asked.encode()).hexdigest()[:12]
     folder = build_dir / f"phantom-{key}"
@@ -77,14 +77,14 @@ def write_phantom_once(build_dir: Path, config: PhantomConfig) -> Path:
 
 
 def download_kaggle() -> Path:
-    """Download the published set with kagglehub, or find it in its cache; return its folder.
+    """Return the folder of the Kaggle set; kagglehub downloads it unless its cache holds the set.
 
     Raises:
         DataError: kagglehub is not installed, or the download fails for any reason.
     """
     advice = "Download it from the set's page by hand instead, and give the ZIP: --data archive.zip"
     try:
-        # Optional, and importing it may touch its configuration.
+        # kagglehub is optional, and importing it may access its configuration files.
         import kagglehub
     except ImportError as error:
         raise DataError(
@@ -92,8 +92,8 @@ def download_kaggle() -> Path:
         ) from error
     try:
         return Path(kagglehub.dataset_download(KAGGLE_SET))
-    except Exception as error:  # of kagglehub, of its HTTP library, of the operating system
-        # One line, however many the error has.
+    except Exception as error:  # kagglehub, its HTTP library or the operating system may fail
+        # The message is one line, even if the error has several.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
             f"`data` kaggle must be downloadable (network, and an account where the site asks for "
@@ -102,17 +102,19 @@ def download_kaggle() -> Path:
 
 
 def _is_known(folder: Path) -> bool:
-    """Return whether `folder` has a layout that cspine reads; its files are checked later."""
+    """Return whether the names in `folder` form a layout that cspine reads.
+
+    The files themselves are checked later.
+    """
     if not folder.is_dir():
         return False
     try:
-        # By names alone: the files are checked when they are used.
         storage = open_storage(folder)
         if find_table(storage) is not None or find_rsna(storage) is not None:
             return True
         _, records, faults = index_tree(storage)
-        # With faults and one class alone, the class folder is a coincidence. With faults and both
-        # classes it is a data set whose faults are to be reported.
+        # If a tree has faults and only one class, its class folder has that name by coincidence. If
+        # the tree has faults and both classes, it is a data set whose faults are reported later.
         return not faults or len({record.label for record in records}) > 1
     except DataError:
         return False

@@ -1,11 +1,15 @@
-"""Split of a data set into sides, so that no patient, volume or slice is on two sides.
+"""Splitting of a data set into sides, so that no patient, volume or slice is on two sides.
 
-The groups are the patients; a record without a known patient has its volume, else its slice, as
-patient. Groups are drawn within strata (with a fracture, without), so every side has both classes.
-With 40 groups or more there are three sides: 15 % of the groups, at least 10, each for validation
-and test. With fewer, a single side is too small to measure on: each group (or, with 5 groups or
-more, each of 5 group folds, 3 times) is left out in turn. Published mode keeps the published sides
-with their leaks, and counts the slices of each. Near-duplicates come in by `Dataset.with_groups`.
+The groups are the patients. If a record has no known patient, its volume or else its slice counts
+as its patient. Groups are sampled separately from the patients with and without a fracture, so that
+every side gets both classes.
+
+With 40 groups or more there are three sides: validation and test each get 15 % of the groups, but
+at least 10. With fewer groups, a single side would be too small to measure on. Each group is then
+held out once. With 5 groups or more, each of 5 folds of groups is held out instead, 3 times over.
+
+The published mode keeps the sides of the data set's own folders, including their leaks, and counts
+the slices of each side. Near-duplicates share a group if `Dataset.with_groups` joined them before.
 """
 
 from __future__ import annotations
@@ -28,18 +32,18 @@ from cspine.data.records import Dataset, SliceRecord
 
 Records = tuple[SliceRecord, ...]
 SIDES = ("train", "validation", "test")
+# With 40 groups, the fewest for three sides, 10 groups per side leave half for training.
 MIN_GROUPS_A_SIDE = 10
-# With 40 groups, the fewest for three sides, 10 a side leave half for training.
 HELD_OUT_SHARE = 0.15
-# Repeats, since with few patients a figure depends on which of them share a fold.
+# Folds are repeated, because with few patients a figure depends on which of them share a fold.
 FOLDS, REPEATS = 5, 3
-# The published run held out 760 of its 3,800 training files.
+# The published training run held out 760 of its 3,800 training files.
 PUBLISHED_VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One turn of leaving groups out: `held_out` is scored by a model trained on `train`."""
+    """One fold of a cross-validation: a model trained on `train` scores `held_out`."""
 
     name: str
     repeat: int
@@ -49,10 +53,11 @@ class Fold:
 
 @dataclass(frozen=True)
 class Split:
-    """The sides of a data set. With `folds`, `train` holds every record, the other two are empty.
+    """The sides of a data set.
 
-    `note` says in one sentence what the split is and how much data its figures are based on;
-    `mode` is `grouped` or `published`.
+    If there are `folds`, `train` holds every record, and `validation` and `test` are empty. `note`
+    says in one sentence what the split is and how much data its figures are based on. `mode` is
+    `grouped` or `published`.
     """
 
     train: Records
@@ -75,7 +80,7 @@ class Split:
                 (f"{fold.name}, repeat {fold.repeat + 1}", fold.held_out) for fold in self.folds
             ]
         out = io.StringIO()
-        # The same bytes on every system, since the manifest is hashed.
+        # The line ending is fixed, because the hash must be the same on every system.
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["side", "path", "label", "patient_id", "slice_id", "sha256"])
         for side, records in sides:
@@ -84,7 +89,7 @@ class Split:
         return out.getvalue()
 
     def leaks(self) -> list[tuple[str, str, str]]:
-        """Return (slice or patient id, side, side) of each group that is on two sides."""
+        """Return (group, one side, another side) for each group on two sides; see `find_leaks`."""
         return find_leaks({"train": self.train, "validation": self.validation, "test": self.test})
 
 
@@ -92,23 +97,26 @@ def split_dataset(dataset: Dataset, mode: str = "grouped", seed: int = 0) -> Spl
     """Return the sides of `dataset`. The same records, mode and seed give the same split.
 
     Args:
-        mode: `grouped`: by patient, one variant a slice. `published`: the sides on disk with all
-            variants; where only train and test are published, the first 20 % of each class's
-            training files by name are validation, as Keras' `validation_split` takes them.
+        dataset: its records without a label are ignored.
+        mode: `grouped` splits by patient and uses one variant per slice. `published` keeps the
+            sides on disk with all variants; if only train and test are on disk, the first 20 % of
+            each class's training files by name become validation, as with Keras'
+            `validation_split`.
+        seed: seed of the random choice of groups.
 
     Raises:
-        ConfigError: `mode` is neither.
-        DataError: too few groups to leave one out, or no published sides.
+        ConfigError: `mode` is neither `grouped` nor `published`.
+        DataError: there are too few groups to hold one out, or no published sides.
     """
     if mode not in ("grouped", "published"):
         raise ConfigError(f"`split` must be grouped or published. Received: {mode!r}")
     labelled = tuple(record for record in dataset.records if record.label is not None)
     if mode == "published":
         return _split_published(labelled)
-    # Copies would only add weight: twenty copies of one slice are one slice.
+    # Copies are left out, because they would only add to the weight of a slice.
     kept = keep_originals(labelled)
     if _count_groups(kept) >= 4 * MIN_GROUPS_A_SIDE:
-        # Even then a side may lack a class, if few patients have a fracture.
+        # A side may still lack a class if few patients have a fracture.
         split = _split_sides(kept, _stratify(kept), seed)
         if all(_has_both(side) for side in (split.train, split.validation, split.test)):
             return split
@@ -116,7 +124,7 @@ def split_dataset(dataset: Dataset, mode: str = "grouped", seed: int = 0) -> Spl
 
 
 def keep_originals(records: Iterable[SliceRecord]) -> Records:
-    """Return one record a slice: its original if there is one, else the least derived variant."""
+    """Return one record per slice: the original or, without one, the least processed variant."""
     best: dict[str, SliceRecord] = {}
     for record in sorted(records, key=lambda record: variant_rank(record.variant, record.path)):
         best.setdefault(record.slice_id, record)
@@ -129,7 +137,7 @@ def find_leaks(sides: dict[str, Records]) -> list[tuple[str, str, str]]:
     leaks: dict[str, tuple[str, str, str]] = {}
     for side, records in sides.items():
         for r in records:
-            # A model that was trained on any of the three has an unfair advantage.
+            # Training on the same patient, volume or slice gives a model an unfair advantage.
             for group in (
                 f"patient {r.patient_id}",
                 f"volume {r.volume_id}",
@@ -155,25 +163,28 @@ def refuse_leaks(split: Split) -> None:
 
 
 def _stratify(records: Records) -> list[list[str]]:
-    """Return the patients in strata, sorted: those with a fracture, and those without."""
+    """Return two sorted lists: the patients without a fracture, and those with one.
+
+    A list without patients is left out.
+    """
     fractured = {record.patient_id for record in records if record.label == FRACTURE}
     others = {record.patient_id for record in records} - fractured
     return [sorted(groups) for groups in (others, fractured) if groups]
 
 
 def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -> Split:
-    """Draw validation and test from each stratum, in proportion to its size."""
+    """Sample the groups of validation and test from each stratum, in proportion to its size."""
     total = sum(map(len, strata))
-    # Equally many for both sides.
+    # Validation and test each get this many groups.
     wanted = max(MIN_GROUPS_A_SIDE, round(HELD_OUT_SHARE * total))
     rng = np.random.default_rng(seed)
     side_of: dict[str, str] = {}
     left, missing = total, dict.fromkeys(SIDES[1:], wanted)
     for groups in strata:
-        # Sorted before it is shuffled, so that the draw does not depend on the disk's order.
+        # `groups` is sorted, so the shuffled order does not depend on the order of the files.
         order = [groups[i] for i in rng.permutation(len(groups))]
         for side in SIDES[1:]:
-            # In proportion to what is left, so that rounding never loses a place.
+            # The share refers to the groups that are left, so that rounding never loses a group.
             count = math.ceil(missing[side] * len(groups) / left) if left else 0
             missing[side] -= count
             side_of.update(dict.fromkeys(order[:count], side))
@@ -187,7 +198,10 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
 
 
 def _split_folds(records: Records, seed: int) -> Split:
-    """Leave out each group, or each of 5 group folds 3 times; there is no independent test."""
+    """Return a split that holds out each group once, without an independent test.
+
+    With 5 groups or more, each of 5 folds of groups is held out instead, 3 times over.
+    """
     groups = sorted({record.patient_id for record in records})
     if len(groups) < 2:
         raise DataError(
@@ -200,9 +214,9 @@ def _split_folds(records: Records, seed: int) -> Split:
     else:
         folds = _fold_repeats(records, seed)
         how = f"{FOLDS} folds of {len(groups)} patients left out in turn, {REPEATS} times"
-    # A fold whose training side has one class alone cannot be trained.
+    # A fold cannot be trained if its training side has only one class.
     trainable = tuple(fold for fold in folds if _has_both(fold.train))
-    # Figures and threshold come from the held-out records, so these need both classes.
+    # Figures and threshold come from all held-out records, which therefore need both classes.
     if not _has_both(tuple(record for fold in trainable for record in fold.held_out)):
         raise DataError(
             "`data` must hold each class in at least 2 patients, so that either can be left out. "
@@ -221,7 +235,7 @@ def _fold_repeats(records: Records, seed: int) -> list[Fold]:
     folds = []
     for repeat in range(REPEATS):
         order = [groups[i] for groups in strata for i in rng.permutation(len(groups))]
-        # Every fifth of the strata in a row: each fold is stratified.
+        # `order` has one stratum after the other, so taking every fifth group stratifies the fold.
         for index in range(FOLDS):
             left_out = set(order[index::FOLDS])
             folds.append(_leave_out(records, left_out, f"fold {index + 1}", repeat))
@@ -264,8 +278,8 @@ def _split_published(records: Records) -> Split:
 
 
 def _first_share(records: Records, label: int) -> list[str]:
-    """Return the first 20 % of a class's paths by name, as Keras' `validation_split` takes."""
-    # As `ImageDataGenerator` takes them; `image_dataset_from_directory` takes the last ones.
+    """Return the first 20 % of a class's paths by name, as with Keras' `validation_split`."""
+    # Keras' `ImageDataGenerator` takes the first ones, `image_dataset_from_directory` the last.
     paths = sorted(record.path for record in records if record.label == label)
     return paths[: int(PUBLISHED_VALIDATION_SHARE * len(paths))]
 

@@ -1,6 +1,6 @@
-"""Files of a data set by name: in a folder, or in a ZIP that is read without unpacking it.
+"""Access to the files of a data set by name, in a folder or in a ZIP that is not unpacked.
 
-Names use `/` everywhere. Hidden files and the `__MACOSX` shadow tree of some ZIPs are left out.
+Names use `/` everywhere. Hidden files are left out, and so is the `__MACOSX` folder of some ZIPs.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path, PurePosixPath
 
 from cspine.core.errors import DataError
 
-# The limit of the service: images that it would refuse are not used for training.
+# The limit of the service, so that training uses no image that the service would refuse.
 MAX_FILE_BYTES = 32 * 1024 * 1024
-# A table of millions of rows is below it.
+# Even a table of millions of rows is smaller than this limit.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 
 
-# RuntimeError: a member needs a password, or its compression is not supported by zipfile.
+# zipfile raises RuntimeError if a member needs a password or has an unsupported compression.
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
 
 
 class Storage(ABC):
-    """Files by name below a root. `names` and `folders` (empty ones too) are sorted."""
+    """The files below a root. `names` and `folders` (including empty folders) are sorted."""
 
     def __init__(self, root: Path, names: Iterable[str], folders: Iterable[str]) -> None:
         self.root = root
@@ -40,7 +40,8 @@ class Storage(ABC):
         """Return the bytes of `name`.
 
         Raises:
-            DataError: `name` is no file, has more than `max_bytes`, or cannot be read.
+            DataError: `name` is not a file of the set, has more than `max_bytes`, or cannot be
+                read.
         """
         # Only listed files are read, so that no name leads out of the root.
         if name not in self:
@@ -57,11 +58,11 @@ class Storage(ABC):
 
 
 class FolderStorage(Storage):
-    """A folder, listed once with everything below it."""
+    """A folder, whose complete content is listed once, when the object is made."""
 
     def __init__(self, root: Path) -> None:
         paths = list(root.rglob("*"))
-        # A broken link is listed as well: it fails when it is read, and is named then.
+        # Broken links are listed as well, so that the error of reading one names it.
         files = [p for p in paths if p.is_file() or (p.is_symlink() and not p.exists())]
         folders = [p for p in paths if p.is_dir()]
         super().__init__(root, _relative(files, root), _relative(folders, root))
@@ -84,7 +85,7 @@ class ZipStorage(Storage):
         # Some Windows tools write backslashes, which other systems take as part of a name.
         entries = {i.filename.replace("\\", "/"): i for i in self._zip.infolist()}
         self._entries = {name: i for name, i in entries.items() if not name.endswith("/")}
-        # Many archives list only files, whose parents are the folders.
+        # Many archives list only files, so the folders are found as parents of the entries.
         folders = {str(parent) for name in entries for parent in PurePosixPath(name).parents}
         folders |= {name.rstrip("/") for name in entries if name.endswith("/")}
         super().__init__(root, self._entries, folders - {"."})
@@ -93,7 +94,7 @@ class ZipStorage(Storage):
         entry = self._entries[name]
         # The declared size is checked before anything is inflated.
         _check_size(name, entry.file_size, max_bytes)
-        # The archive has one file handle: two reads at once would mix their positions.
+        # The archive has one file handle, so two reads at once would move each other's position.
         with self._lock, self._zip.open(entry) as member:
             # No more than the declared size is inflated, in case that size is wrong.
             return member.read(entry.file_size)
@@ -103,7 +104,7 @@ def open_storage(source: Path) -> Storage:
     """Return the storage of a folder or ZIP file.
 
     Raises:
-        DataError: `source` is neither.
+        DataError: `source` is neither a folder nor a ZIP file.
     """
     if source.is_dir():
         return FolderStorage(source)
@@ -124,5 +125,5 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
 
 def _is_hidden(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    # Finder writes a shadow of each file there, with the same suffix and no picture in it.
+    # In `__MACOSX`, the macOS Finder adds a companion to each file: same suffix, but no picture.
     return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

@@ -1,1 +1,1 @@
-"""From a logit to an answer: numpy only; each part a fit (training) and an apply (serving)."""
+"""From a logit to an answer, with NumPy only: training fits each part, serving applies it."""

@@ -1,8 +1,9 @@
-"""Split-conformal sets of the classes that a probability leaves possible, one quantile a class.
+"""Split-conformal sets of the classes that a probability leaves possible, one quantile per class.
 
-A class's score is one minus its probability. Each class's set misses at most `alpha` of that class
-(Vovk's label-conditional, or Mondrian, validity), whatever the classes' shares, if validation and
-new slices are exchangeable. Whether they are is the question that `out_of_distribution.py` answers.
+A class's score is one minus its probability. The sets leave out the true class for at most a share
+`alpha` of the slices of each class, whatever the shares of the classes, if validation slices and
+new slices are exchangeable (Vovk's label-conditional, or Mondrian, validity).
+`out_of_distribution.py` checks whether a new slice is like the known ones.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from cspine.core.labels import CLASS_NAMES, FRACTURE, NORMAL
 
 @dataclass(frozen=True)
 class Conformal:
-    """The highest score at which each class stays in the set, 0..1; 1 keeps it always.
+    """The highest score at which each class is in the set, 0..1; with 1 it always is.
 
-    `alpha` is the nominal share of each class that its sets may miss.
+    `alpha` is the nominal share of the slices of each class whose set may lack that class.
     """
 
     alpha: float
@@ -28,12 +29,13 @@ class Conformal:
     quantile_fracture: float
 
     def sets(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return bool (N, 2): which class, in the order of CLASS_NAMES, is possible.
+        """Return bool (N, 2): whether each class is possible, in the order of CLASS_NAMES.
 
-        `probabilities` is P(fracture), float (N,), 0..1. A row can hold none, one or both.
+        `probabilities` is P(fracture), float (N,), 0..1. A row can hold no, one or two
+        possible classes.
         """
         scores = class_scores(probabilities)  # (N, 2)
-        # A score equal to the quantile is included, since the slice that set it must be covered.
+        # `<=`, since the slice whose score is the quantile must be covered.
         return scores <= np.array([self.quantile_normal, self.quantile_fracture])
 
 
@@ -46,8 +48,8 @@ def class_scores(probabilities: np.ndarray) -> np.ndarray:
 def fit_conformal(probabilities: np.ndarray, labels: np.ndarray, alpha: float = 0.1) -> Conformal:
     """Fit both classes' quantiles on held-out slices.
 
-    With n slices of a class its quantile is the ⌈(n + 1)(1 − alpha)⌉-th smallest score, or 1
-    where n is too small for that (Angelopoulos and Bates 2023, section 1 and 4.1).
+    With n slices of a class, its quantile is the ⌈(n + 1)(1 − alpha)⌉-th smallest score, or 1 if
+    n is too small for that (Angelopoulos and Bates 2023, section 1 and 4.1).
 
     Args:
         probabilities: calibrated P(fracture), float (N,), 0..1.
@@ -71,7 +73,7 @@ def fit_conformal(probabilities: np.ndarray, labels: np.ndarray, alpha: float = 
 def _quantile(scores: np.ndarray, alpha: float, label: int) -> float:
     if len(scores) == 0:
         raise DataError(f"`labels` must hold both classes. Received: no {CLASS_NAMES[label]}")
-    # 0.9 · 10 must be 9, not 10.
+    # The subtrahend allows for rounding: the rank of 0.9 · 10 must be 9, not 10.
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
-    # With too few slices nothing can be guaranteed, so the class is never excluded.
+    # With too few slices nothing can be guaranteed, so the class always stays in the set.
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0

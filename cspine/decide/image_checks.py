@@ -1,9 +1,9 @@
-"""Fast checks of a picture that refuse what can be no axial CT of the neck, with the reason.
+"""Fast checks that refuse a picture that cannot be an axial CT slice of the neck, with the reason.
 
-An axial CT has even soft tissue with air round it, few greys between, sharp borders and bone, and
-most of it is smooth at the scale of a small picture, about 64 × 64, where all is measured. The
-bounds were set on synthetic and real slices. Anatomy is not checked: a CT of the head or a
-synthetic one passes, and is left to the embedding distance and the vertebra finder.
+An axial CT slice has even soft tissue surrounded by air, with few greys between them, sharp borders
+and bone. Most of it is smooth if it is shrunk to about 64 × 64 pixels, where most quantities are
+measured. The bounds were set on synthetic and real slices. Anatomy is not checked: a CT of the head
+or a synthetic CT passes, and is left to the embedding distance and the vertebra finder.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from cspine.imaging.downsample import block_means
 SMALL_SIDE_PX = 64
 MIN_SIDE_PX = 64
 MAX_ASPECT = 1.8
-TISSUE_LEVELS = 28  # grey levels that hold one tissue, its noise averaged out
+TISSUE_LEVELS = 28  # grey levels that one tissue covers after its noise is averaged out
 PAPER_LEVEL = 190
 MANY_BORDERS = (
     "The picture has more sharp borders than a neck; it may be another part of the body, writing "
     "or a drawing."
 )
-DISC, CENTRE = 0.97, 0.6  # of the inscribed circle's radius; outside it many exports hold no data
+DISC, CENTRE = 0.97, 0.6  # of the inscribed circle's radius; many exports hold no data outside
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """The quantities that the checks compare; all but `contrast` without unit.
+    """The quantities that the checks compare. "Small" is the picture shrunk by `_shrink`.
 
-    `contrast` standard deviation of the small picture, grey levels; `grain` mean step between
-    neighbouring full-size pixels over it; `two_tones` share of the centre, `disc_tones` of the
-    whole disc, that two tissues' grey levels hold; `unrest` median step of the small picture over
-    its contrast; `sharp` share of its steps, along rows and columns, above 0.75 of the contrast;
-    `smooth` share of places without a step above 0.12 of it; `upright` how much more of the
-    picture is clearly brighter in the centre and darker round it than the other way about, −2..2;
-    `commonest` the grey level that most of the centre has.
+    Fields:
+        contrast: standard deviation of the small picture, in grey levels.
+        grain: mean step between neighbouring full-size pixels of a row, divided by the contrast.
+        two_tones: share of the centre that the grey levels of its two commonest tissues hold.
+        disc_tones: the same share of the complete disc.
+        unrest: median step along rows of the small picture, divided by the contrast.
+        sharp: share of the steps, along rows and columns, that exceed 0.75 of the contrast.
+        smooth: share of the small pixels without a step of 0.12 of the contrast or more.
+        upright: bright minus dark share of the centre, less that of the ring round it, −2..2.
+        commonest: the grey level of the commonest tissue in the centre.
     """
 
     contrast: float
@@ -52,11 +55,11 @@ class Appearance:
 
 
 def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
-    """Return in a sentence why the picture is no axial CT of the neck, or None.
+    """Return a sentence that says why the picture is no axial CT of the neck, or None if it may be.
 
     Args:
         grey: uint8 (H, W).
-        is_colour: whether the file's colour channels really differ.
+        is_colour: whether the colour channels of the file differ.
     """
     height, width = grey.shape
     if is_colour:
@@ -69,7 +72,7 @@ def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
 
 
 def _refusal(look: Appearance) -> str | None:
-    """Return the first reason that the appearance gives, or None."""
+    """Return the first reason against a picture of this appearance, or None."""
     evenness = look.two_tones + look.disc_tones + look.smooth - 4 * look.unrest
     is_page = look.sharp > 0.1 and look.upright < 0.1 and look.contrast < 60
     if look.grain * look.contrast > 6 and look.grain > 0.6:
@@ -77,7 +80,7 @@ def _refusal(look: Appearance) -> str | None:
     if look.contrast < 12:
         return "The picture is blank."
     if is_page or look.sharp > 0.14:
-        # A head or a chest is as full of borders as a page, but no body is as bright as paper.
+        # A head or a chest has as many borders as a page, but no body is as bright as paper.
         if look.commonest > PAPER_LEVEL:
             return "The picture looks like a page of text or a drawing."
         return MANY_BORDERS
@@ -93,16 +96,16 @@ def _refusal(look: Appearance) -> str | None:
 
 
 def measure(grey: np.ndarray) -> Appearance:
-    """Return the Appearance of a picture, uint8 (H, W), at least 64 pixels a side."""
+    """Return the Appearance of a picture, uint8 (H, W), at least 64 pixels on each side."""
     small = _shrink(grey)
     centre, ring = (small[zone] for zone in _zones(*small.shape))
-    # A blank picture has none to divide by.
+    # At least 1, because the contrast of a blank picture is 0 and would be divided by.
     contrast = max(float(small.std()), 1.0)
     tissue, two_tones = _tones(centre)
-    # int16: in uint8 a step down would come out as a large step up.
+    # In uint8, a step down would come out as a large step up.
     lines = grey[:: max(1, grey.shape[0] // SMALL_SIDE_PX)].astype(np.int16)
     across, down = (np.abs(np.diff(small, axis=axis)) for axis in (1, 0))
-    # (h − 1, w − 1): where both a step across and one down begin.
+    # (h − 1, w − 1): the pixels at which both a step across and a step down begin.
     steps = np.maximum(across[:-1], down[:, :-1])
     bound = 0.75 * contrast
     return Appearance(
@@ -133,16 +136,16 @@ def _zones(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tones(values: np.ndarray) -> tuple[float, float]:
-    """Return the commonest tissue's grey level, and the share that the two commonest hold."""
+    """Return the commonest tissue's grey level, and the share of the two commonest tissues."""
     counts = np.bincount(values.astype(np.int64), minlength=256)
     first, held = _commonest(counts)
-    # No level may count for two tissues.
+    # Cleared, so that no level counts for two tissues.
     counts[first : first + TISSUE_LEVELS] = 0
     return first + TISSUE_LEVELS / 2, (held + _commonest(counts)[1]) / len(values)
 
 
 def _commonest(counts: np.ndarray) -> tuple[int, int]:
-    """Return start and sum of the TISSUE_LEVELS neighbouring counts that are the most."""
+    """Return start and sum of the TISSUE_LEVELS neighbouring counts with the greatest sum."""
     reached = np.concatenate([[0], np.cumsum(counts)])
     inside = reached[TISSUE_LEVELS:] - reached[:-TISSUE_LEVELS]
     first = int(inside.argmax())
@@ -150,8 +153,8 @@ def _commonest(counts: np.ndarray) -> tuple[int, int]:
 
 
 def _tilt(values: np.ndarray, tissue: float) -> float:
-    """Return the share of values clearly above the tissue's grey less the share clearly below."""
-    # 14 is half of TISSUE_LEVELS: what is nearer is the tissue itself.
+    """Return the share of values clearly above the tissue's grey minus the share clearly below."""
+    # 14 is half of TISSUE_LEVELS: values within 14 levels belong to the tissue itself.
     above = values > tissue + max(14.0, 0.35 * (255 - tissue))
     below = values < tissue - max(14.0, 0.35 * tissue)
     return float(above.mean() - below.mean())

@@ -1,8 +1,8 @@
 """The decision policy: the rule by which an answer names a class or is `uncertain`.
 
-A class is named only when the image is in distribution and the conformal set is exactly the class
-on whose side of the threshold the probability is. Training fits this policy and stores it as a
-small JSON dict and a few arrays, from which serving builds the same object.
+A class is named only if the image is in distribution and the conformal set holds just one class,
+the class on whose side of the threshold the probability is. Training fits this policy and stores it
+as a small JSON dict and a few arrays, from which serving builds the same object.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cspine.decide.out_of_distribution import MAX_CENTRES, InDistribution
 from cspine.decide.study_score import NormalLogits, SeriesScore
 from cspine.decide.threshold import Threshold
 
-# Of normal slices' logits, for the series score: many times what a fit makes.
+# Most quantiles of normal slices' logits in a card; a fit makes far fewer.
 MAX_QUANTILES = 1000
 # The names of the in-distribution arrays in a model file.
 CENTRES, GAINS, FLOORS = (f"in_distribution_{name}" for name in ("centres", "gains", "floors"))
-# Bounds of the numbers of a card: a scale is positive, or it would reverse the order of slices.
+# Bounds of the numbers in a card. A scale that is not positive would reverse the order of slices.
 SHARE, SCALE, OFFSET = (0, 1), (1e-9, 1e9), (-1e9, 1e9)
-# The arrays that must be there, by how the embedding's units are scaled.
+# Scaling of the embedding's units → the arrays that a model file must hold.
 NEEDED = {"linear": (CENTRES, GAINS), "log": (CENTRES, GAINS, FLOORS)}
 
 
@@ -47,7 +47,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """Everything that turns a logit into an answer; `series` is None if it was not fitted."""
+    """All that turns a logit into an answer; `series` is None if no series score was fitted."""
 
     calibration: Calibration
     threshold: Threshold
@@ -56,7 +56,7 @@ class DecisionPolicy:
     series: SeriesScore | None = None
 
     def check_units(self, units: int) -> None:
-        """Refuse a network whose embedding has another number of units than the centres.
+        """Refuse a network whose embedding does not have as many units as the centres.
 
         Raises:
             ArtifactError: the numbers differ.
@@ -75,10 +75,10 @@ class DecisionPolicy:
     def decide_known(
         self, logits: np.ndarray, known: np.ndarray, image_ok: np.ndarray
     ) -> Decisions:
-        """Return the answers if bool (N,) `known` says which embeddings are in distribution."""
+        """Return the answers; `known`, bool (N,), says which embeddings are in distribution."""
         probability = self.calibration.apply(logits)
-        # An image must pass both: the image checks find pictures that are no neck CT, the distance
-        # those that only the network finds unusual.
+        # An image must pass both: the image checks find pictures that are no neck CT, and the
+        # embedding distance finds pictures that only the network sees as unusual.
         both = np.asarray(known, bool) & np.asarray(image_ok, bool)
         return Decisions(probability, both, self.predict(probability, both))
 
@@ -86,13 +86,14 @@ class DecisionPolicy:
         """Return the answers for calibrated probabilities (N,) and bool `in_distribution` (N,)."""
         sets = self.conformal.sets(probability)  # (N, 2)
         side = np.where(self.threshold.apply(probability), FRACTURE, NORMAL)
-        # An empty set is as uncertain as a full one: neither class is like the held-out slices.
+        # With an empty set, the slice is like the held-out slices of neither class, so the answer
+        # is as uncertain as with both classes.
         agreed = (sets.sum(axis=1) == 1) & sets[np.arange(len(side)), side]
         named = agreed & np.asarray(in_distribution, bool)
         return [CLASS_NAMES[c] if yes else UNCERTAIN for c, yes in zip(side, named, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the card's `decision` part: finite JSON numbers and words, no arrays."""
+        """Return the card's `decision` part: finite JSON numbers and words, no NumPy arrays."""
         conformal, distance = self.conformal, self.in_distribution
         parts: dict[str, Any] = {
             "calibration": asdict(self.calibration),
@@ -126,7 +127,7 @@ class DecisionPolicy:
             ArtifactError: a part is missing, of the wrong type or shape, or not finite.
         """
         conformal = _part(decision, "conformal")
-        # Every number is checked: anybody may have written the file that the card comes from.
+        # Every number is checked, because the card may come from an untrusted source.
         quantiles = _part(conformal, "quantiles")
         return cls(
             calibration=_read_calibration(_part(decision, "calibration")),
@@ -145,7 +146,7 @@ def read_decision(card: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a card's `decision` part.
 
     Raises:
-        ArtifactError: it is missing or no object.
+        ArtifactError: the part is missing or not an object.
     """
     return _part(card, "decision")
 
@@ -172,7 +173,7 @@ def _optional_number(part: Mapping[str, Any], name: str, low: float, high: float
 
 def _word(part: Mapping[str, Any], name: str) -> str:
     value = part.get(name)
-    # Short, since it is shown in pages and messages.
+    # The length is limited, because pages and messages show the word.
     if not isinstance(value, str) or len(value) > 40:
         raise ArtifactError(f"`{name}` must be a word. Received: {quote(value)}")
     return value
@@ -188,7 +189,7 @@ def read_threshold(decision: Mapping[str, Any]) -> Threshold:
     """Return the slice threshold of a card's `decision` part.
 
     Raises:
-        ArtifactError: it is missing, or not the numbers and word it must be.
+        ArtifactError: the threshold is missing or malformed.
     """
     part = _part(decision, "threshold")
     target = _optional_number(part, "target", *SHARE)
@@ -196,10 +197,10 @@ def read_threshold(decision: Mapping[str, Any]) -> Threshold:
 
 
 def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
-    """Return the series score of a card's `decision` part, None where it has none.
+    """Return the series score of a card's `decision` part, or None if it has none.
 
     Raises:
-        ArtifactError: it is there, but is no object of the numbers it must be.
+        ArtifactError: the series score is malformed.
     """
     if decision.get("series") is None:
         return None
@@ -214,13 +215,13 @@ def read_series(decision: Mapping[str, Any]) -> SeriesScore | None:
 
 
 def _read_normal(part: Mapping[str, Any]) -> NormalLogits:
-    """Return how high normal slices' logits are, checked."""
+    """Return the checked quantiles of normal slices' logits."""
     values = part.get("quantiles")
     if not isinstance(values, list | tuple) or not 2 <= len(values) <= MAX_QUANTILES:
         raise ArtifactError(
             f"`quantiles` must be a list of 2 to {MAX_QUANTILES} numbers. Received: {quote(values)}"
         )
-    # Named one by one, so that a message says which is wrong.
+    # Each number gets its own name, so that a message says which one is wrong.
     named = {f"quantiles[{i}]": value for i, value in enumerate(values)}
     quantiles = tuple(_number(named, name, -1e3, 1e3) for name in named)
     if any(after < before for before, after in pairwise(quantiles)):
@@ -242,7 +243,7 @@ def _read_in_distribution(
             f"The model file must hold {', '.join(missing)}, as this version trains it; train "
             "again. Received: none"
         )
-    # Shapes before values: a bad shape would fail later, far from the file that has it.
+    # The shape is checked here, since a wrong shape would fail only later, without the file's name.
     centres = np.asarray(arrays[CENTRES], np.float32)
     if centres.ndim != 2 or not 1 <= len(centres) <= MAX_CENTRES or not np.isfinite(centres).all():
         raise ArtifactError(

@@ -1,6 +1,6 @@
 """The decision threshold: the calibrated probability from which a slice is called a fracture.
 
-It is chosen on validation only.
+It is chosen on validation slices only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ METHODS = ("sensitivity", "youden")
 class Threshold:
     """A slice is on the fracture's side if its probability is at least `value` (0..1).
 
-    `method` is "sensitivity" (`target` is the sensitivity it was chosen for) or "youden"
+    `method` is "sensitivity" (`target` is the sensitivity that it aims at) or "youden"
     (`target` is None).
     """
 
@@ -40,15 +40,16 @@ def choose_threshold(
 ) -> Threshold:
     """Choose the threshold on held-out slices.
 
-    "sensitivity" takes the highest threshold at which at least `target` of the fractures are
-    called; "youden" the one with the largest sensitivity + specificity − 1. Either is midway
-    between two observed probabilities, so that a rounding error changes no decision.
+    "sensitivity" takes the highest threshold at which at least a share `target` of the fractures is
+    called fractures; "youden" takes the threshold with the largest sensitivity + specificity − 1.
+    The threshold is set midway between two observed probabilities, so that a rounding error changes
+    no decision.
 
     Args:
         probabilities: float (N,), 0..1.
         labels: int (N,), 1 is fracture.
         method: "sensitivity" or "youden".
-        target: sensitivity aimed at, above 0 and at most 1.
+        target: the least sensitivity, above 0 and at most 1; used by "sensitivity" only.
 
     Raises:
         DataError: a class is missing, or `method` or `target` cannot be used.
@@ -70,23 +71,23 @@ def choose_threshold(
 
 
 def _lowest_called(positives: np.ndarray, target: float) -> float:
-    """Return the lowest fracture probability that must be called to reach `target`."""
-    # The subtrahend undoes rounding: 0.95 · 20 must be 19, not 20.
+    """Return the lowest fracture probability that must be called a fracture for `target`."""
+    # The subtrahend allows for rounding: 0.95 · 20 must be 19, not 20.
     needed = max(1, math.ceil(target * len(positives) - 1e-9))
     return float(np.sort(positives)[::-1][needed - 1])
 
 
 def _youden(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the score whose calling gives the largest Youden index (the highest on a tie)."""
+    """Return the threshold score with the largest Youden index, on a tie the highest score."""
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], labels[order]
     index = np.cumsum(hits) / hits.sum() - np.cumsum(1 - hits) / (1 - hits).sum()
-    # Only at the last of equal scores: a threshold cannot separate them.
+    # Equal scores count only at the last of them, since a threshold cannot separate them.
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
     return float(ranked[np.where(last_of_ties, index, -np.inf).argmax()])
 
 
 def _midway(scores: np.ndarray, lowest: float) -> float:
-    """Return the middle between `lowest` and the next lower score (0 where there is none)."""
+    """Return the middle between `lowest` and the next lower score (0 if there is none)."""
     below = scores[scores < lowest]
     return (lowest + float(below.max(initial=0.0))) / 2

@@ -1,10 +1,10 @@
 """Fetch an image from an untrusted URL without reaching the host's own network.
 
-`url_policy.py` decides which addresses may be connected to. Here the name is resolved once, every
-address must be public, and urllib3 connects to the checked address itself, with the URL's host in
-`Host`, SNI and the check of the certificate. One deadline covers the whole fetch: the connection is
-shut down when it passes, so that a slow sender cannot extend it. Error texts hold neither fetched
-content nor addresses.
+`url_policy.py` decides which addresses may be connected to. Here the host name is resolved once,
+every address must be public, and urllib3 connects to one of the checked addresses, with the URL's
+host in `Host`, in SNI and in the check of the certificate. One deadline covers the complete fetch:
+when it passes, the connection is shut down, so that a slow sender cannot extend it. Error texts
+hold neither fetched content nor addresses.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CHUNK_BYTES = 64 * 1024
 _HEADERS = {
     "Accept": "image/png, image/jpeg, application/dicom",
-    # A body that is compressed all the same is decoded, and its decoded size counts (`_read`).
+    # If a server compresses the body anyway, `_read` decodes it and counts the decoded bytes.
     "Accept-Encoding": "identity",
     "User-Agent": "cspine",
     "Connection": "close",
 }
-_MAX_ADDRESSES = 3  # of one name, tried in turn
-# For one address: otherwise a first one that does not answer would use up the whole deadline.
+_MAX_ADDRESSES = 3  # addresses of one host name that are tried, one after the other
+# Time limit per address, so that one that does not answer does not use up the deadline.
 _CONNECT_S = 1.5
-# Names being resolved at once. getaddrinfo cannot be interrupted and may take half a minute: with
-# few threads, a few slow names would stop all fetches for that time.
+# Names resolved at once. `getaddrinfo` cannot be interrupted and may take half a minute: with few
+# threads, a few slow names would block all fetches for that time.
 _RESOLVERS = 256
 
 Resolve = Callable[[str, int], list[str]]
@@ -59,22 +59,22 @@ def resolve_name(host: str, port: int) -> list[str]:
     """Return every address of `host`, as the system resolves it.
 
     Raises:
-        OSError: the name does not resolve.
+        OSError: the name cannot be resolved.
     """
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
 class Fetcher:
-    """Fetches URLs under one policy; serves many threads at once.
+    """Fetches URLs under one policy; safe to use from many threads at once.
 
     Args:
         enabled: False refuses every URL.
-        allow: `host[:port]` entries that may have an address that is not public.
-        timeout_s: seconds for one whole fetch.
-        max_bytes: bytes of the decoded body.
-        resolve: host and port to addresses; a test's own in tests.
-        tls: verifies certificates; the system's trust by default.
+        allow: `host[:port]` entries that may be fetched although their address is not public.
+        timeout_s: seconds for one complete fetch.
+        max_bytes: greatest number of bytes of the decoded body.
+        resolve: returns the addresses of a host and port; tests pass their own.
+        tls: the context that verifies certificates; by default the system's.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Fetcher:
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
 
     def fetch(self, url: str, timeout_s: float | None = None) -> bytes:
-        """Return the body of `url`, within `timeout_s` where that is less than the policy's.
+        """Return the body of `url`, within `timeout_s` if that is less than the fetcher's own.
 
         Raises:
-            UrlNotAllowedError: the URL, or one that it redirects to, must not be fetched.
+            UrlNotAllowedError: the URL, or a URL that it redirects to, must not be fetched.
             FetchTimeoutError: the deadline passed.
             ImageTooLargeError: the body has more than `max_bytes`.
-            FetchError: the name does not resolve, or the server does not answer with a body.
+            FetchError: the host name cannot be resolved, or the server does not send a body.
         """
         if not self._enabled:
             raise UrlNotAllowedError(
@@ -122,12 +122,12 @@ class Fetcher:
         """Request one URL; return its body, or the Location of a redirect as text."""
         self._allow.check_port(target)
         addresses = self._checked_addresses(target, deadline)
-        # The guard covers all of it: a socket's own time-out starts again with each byte.
+        # The guard is needed because a socket's own time-out starts again with each byte.
         with closing(_connect(addresses, target.port, deadline)) as link, guard(link, deadline):
             connection = self._wrap(link, target, deadline)
             try:
                 answer = self._ask(connection, target)
-                remaining_s(deadline)  # to a reader, a connection shut down looks like an end
+                remaining_s(deadline)  # a connection that was shut down looks like the body's end
                 return answer
             except (FetchError, HTTPError, HTTPException, OSError, ValueError) as error:
                 remaining_s(deadline)  # the guard may have shut the connection down
@@ -136,13 +136,13 @@ class Fetcher:
                 connection.close()
 
     def _checked_addresses(self, target: Target, deadline: Deadline) -> list[str]:
-        """Resolve the host once; every one of its addresses must be public, or listed."""
+        """Resolve the host once; return its addresses, which must all be public or listed."""
         try:
             lookup = self._resolvers.submit(self._resolve, target.host, target.port)
             answers = lookup.result(remaining_s(deadline))
             addresses = [ipaddress.ip_address(answer) for answer in answers]
         except FutureTimeoutError:
-            lookup.cancel()  # otherwise abandoned names would queue up behind slow ones
+            lookup.cancel()  # or abandoned names would queue up behind slow ones
             raise FetchTimeoutError("The URL's host name did not resolve in time.") from None
         except (OSError, ValueError):
             addresses = []
@@ -155,14 +155,14 @@ class Fetcher:
         return [str(address) for address in addresses]
 
     def _wrap(self, link: socket.socket, target: Target, deadline: Deadline) -> _PinnedHTTP:
-        """Return urllib3's connection over the connected socket; nothing is sent yet."""
+        """Return a urllib3 connection that uses the connected socket; nothing is sent yet."""
         left_s = remaining_s(deadline)
         if target.scheme == "http":
             return _PinnedHTTP(link, target, timeout=left_s)
         return _PinnedHTTPS(link, target, timeout=left_s, ssl_context=self._trust())
 
     def _trust(self) -> ssl.SSLContext:
-        """Return the TLS context, made when first needed: reading certificates is slow."""
+        """Return the TLS context; it is made on first use, since reading certificates is slow."""
         with self._tls_lock:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
@@ -184,7 +184,7 @@ class Fetcher:
             response.close()
 
     def _read(self, response: HTTPResponse) -> bytes:
-        """Return the decoded body; its size is counted while it is decoded, never trusted."""
+        """Return the decoded body; count its bytes while decoding, whatever the server states."""
         body = bytearray()
         for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
             body += chunk
@@ -203,7 +203,7 @@ def _connect(addresses: list[str], port: int, deadline: Deadline) -> socket.sock
             link = socket.create_connection((address, port), timeout=timeout_s)
         except OSError:
             continue
-        # urllib3 does this with the connections that it makes itself.
+        # urllib3 sets this option only for the connections that it makes itself.
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return link
     remaining_s(deadline)
@@ -211,7 +211,7 @@ def _connect(addresses: list[str], port: int, deadline: Deadline) -> socket.sock
 
 
 def _as_text(header: str) -> str:
-    """Return a header's text: http.client decodes bytes as Latin-1; UTF-8 is tried first."""
+    """Return a header, which http.client decodes as Latin-1, decoded as UTF-8 if possible."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:
@@ -219,7 +219,7 @@ def _as_text(header: str) -> str:
 
 
 def _as_fetch_error(error: Exception) -> FetchError:
-    """Return an error whose text holds nothing of the fetched content."""
+    """Return a FetchError whose text holds no fetched content."""
     if isinstance(error, FetchError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -228,7 +228,7 @@ def _as_fetch_error(error: Exception) -> FetchError:
 
 
 class _BoundedResponse(PlainResponse):
-    """A response that refuses a chunk size of −1: it would be read up to the connection's end."""
+    """A response that refuses a negative chunk size, which would be read until the end."""
 
     def _safe_read(self, amt: int) -> bytes:
         if amt < 0:
@@ -250,4 +250,4 @@ class _PinnedHTTP(HTTPConnection):
 
 
 class _PinnedHTTPS(_PinnedHTTP, HTTPSConnection):
-    """The same over TLS: SNI and the certificate's name are the URL's host."""
+    """A `_PinnedHTTP` over TLS: SNI and the certificate's name are the URL's host."""

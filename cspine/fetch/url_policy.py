@@ -1,7 +1,7 @@
-"""The rules for URLs and addresses that may be fetched: one strict parser and one list of networks.
+"""The rules for URLs and addresses that may be fetched: a strict parser and a list of networks.
 
-A URL that two parsers could read in two ways is refused, so that the URL that was checked is the
-one that is connected to. This module sends nothing and resolves nothing; `fetcher.py` does.
+A URL that two parsers could read differently is refused, so that the checked URL is the URL that is
+fetched. This module sends nothing and resolves no names; `fetcher.py` does.
 """
 
 from __future__ import annotations
@@ -18,32 +18,34 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 # The ports of web servers; another port may belong to another protocol.
 PUBLIC_PORTS = frozenset((80, 443, 8080, 8443))
 
-# RFC 3986, without user info or an empty port; only non-ASCII letters may need quoting.
+# A URL by RFC 3986, without user info or an empty port.
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.IGNORECASE | re.ASCII,
 )
-# Sent unquoted: RFC 3986's reserved characters without `#`, and `|` and `~`.
+# Characters sent unquoted: the reserved ones of RFC 3986 except `#`, and also `|` and `~`.
 _KEPT = "/?!$&'()*+,;=:@[]|~"
-# Characters outside ASCII are quoted as UTF-8, which a lone surrogate cannot be.
+# Characters outside ASCII are quoted as UTF-8. A lone surrogate is refused, since UTF-8 cannot
+# encode it.
 _CHARACTER = rf"[A-Za-z0-9\-._{re.escape(_KEPT)}]|%[0-9A-Fa-f]{{2}}|[^\x00-\xa0\ud800-\udfff]"
 _TEXT = re.compile(rf"(?:{_CHARACTER})*")
 # `urljoin` would read `http:a`, `http:///a` and `///a` as paths of the redirecting server.
 _LOCATION = re.compile(
     rf"(?!https?:(?!//)|(?:https?:)?//(?:[/?#]|$))(?:{_CHARACTER}|#)*", re.IGNORECASE
 )
-# At most 63 characters (RFC 1035, 2.3.4); underscores are against the rules, and in use.
+# A label has at most 63 characters (RFC 1035, 2.3.4). Underscores are against that standard, but
+# some hosts use them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that some parsers read as IPv4
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Ranges that `is_global` accepts in some Python version, or whose packets are sent on elsewhere.
+# Ranges that `is_global` accepts in some Python versions, or whose packets are forwarded elsewhere.
 _REFUSED_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "192.0.0.0/24",  # protocol assignments, one of them a cloud's metadata service
+        "192.0.0.0/24",  # protocol assignments, including a cloud's metadata service
         "192.88.99.0/24",  # 6to4 relays
         "168.63.129.16/32",  # a cloud's metadata service at a public address
         "64:ff9b::/96",
@@ -54,7 +56,7 @@ _REFUSED_NETWORKS = tuple(
         "2002::/16",  # 6to4
     )
 )
-# Cloud metadata services outside 169.254.0.0/16 and fe80::/10; two are in private ranges.
+# Cloud metadata services that are not in 169.254.0.0/16 or fe80::/10. Two are in private ranges.
 _METADATA_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in ("168.63.129.16/32", "192.0.0.192/32", "100.100.100.200/32", "fd00:ec2::254/128")
@@ -64,7 +66,7 @@ _GLOBAL_UNICAST_V6 = ipaddress.ip_network("2000::/3")
 
 @dataclass(frozen=True)
 class Target:
-    """The parts of a URL, exactly as they are checked, resolved, connected to and sent.
+    """The parts of a URL, exactly as they are checked and used.
 
     Fields:
         scheme: `http` or `https`.
@@ -89,7 +91,7 @@ def parse_url(url: str) -> Target:
     """Return the parts of an http or https URL.
 
     Raises:
-        UrlNotAllowedError: the scheme is another one, or the URL could be read in two ways.
+        UrlNotAllowedError: the scheme is not http or https, or the URL could be read in two ways.
     """
     if len(url) > MAX_URL_CHARACTERS:
         raise UrlNotAllowedError(
@@ -106,12 +108,12 @@ def parse_url(url: str) -> Target:
     if not 0 < port < 65536:
         raise UrlNotAllowedError(f"`url` must have a port from 1 to 65535. Received: {port}")
     host = _read_host(match["host"].lower())
-    # `%` is kept: `_TEXT` accepts it only in a whole escape.
+    # `%` is not quoted, because `_TEXT` accepts it only in a complete escape.
     return Target(scheme, host, port, quote(resource, safe="%" + _KEPT))
 
 
 def _broken_rule(url: str) -> str:
-    """Return the rule that is broken by a URL that the pattern refuses."""
+    """Return the rule that a URL breaks which does not match `_URL`."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         return "http:// or https://"
     if "@" in url.split("/", 3)[2]:
@@ -141,9 +143,9 @@ def follow_redirect(source: Target, location: str) -> Target:
     """Return the target of a redirect from `source`, by RFC 3986, 5.2.
 
     Raises:
-        UrlNotAllowedError: `location` is no URL that may be followed, or leaves https.
+        UrlNotAllowedError: `location` must not be followed, or leads from https to http.
     """
-    # Checked before `urljoin`, which drops tabs and line ends from its arguments.
+    # Checked before `urljoin`, because it removes tabs and line ends from its arguments.
     if not _LOCATION.fullmatch(location):
         raise UrlNotAllowedError(
             "A redirect must lead to a URL or a path with no space, control character or stray `%`."
@@ -169,7 +171,7 @@ def is_public(address: Address) -> bool:
 
 def is_link_local(address: Address) -> bool:
     """Return whether `address` is link-local, or the address of a cloud's metadata service."""
-    # An IPv4 address that is mapped to IPv6 is connected to as IPv4.
+    # The system connects to an IPv4-mapped IPv6 address over IPv4.
     inner = getattr(address, "ipv4_mapped", None) or address
     return inner.is_link_local or any(inner in network for network in _METADATA_NETWORKS)
 
@@ -182,23 +184,23 @@ class AllowList:
 
     @classmethod
     def of(cls, entries: tuple[str, ...]) -> AllowList:
-        """Return the list of these entries, in lower case."""
+        """Return the list of these entries, converted to lower case."""
         return cls(frozenset(entry.lower() for entry in entries))
 
     def names(self, target: Target) -> bool:
-        """Return whether the target's host is listed: with its port, or alone on a public port."""
+        """Return whether the host is listed with its port, or without it if the port is public."""
         host = f"[{target.host}]" if ":" in target.host else target.host
         if f"{host}:{target.port}" in self.entries:
             return True
-        # An IPv6 host may be listed with its brackets or without.
+        # An IPv6 host may be listed with brackets or without.
         return target.port in PUBLIC_PORTS and bool({host, target.host} & self.entries)
 
     def opens(self, target: Target, address: Address) -> bool:
         """Return whether `address`, to which the target's host resolved, may be connected to.
 
-        A listed name may resolve to a private address, but not to a cloud's metadata service, which
-        hands out the machine's own keys: the owner of the name could read them. The address itself
-        may be listed.
+        A listed name may resolve to a private address, but not to a link-local one or to a cloud's
+        metadata service. Such a service hands out the machine's keys, and the owner of the name
+        could make the fetcher read them. Such an address is allowed only if it is itself listed.
         """
         if is_public(address):
             return True
@@ -209,7 +211,7 @@ class AllowList:
         """Check the target's port.
 
         Raises:
-            UrlNotAllowedError: it is not in PUBLIC_PORTS, and the list does not name the target.
+            UrlNotAllowedError: the port is not in PUBLIC_PORTS, and the target is not listed.
         """
         if target.port not in PUBLIC_PORTS and not self.names(target):
             known = ", ".join(str(port) for port in sorted(PUBLIC_PORTS))

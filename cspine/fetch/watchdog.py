@@ -1,6 +1,6 @@
-"""The deadline of a fetch, and the thread that shuts its connection down when it passes.
+"""The deadline of a fetch, and the thread that shuts down its connection when the deadline passes.
 
-One thread watches all connections: a timer for each would be a thread for each fetch.
+One thread watches all connections, since a timer for each would need a thread per fetch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def remaining_s(deadline: Deadline) -> float:
     """Return the seconds left of a fetch's deadline.
 
     Raises:
-        FetchTimeoutError: none are left.
+        FetchTimeoutError: no time is left.
     """
     left_s = deadline.left_s()
     if not left_s:
@@ -31,14 +31,15 @@ def remaining_s(deadline: Deadline) -> float:
 
 @contextmanager
 def guard(connection: socket.socket, deadline: Deadline) -> Iterator[None]:
-    """Shut the connection down when the deadline passes, which ends any read from it."""
-    # A duplicate outlives the wrapping in TLS; shutting it down ends both, in both directions.
+    """Shut the connection down if the deadline passes in the block; that ends any read from it."""
+    # Wrapping in TLS detaches the original socket but not this duplicate. A shutdown of the
+    # duplicate ends the connection in both directions.
     with connection.dup() as duplicate, _watchdog().watching(duplicate, deadline.due_s):
         yield
 
 
 class _Watchdog:
-    """Connections, and the time at which each is to be shut down."""
+    """Watches connections, and shuts each down at its own time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -48,19 +49,19 @@ class _Watchdog:
 
     @contextmanager
     def watching(self, connection: socket.socket, at_s: float) -> Iterator[None]:
-        """Shut `connection` down at that time of `time.monotonic`, unless the block ends before."""
+        """Shut `connection` down at `at_s` (`time.monotonic`), unless the block ends before."""
         with self._changed:
             self._ends_s[connection] = at_s
             if at_s < self._wakes_s:
                 self._changed.notify()
-            # A thread that ended for lack of memory is replaced.
+            # The thread may have ended for lack of memory; then it is replaced.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._watch, name="deadlines", daemon=True)
                 self._thread.start()
         try:
             yield
         finally:
-            # Under the lock: its file descriptor may soon belong to another connection.
+            # Removed under the lock, because another connection may soon reuse the file descriptor.
             with self._changed:
                 self._ends_s.pop(connection, None)
 

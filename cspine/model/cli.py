@@ -1,4 +1,4 @@
-"""`python -m cspine sign`: sign a card, so that a service can tell whose model it serves."""
+"""The command `python -m cspine sign`: sign a card, so that a service can verify the signer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(subparsers: Any) -> None:
 
 
 def run_sign(given: argparse.Namespace) -> int:
-    """Sign, and say which version was signed."""
+    """Sign the card and log which version was signed."""
     from cspine.model.store.signing import read_private_key, sign_models
 
     version = sign_models(given.models, read_private_key(given.key))

@@ -1,7 +1,7 @@
 """The heat map of one answer, in the pixels of the source image.
 
-`fracture_map` where the network has a trained map head, else the class activation map. Values are
-absolute, 255 for certainty, and not stretched, so a normal slice stays dark.
+It shows `fracture_map` if the network has a trained map head, else the class activation map.
+Values are absolute (255 is certainty) and are not stretched, so a normal slice stays dark.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from cspine.model.engine.pending_output import EngineOutput
 
 
 def heatmap(output: EngineOutput, region: Box, source_shape: tuple[int, int]) -> np.ndarray:
-    """The heat map of one image, uint8 (H, W) of the source's shape, 0 outside the crop.
+    """Return the heat map of one image, uint8 (H, W) of the source's shape, 0 outside the crop.
 
-    `output` is of one image (N = 1); `region` is its crop in source pixels and may stick out of
-    the image; `source_shape` is (H, W) in pixels. The map is in 0…1; a class activation map is in
-    logits and is shown through the logistic function.
+    `output` is the output of one image (N = 1); `region` is the crop in source pixels and may
+    extend beyond the image; `source_shape` is (H, W) in pixels. A class activation map is in
+    logits, which the logistic function converts to 0…1, the range of `fracture_map`.
     """
     if output.fracture_map is not None:
         grid = output.fracture_map[0]
     else:
-        # Clipped where exp would overflow; 60 is certainty in either direction.
+        # Clipped, because exp would overflow; a logit of ±60 is certainty.
         grid = 1.0 / (1.0 + np.exp(-np.clip(output.cam[0], -60.0, 60.0)))
-    # Mode F: enlarged as floats, and rounded to 8 bits only at the end.
+    # The map is enlarged as floats and rounded to 8 bits only at the end.
     small = Image.fromarray(np.asarray(grid, dtype=np.float32))
     large = small.resize((region.width, region.height), Image.Resampling.BILINEAR)
     height, width = source_shape

@@ -1,11 +1,12 @@
 """Read HDF5 files of unknown origin: check every object first, then read, and run no code.
 
-The whole file is walked by its metadata first. Only hard links to groups and to plain numeric data
-sets stored whole inside the file pass: no soft, external or user-defined links, no object reached
-twice, no virtual data sets, no external storage, no chunks or filters (so no compression bombs), no
-references, no variable-length data that would be read. A data set's bytes must really be in the
-file, so nothing is allocated beyond the file's own size (external storage: CVE-2026-1669).
-Keras's `model_config` is never read, so nothing in it can run (CVE-2025-9905).
+The metadata of every object in the file is checked first. Only hard links to groups and to plain
+numeric data sets that are stored in one piece inside the file are allowed: no soft, external or
+user-defined links, no object reached twice, no virtual data sets, no external storage, no chunks or
+filters (so no compression bombs), and no references. Data of variable length are never read. A data
+set's bytes must really be in the file, so nothing is allocated beyond the file's own size (external
+storage: CVE-2026-1669). Keras's `model_config` is never read, so no code in it can run
+(CVE-2025-9905).
 
 The caller names the layers that it expects; this module reads them from Keras's layout of weights.
 """
@@ -27,18 +28,18 @@ from cspine.core.errors import ArtifactError
 from cspine.model.store.hashes import MAX_FILE_BYTES
 
 MAX_OBJECTS = 20_000
-# A recursion must have an end; Keras's own files are less deep.
+# Limits the recursion; Keras's own files have fewer levels.
 MAX_DEPTH = 8
 MAX_ATTRIBUTES = 512
 MAX_ATTRIBUTE_BYTES = 2**20
-# A convolution's kernel has four.
+# A convolution's kernel has four dimensions.
 MAX_DIMENSIONS = 6
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass
 class _Walk:
-    """What has been seen so far: object addresses and the sum of the data sets' bytes."""
+    """The state of a check: the file's size, addresses seen so far, and their data sets' bytes."""
 
     file_bytes: int
     seen: set[int] = field(default_factory=set)
@@ -47,16 +48,16 @@ class _Walk:
 
 @contextmanager
 def open_h5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading after walking all of it.
+    """Open an HDF5 file for reading after checking every object in it.
 
     Raises:
-        ArtifactError: the file is missing, no HDF5, too large, damaged, or holds anything that
-            this module's docstring rules out; the text names the object and the reason.
+        ArtifactError: the file is missing, not HDF5, too large, damaged, or holds anything that
+            this module's docstring rules out; the message names the object and the reason.
     """
-    # The library itself must not see what is no HDF5: it searches a foreign file for a signature.
+    # Checked first, because the HDF5 library would search any other file for a signature.
     _check_outside(path)
     try:
-        # Without locks, so that a read-only file system will do.
+        # Without locks, so that this works on a read-only file system.
         with h5py.File(path, "r", locking=False) as file:
             _check_group(file.id, "/", 0, _Walk(path.stat().st_size))
             yield file
@@ -68,7 +69,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _check_outside(path: Path) -> None:
-    """Size and signature, before the HDF5 library sees the file."""
+    """Check the file's size and signature before the HDF5 library opens it."""
     if not path.is_file():
         raise ArtifactError(f"A model file must exist. Received: {path.name}, which does not")
     size = path.stat().st_size
@@ -84,11 +85,11 @@ def _refuse(name: str, rule: str, received: object) -> None:
 
 
 def _check_group(group: h5g.GroupID, name: str, depth: int, walk: _Walk) -> None:
-    """Check a group, its attributes and, link by link, all below it."""
+    """Check a group, its attributes and, link by link, all objects below it."""
     _check_object(group, name, walk)
     if depth > MAX_DEPTH:
         _refuse(name, f"lie at most {MAX_DEPTH} groups deep", "a deeper one")
-    # Asked before the names are listed: the list itself could fill memory.
+    # Checked before the names are listed, because the list itself could fill the memory.
     if group.get_num_objs() + len(walk.seen) > MAX_OBJECTS:
         _refuse(name, f"leave the file at no more than {MAX_OBJECTS} objects", "more")
     for raw in list(group):
@@ -105,8 +106,8 @@ def _check_group(group: h5g.GroupID, name: str, depth: int, walk: _Walk) -> None
 
 
 def _check_object(found: Any, name: str, walk: _Walk) -> None:
-    """Refuse an object met before (aliases and cycles of hard links), check its attributes."""
-    # By address and not by name: two hard links to one object have two names.
+    """Refuse an object seen before (aliases and cycles of hard links), and check its attributes."""
+    # By address, since two hard links to one object have different names.
     address = h5o.get_info(found).addr
     if address in walk.seen:
         _refuse(name, "be reached by one link only", "a second hard link")
@@ -128,7 +129,7 @@ def _check_attribute(attribute: h5a.AttrID, owner: str) -> None:
 
 
 def _attribute_bytes(attribute: h5a.AttrID) -> int:
-    """What its fixed part takes; HDF5's own call for it fails on empty attributes."""
+    """Return the bytes of an attribute's fixed part; HDF5's own call fails if it is empty."""
     size = int(attribute.get_type().get_size())
     return int(math.prod(attribute.shape)) * size
 
@@ -139,7 +140,7 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     plan = data.get_create_plist()
     if plan.get_nfilters():
         _refuse(name, "be stored without filters", "compression or another filter")
-    # Compact: less than 64 KiB, kept in the object's own header.
+    # Compact data sets are smaller than 64 KiB and are stored in the object's header.
     if plan.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT):
         _refuse(name, "be stored in one piece", "a virtual or chunked data set")
     if plan.get_external_count():
@@ -154,17 +155,17 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     ):
         _refuse(name, f"have at most {MAX_DIMENSIONS} dimensions", "another shape")
     size = math.prod(space.get_simple_extent_dims()) * int(kind.get_size())
-    # Never-written data reads as zeros, of any claimed size.
+    # Data that was never written reads as zeros, whatever size is claimed.
     if size and data.get_storage_size() != size:
         _refuse(name, "lie in the file with all its bytes", f"{size} bytes claimed, not stored")
-    # Summed: data sets that claim the same bytes would each pass alone.
+    # The sizes are summed, since data sets that claim the same bytes would each pass the check.
     walk.data_bytes += size
     if walk.data_bytes > walk.file_bytes:
         _refuse(name, "fit into the file", "more bytes than the file has")
 
 
 def read_text_attribute(group: h5py.Group, name: str, max_bytes: int) -> bytes:
-    """The bytes of a fixed-length text attribute.
+    """Return the bytes of a fixed-length text attribute.
 
     Raises:
         ArtifactError: it is missing, of variable length, or longer than `max_bytes`.
@@ -184,18 +185,18 @@ def read_text_attribute(group: h5py.Group, name: str, max_bytes: int) -> bytes:
 
 
 def find_weights(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    """The data sets below a layer's group by their last name; not read yet.
+    """Return the data sets below a layer's group by the last part of their path, without reading.
 
-    Keras stores `layer/some/path/kernel` (`kernel:0` in older files); no layer of cspine has two
-    weights of one last name. Keras's lists of names are attributes of variable length and are
-    not needed: they are never read.
+    Keras stores `layer/some/path/kernel` (`kernel:0` in older files); in cspine, all weights of a
+    layer differ in this last part. Keras's lists of names are attributes of variable length; they
+    are not needed and never read.
     """
     found: dict[str, h5py.Dataset] = {}
     for name, one in group.items():
         if isinstance(one, h5py.Group):
             found.update(find_weights(one))
         else:
-            # TensorFlow's tensor suffix, which older files keep.
+            # Older files keep TensorFlow's tensor suffix.
             found[name.removesuffix(":0")] = one
     return found
 
@@ -203,10 +204,10 @@ def find_weights(group: h5py.Group) -> dict[str, h5py.Dataset]:
 def read_layer(
     root: h5py.Group, layer: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """The weights of one layer as float32 by name, read after all names and shapes are compared.
+    """Return the weights of one layer as float32 by name, after comparing all names and shapes.
 
     Raises:
-        ArtifactError: the layer is missing, has other weights or shapes, or values not finite.
+        ArtifactError: the layer is missing, has other weights or shapes, or a value is not finite.
     """
     group = root.get(layer)
     if not isinstance(group, h5py.Group):

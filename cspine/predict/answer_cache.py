@@ -1,7 +1,7 @@
-"""Remember answers by image content, and compute identical images in flight once.
+"""A cache of answers by image content; requests for the same image at once share one computation.
 
-Bounded by entries and by the bytes of pixels that remembered answers hold. The caller's key names
-the loaded model too, so that a new model never returns an old one's answer.
+The cache is bounded by the number of answers and by the bytes of pixels that they hold. The
+caller's key includes the loaded model, so that a new model never returns an old model's answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cspine.core.errors import CspineError, ImageError
 from cspine.predict.prediction import Prediction
 
 MAX_ENTRIES = 4096
-# Only explained answers hold pixels: about a hundred of 512 × 512 fit.
+# Only explained answers hold pixels; about a hundred of 512 × 512 pixels fit.
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -26,12 +26,12 @@ class AnswerCache:
 
     Args:
         max_entries: predictions kept; 0 keeps none, but still joins computations in flight.
-        max_bytes: bytes of pixels kept with them.
+        max_bytes: bytes of pixels that the kept predictions may hold.
     """
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_entries, self._max_bytes = max_entries, max_bytes
-        # Held for dictionary operations, never during inference.
+        # The lock is held only for dictionary operations, never during inference.
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Prediction] = OrderedDict()
         self._bytes = 0
@@ -40,22 +40,22 @@ class AnswerCache:
     def get_or_compute(
         self, key: Hashable, compute: Callable[[], Prediction], deadline: Deadline
     ) -> Prediction:
-        """Return the prediction of `key`: remembered, shared with one in flight, or computed.
+        """Return the prediction of `key` from the cache, a running computation or a new one.
 
         Args:
-            key: the model, the image's content and all else on which the prediction depends.
+            key: the model, the image's content and everything else that affects the prediction.
             compute: returns the prediction.
-            deadline: bounds the wait for a computation in flight.
+            deadline: bounds the wait for another caller's computation.
 
         Raises:
             CspineError: `compute` raised it; only an ImageError is shared with the other callers.
         """
-        # Again if the caller that computed gave up: then the first of the others computes.
+        # Repeated if the computing caller failed: then the first of the waiting callers computes.
         while True:
             with self._lock:
                 kept = self._kept.get(key)
                 if kept is not None:
-                    # Used just now, so dropped last.
+                    # Moved to the end, since the entries at the start are dropped first.
                     self._kept.move_to_end(key)
                     return kept
                 flight = self._in_flight.get(key)
@@ -70,14 +70,14 @@ class AnswerCache:
     def _lead(
         self, key: Hashable, flight: Future[Prediction], compute: Callable[[], Prediction]
     ) -> Prediction:
-        """Compute for all callers that wait on `flight`."""
+        """Compute the prediction for this caller and for all that wait on `flight`."""
         try:
             prediction = compute()
-        # Of any kind: callers that wait must learn of it, or they would wait for ever.
+        # Any error must reach the waiting callers, or they would wait for ever.
         except BaseException as error:
-            # Removed before they learn of it: a caller that comes now must compute anew.
+            # Removed from `_in_flight` first, so that no new caller joins a failed computation.
             self._land(key)
-            # An unreadable image is unreadable for all; a missed deadline is this caller's alone.
+            # An unreadable image is unreadable for all callers; a missed deadline is not shared.
             flight.set_exception(error if isinstance(error, ImageError) else _NotSharedError())
             raise
         self._land(key, prediction)
@@ -85,12 +85,12 @@ class AnswerCache:
         return prediction
 
     def _land(self, key: Hashable, prediction: Prediction | None = None) -> None:
-        """End the flight of `key`, and remember `prediction` if there is one."""
+        """Remove `key` from the computations in flight, and keep `prediction` if there is one."""
         with self._lock:
             del self._in_flight[key]
             if prediction is None or self._max_entries == 0:
                 return
-            # A key in flight is never remembered too, so its bytes are counted once.
+            # A key in flight is never in `_kept` as well, so its bytes are counted only once.
             self._kept[key] = prediction
             self._bytes += prediction.held_bytes
             while len(self._kept) > self._max_entries or self._bytes > self._max_bytes:
@@ -98,11 +98,11 @@ class AnswerCache:
 
 
 class _NotSharedError(CspineError):
-    """The caller that computed failed for its own reasons; the others compute themselves."""
+    """The computing caller failed for a reason of its own, so the waiting ones must compute."""
 
 
 def _join(flight: Future[Prediction], deadline: Deadline) -> Prediction | None:
-    """Wait for another caller's computation; None if that failed for its own reasons."""
+    """Return the result of another caller's computation; None for a `_NotSharedError`."""
     try:
         return flight.result(deadline.remaining_s())
     except _NotSharedError:

@@ -1,6 +1,6 @@
 """Find image files, answer them in parallel, and write the rows to a CSV that can be resumed.
 
-A CSV that exists is continued: files that have a row are not answered again.
+An existing CSV is continued: files with an answer in it are not answered again.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ COLUMNS = tuple(
         "version domain series slice reason why warnings error"
     ).split()
 )
-# Folders beside a `slices.csv` that hold no slices.
+# Folders beside a `slices.csv` that hold masks, and twins (the same slices without fractures).
 ASIDE = ("masks", "twins")
-# Files in work at once, so that memory is bounded.
+# The number of files that are read and answered at once is limited, so that memory is bounded.
 _WINDOW = 64
 
 Row = dict[str, str]
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the files that `paths` name or, as folders, hold, each once, sorted within a folder.
+    """Return all files in `paths` and in the folders in `paths`, each file once.
+
+    Files of one folder are sorted.
 
     Raises:
         ConfigError: a path does not exist, or no file is found.
@@ -55,14 +57,14 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        # DICOMDIR, the index of a DICOM medium (PS3.10), is a DICOM file without a picture.
+        # DICOMDIR, the index file of a DICOM medium (PS3.10), holds no picture.
         is_image = path.suffix.lower() in SUFFIXES and path.name.upper() != "DICOMDIR"
         if is_image and path.is_file() and not path.name.startswith(".") and not _is_aside(path):
             yield path
 
 
 def _is_aside(path: Path) -> bool:
-    """Return whether this is a mask or a twin of a synthetic set, whose table names the slices."""
+    """Return whether the path is a mask or a twin of a synthetic set, which has a `slices.csv`."""
     return path.parent.name in ASIDE and (path.parent.parent / "slices.csv").is_file()
 
 
@@ -71,7 +73,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
     def answer(path: Path) -> Row:
         try:
-            # Before reading, so that a huge file costs nothing.
+            # Checked before reading, so that a huge file is not read.
             predictor.limits.check_bytes(path.stat().st_size)
             return _describe(path, predictor.predict(path.read_bytes()))
         except OSError as error:
@@ -80,7 +82,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
             return _failure(path, error)
 
     rest = iter(paths)
-    # One thread more than cores, to read the next file while all of them compute.
+    # One thread more than cores reads the next file while all cores compute.
     pool = ThreadPoolExecutor(1 + count_cores())
     try:
         waiting = [pool.submit(answer, path) for path in islice(rest, _WINDOW)]
@@ -88,7 +90,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
             yield waiting.pop(0).result()
             waiting += [pool.submit(answer, path) for path in islice(rest, 1)]
     finally:
-        # After an interruption, files that were not begun are not waited for.
+        # After an interruption, files that were not begun are cancelled.
         pool.shutdown(cancel_futures=True)
 
 
@@ -113,7 +115,7 @@ def _describe(path: Path, prediction: Prediction) -> Row:
 
 
 def _hash_uid(uid: str | None) -> str:
-    """Return a pseudonym of a UID: it groups slices, and cannot be traced to a hospital."""
+    """Return a pseudonym of a UID; it groups slices but does not show the hospital."""
     return "" if uid is None else hashlib.sha256(uid.encode()).hexdigest()[:12]
 
 
@@ -122,15 +124,17 @@ def _failure(path: Path, error: CspineError) -> Row:
 
 
 class ResumableCsv:
-    """A CSV of rows that survives an interruption: each row is on the disk before the next.
+    """A CSV of rows that survives an interruption, since each row is written at once.
 
     Args:
-        path: the file; one that exists is continued.
-        version: the model's version, which every row in it must have.
-        is_opened: whether the model answers under `CSPINE_ANSWER_SYNTHETIC`, as for every row.
+        path: the file; an existing file is continued.
+        version: the model's version, which every row of an existing file must have.
+        is_opened: whether the model answers under `CSPINE_ANSWER_SYNTHETIC`; the answers in an
+            existing file must have been given with the same setting.
 
     Raises:
-        ConfigError: the file has other contents or is of another model, or its folder is missing.
+        ConfigError: the file holds something else or answers of another model or setting, or its
+            folder is missing.
     """
 
     def __init__(self, path: Path, version: str, is_opened: bool = False) -> None:
@@ -141,16 +145,16 @@ class ResumableCsv:
         self._rewrite()
 
     def _read(self, version: str, is_opened: bool) -> list[Row]:
-        # Any other file must not be overwritten by mistake.
+        # A file that this command did not write must not be overwritten by mistake.
         text = self._path.read_text(encoding="utf-8", errors="replace")
         heading, (first, newline, _) = ",".join(COLUMNS), text.partition("\n")
-        # An interruption may have cut even the heading short.
+        # After an interruption, even the heading may be incomplete.
         if first.strip() != heading if newline else not heading.startswith(first):
             raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
-        # A file whose row was cut by an interruption is answered again.
+        # An incomplete last row is dropped, and its file is answered again.
         whole = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(io.StringIO(whole)))
-        # Answers of several models would be compared as if they were of one. Failures name none.
+        # Answers of several models must not be mixed. Rows of failed files name no version.
         others = {row["version"] for row in rows} - {version, ""}
         if others:
             raise ConfigError(
@@ -162,11 +166,11 @@ class ResumableCsv:
                 "`--csv` must hold answers given under the same CSPINE_ANSWER_SYNTHETIC. "
                 f"Received: {self._path}"
             )
-        # Failed files are tried again.
+        # Rows of failed files are left out, so that those files are tried again.
         return answered
 
     def _rewrite(self) -> None:
-        """Replace the file by one with the kept rows."""
+        """Replace the file by one that holds only the kept rows."""
         with (
             written_whole(self._path) as part,
             part.open("w", newline="", encoding="utf-8") as file,
@@ -178,6 +182,6 @@ class ResumableCsv:
     def add(self, row: Row) -> None:
         """Append one row."""
         self.rows.append(row)
-        # Opened for each row: closing writes it out, so that a killed run loses none.
+        # The file is closed after each row, so that a killed run loses no row.
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)

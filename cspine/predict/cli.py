@@ -1,4 +1,4 @@
-"""`python -m cspine predict PATH…`: files, folders and DICOM series, without a server."""
+"""The command `cspine predict`: answers files, folders and DICOM series without a server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register(subparsers: Any) -> None:
 
 def run_predict(given: argparse.Namespace) -> int:
     """Answer every file; return 1 if any of them could not be answered, else 0."""
-    # The engine takes a second to import.
+    # Imported here, since importing the engine takes a second.
     from cspine.predict.predictor import Predictor
 
     paths = find_images(given.paths)
@@ -62,7 +62,7 @@ def run_predict(given: argparse.Namespace) -> int:
         line = f"{describe_study(score)} By {model}."
         _write(json.dumps(vars(score)) if given.json else line)
     failed = sum(bool(row["error"]) for row in rows)
-    # On stderr: stdout is for answers, and may be a pipe.
+    # Written to stderr, because stdout is for answers and may be a pipe.
     for line in _tally(rows):
         sys.stderr.write(f"{line}\n")
     summary = f"{len(rest) - failed} answered{f', {failed} failed' if failed else ''}"
@@ -71,7 +71,7 @@ def run_predict(given: argparse.Namespace) -> int:
 
 
 def _tally(rows: list[Row]) -> list[str]:
-    """Return lines that count the files by answer, and those without a class by reason."""
+    """Return lines that count the files by answer, and the uncertain ones by reason."""
     words = Counter(row["prediction"] or "failed" for row in rows)
     reasons = Counter(row["reason"] for row in rows if row["reason"])
     return [

@@ -1,4 +1,4 @@
-"""Limit how many images are decoded at once."""
+"""A limit on how many images are decoded at once."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from cspine.predict.stage_times import Observe
 
 
 class DecodeSlots:
-    """A bounded number of places.
+    """A bounded number of slots; an image holds one while it is decoded.
 
     Args:
-        count: how many there are.
-        observe: called with `slot` and the seconds of each wait.
+        count: the number of slots.
+        observe: called with "slot" and the seconds that a caller waited for one.
     """
 
     def __init__(self, count: int, observe: Observe) -> None:
-        # Bounded: one release too many is a defect, and raises.
+        # A BoundedSemaphore raises if a defect releases a slot twice.
         self._places = threading.BoundedSemaphore(count)
         self._observe = observe
 
     @contextmanager
     def hold(self, deadline: Deadline) -> Iterator[None]:
-        """Hold a place while the block runs.
+        """Hold a slot while the block runs.
 
         Raises:
-            LateError: the deadline passed before one was free.
+            LateError: the deadline passed before a slot was free.
+            UnwantedError: the client has disconnected.
         """
         start = time.perf_counter()
-        # With a timeout: a prediction that is late is never sent.
+        # The wait ends at the deadline, since a late prediction is not sent.
         if not self._places.acquire(timeout=deadline.remaining_s()):
             raise LateError
         try:

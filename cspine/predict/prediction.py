@@ -27,13 +27,13 @@ class Prediction:
         region: the crop as (x0, y0, x1, y1) in source pixels, x1 and y1 exclusive, or None.
         architecture, version: the model that answered.
         warnings: sentences for the user.
-        heatmap: uint8 (H, W) of the source's size, 255 where the evidence is strongest; only if
-            it was requested and a crop exists.
-        kind: `png`, `jpeg`, `dicom` or `array`.
+        heatmap: uint8 (H, W) in the source's size, 255 is the strongest evidence; only if it was
+            requested and a crop exists.
+        kind: the source's format: `png`, `jpeg`, `dicom` or `array`.
         series_uid: the SeriesInstanceUID, DICOM only, for joining slices.
         grey: uint8 (H, W), the decoded picture; only if an explanation was requested.
         domain: the kind of training images, one of `labels.DOMAINS` or `unknown`.
-        reason: why no class is named; None if one is.
+        reason: why no class is named; None if a class is named.
         instance_uid: the SOPInstanceUID, DICOM only, for finding copies.
     """
 
@@ -45,7 +45,7 @@ class Prediction:
     architecture: str
     version: str
     warnings: tuple[str, ...] = ()
-    # Arrays compare element by element, so `==` leaves them out.
+    # Arrays are left out of `==`, because they compare element by element.
     heatmap: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
     kind: str = "array"
     series_uid: str | None = None
@@ -63,7 +63,7 @@ class Prediction:
         """Return the answer of `/predict` as JSON values.
 
         Args:
-            pictures: those to add, of `heatmap` and `image`, each as a base64 8-bit grey PNG.
+            pictures: which of `heatmap` and `image` to add, as 8-bit grey PNGs in base64.
         """
         answer: dict[str, Any] = {
             "prediction": self.prediction,

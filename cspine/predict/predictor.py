@@ -1,8 +1,8 @@
-"""Predict one image from its bytes: decode, crop, infer, decide, explain.
+"""The predictor: from the bytes of an image to its prediction.
 
-A predictor holds one model and serves many threads at once: decoding runs on the callers' own
-threads, at most one a core, and inference on the engine's streams, so no lock is held around
-either.
+The steps are decode, crop, infer, decide and explain. A predictor holds one model and can be used
+from many threads at once. Decoding runs on the callers' threads, on at most as many as there are
+cores; inference runs on the engine's streams. No lock is held during either.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from cspine.predict.stage_times import Observe, ignore_stage, observe_engine, ti
 
 logger = logging.getLogger(__name__)
 
-# Frozen, like NO_DEADLINE, so that they may be defaults.
+# LIMITS and NO_DEADLINE are frozen, so that they may be default arguments.
 LIMITS = Limits()
 NO_DEADLINE = Deadline()
 
@@ -58,7 +58,7 @@ _SERIALS = itertools.count()
 
 
 class Options(TypedDict, total=False):
-    """The options of `Predictor` beside its model."""
+    """The arguments of `Predictor` besides its model; `Predictor` explains them."""
 
     limits: Limits
     observe: Observe
@@ -70,11 +70,11 @@ class Predictor:
 
     Args:
         engine: runs the network; `submit` returns a future of one output.
-        policy: turns logit and embedding into an answer.
+        policy: turns a logit and an embedding into an answer.
         card: the model card, a plain dict.
-        limits: the most bytes and pixels of one image.
-        observe: called with (stage, seconds): `slot`, the wait for a turn to decode, `decode`,
-            `queue`, the wait for the engine, and `inference`.
+        limits: the greatest numbers of bytes and pixels of one image.
+        observe: called with (stage, seconds). The stages are `slot` (the wait for a slot to
+            decode), `decode`, `queue` (the wait for the engine) and `inference`.
         answer_synthetic: let a model of synthetic images answer for any image, for experiments;
             otherwise only for images with the mark of `core/synthetic_mark.py`.
     """
@@ -93,7 +93,7 @@ class Predictor:
         self.card = card
         self.limits = limits
         self.version = str(card["version"])
-        # Unique to this load: the same version may be published again with another card.
+        # Unique to this load, since the same version may be published again with another card.
         self.serial = next(_SERIALS)
         self.architecture = str(card["architecture"])
         self.view, self.image_size = str(card["view"]), int(card["image_size"])
@@ -101,7 +101,7 @@ class Predictor:
         self.is_opened = self.domain == SYNTHETIC and answer_synthetic
         self.notes = find_notes(card.get("note"), self.domain, self.is_opened)
         self._observe = observe
-        self._counting, self._in_work = threading.Lock(), 0  # images in work
+        self._counting, self._in_work = threading.Lock(), 0  # images being answered
         self._slots = DecodeSlots(count_cores(), observe)
 
     @classmethod
@@ -117,7 +117,7 @@ class Predictor:
         Args:
             models_dir: the folder.
             precision: `auto`, `f32`, `bf16` or `int8`.
-            streams: inferences at once; by default as many as suit the CPU.
+            streams: parallel inferences; by default as many as suit the CPU.
             options: those of `Predictor`.
 
         Raises:
@@ -133,10 +133,10 @@ class Predictor:
         streams: int | None = None,
         **options: Unpack[Options],
     ) -> Predictor:
-        """Load the model of these files and run it once; the arguments are those of `load`.
+        """Load the model of these files and check its self-test; arguments as for `load`.
 
         Raises:
-            ArtifactError: a file is damaged or not one that may be loaded.
+            ArtifactError: a file is damaged or may not be loaded.
         """
         engine = Engine.load(files, choose_precision(files.card, precision), streams)
         return cls.from_engine(files, engine, **options)
@@ -145,7 +145,7 @@ class Predictor:
     def from_engine(
         cls, files: ModelFiles, engine: Engine, **options: Unpack[Options]
     ) -> Predictor:
-        """Return the predictor of a loaded engine after the card's self-test.
+        """Return the predictor of a loaded engine that passes the card's self-test.
 
         Args:
             files: the files from which the engine was loaded.
@@ -153,11 +153,11 @@ class Predictor:
             options: those of `Predictor`.
 
         Raises:
-            ArtifactError: the `.h5` is damaged, or the network is not that of the card.
+            ArtifactError: the `.h5` is damaged, or the card describes another network.
         """
-        # From the `.h5`, not from the card: the policy must belong to these weights.
+        # The policy is read from the `.h5`, not from the card: it must belong to these weights.
         contents = read_h5(files.h5)
-        # Without kept versions, another model may have been written over this one meanwhile.
+        # If versions are not kept, another model may have been written over this one meanwhile.
         if hash_file(files.h5) != files.h5_sha256:
             raise ArtifactError("`best.h5` must stay as it is while it is loaded. It has changed")
         domain = find_domain(contents.facts, files.card)
@@ -168,13 +168,13 @@ class Predictor:
         return cls(engine, policy, {**files.card, "domain": domain}, **options)
 
     def compile_low_latency(self) -> None:
-        """Compile the network a second time, so that a lone image is answered by all cores.
+        """Compile the network a second time, so that all cores compute an image that comes alone.
 
-        It takes about as long as the load, and is best done once the model serves.
+        This takes about as long as loading, and is best done after the model has begun to serve.
         """
         try:
             self.engine.compile_low_latency()
-        except Exception as error:  # of any kind: the model goes on without it
+        except Exception as error:  # whatever it is, the model works without this step
             logger.warning("an image that comes alone has one core: %s", error)
 
     def predict(
@@ -184,8 +184,8 @@ class Predictor:
 
         Args:
             data: the bytes.
-            explain: whether to keep the heat map and the grey picture.
-            deadline: after it the prediction is given up.
+            explain: whether the answer holds the heat map and the grey picture.
+            deadline: the time after which the prediction is abandoned.
 
         Raises:
             ImageError: the bytes are not an image that can be read.
@@ -217,16 +217,16 @@ class Predictor:
     def _answer_counted(
         self, decode: Callable[[], DecodedImage], explain: bool, deadline: Deadline
     ) -> Prediction:
-        # Decoding keeps a core busy: more images at once than cores would only delay them all. An
-        # image that waits for a slot is not decoded yet.
+        # Decoding keeps a core busy, so decoding more images at once than there are cores would
+        # only delay them all.
         with self._slots.hold(deadline):
             image, crop = time_stage(self._observe, "decode", lambda: self.prepare(decode()))
-        # Again: decoding may have used up the deadline.
+        # Checked again, since decoding may have used up the deadline.
         deadline.remaining_s()
-        # Images that are still being decoded need the cores too.
+        # Images that are being decoded count too, since decoding needs the cores.
         alone, due_s = self._in_work == 1, deadline.due_s
         future = None if crop is None else self.engine.submit(crop.image, alone, due_s)
-        # While the engine works on its own threads, this one checks whether the image is a neck.
+        # This thread checks the image while the engine works on its own threads.
         refusals = refuse_image(image.refusal, check_image(image.grey, image.is_colour))
         if crop is None or future is None:
             if self._is_closed_to(image):
@@ -249,13 +249,14 @@ class Predictor:
         """
         closed = self._is_closed_to(image)
         crop = None if closed else preprocess(image.grey, self.view, self.image_size)
-        # Hounsfield units are not read any more, and four bytes a pixel would wait for the engine.
+        # The Hounsfield units are dropped, since they are not needed any more and would take four
+        # bytes per pixel while the image waits for the engine.
         return replace(image, hu=None), crop
 
     def _abstain(
         self, image: DecodedImage, explain: bool, reasons: tuple[Reason, ...]
     ) -> Prediction:
-        """Return the answer without a class or a probability."""
+        """Return an `uncertain` answer without a probability."""
         sentences = (reason.sentence for reason in reasons)
         return Prediction(
             prediction=UNCERTAIN,
@@ -282,15 +283,15 @@ class Predictor:
         explain: bool,
         refusals: tuple[Reason, ...],
     ) -> Prediction:
-        """Return the answer of the network; `refusals` are the reasons against the image."""
+        """Return the answer from the network's output; `refusals` are reasons against the image."""
         decision = self.policy.decide(output.logit, output.embedding, np.array([not refusals]))
-        # Each array has one entry, for one image.
+        # Each array has one entry, since there is one image.
         known, word = bool(decision.in_distribution[0]), decision.prediction[0]
         reasons: tuple[Reason, ...] = (TOO_CLOSE,) if known and word == UNCERTAIN else ()
         if not known:
             reasons = refusals or (UNLIKE_TRAINING,)
         height, width = image.grey.shape
-        # The crop may reach beyond a small image; the answer names existing pixels.
+        # The crop may reach beyond a small image, but the answer names only existing pixels.
         region = crop.region.clip_to(height, width)
         return replace(
             self._abstain(image, explain, reasons),
@@ -298,6 +299,6 @@ class Predictor:
             probability=float(decision.probability[0]),
             in_distribution=known,
             region=(region.x0, region.y0, region.x1, region.y1),
-            # With the whole region, which the map covers; `heatmap` cuts it to the image.
+            # The map covers the complete crop, so the unclipped region is passed.
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )

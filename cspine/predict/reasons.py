@@ -1,4 +1,4 @@
-"""Reasons for an answer without a class: a code for tables, and a sentence for people."""
+"""Reasons for an answer without a class: each has a code for tables and a sentence for users."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from cspine.core.labels import UNKNOWN_DOMAIN
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason.
+    """One reason for an answer without a class.
 
     Fields:
         code: a key of CODES.
-        sentence: its text in the answer's warnings.
+        sentence: the text in the answer's warnings.
     """
 
     code: str
     sentence: str
 
 
-# Code → its name in a tally.
+# Code → its text in the counts by reason.
 CODES = {
     "header": "the DICOM header says that it is no axial slice",
     "picture": "no axial CT slice of the neck by its looks",
@@ -46,14 +46,14 @@ SYNTHETIC_MODEL = Reason(
     "This model learned from synthetic images alone, so it names no class for an image that is "
     "not known to be synthetic. Train a model on your own data: README.md#train-on-your-images.",
 )
-# Domain → the name of such a model in a line.
+# Domain → the words for a model of that domain in a line of output.
 MODELS = {
     "synthetic": "a model of synthetic images",
     "painted": "a model of synthetic fractures in real scans",
     "real": "a model of real images",
     "unknown": "a model whose training images are not recorded",
 }
-# In every answer of a model in this state.
+# Added to every answer while the setting is on.
 OPENED = (
     "CSPINE_ANSWER_SYNTHETIC is on: this model learned from synthetic images alone and answers for "
     "any image. For experiments only."
@@ -62,7 +62,7 @@ UNRECORDED = "What this model learned from is not recorded, so nothing says what
 
 
 def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
-    """Return the one reason against an image, that of its header before that of its picture.
+    """Return at most one reason against an image; the header's goes before the picture's.
 
     Args:
         header: why the file's header refuses the image; None if it does not.
@@ -75,12 +75,12 @@ def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
 
 
 def find_notes(note: object, domain: str, is_opened: bool) -> tuple[str, ...]:
-    """Return the sentences of every answer of a model.
+    """Return the sentences that stand in every answer of a model.
 
     Args:
         note: the card's own note, if any.
-        domain: the kind of its training images.
-        is_opened: whether CSPINE_ANSWER_SYNTHETIC lets it answer for any image.
+        domain: the kind of the model's training images.
+        is_opened: whether CSPINE_ANSWER_SYNTHETIC lets the model answer for any image.
     """
     found = [str(note)] if note else []
     found += [OPENED] if is_opened else []

@@ -1,4 +1,4 @@
-"""Observe how long each stage of a prediction takes."""
+"""Measurement of how long each stage of a prediction takes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Observe = Callable[[str, float], None]  # (stage, seconds)
 
 
 def ignore_stage(stage: str, seconds: float) -> None:
-    """Observe nothing."""
+    """Do nothing; the default for `observe`."""
 
 
 def time_stage(observe: Observe, stage: str, work: Callable[[], Result]) -> Result:
-    """Return the result of `work`, and observe its seconds even if it fails."""
+    """Return the result of `work`, and report its seconds to `observe` even if it fails."""
     start = time.perf_counter()
     try:
         return work()
@@ -26,7 +26,7 @@ def time_stage(observe: Observe, stage: str, work: Callable[[], Result]) -> Resu
 
 
 def observe_engine(observe: Observe, output: PendingOutput) -> None:
-    """Observe the seconds that a finished image waited for the engine and was computed."""
+    """Report how long an image waited for the engine, and how long its inference took."""
     ended_s = time.perf_counter()
     started_s = output.started_s or ended_s
     observe("queue", started_s - output.asked_s)

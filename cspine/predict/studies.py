@@ -1,9 +1,9 @@
-"""One verdict for each DICOM series of many answered slices, or the reason against one.
+"""One verdict for each DICOM series of answered slices, or the reason why no class is named.
 
-A class is named only if at least MIN_SLICES distinct slices, and at least half of those that are
-not set aside, are in distribution: a few slices of a chest that look like a neck are not a study of
-a neck. Slices without a vertebra, as above and below the neck, and slices that the header refuses
-are set aside.
+Slices without a vertebra, such as those above and below the neck, and slices that the header
+refuses are set aside. A class is named only if at least MIN_SLICES distinct slices are in
+distribution, and at least half of the slices that are not set aside. The reason is that a few
+slices of a chest that look like a neck do not make a study of a neck.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class StudyScore:
     """The verdict for one DICOM series.
 
     Fields:
-        series: a pseudonym of its UID.
-        slices: its distinct slices; copies of one SOP instance are one.
-        used: how many of them are scored.
+        series: a pseudonym of the series UID.
+        slices: the number of distinct slices; copies of one SOP instance count as one slice.
+        used: the number of slices that are scored.
         probability: P(fracture) of the series, 0–1; None if no class is named.
         prediction: `fracture`, `normal` or `uncertain`.
-        reason: why no class is named, in a sentence; "" if one is.
-        left_out: code of `reasons.CODES` → the paths of the slices that are not scored.
+        reason: why no class is named, in a sentence; "" if a class is named.
+        left_out: code of `reasons.CODES` → the paths of the slices not scored for that reason.
     """
 
     series: str
@@ -49,7 +49,7 @@ def score_studies(rule: SeriesScore | None, rows: Iterable[Row]) -> list[StudySc
     """Return the verdict for each series with several distinct slices.
 
     Args:
-        rule: the model's series score; without one there are no verdicts.
+        rule: the model's series score; if None, there are no verdicts.
         rows: answers of `batch.answer_files`.
     """
     if rule is None:
@@ -59,7 +59,7 @@ def score_studies(rule: SeriesScore | None, rows: Iterable[Row]) -> list[StudySc
 
 
 def _gather_series(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return series → the answers of its distinct slices, in order."""
+    """Return a dict: series → the answers of its distinct slices, in order."""
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
         if row["series"]:
@@ -81,7 +81,7 @@ def _score_series(series: str, rows: Sequence[Row], rule: SeriesScore) -> StudyS
         probability = rule.apply(np.array([float(row["probability"]) for row in known]))
     word = UNCERTAIN
     if probability is not None:
-        # No "uncertain" by the score: conformal sets were fitted on slices, not on studies.
+        # The score never gives "uncertain": conformal sets were fitted on slices, not on studies.
         word = CLASS_NAMES[FRACTURE if probability >= rule.threshold else NORMAL]
     return StudyScore(
         series=series,
@@ -95,17 +95,17 @@ def _score_series(series: str, rows: Sequence[Row], rule: SeriesScore) -> StudyS
 
 
 def _is_set_aside(row: Row) -> bool:
-    """Return whether the slice is no evidence for or against a study of the neck."""
+    """Return whether the slice says nothing on whether the study is one of the neck."""
     if row["reason"] in ("header", "no_vertebra"):
         return True
-    # A vertebra is searched in a refused picture too, but not by a model that may not answer for
-    # the image.
+    # A refused picture without a region has no vertebra, if one was searched for. None is searched
+    # for if the model may not answer for the image.
     is_searched = SYNTHETIC_MODEL.sentence not in row["warnings"]
     return row["reason"] == "picture" and is_searched and not row["region"]
 
 
 def _find_reason(known: int, counted: int, rule: SeriesScore) -> str:
-    """Return in a sentence why the series gets no class, or ""."""
+    """Return a sentence that says why the series gets no class, or "" if it gets one."""
     if known < MIN_SLICES:
         return (
             f"{count_noun(known, 'slice')} in distribution, and at least {MIN_SLICES} are needed."
@@ -124,7 +124,7 @@ def _find_reason(known: int, counted: int, rule: SeriesScore) -> str:
 
 
 def describe_study(score: StudyScore, shown: int = 5) -> str:
-    """Return the verdict in a line, with at most `shown` names for each reason."""
+    """Return the verdict as one line, with at most `shown` paths per reason."""
     if score.probability is None:
         verdict = f"no class: {score.reason}"
     else:

@@ -1,4 +1,4 @@
-"""Threads that do the items of a list in parallel, and are replaced if they hang."""
+"""A pool of threads that work on the items of a list in parallel, and are replaced if they hang."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cspine.core.deadline import Deadline, LateError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# An item checks the deadline itself, but not in the middle of decoding.
+# Extra time after the deadline: `work` checks the deadline itself, but not while it decodes.
 _GRACE_S = 5.0
 
 
@@ -20,7 +20,7 @@ class Pool:
     """A bounded number of threads, shared by the lists of all requests.
 
     Args:
-        threads: items done at once.
+        threads: the number of items worked on at once.
         name: prefix of the threads' names.
     """
 
@@ -42,8 +42,8 @@ class Pool:
         try:
             return [future.result(deadline.left_s(_GRACE_S)) for future in futures]
         except FutureTimeoutError:
-            # Threads may have died while they waited, which an executor does not notice: a list
-            # would wait for them for ever and keep its place.
+            # An executor does not notice if its threads have died: later lists would wait for them
+            # for ever, and keep their slots.
             self._replace(executor)
             raise LateError from None
         finally:
@@ -54,7 +54,7 @@ class Pool:
         return ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
 
     def _replace(self, stuck: ThreadPoolExecutor) -> None:
-        """Start new threads for later lists, once for all callers that found `stuck`."""
+        """Start new threads for later lists, once even if several callers find `stuck`."""
         with self._lock:
             if self._executor is stuck:
                 self._executor = self._start()

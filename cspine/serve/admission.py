@@ -1,4 +1,4 @@
-"""Admit a bounded number of predictions at once and refuse the others."""
+"""Admit a bounded number of predictions at once and refuse all further ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from cspine.core.errors import OverloadedError
 
 
 class Admission:
-    """A bounded number of places; a request that finds none is refused at once, never queued.
+    """A bounded number of slots for predictions in progress, called places in the code.
+
+    A request that finds no free slot is refused at once; it is never queued.
 
     Args:
-        places: how many there are.
+        places: the number of slots.
     """
 
     def __init__(self, places: int) -> None:
@@ -24,28 +26,28 @@ class Admission:
 
     @property
     def taken(self) -> int:
-        """Return the number of places taken now."""
+        """Return the number of slots taken now."""
         return self._taken
 
     @property
     def is_full(self) -> bool:
         """Return whether the next request would be refused."""
-        # Read without the lock: an answer that is late by one place does no harm.
+        # The count is read without the lock: a result that is off by one slot does no harm.
         return self._taken >= self._places
 
     def close(self) -> None:
-        """Refuse all requests from now on; those that hold a place keep it."""
-        # One assignment and no lock: a signal handler calls this.
+        """Refuse all new requests from now on; requests that hold a slot keep it."""
+        # A signal handler calls this function, so it is one assignment and takes no lock.
         self._closed = True
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold one place.
+        """Hold one slot while the context lasts.
 
         Raises:
-            OverloadedError: all are taken, or the service is stopping.
+            OverloadedError: all slots are taken, or the service is stopping.
         """
-        # In five seconds another instance may have taken over.
+        # The client is to wait five seconds, in which another instance may take over.
         if self._closed:
             raise OverloadedError("The service is stopping. Try again in a few seconds.", 5)
         with self._lock:

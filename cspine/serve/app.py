@@ -1,4 +1,4 @@
-"""The Flask application factory. `waitress_server`, or any WSGI server, listens for it."""
+"""The Flask application factory. `waitress_server` or any other WSGI server can serve the app."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ def create_app(
     Args:
         settings: the service's settings.
         predictor: the model that answers, or the manager of one that may be replaced.
-        fetcher: fetches image URLs; by default one under the settings' policy.
-        metrics: the service's metrics; by default new ones.
+        fetcher: fetches image URLs; by default a fetcher with the policy of `settings`.
+        metrics: the service's metrics; by default a new `Metrics`.
     """
-    # No static folder: it would serve any file in it.
+    # There is no static folder, because Flask would serve every file in such a folder.
     app = Flask("cspine", static_folder=None)
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes(settings)
-    # Of a form's headers and text fields, which are parsed line by line, without its files.
+    # This limits the headers and text fields of a form, which are parsed line by line. It does not
+    # limit the files of the form.
     app.config["MAX_FORM_MEMORY_SIZE"] = 500_000
-    # A redirect would lose the body of a POST in many clients.
+    # A redirect to the path with a slash would lose the body of a POST in many clients.
     app.url_map.strict_slashes = False
     models = predictor if isinstance(predictor, ModelManager) else ModelManager(predictor)
     service = _build_service(settings, models, fetcher, metrics)

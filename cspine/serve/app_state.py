@@ -13,7 +13,8 @@ from cspine.serve.inference_service import InferenceService
 from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
 
-# In the app, not in a module's global: a process may hold several services, as the tests do.
+# The service is kept in the app under this name, not in a global variable, because a process may
+# hold several services, as the tests do.
 EXTENSION = "cspine"
 
 
@@ -22,11 +23,11 @@ class Service:
     """One running service.
 
     Fields:
-        settings: its settings.
+        settings: the service's settings.
         models: holds the model that is served.
         inference: answers requests.
-        metrics: its metrics.
-        is_stopping: set once, when it is asked to stop.
+        metrics: the service's metrics.
+        is_stopping: becomes true when the service is told to stop, and stays true.
     """
 
     settings: ServeSettings
@@ -37,11 +38,12 @@ class Service:
 
     @property
     def state(self) -> str:
-        """Return `ready`, `stopping`, or `failing` if predictions fail or the network hangs."""
+        """Return `stopping`, `failing` (predictions fail or the network hangs) or `ready`."""
         if self.is_stopping:
             return "stopping"
-        # No inference of its own: that would take a stream from a patient's image. One that runs
-        # for longer than a whole prediction may hangs: its answer is never sent.
+        # This check runs no inference, because that would take a stream from a patient's image. An
+        # inference that runs for longer than the deadline of a prediction counts as hanging: its
+        # answer is never sent.
         hangs = self.models.current.engine.busy_s() > self.settings.deadline_s
         return "failing" if hangs or self.inference.failures.is_long else "ready"
 
@@ -57,7 +59,7 @@ def find_service() -> Service:
 
 
 def watch_client() -> Callable[[], bool]:
-    """Return a function that says whether the current request's client is still connected."""
-    # Only Waitress says so; under another WSGI server every client counts as connected.
+    """Return a function that tells whether the client of the current request is connected."""
+    # Only Waitress provides this. Under another WSGI server, every client counts as connected.
     is_gone = request.environ.get("waitress.client_disconnected", lambda: False)
     return lambda: not is_gone()

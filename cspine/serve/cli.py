@@ -1,8 +1,8 @@
-"""`python -m cspine serve`, and the functions of `predict_flask.py`: build the application, serve.
+"""The command `python -m cspine serve`, and the functions that `predict_flask.py` calls.
 
-The network starts to load before Flask and SciPy are imported (`model_loader.py`), so modules that
-import them are imported within functions. Entry points pass the environment and
-`logging.basicConfig`, which only they may use.
+The network starts to load before Flask and SciPy are imported (`model_loader.py`). Modules that
+import Flask or SciPy are therefore imported within functions. Entry points pass in the environment
+and `logging.basicConfig`, because only entry points may use these two.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def serve(environment: Mapping[str, str], configure_logging: Configure, started_
     Args:
         environment: holds the `CSPINE_*` settings.
         configure_logging: `logging.basicConfig`.
-        started_s: the start of the process, by `time.monotonic`.
+        started_s: when the process started, as a value of `time.monotonic`.
 
     Raises:
         ArtifactError: there is no model that may be served.
         ConfigError: a setting cannot be used.
     """
     is_stopping = threading.Event()
-    # An event, not an exception, which an import may swallow, or which may leave a copy of the
+    # The signal sets an event. An exception might be swallowed by an import, or leave a copy of the
     # network behind.
     call_on_signal(is_stopping.set)
     settings = open_settings(environment, configure_logging)
@@ -64,20 +64,23 @@ def serve(environment: Mapping[str, str], configure_logging: Configure, started_
     host, port = settings.listen[0], runner.port
     ready_s = time.monotonic() - started_s
     logger.info("ready after %.2f s on http://%s:%d. %s", ready_s, host, port, MEDICAL_NOTICE)
-    # The signal came before the service was ready.
+    # The signal may have come before the service was ready.
     if is_stopping.is_set():
         runner.stop()
     runner.run()
 
 
 def call_on_signal(act: Callable[[], None]) -> None:
-    """Call `act` on SIGTERM and on Ctrl-C, whose default handler raises in the middle of work."""
+    """Call `act` on SIGTERM and on Ctrl-C.
+
+    Python's own handler of Ctrl-C would raise an exception in the middle of work.
+    """
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: act())
 
 
 def open_settings(environment: Mapping[str, str], configure_logging: Configure) -> ServeSettings:
-    """Read the service's settings, and log to stderr from their level on.
+    """Read the service's settings, and log to stderr from the configured level upwards.
 
     Args:
         environment: holds the `CSPINE_*` settings.
@@ -91,10 +94,10 @@ def open_settings(environment: Mapping[str, str], configure_logging: Configure) 
     settings = read_settings(environment)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
-    # `force`: a WSGI server may have set up handlers before it imports this module.
+    # `force` replaces handlers that a WSGI server may have set up before it imported this module.
     configure_logging(level=settings.log_level.upper(), handlers=[handler], force=True)
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with whole URLs and headers
-    # At `info` it would log the paths that clients request.
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it warns with full URLs and headers
+    # At `info`, Waitress would log the paths that clients request.
     logging.getLogger("waitress").setLevel(logging.WARNING)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the queue depth is a metric
     return settings
@@ -109,8 +112,9 @@ def build_app(settings: ServeSettings) -> Flask:
         ArtifactError: there is no model that may be served.
         ConfigError: `CSPINE_CARD_KEY` is not a public key.
     """
-    # OpenVINO's converter of other frameworks' models is slow to import, may send usage statistics
-    # and is not needed; OpenVINO, imported next, works without it.
+    # The `None` stops OpenVINO, which is imported next, from importing its converter of other
+    # frameworks' models. The converter is slow to import, may send usage statistics and is not
+    # needed.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     from cspine.serve.model_loader import open_models, start_loading
 

@@ -1,7 +1,7 @@
-"""Take a request from admission to its answer: fetch, predict or remember, count.
+"""The service that turns an admitted request into its answer: fetch, predict or recall, count.
 
-One object serves all threads of a service. It reads the current model once for each request, so
-that no answer mixes two models. It imports no Flask.
+One `InferenceService` serves all threads. It reads the current model once for each request, so that
+no answer mixes two models. This module does not import Flask.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from cspine.serve.telemetry import Metrics
 
 LINK_THREADS = 8
 IsWanted = Callable[[], bool]
-# Of one list: both pictures of 64 images of 1024 × 1024 pixels.
+# The limit for one list of images. It is enough for both pictures of 64 images of 1024 × 1024
+# pixels.
 MAX_PICTURE_BYTES = 128 * 1024 * 1024
 NO_ROOM = "The pictures are left out: those of one list may take 128 MiB. Ask for fewer at once."
 
 
 class _Pictures:
-    """The bytes left for the pictures of one list.
+    """The number of bytes left for the pictures in the answer to one list of images.
 
-    Pixels compress so well that the size of a request does not bound them.
+    Pixels compress so well that the size of a request does not limit the size of its pictures.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class _Pictures:
         self._lock = threading.Lock()
 
     def keep(self, prediction: Prediction) -> Prediction:
-        """Return the prediction with its pictures while there is room for them, else without."""
+        """Return the prediction, with its pictures only if they fit into the bytes left."""
         with self._lock:
             if prediction.held_bytes <= self._left:
                 self._left -= prediction.held_bytes
@@ -55,14 +56,14 @@ class _Pictures:
 
 
 class InferenceService:
-    """Everything between a request and its answer.
+    """The steps between a request and its answer, shared by all threads.
 
     Args:
         settings: the service's settings.
         models: holds the model that is served.
         fetcher: fetches the images of URLs.
         metrics: counts predictions and times their stages.
-        admission: bounds the predictions in work.
+        admission: bounds the number of predictions in progress.
     """
 
     def __init__(
@@ -81,14 +82,15 @@ class InferenceService:
         self.failures = FailureStreak()
         self._cache = AnswerCache(MAX_ENTRIES if settings.cache else 0)
         self._batches = Pool(2 * count_cores(), "batch")
-        # Threads of their own: slow servers must not delay lists of uploads. Each may hold a body.
+        # Lists with URLs have their own threads, because slow servers must not delay lists of
+        # uploads. There are few threads, because each may hold a fetched file in memory.
         self._links = Pool(LINK_THREADS, "links")
 
     def answer(self, source: Source, explain: bool, is_wanted: IsWanted) -> Prediction:
         """Return the prediction for one image.
 
         Raises:
-            OverloadedError: no place is free, or the deadline passed.
+            OverloadedError: no slot is free, or the deadline passed.
             FetchError: a URL could not be fetched.
             ImageError: the image cannot be read.
         """
@@ -105,19 +107,19 @@ class InferenceService:
     ) -> list[Prediction | CspineError]:
         """Return a prediction or an error for each image, in order.
 
-        The list takes one place and has one deadline: with one for each image, a few lists of
-        slow URLs would hold all places for minutes.
+        The list takes one slot and has one deadline. With a deadline for each image, a few lists of
+        slow URLs would hold all slots for minutes.
 
         Args:
             sources: the images.
             explain: whether to keep pictures.
-            is_wanted: whether the client still waits.
-            predictor: answers the whole list; by default the current model.
+            is_wanted: returns whether the client still waits.
+            predictor: answers all images of the list; by default the current model.
 
         Raises:
-            OverloadedError: no place is free, or threads that should answer have died.
+            OverloadedError: no slot is free, or threads that should answer have died.
         """
-        # One predictor for the whole list: a reload in between must not mix two models in it.
+        # One predictor answers the entire list, so that a reload in between cannot mix two models.
         predictor = predictor or self._models.current
         deadline = Deadline.of(self._deadline_s, is_wanted)
         pictures = _Pictures()
@@ -128,9 +130,9 @@ class InferenceService:
             except CspineError as error:
                 return error
             except UnwantedError:
-                raise  # the client of the whole list has left
+                raise  # the client has left, so the list needs no answer
             except Exception as error:
-                # An image that fails must not cost the others their answers.
+                # A failure of one image must not prevent the answers for the other images.
                 return as_fault(error)
 
         has_links = any(isinstance(source, ImageUrl) for source in sources)
@@ -141,10 +143,10 @@ class InferenceService:
         self, predictor: Predictor, source: Source, explain: bool, deadline: Deadline
     ) -> Prediction:
         start = time.perf_counter()
-        deadline.remaining_s()  # earlier images of a list may have used it up
+        deadline.remaining_s()  # earlier images of a list may have used up the time
         if isinstance(source, PixelArray):
             pixels = source.pixels
-            # The shape as well: the same bytes may be a wide picture or a high one.
+            # The hash includes the shape, because the same bytes may be a wide or a high picture.
             content = hashlib.sha256(f"pixels {pixels.shape}".encode())
             content.update(pixels.data)
 
@@ -152,16 +154,18 @@ class InferenceService:
                 return self._watched(lambda: predictor.predict_pixels(pixels, explain, deadline))
         else:
             data = self._fetch(source, deadline) if isinstance(source, ImageUrl) else source.data
-            # A fetch may have used it up, or the client may have left meanwhile.
+            # The fetch may have used up the time, or the client may have left meanwhile.
             deadline.remaining_s()
-            # By content, not by URL: a URL may return another image the next time.
+            # The hash is of the content, not of the URL, because a URL may return another image the
+            # next time.
             content = hashlib.sha256(data)
 
             def compute() -> Prediction:
                 return self._watched(lambda: predictor.predict(data, explain, deadline))
 
-        # With `explain`: an answer that was remembered without pictures has none to show.
-        # With the kind: a file may hold the very bytes that stand for pixels above.
+        # The key includes `explain`, because an answer cached without pictures has none to show.
+        # It also includes the kind of source, because a file may hold the very bytes that are
+        # hashed for pixels above.
         key = (predictor.serial, explain, isinstance(source, PixelArray), content.digest())
         prediction = self._cache.get_or_compute(key, compute, deadline)
         self._metrics.observe("total", time.perf_counter() - start)
@@ -169,15 +173,19 @@ class InferenceService:
         return prediction
 
     def _watched(self, compute: Callable[[], Prediction]) -> Prediction:
-        """Compute, and record answers of the network and failures that are not the caller's."""
+        """Compute a prediction, and record its success or failure in `failures`.
+
+        A failure is recorded only if it may be due to the service. A success is recorded only if
+        the network was run.
+        """
         try:
             prediction = compute()
         except (ImageError, UnwantedError, LateError):
-            raise  # none of them is a sign of the model's state
+            raise  # none of these errors is a sign of the model's state
         except Exception:
             self.failures.add()
             raise
-        # Without a probability the network was not run.
+        # If there is no probability, the network was not run.
         if prediction.probability is not None:
             self.failures.end()
         return prediction
@@ -187,11 +195,11 @@ class InferenceService:
         try:
             data = self._fetcher.fetch(link.url, deadline.remaining_s())
         except FetchError:
-            # An error for a client that has left would only distort the counts.
+            # A fetch error that no client receives would only distort the counts.
             if not deadline.is_wanted():
                 raise UnwantedError from None
             raise
         finally:
-            # Failed fetches too: otherwise time-outs, the longest of all, would not be seen.
+            # Failed fetches are timed too, or time-outs, the longest of all, would not be seen.
             self._metrics.observe("fetch", time.perf_counter() - start)
         return data

@@ -1,8 +1,8 @@
-"""Load the model of the settings' folder, at the start and again on request.
+"""Load the model from the folder in the settings, at the start and again on request.
 
-OpenVINO compiles a network outside Python, while Flask, SciPy and the routes are imported by
-Python. In parallel they take as long as the longer of them, so `start_loading` runs before the rest
-of the service is imported, and modules that import SciPy are imported within functions here.
+OpenVINO compiles a network outside Python, so Python can import Flask, SciPy and the routes at the
+same time. For this, `start_loading` runs before the rest of the service is imported, and modules
+that import SciPy are imported within functions here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """The files of one version, its warmed engine, and the folder's stamp from before the load."""
+    """The files of one version, its warmed engine, and the folder's stamp before the load."""
 
     files: ModelFiles
     engine: Engine
@@ -41,7 +41,7 @@ class LoadedEngine:
 
 
 def start_loading(settings: ServeSettings) -> Future[LoadedEngine]:
-    """Start `load_engine` for the folder's newest model on a thread, and return its future."""
+    """Start `load_engine` for the folder's newest model on a thread, and return the future."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="load")
     future = pool.submit(load_engine, settings)
     # The thread ends after its one task.
@@ -56,8 +56,8 @@ def load_engine(
 
     Args:
         settings: name the folder, the precision and the streams.
-        version: a kept version; by default the one that `best.json` names.
-        or_older: whether an older version may be loaded if that one is damaged.
+        version: a kept version; by default the version that `best.json` names.
+        or_older: whether an older version may be loaded if the wanted version is damaged.
 
     Raises:
         ArtifactError: the folder holds no model that may be served.
@@ -65,7 +65,7 @@ def load_engine(
     """
     folder = Path(settings.model_dir)
     key = None if settings.card_key is None else read_public_key(Path(settings.card_key))
-    # Before the load, so that a model published meanwhile is noticed.
+    # The stamp is taken before the load, so that a model published meanwhile is noticed.
     stamp = stamp_card(folder)
     files = resolve_version(folder, version, key, or_older)
     precision = choose_precision(files.card, settings.precision)
@@ -73,9 +73,10 @@ def load_engine(
 
 
 def stamp_card(folder: Path) -> tuple[int, ...] | None:
-    """Return a value that changes when `best.json` is replaced; None if there is none."""
+    """Return a value that changes when `best.json` is replaced; None if the file is missing."""
     try:
-        # The inode as well: a rename within the clock's resolution may keep time and size.
+        # The inode counts too, because a file renamed within the clock's resolution may have the
+        # same time and size.
         state = (folder / CARD_NAME).stat()
     except OSError:
         return None
@@ -95,12 +96,13 @@ class ModelLoader:
         self._folder = Path(settings.model_dir)
 
     def load(self, version: str | None) -> Predictor:
-        """Load a kept version, or the newest for None; never an older one in its place.
+        """Load a kept version, or the newest version for None.
 
-        Otherwise a damaged card would undo an operator's rollback.
+        An older version is never loaded in its place. If it were, a damaged card would undo an
+        operator's rollback.
 
         Raises:
-            ArtifactError: there is none, or it fails its own test.
+            ArtifactError: there is no such version, or it fails its own test.
         """
         return self.complete(load_engine(self._settings, version, or_older=False))
 
@@ -108,9 +110,9 @@ class ModelLoader:
         """Return the predictor of a loaded engine.
 
         Raises:
-            ArtifactError: the network is not that of the card.
+            ArtifactError: the network is not the network that the card describes.
         """
-        # Both import SciPy: deferred for start-up time.
+        # Both imports load SciPy, so they are deferred to shorten the start.
         from cspine.imaging.decode import Limits
         from cspine.predict.predictor import Predictor
 
@@ -123,17 +125,17 @@ class ModelLoader:
         )
 
     def stamp(self) -> tuple[int, ...] | None:
-        """Return a value that changes when a model is published; None if there is none."""
+        """Return a value that changes when a model is published; None if `best.json` is missing."""
         return stamp_card(self._folder)
 
     def load_older(self, refused: ArtifactError) -> Predictor:
         """Load the latest kept version that passes its own test.
 
         Args:
-            refused: the error of the newest one.
+            refused: the error with which the newest version was refused.
 
         Raises:
-            ArtifactError: `refused`, if there is none.
+            ArtifactError: `refused` itself, if no kept version passes.
         """
         for version in list_versions(self._folder):
             try:
@@ -150,7 +152,7 @@ class ModelLoader:
 def open_models(
     settings: ServeSettings, metrics: Metrics, loading: Future[LoadedEngine] | None = None
 ) -> ModelManager:
-    """Return the manager of the folder's newest model, which can load another.
+    """Return a manager that serves the folder's newest model and can load another one.
 
     Args:
         settings: name the folder.
@@ -161,17 +163,17 @@ def open_models(
         ArtifactError: the folder holds no model that may be served.
         ConfigError: `CSPINE_CARD_KEY` is not a public key.
     """
-    from cspine.serve.model_manager import ModelManager  # imports SciPy: deferred for start-up time
+    from cspine.serve.model_manager import ModelManager  # deferred: imports SciPy
 
     loader = ModelLoader(settings, metrics)
-    # Before the load, so that a model published meanwhile is noticed.
+    # The stamp is taken before the load, so that a model published meanwhile is noticed.
     stamp = loader.stamp()
     try:
         first = load_engine(settings) if loading is None else loading.result()
         stamp = first.stamp
         predictor = loader.complete(first)
     except ArtifactError as error:
-        # Raises it again, for the entry point to print, unless an older model can be served.
+        # If no older model can be served, this raises `error` again for the entry point to print.
         predictor = loader.load_older(error)
     return ModelManager(
         predictor,

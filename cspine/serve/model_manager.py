@@ -1,7 +1,8 @@
 """Hold the model that is served, and replace it without failing a request.
 
-A new model is loaded beside the old one, warmed and tested, and then becomes `current` in one
-assignment; requests that hold the old one are answered by it. If a step fails, the old model stays.
+A new model is loaded beside the old model, warmed and tested, and then becomes `current` in one
+assignment. Requests that hold the old model are answered by the old model. If a step fails, the old
+model stays.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from cspine.predict.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
-WATCH_S = 1.0  # between two looks at the folder; each costs one `stat`
-RETRY_S = 60.0  # before a model that was refused is tried again
+WATCH_S = 1.0  # between two checks of the folder; each check costs one `stat`
+RETRY_S = 60.0  # the wait before a model that was refused is tried again
 
 Load = Callable[[str | None], Predictor]
 Stamp = Callable[[], object]
 
 
 class ModelManager:
-    """The current predictor, and the one way to change it.
+    """The current predictor, and the only way to change it.
 
     Args:
-        predictor: the first one, ready to answer.
-        load: loads the kept version of that name, or the newest for None; without it the model
-            cannot be replaced.
+        predictor: the first predictor, ready to answer.
+        load: loads the kept version with the given name, or the newest version for None. If `load`
+            is None, the model cannot be replaced.
         stamp: returns a value that changes when a model is published; None if it is unknown.
         seen: the stamp from before `predictor` was loaded, so that a later model is noticed.
         on_swap: called after another model took over.
@@ -51,10 +52,10 @@ class ModelManager:
         self._stamp = stamp
         self._seen = seen
         self._again_s = math.inf  # when a model that was refused is tried again
-        # Two loads at once would need the memory of three models.
+        # The lock allows one load at a time: two would need the memory of three models.
         self._swapping = threading.Lock()
-        self._is_new = True  # and not compiled for low latency yet
-        self._is_ending = threading.Event()  # replaced by that of `watch`
+        self._is_new = True  # `current` is not compiled for low latency yet
+        self._is_ending = threading.Event()  # replaced by the event passed to `watch`
         self._on_swap, self._on_refusal = on_swap, on_refusal
 
     def reload(self, version: str | None = None) -> Predictor:
@@ -64,23 +65,24 @@ class ModelManager:
             version: a kept version; None for the newest.
 
         Raises:
-            ArtifactError: there is none, or it cannot be loaded or fails its own test.
+            ArtifactError: there is no such version, or it cannot be loaded or fails its own test.
         """
         if self._load is None:
             raise ArtifactError("The model must come from a folder to be loaded again.")
         with self._swapping:
             try:
                 predictor = self._load(version)
-            except Exception as error:  # a damaged file, a full disk or a lack of memory, too
+            except Exception as error:  # also for a damaged file, a full disk or a lack of memory
                 if isinstance(error, ArtifactError):
                     logger.error("another model was refused, the old one stays: %s", error)
                 else:
                     logger.exception("another model could not be loaded, the old one stays")
                 self._on_refusal()
                 raise
-            # One assignment: a request reads either the old predictor or the new one, whole.
+            # A request reads either the old or the new predictor, because this is one assignment.
             version_before, self.current = self.current.version, predictor
-            # This one was chosen, so the refused one must not return.
+            # An operator may have chosen this version, so a version that was refused before must
+            # not be tried again.
             self._again_s = math.inf
             self._on_swap(predictor)
             logger.info("model %s serves in place of %s", predictor.version, version_before)
@@ -97,7 +99,7 @@ class ModelManager:
     def watch(self, is_ending: threading.Event) -> threading.Thread:
         """Start a thread that reloads the model when the stamp changes, until `is_ending` is set.
 
-        It also compiles each model for low latency once that model serves.
+        The thread also compiles each model for low latency once the model serves.
         """
         self._is_ending = is_ending
         thread = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -107,15 +109,16 @@ class ModelManager:
     def _watch(self) -> None:
         self._compile_low_latency()
         while not self._is_ending.wait(WATCH_S):
-            # Here, so that a request to load is answered before the second compile.
+            # This thread runs the second compile, so that a request to load need not wait for it.
             self._compile_low_latency()
             stamp = self._stamp()
             if stamp is None or (stamp == self._seen and time.monotonic() < self._again_s):
-                # Nothing new, or the folder is missing for a while: the old model stays.
+                # Nothing is new, or the folder is missing for a while, so the old model stays.
                 continue
-            # A failure may come from a full disk or a lack of memory, so it is tried again.
             self._seen = stamp
             try:
                 self.reload()
-            except Exception:  # logged and counted by `reload`: the watch must go on
+            # `reload` has logged and counted the error, and the watch must go on. The load is tried
+            # again, because a full disk or a lack of memory may be the cause.
+            except Exception:
                 self._again_s = time.monotonic() + RETRY_S

@@ -22,21 +22,22 @@ from prometheus_client import (
     generate_latest,
 )
 
-if TYPE_CHECKING:  # they import SciPy, which would delay the load of the model
+if TYPE_CHECKING:  # these import SciPy, which would delay the load of the model
     from cspine.predict.prediction import Prediction
     from cspine.predict.predictor import Predictor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STAGES = ("fetch", "slot", "decode", "queue", "inference", "total")
-# Finer below 50 ms, where clients' deadlines are; the last buckets are for overload.
+# The buckets are finer below 50 ms, because clients' deadlines are there. The last buckets are for
+# overload.
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The metrics of one service, in a registry of its own."""
+    """The metrics of one service, in their own registry."""
 
     def __init__(self) -> None:
-        # Not the library's global registry: two services in one process would share their counts.
+        # In the library's global registry, two services in one process would share their counts.
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -61,20 +62,20 @@ class Metrics:
             "Predictions by whether the image looks like training's",
             ("in_distribution",),
         )
-        # The facts are in the labels, as is usual for `_info`; the value is always 1.
+        # The facts are in the labels, as is usual for a metric named `_info`. The value is 1.
         self._model = gauge(
             "cspine_model_info",
             "1 for the model that is served",
             ("version", "architecture", "precision"),
         )
         self._reloads = counter("cspine_reloads", "Attempts to load another model", ("result",))
-        # From 0: a rate does not show the first event of a series that begins with it.
+        # Each series starts at 0, because a rate does not show an event with which a series begins.
         for result in ("swapped", "refused"):
             self._reloads.labels(result)
         self._depth = gauge("cspine_queue_depth", "Predictions accepted and not yet answered")
 
     def watch_queue(self, depth: Callable[[], int]) -> None:
-        """Show what `depth` returns as the number of predictions in work."""
+        """Show the result of `depth` as the number of predictions in progress."""
         self._depth.set_function(depth)
 
     def count_request(self, route: str, method: str, status: int) -> None:
@@ -98,14 +99,14 @@ class Metrics:
 
     def show_model(self, predictor: Predictor) -> None:
         """Show `predictor` as the model that is served."""
-        # Otherwise the old model would stay at 1 beside the new one.
+        # Without `clear`, the old model would stay at 1 beside the new one.
         self._model.clear()
-        # The precision in use, not the requested one: without bf16 in the CPU, f32 is used.
+        # This is the precision in use, not the requested one: a CPU without bf16 uses f32.
         precision = predictor.engine.precision_used
         self._model.labels(predictor.version, predictor.architecture, precision).set(1)
 
     def count_swap(self, predictor: Predictor) -> None:
-        """Count a model that replaced another, and show it."""
+        """Count a replacement of the model, and show the new model."""
         self._reloads.labels("swapped").inc()
         self.show_model(predictor)
 
@@ -119,7 +120,7 @@ class Metrics:
 
 
 def make_metrics_app(metrics: Metrics) -> Callable[..., list[bytes]]:
-    """Return a WSGI application that answers `/metrics`, and any other path with 404."""
+    """Return a WSGI application that serves `/metrics` and answers any other path with 404."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         found = environ["PATH_INFO"] == "/metrics"
@@ -136,9 +137,9 @@ def make_metrics_app(metrics: Metrics) -> Callable[..., list[bytes]]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Format log records as one JSON object a line, with the fields given by `extra`."""
+    """Format each log record as a JSON object on one line, with the fields given by `extra`."""
 
-    # UTC: logs of several machines are read side by side.
+    # Times are in UTC, because logs of several machines are read side by side.
     converter = staticmethod(time.gmtime)
     _FIELDS = ("request_id", "method", "route", "status", "duration_ms", "bytes_out")
 
@@ -153,5 +154,6 @@ class JsonFormatter(logging.Formatter):
         line |= {name: record.__dict__[name] for name in self._FIELDS if name in record.__dict__}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # Escaped, so that no name in a message can forge a line or control a terminal.
+        # Characters outside ASCII are escaped, so that no name in a message can forge a line or
+        # control a terminal.
         return json.dumps(line, ensure_ascii=True)

@@ -1,7 +1,8 @@
-"""The bootstrap over groups: how often each patient is drawn, as weights for all of its slices.
+"""Bootstrap samples of groups (patients), as a weight for each slice.
 
-Slices of one patient are alike, so that drawing slices alone would promise too much; a patient is
-drawn with all slices. It does not know what is computed from the weights.
+Slices of one patient are alike, so that samples of single slices would give too narrow intervals.
+Hence each sample draws patients, with all of their slices. A slice's weight is how often its
+patient was drawn; what is computed from the weights is up to the caller.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import numpy as np
 
 from cspine.core.errors import DataError
 
-# Resamples × slices in memory: 12 MB a float64 array.
+# Resamples × slices in memory at once: 12 MB per float64 array.
 CELLS_AT_ONCE = 1_500_000
 
 
 def group_codes(groups: np.ndarray | None, count: int) -> np.ndarray:
-    """Return each slice's group as int (N,) from 0 up; without groups each slice is its own.
+    """Return each slice's group as int (N,), from 0; if `groups` is None, one group per slice.
 
     Raises:
         DataError: `groups` is not (N,).
@@ -33,20 +34,21 @@ def group_codes(groups: np.ndarray | None, count: int) -> np.ndarray:
 def draw_weights(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield float64 weights (r, N) in portions that add up to `resamples` rows.
 
-    A row says how often each slice stands in one bootstrap sample of whole groups. With a single
-    group nothing can be drawn, and no row is yielded.
+    A row says how often each slice occurs in one bootstrap sample of groups. With a single group,
+    no row is yielded.
     """
     total = int(codes.max(initial=-1)) + 1
-    # One patient drawn again is the same patient: there is no spread to show.
+    # Every sample of a single patient is the same, so there is no spread to measure.
     if total < 2:
         return
     rng = np.random.default_rng(seed)
-    # In portions, so that memory does not grow with the number of resamples.
+    # Yielded in portions, so that memory does not grow with the number of resamples.
     portion = max(1, CELLS_AT_ONCE // max(len(codes), total))
     for start in range(0, resamples, portion):
         rows = min(portion, resamples - start)
-        # Drawn one by one and counted: a multinomial of 1/G each, but much faster for large G.
+        # Drawing groups and counting them equals a multinomial with probabilities 1/G, but is much
+        # faster for large G.
         drawn = rng.integers(0, total, (rows, total)) + total * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * total).reshape(rows, total)
-        # (r, G) to (r, N): a slice weighs as often as its patient was drawn.
+        # From (r, G) to (r, N): a slice's weight is how often its patient was drawn.
         yield counts[:, codes].astype(np.float64)

@@ -1,7 +1,4 @@
-"""A figure with its 95 % interval, and how resampled figures become one.
-
-It does not know what the figure measures.
-"""
+"""A figure with its 95 % interval, computed from resampled figures or from a count."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ COVERAGE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the ends of its 95 % interval; NaN where it does not exist."""
+    """A figure and the ends of its 95 % interval; NaN for what does not exist."""
 
     value: float
     low: float
@@ -35,11 +32,11 @@ class Interval:
 def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
     """Return `value` with the percentile interval of resampled figures (R,).
 
-    Resamples where the figure does not exist (NaN) are left out; where that is more than half of
-    them, no interval is given.
+    Resamples in which the figure does not exist (NaN) are left out. If they are more than half of
+    all resamples, the ends of the interval are NaN.
     """
     known = resampled[np.isfinite(resampled)]
-    # An interval over the lucky half of the resamples would look surer than it is.
+    # An interval from fewer than half of the resamples would look more certain than it is.
     if len(known) < max(1, len(resampled) / 2):
         return Interval(float(value), math.nan, math.nan)
     low, high = np.quantile(known, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])

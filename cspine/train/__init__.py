@@ -1,1 +1,1 @@
-"""From a data set to a published version in models/."""
+"""Training: from a data set to a published version in models/."""

@@ -1,4 +1,4 @@
-"""One candidate: the data that all candidates share, a fitted network, and one fit of it."""
+"""Candidates of a run: the data that they share, a fitted candidate, and a function for one fit."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from cspine.train.fitting.result import FitResult, Position
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
-# Epochs where the user sets none; a time limit usually ends a run before.
+# Epochs if the user sets none; a time limit usually ends a run earlier.
 EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all candidates of a run share."""
+    """Settings, data and folders that all candidates of a run share."""
 
     config: TrainConfig
     dataset: Dataset
@@ -40,7 +40,7 @@ class RunContext:
     def load(
         self, records: Sequence[SliceRecord], image_size: int, with_twins: bool = False
     ) -> Samples:
-        """The samples of some records in the run's view; there may be none."""
+        """Return the samples of some records in the run's view; there may be none."""
         return load_samples(
             self.dataset,
             records,
@@ -56,9 +56,10 @@ class RunContext:
 class Candidate:
     """One fitted network and its scores on data that it was not fitted on.
 
-    `train` includes twins. `held_out` are the validation slices or, with folds, the slices that
-    were left out in turn; `logits` (N,) are by networks that had not learned from them. With folds
-    `distances` float64 (N,) are how far those networks found them from training data, else None.
+    `train` includes twins, which are the same slices without their fractures. `held_out` are the
+    validation slices or, with folds, the slices that were left out in turn. `logits` (N,) are from
+    networks that had not learned from `held_out`. With folds, `distances` float64 (N,) are the
+    distances of `held_out` from the training data of these networks, else None.
     """
 
     classifier: Classifier
@@ -81,10 +82,10 @@ def load_side(
     image_size: int,
     with_twins: bool = False,
 ) -> Samples:
-    """The samples of one side of the split.
+    """Return the samples of one side of the split.
 
     Raises:
-        DataError: a vertebra is found in none of the records.
+        DataError: no vertebra is found in any of the records.
     """
     samples = context.load(records, image_size, with_twins)
     if records and not len(samples):
@@ -104,17 +105,17 @@ def fit_once(
     folder: Path,
     until: Position | None = None,
 ) -> tuple[Classifier, FitResult]:
-    """Build a fresh classifier and fit it; `until` says where to end, and turns patience off.
+    """Build a fresh classifier and fit it; `until` sets the last epoch and turns patience off.
 
-    A network without pre-trained weights learns as a whole from pixels; otherwise the head learns
-    on the frozen backbone, and the top of the backbone is tuned.
+    If a network has no pre-trained weights, all its layers learn from pixels. If it has, the head
+    learns on the frozen backbone, and then the top of the backbone is tuned.
     """
-    # Otherwise every fold's graph stays in memory until the run ends.
+    # Without this, every fold's graph would stay in memory until the run ends.
     keras.utils.clear_session()
     from_scratch = name == "cnn" or config.weights == "none"
-    # The size of the crops and not the setting, which may leave it to the architecture.
+    # The size of the crops, because the setting may be None (the architecture's own size).
     size = train.images.shape[1]
-    # A set smaller than a batch is one batch, which the devices must be able to share.
+    # A set smaller than a batch becomes one batch, which must divide evenly between the devices.
     batch_size = min(config.batch_size, len(train))
     config = replace(config, batch_size=batch_size - batch_size % (config.devices or 1))
     classifier = build_classifier(
@@ -127,7 +128,7 @@ def fit_once(
     )
     key = f"{name} {size} {train.key} {until} {classifier.origin}"
     folder.mkdir(parents=True, exist_ok=True)
-    # A later `--resume` must not continue a checkpoint that this run was not asked to use.
+    # Old checkpoints are removed, so that a later `--resume` does not mix them with this run's.
     if not config.resume:
         for old in folder.glob("*.npz"):
             old.unlink()
@@ -158,10 +159,11 @@ def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
 
 
 def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
-    """Both stages; `until` ends the head (stage 0), or the tuning after a whole head (stage 1)."""
+    """Return the plans of both stages; `until` ends stage 0 (the head) or stage 1 (the tuning)."""
     head = _plan(config, config.head_learning_rate, config.epochs or EPOCHS_HEAD)
     tune = _plan(config, config.tune_learning_rate, config.tune_epochs)
-    # A longer warm-up: the weights are good already, and the optimizer starts without moments.
+    # Tuning has a longer warm-up, since its weights are already good and the optimizer's moments
+    # are still zero.
     tune = replace(tune, warmup=0.1)
     if until is not None:
         stage, epoch = until

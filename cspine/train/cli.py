@@ -1,4 +1,4 @@
-"""The command `python -m cspine train`, which `train.py` calls: run a training, log its result."""
+"""The command `python -m cspine train`, which `train.py` calls: train and log the result."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def train(config: TrainConfig) -> int:
     """Run one training and log its result; return 1 if a required bar was missed, else 0.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, where there was nothing whole to publish.
+        KeyboardInterrupt: after Ctrl-C, if there was no complete network to publish.
     """
     began_s = time.time()
     dataset = check_run(config)
-    # Imported only now: it imports Keras, which takes seconds that other commands and mistyped
-    # settings do not need.
+    # Imported only now, because it imports Keras, which takes seconds; other commands and mistyped
+    # settings need not wait for that.
     from cspine.train.run import run_training
 
     try:
         result = run_training(config, dataset)
     except KeyboardInterrupt:
-        # Checkpoints of an earlier run have other settings, unless this run resumed them.
+        # Older checkpoints may be of a run with other settings, except if this run resumed them.
         found = list_checkpoints(Path(config.out))
         if config.resume or any(one.stat().st_mtime >= began_s for one in found):
             logger.info("`--resume` goes on from the checkpoints in %s/run.", config.out)
         raise
     for row in result.rows:
-        # The chosen one is marked, since validation AUROC alone may tie.
+        # The chosen candidate is marked, since two may have the same validation AUROC.
         mark = "→" if row["chosen"] else " "
         logger.info(
             "%s %-12s validation AUROC %.4f on %s",

@@ -1,7 +1,7 @@
-"""A control that must fail: the best architecture trained on labels drawn at random.
+"""A negative control: train the best architecture on random labels.
 
-Its AUROC on held-out patients must be that of chance; a higher one comes from leaks between the
-sides of the split. The real labels are not used.
+The AUROC on held-out patients must be at the level of chance; a higher AUROC indicates leaks
+between the sides of the split. The networks do not learn from the real labels.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from cspine.train.cross_validation import list_folds, pool_scores
 from cspine.train.fitting.result import FitResult
 from cspine.train.fitting.trainer import TimeBudget
 
-# Enough to learn leaked slices by heart; more would only cost time.
+# Enough epochs to memorise leaked slices; more would only take time.
 EPOCHS = 3
 
 
 def run_random_labels(best: Candidate, context: RunContext) -> dict[str, Any]:
-    """AUROC, with its interval over patients, of networks that learned random labels.
+    """Return the AUROC, with its interval over patients, of networks that learned random labels.
 
-    One label a slice, so copies of a slice share theirs; no masks and no twins, which show the
-    true label. With folds each is left out in turn, as for the candidates: one may be one patient.
+    There is one label per slice, shared by all copies of the slice. Masks and twins (slices without
+    their fractures) are left out, because they reveal the true label. With folds, each fold is left
+    out in turn as for the candidates, since a single fold may hold only one patient.
     """
     config, rng = context.config, np.random.default_rng(context.config.seed)
     size = best.classifier.image_size
@@ -35,10 +36,10 @@ def run_random_labels(best: Candidate, context: RunContext) -> dict[str, Any]:
     if context.split.folds is None:
         held_out = load_side(context, context.split.validation, size)
         train, held_out = _draw_labels([train, held_out], rng)
-        # The last epoch's: the best of several is above chance by the choice alone.
+        # The last epoch, since the best of several would be above chance merely by selection.
         logits = _fit(best, context, train, held_out, "validation").held_out[-1]
     else:
-        # Before any label is drawn: the true ones say which folds can be left out.
+        # Listed before labels are drawn, since the true labels decide which folds can be left out.
         folds = list_folds(context, train)
         (drawn,) = _draw_labels([train], rng)
         results = [
@@ -64,7 +65,7 @@ def run_random_labels(best: Candidate, context: RunContext) -> dict[str, Any]:
 def _fit(
     best: Candidate, context: RunContext, train: Samples, held_out: Samples, name: str
 ) -> FitResult:
-    # A checkpoint of an earlier control learned other labels.
+    # No resuming, since a checkpoint of an earlier control may have learned other labels.
     config = replace(context.config, resume=False)
     folder, budget = context.run_dir / "random-labels" / name, TimeBudget(None)
     architecture, until = best.classifier.name, (0, EPOCHS)
@@ -72,9 +73,9 @@ def _fit(
 
 
 def _draw_labels(sides: list[Samples], rng: np.random.Generator) -> list[Samples]:
-    """The samples without twins and masks, each slice with a label drawn by a fair coin."""
+    """Return the samples without twins and masks, each slice with a random label (0 or 1)."""
     names = np.unique(np.concatenate([side.slice_ids for side in sides]))
-    # For each slice and not for each file: copies with different labels could not leak.
+    # By slice, not by file, since copies with different labels could not reveal a leak.
     labels = rng.integers(0, 2, len(names))
     clean = [replace(side.take(~side.is_twin), masks=None) for side in sides]
     return [replace(one, labels=labels[np.searchsorted(names, one.slice_ids)]) for one in clean]

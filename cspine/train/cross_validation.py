@@ -1,7 +1,7 @@
-"""Fit a candidate with each fold left out in turn: pooled scores, then a refit on everything.
+"""Cross-validation of a candidate: fit with each fold left out, pool the scores, refit on all data.
 
-Each slice is scored by a network that never learned from its patient, and the network that is kept
-learns from all of them until the median best epoch.
+Each slice is scored by a network that never learned from its patient. The network that is kept
+learns from all slices until the median best epoch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pooled:
-    """Scores of N slices by networks that had not learned from them.
+    """Scores of N slices by networks that had not learned from their patients.
 
-    `logits` (N,) are means over repeats; `distances` float64 (N,) are each by one network, since
-    means would spread less than the one distance that serving measures.
+    `logits` (N,) are means over repeats. Each of `distances`, float64 (N,), is from one network,
+    since a mean would vary less than the single distance that the service measures.
     """
 
     samples: Samples
@@ -43,17 +43,20 @@ def fit_folds(
 ) -> tuple[Classifier, FitResult, Pooled]:
     """Leave out each fold in turn, then refit on all up to the median of the best epochs.
 
-    The pooled scores are those of that epoch in every fold (the last, where a fold ended sooner),
-    averaged over repeats, so that no fold picks its own best epoch. A fixed schedule is refitted in
-    full. Interrupted, the folds that are done are scored, where they hold both classes and the
-    candidate `is_first`: scores of other patients than another candidate's could not choose.
+    The pooled scores are those of that epoch in every fold (or of the last epoch, if a fold ended
+    sooner), averaged over repeats, so that no fold uses its own best epoch. A fixed schedule is
+    refitted in full.
+
+    After an interrupt, the finished folds are scored if they hold both classes and the candidate
+    `is_first`. Other candidates are dropped, since candidates that are scored on different patients
+    cannot be compared.
     """
     folds = list_folds(context, everything)
     results, distances = _fit_each_fold(name, context, everything, folds, budget)
     is_whole = len(results) == len(folds)
     if not results or not (is_whole or is_first):
         raise KeyboardInterrupt
-    # The median: one fold's lucky late epoch must not decide for all.
+    # The median, so that one fold's lucky late epoch does not decide for all.
     position = find_median([result.best_position for _, result in results])
     logits, is_scored = pool_scores(results, len(everything), position)
     if not is_whole:
@@ -71,10 +74,10 @@ def fit_folds(
     classifier, final = fit_once(
         name, context.config, everything, None, budget.part(1.0), folder, until
     )
-    # The figures are of networks that learned to the end.
+    # The folds' figures describe completely fitted networks, so an incomplete refit is dropped.
     if final.stopped == "interrupted":
         raise KeyboardInterrupt
-    # The refit has no held-out data, so the useful curves are those of the folds.
+    # The refit has no held-out data, so the history is that of the folds.
     history = [entry for _, result in results for entry in result.history]
     final = replace(final, history=history, stopped=final.stopped if is_whole else "interrupted")
     pooled = Pooled(everything.take(is_scored), logits[is_scored], distances[is_scored])
@@ -82,10 +85,10 @@ def fit_folds(
 
 
 def list_folds(context: RunContext, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
-    """Each fold that can be scored, and which samples it leaves out, bool (N,).
+    """Return each fold that can be scored, and which samples it leaves out, bool (N,).
 
     Raises:
-        DataError: there is none, or those that there are hold one class.
+        DataError: no fold can be scored, or the folds that can be scored hold only one class.
     """
     folds = []
     can_score, pooled = ~everything.is_twin, np.zeros(len(everything), bool)
@@ -97,7 +100,7 @@ def list_folds(context: RunContext, everything: Samples) -> list[tuple[Fold, np.
             pooled |= scored
         else:
             logger.warning("%s is not left out: too few vertebrae were found", fold_name(fold))
-    # Before hours of work: calibration and threshold need both.
+    # Checked before hours of work, because calibration and threshold need both classes.
     if not _has_both(everything.labels[pooled]):
         raise DataError(
             "`data` must hold images in which a vertebra is found, of each class in at least 2 "
@@ -117,24 +120,25 @@ def _fit_each_fold(
     folds: Sequence[tuple[Fold, np.ndarray]],
     budget: TimeBudget,
 ) -> tuple[list[tuple[np.ndarray, FitResult]], np.ndarray]:
-    """Which samples each fold scored, bool (N,), with its result; and distances (N,).
+    """Return which samples each fold scored, bool (N,), with its result; and distances (N,).
 
-    Ends early when interrupted; distances of samples that were not scored are NaN.
+    Ends early if interrupted; distances of samples that were not scored are NaN.
     """
     results: list[tuple[np.ndarray, FitResult]] = []
     distances = np.full(len(everything), np.nan)
     for number, (fold, left_out) in enumerate(folds):
-        # One share more than there are folds: the last is for the refit on everything.
+        # One share more than there are folds, since the refit on everything needs a share too.
         part = budget.part(1.0 / (len(folds) + 1 - number))
         folder = context.run_dir / name / f"fold-{number}"
         scored = left_out & ~everything.is_twin
         try:
             train, held_out = everything.take(~left_out), everything.take(scored)
             classifier, result = fit_once(name, context.config, train, held_out, part, folder)
-            # A fold that learned less than the others says nothing of them.
+            # An interrupted fold learned less than the others, so its scores are not pooled.
             if result.stopped == "interrupted":
                 break
-            # Now, while its network exists. A resumed fit has the same weights, so the same.
+            # Measured now, while the fold's network exists. A resumed fit has the same weights and
+            # therefore the same distances.
             if np.isnan(distances[scored]).any():
                 distances[scored] = measure_distances(classifier, train, held_out)
         except KeyboardInterrupt:
@@ -145,20 +149,20 @@ def _fit_each_fold(
 
 
 def fold_name(fold: Fold) -> str:
-    """The fold's name and repeat, for people."""
+    """Return the fold's name and repeat, for messages."""
     return f"{fold.name}, repeat {fold.repeat + 1}"
 
 
 def find_median(positions: Sequence[Position]) -> Position:
-    """The middle one of the positions in order; of two in the middle, the sooner."""
-    # An observed one: a mean of two might be in neither stage.
+    """Return the median position; if two are in the middle, the earlier of them."""
+    # An observed position, since the mean of two positions might not exist.
     return sorted(positions)[(len(positions) - 1) // 2]
 
 
 def pool_scores(
     results: Sequence[tuple[np.ndarray, FitResult]], count: int, position: Position
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean held-out logits (N,) at `position`, and which samples have one, bool (N,)."""
+    """Return mean held-out logits (N,) at `position`, and which samples have one, bool (N,)."""
     total, times = np.zeros(count), np.zeros(count, np.int64)
     for scored, result in results:
         total[scored] += result.logits_at(position)

@@ -1,6 +1,6 @@
 """The model card of a run as a plain dict: network, data, figures and decision policy.
 
-It gathers what other modules found; it computes no figure and writes no file.
+This module collects the results of other modules; it computes no figure and writes no file.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from cspine.train.scoring import ScoredCandidate
 
 # Libraries whose version may change a weight, a pixel or a number.
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "openvino", "nncf", "h5py", "pillow", "pydicom")
-# Settings that are of the machine, not of the model.
+# Settings that describe the machine, not the model.
 FOLDERS = ("data", "out", "cache")
 
 
 def card_note(context: RunContext) -> str:
-    """The sentence shown with every answer: the configured one, or what the data demands."""
+    """Return the note shown with every answer: the configured one, or one that the data need."""
     if context.config.note:
         return context.config.note
     return SYNTHETIC_NOTE if find_data_domain(context.dataset) == SYNTHETIC else ""
@@ -45,7 +45,7 @@ def card_note(context: RunContext) -> str:
 def build_card(
     scored: ScoredCandidate, context: RunContext, h5_sha256: str, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The card without `files`; `extra` holds further parts (precision, audit, controls, …).
+    """Return the card without `files`; `extra` holds further parts (precision, audit, controls, …).
 
     Non-finite numbers become null.
     """
@@ -102,7 +102,7 @@ def _describe_data(scored: ScoredCandidate, context: RunContext) -> dict[str, An
         "manifest_sha256": split.manifest_sha256,
         "patients": len({record.patient_id for record in dataset.records}),
         "slices": len({record.slice_id for record in dataset.records}),
-        # Fractured studies without boxes (RSNA), which are in neither of the two counts above.
+        # Fractured studies without bounding boxes (RSNA), which the two counts above leave out.
         "unboxed_studies": len(dataset.unboxed_studies),
         "split_note": split.note,
         "split": context.config.split,
@@ -120,7 +120,7 @@ def _describe_data(scored: ScoredCandidate, context: RunContext) -> dict[str, An
 
 
 def library_versions() -> dict[str, str]:
-    """The installed version of each library that made the model."""
+    """Return the installed version of each library that may affect the model."""
     found = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
@@ -129,26 +129,26 @@ def library_versions() -> dict[str, str]:
 
 
 def make_self_test(classifier: Classifier) -> dict[str, Any]:
-    """Three drawn images and the logits that the loaded network must give for them in f32.
+    """Return three synthetic images and the logits that the loaded network must give for them.
 
-    Drawn, not taken from a patient: `inputs` are grey PNGs in base64, `expected` are logits, and
-    `tolerance` is how far a logit may be off in f32.
+    No image is from a patient. `inputs` are grey PNGs in base64, `expected` are logits, and
+    `tolerance` is the allowed error of a logit in f32.
     """
     images = np.stack(_draw_patterns(classifier.image_size))
     logits = run_network(classifier, images).logits
     return {
         "inputs": [base64.b64encode(encode_png(image)).decode("ascii") for image in images],
-        # A network without a finite logit then fails its own test at the first load.
+        # If a logit is not finite, `expected` is too short and the first load fails the test.
         "expected": [float(logit) for logit in logits if math.isfinite(logit)],
-        # In logits: far above what f32 kernels differ by, far below what another network would.
+        # Far above the differences between f32 kernels, far below those between networks.
         "tolerance": 0.01,
     }
 
 
 def _draw_patterns(size: int) -> Sequence[np.ndarray]:
-    """A ramp, a disc and a grid, uint8 (S, S)."""
+    """Return a ramp, a disc and a grid, uint8 (S, S)."""
     rows, columns = np.mgrid[:size, :size]
-    # Slopes, one edge, and fine texture: a wrong layer shows in at least one of them.
+    # A slope, an edge and fine texture: a wrong layer changes the logit of at least one of them.
     ramp = (rows + columns) * 255 // (2 * size - 2)
     disc = np.where((rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2, 200, 90)
     grid = np.where((rows // 8 + columns // 8) % 2 == 0, 60, 190)
@@ -156,7 +156,7 @@ def _draw_patterns(size: int) -> Sequence[np.ndarray]:
 
 
 def list_files(folder: Path) -> dict[str, str]:
-    """Name → SHA-256 of every model file of a run's folder."""
+    """Return the SHA-256 of every model file in a run's folder, by name."""
     return {
         path.name: hash_file(path)
         for path in sorted(folder.glob("best*"))

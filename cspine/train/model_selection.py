@@ -1,7 +1,7 @@
 """Fit each candidate, score all on the same held-out slices, and choose the best.
 
-With three sides of a split the validation slices are held out; with folds, each fold in turn. The
-test set has no part in the choice.
+If the split has three sides, the validation slices are held out; if it has folds, each fold is held
+out in turn. The test set is not used for the choice.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def fit_candidates(context: RunContext) -> list[Candidate]:
-    """Fit every architecture of the configuration; an interrupted run keeps those it has."""
+    """Fit every configured architecture; an interrupted run keeps those that are already fitted."""
     names = context.config.seen_architectures()
     budget = TimeBudget(context.config.time_limit)
     found: list[Candidate] = []
     for number, name in enumerate(names):
         try:
-            # An equal part of what is left: the next candidates get what one does not use.
+            # An equal part of the time left: later candidates get the time that one does not use.
             part = budget.part(1.0 / (len(names) - number))
             candidate = _fit_candidate(name, context, part, is_first=not found)
         except KeyboardInterrupt:
@@ -43,19 +43,20 @@ def fit_candidates(context: RunContext) -> list[Candidate]:
 
 
 def choose_best(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate with the highest held-out AUROC; the first named wins a tie."""
-    # By AUROC: no threshold is chosen yet, and losses of different calibration cannot be compared.
+    """Return the candidate with the highest held-out AUROC; of equals, the first configured."""
+    # By AUROC, since no threshold is chosen yet and losses depend on each network's calibration.
     return max(candidates, key=lambda one: one.auroc)
 
 
 def _fit_candidate(name: str, context: RunContext, budget: TimeBudget, is_first: bool) -> Candidate:
     began = time.monotonic()
     size = context.config.image_size or find_architecture(name).image_size
-    # Twins are only learned from: no service is ever sent one.
+    # A twin is the same slice without its fracture. Twins are only in the training data, since no
+    # service ever receives one.
     train = load_side(context, context.split.train, size, with_twins=context.config.twins)
     if context.split.folds is None:
         held_out = load_side(context, context.split.validation, size)
-        # Cropped now, so that a bad file does not end the run late.
+        # The test slices are cropped now, so that a bad file ends the run early.
         load_side(context, context.split.test, size)
         folder = context.run_dir / name
         classifier, result = fit_once(name, context.config, train, held_out, budget, folder)

@@ -24,7 +24,7 @@ class Outputs:
 
 
 def run_network(classifier: Classifier, images: np.ndarray) -> Outputs:
-    """Logits and embeddings of images uint8 (N, S, S), N ≥ 1."""
+    """Return logits and embeddings of images uint8 (N, S, S), N ≥ 1."""
     starts = progress(range(0, len(images), BATCH), "scoring")
     parts = [
         classifier.serving.predict_on_batch(as_pixels(images[start : start + BATCH]))
@@ -35,13 +35,13 @@ def run_network(classifier: Classifier, images: np.ndarray) -> Outputs:
 
 
 def measure_distances(classifier: Classifier, train: Samples, held_out: Samples) -> np.ndarray:
-    """Distances float64 (M,) of `held_out` from what the network learned from.
+    """Return distances float64 (M,) of `held_out` from the network's training data.
 
-    In units of the network's own spread, so those of several networks can be compared.
+    They are relative to the network's own spread, so distances of several networks are comparable.
 
     Raises:
         DataError: fewer than 2 training slices without twins, or embeddings that are not finite.
     """
-    # Without twins, as the distances of the published model are fitted.
+    # Without twins (slices without their fractures), as for the published model's distances.
     known = run_network(classifier, train.images[~train.is_twin]).embeddings
     return fit_distance(known).score(run_network(classifier, held_out.images).embeddings)

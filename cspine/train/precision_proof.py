@@ -1,7 +1,7 @@
 """Quantise the exported network to int8, and measure what each precision costs.
 
-f32, bf16 and int8 run on the same held-out slices; a faster one is chosen only where its loss of
-AUROC is bounded and its decisions hardly flip.
+f32, bf16 and int8 run on the same held-out slices. A faster precision than f32 is chosen only if
+its loss of AUROC is bounded and few of its decisions differ from those of f32.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from cspine.model.engine.pending_output import EngineOutput
 from cspine.model.export.ir import INT8_NAME, IR_NAME, map_ir
 from cspine.model.export.quantise import quantise_ir
 
-# NNCF's own default; more only take longer.
+# NNCF's default; more images would only take longer.
 CALIBRATION_IMAGES = 300
-# Fewer cannot show a loss as small as the bound.
+# Fewer slices cannot show a loss as small as the bound.
 MIN_SLICES = 2000
 MAX_AUROC_LOSS = 0.005  # upper 95 % bound
 # Share of the decisions that may differ.
 MAX_FLIPS = 0.005
 ROUNDED = ("int8", "bf16")
-# At once: the engine holds a copy of each image that waits.
+# Images submitted at a time, since the engine holds a copy of each waiting image.
 _PIECE = 256
 
 
 def write_int8(folder: Path, h5_sha256: str, images: np.ndarray, seed: int) -> None:
     """Write `best_int8.xml` and `.bin` beside the f32 IR of `folder`.
 
-    `images` uint8 (N, S, S) are training crops; at most 300 of them, drawn by `seed`, calibrate.
+    `images` uint8 (N, S, S) are training crops. At most 300 of them, drawn with `seed`, are used
+    for calibration.
     """
     count = min(CALIBRATION_IMAGES, len(images))
     # Sorted, since the crops are memory-mapped and are read in this order.
@@ -46,9 +47,10 @@ def write_int8(folder: Path, h5_sha256: str, images: np.ndarray, seed: int) -> N
 def compare_precisions(
     folder: Path, h5_sha256: str, samples: Samples, policy: DecisionPolicy, resamples: int
 ) -> dict[str, Any]:
-    """The card's `precision` part: figures of f32, bf16 and int8 on held-out slices, and a choice.
+    """Return the card's `precision` part: figures of each precision on held-out slices, a choice.
 
-    `chosen` is the fastest precision that is shown to lose nothing that matters, `why` says it.
+    `chosen` is the fastest precision that is shown to lose nothing that matters; `why` is the
+    reason.
     """
     networks = {"f32": IR_NAME, "bf16": IR_NAME, "int8": INT8_NAME}
     answers: dict[str, Decisions] = {}
@@ -58,7 +60,7 @@ def compare_precisions(
         if mapped is None:
             raise RuntimeError(f"{file} was not written as it should have been")
         engine = Engine.of_mapped(mapped, name, None)
-        # The engine is warm, so this times inference alone.
+        # The engine is warm, so this measures only inference.
         began = time.perf_counter()
         pieces = range(0, len(samples), _PIECE)
         output = EngineOutput.join(
@@ -81,8 +83,8 @@ def compare_precisions(
 def compare_answers(
     exact: Decisions, other: Decisions, samples: Samples, resamples: int
 ) -> dict[str, Any]:
-    """AUROC loss with its interval, share of flipped decisions, largest change of probability."""
-    # Paired: both precisions see the same slices, so most of the spread cancels.
+    """Return AUROC loss with interval, share of flipped decisions, largest probability change."""
+    # A paired bootstrap, since both precisions see the same slices and most of the spread cancels.
     loss = paired_bootstrap_difference(
         samples.labels, exact.probability, other.probability, samples.groups, resamples
     )
@@ -95,11 +97,11 @@ def compare_answers(
 
 
 def find_proven_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
-    """The precision for `auto` and the reason in words."""
+    """Return the precision for `auto` and the reason in words."""
     if slices < MIN_SLICES:
         return "f32", f"{slices} held-out slices cannot show a bounded loss; it takes {MIN_SLICES}"
     rates = {name: part["images_per_s"] for name, part in parts.items()}
-    # Without being faster there is no reason to round at all.
+    # A rounded precision is useful only if it is faster.
     faster = [name for name in ROUNDED if _is_proven(name, parts) and rates[name] > rates["f32"]]
     if not faster:
         return "f32", "neither int8 nor bf16 was shown to be faster without a loss that matters"
@@ -112,10 +114,10 @@ def find_proven_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]
 
 
 def _is_proven(name: str, parts: dict[str, Any]) -> bool:
-    """Whether a precision was shown to lose nothing that matters."""
+    """Return whether a precision was shown to lose nothing that matters."""
     part = parts[name]
     high = part["auroc_loss"]["high"]
-    # Where the CPU lacks bf16, f32 was compared with itself: that shows nothing of bf16.
+    # If the CPU lacks bf16, f32 was compared with itself, which shows nothing about bf16.
     return bool(
         part["computed_in"] == name
         and high is not None

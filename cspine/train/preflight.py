@@ -1,7 +1,7 @@
 """Checks before Keras is imported: refuse settings that cannot work, and find the data.
 
-That import takes seconds, on a busy machine a minute, and TensorFlow prints lines of its own. A
-user who misspelt a folder gets one line, at once.
+Importing Keras takes seconds, or a minute on a busy machine, and TensorFlow prints its own lines. A
+user who misspelt a folder gets a single line immediately.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def check_run(config: TrainConfig) -> Dataset:
     """Return the data set of a run whose settings have been checked, and log which it is.
 
     Raises:
-        ConfigError: a setting that would only fail after hours of work.
-        DataError: the data cannot be had or are not sound.
+        ConfigError: a setting cannot work, and might fail only after hours of work.
+        DataError: the data are unavailable or invalid.
     """
-    # Settings first: a download or a phantom set takes minutes.
+    # Settings are checked first, since a download or a phantom set takes minutes.
     check_config(config)
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
     dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
     logger.info("%s", line)
-    # Before hours of work: a set of both kinds, or of neither, is refused.
+    # Checked before hours of work: data sets whose domain is mixed or unclear are refused.
     logger.info("The images are %s.", find_data_domain(dataset))
     if config.resume and not list_checkpoints(Path(config.out)):
         logger.warning("No checkpoint is in %s/run: `--resume` starts anew.", config.out)
@@ -47,12 +47,12 @@ def check_config(config: TrainConfig) -> None:
     """Refuse an image size, a metric, a batch or a folder that no run could use.
 
     Raises:
-        ConfigError: names the setting and what was received.
+        ConfigError: a setting is wrong; the message names it and its value.
     """
     for name in config.seen_architectures():
         if config.image_size is not None:
             check_image_size(name, config.image_size)
-    # Data parallelism deals each batch out in equal parts.
+    # Data parallelism divides each batch into equal parts.
     if config.devices and config.batch_size % config.devices:
         raise ConfigError(
             f"`batch_size` must be a multiple of `devices`, {config.devices}. "
@@ -69,7 +69,7 @@ def check_config(config: TrainConfig) -> None:
 
 
 def _check_weights(config: TrainConfig) -> None:
-    """Refuse a folder of weights that is none, or lacks the file of a candidate."""
+    """Refuse a weights folder that does not exist or lacks the file of a candidate."""
     if not Path(config.weights).is_dir():
         raise ConfigError(
             "`weights` must be `imagenet`, `none` or a folder of Keras's *_notop.h5 files. "

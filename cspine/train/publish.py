@@ -1,6 +1,6 @@
 """The end of a run: write the model's files, its card, report and leaderboard, and publish them.
 
-Everything is made in OUT/run/staging and published whole.
+All files are made in OUT/run/staging and published together.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cspine.train.scoring import ScoredCandidate, detail_figures, score_unboxed
 LEADERBOARD, REPORT = "leaderboard.csv", "report"
 MISTAKES = 10  # shown in the report
 LOWER_IS_BETTER = ("loss", "brier", "ece")
-# The report's names of the curves, and those of the history.
+# The report's curve names, and the matching keys of the history.
 CURVES = {
     "loss": "loss",
     "val_loss": "validation_loss",
@@ -51,8 +51,8 @@ CURVES = {
 class RunResult:
     """Result of a run.
 
-    `version` is the published version, None where a required bar was missed; `card` the model card;
-    `missed` has one line for each bar that was missed; `rows` are the leaderboard's, with figures
+    `version` is the published version, or None if a required bar was missed; `card` is the model
+    card; `missed` has one line for each missed bar; `rows` are the leaderboard's rows, with figures
     on the slices that `held_out` describes.
     """
 
@@ -69,35 +69,35 @@ def publish_run(
     context: RunContext,
     extra: Mapping[str, Any],
 ) -> RunResult:
-    """Write all files of the best candidate and publish them, unless a required bar is missed."""
+    """Write all files of the best candidate, and publish them if it reaches every required bar."""
     out = Path(context.config.out)
     staging = context.run_dir / "staging"
-    # An interrupted run may have left files, which must not be published with this run's.
+    # Files that an interrupted run left must not be published with this run's files.
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    # The `.h5` first: everything else carries its hash.
+    # The `.h5` is written first, because the other files contain its hash.
     digest = _write_model(best, context, staging)
-    # The slices that chose the epoch, the threshold and the calibration count as learned too.
+    # Validation slices count as seen too, since they chose the epoch, threshold and calibration.
     learned = (*context.split.train, *context.split.validation)
     write_seen(staging, learned, context.dataset.records)
-    # On the files that will be served, not on the network in memory.
+    # Measured on the files that will be served, not on the network in memory.
     precision = _prove_precision(best, context, staging, digest)
     details = detail_figures(best, context.config)
-    # Beside the last split, whose unfractured patients they are compared with.
+    # Studies without bounding boxes are compared with the last split's unfractured patients.
     details[best.splits[-1].name]["unboxed_studies"] = score_unboxed(best, context)
     parts = {**extra, "precision": precision, "details": details}
     card = {**build_card(best, context, digest, parts), "files": list_files(staging)}
     write_card(staging, card)
     rows = leaderboard_rows(scored, best)
     write_leaderboard(staging / LEADERBOARD, rows)
-    # Before the bars are checked: a run that misses one has a report all the same.
+    # Written before the bars are checked, so that a run that misses one has a report too.
     write_report(staging / REPORT, _report_inputs(scored, best, card, rows))
     described = list(best.samples.values())[-1].describe()
     missed = find_missed(card["metrics"], context.config.require, described)
-    # Last of all: until here the models folder still serves the version before.
+    # Published last, so that until here the models folder serves the previous version.
     version = None if missed else publish_version(staging, out)
     if version is not None:
-        # After the card, since both must be of the model that is served.
+        # Moved after the card, since both must belong to the model that is served.
         (staging / LEADERBOARD).replace(out / LEADERBOARD)
         replace_folder(staging / REPORT, out / REPORT)
     return RunResult(
@@ -129,9 +129,9 @@ def _write_model(best: ScoredCandidate, context: RunContext, staging: Path) -> s
 def _prove_precision(
     best: ScoredCandidate, context: RunContext, staging: Path, digest: str
 ) -> dict[str, Any]:
-    """Quantise, and compare the precisions on the validation slices.
+    """Quantise the network, and compare the precisions on the validation slices.
 
-    With folds the network learned from every slice, so f32 is chosen without a comparison.
+    With folds the network has learned from every slice, so f32 is chosen without a comparison.
     """
     write_int8(staging, digest, best.candidate.train.images, context.config.seed)
     if context.split.folds is not None:
@@ -144,7 +144,7 @@ def _prove_precision(
 def leaderboard_rows(
     scored: Sequence[ScoredCandidate], best: ScoredCandidate
 ) -> list[dict[str, Any]]:
-    """One row a candidate, the best first: architecture, duration and held-out figures."""
+    """Return one row per candidate, the best first: architecture, duration, held-out figures."""
     rows = []
     for one in scored:
         candidate, classifier = one.candidate, one.candidate.classifier
@@ -170,7 +170,7 @@ def leaderboard_rows(
 
 
 def write_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows as CSV, whole or not at all."""
+    """Write the rows as CSV, completely or not at all."""
     with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -180,16 +180,16 @@ def write_leaderboard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def find_missed(
     metrics: Mapping[str, Any], required: Sequence[tuple[str, float]], described: str
 ) -> tuple[str, ...]:
-    """One line for each bar that the last split (test, else the held-out slices) does not reach.
+    """Return one line for each bar that the last split (test, else held-out slices) misses.
 
-    Loss, Brier and ECE must be at most their bar, every other figure at least. `described` is the
-    split's number of slices and patients, in words.
+    Loss, Brier and ECE must be at most their bar, every other figure at least its bar. `described`
+    gives the split's number of slices and patients in words.
     """
-    # Splits come in the order they were scored, the most important last.
+    # Splits are in the order in which they were scored, the most important last.
     split = list(metrics)[-1]
     lines = []
     for name, bar in required:
-        # The figure and not its lower bound: the user sets the bar, and knows the data's size.
+        # The figure is compared, not its lower bound: the user sets the bar for data of known size.
         value = metrics[split][name]["value"]
         is_lower = name in LOWER_IS_BETTER
         if value is None or (value > bar if is_lower else value < bar):
@@ -221,7 +221,7 @@ def _report_inputs(
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Curves by name, a value for each epoch; NaN where nothing was scored."""
+    """Return curves by name, with one value per epoch, which is NaN if the epoch was not scored."""
     curves = {
         name: [math.nan if entry.get(key) is None else float(entry[key]) for entry in history]
         for name, key in CURVES.items()
@@ -230,7 +230,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def _find_mistakes(best: ScoredCandidate) -> list[Mistake]:
-    """The worst mistakes of the last split, each with its heat map."""
+    """Return the worst mistakes of the last split, each with its heat map."""
     split = best.splits[-1]
     samples = best.samples[split.name]
     threshold = best.policy.threshold.value
@@ -255,7 +255,7 @@ def _find_mistakes(best: ScoredCandidate) -> list[Mistake]:
 
 
 def explain_crop(classifier: Classifier, image: np.ndarray) -> np.ndarray:
-    """The heat map of one crop, uint8 (S, S) for an image uint8 (S, S)."""
+    """Return the heat map of one crop, uint8 (S, S) for an image uint8 (S, S)."""
     outputs = classifier.serving.predict_on_batch(as_pixels(image[None]))
     arrays = {name: np.asarray(values) for name, values in outputs.items()}
     output = EngineOutput(

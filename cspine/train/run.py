@@ -1,7 +1,7 @@
 """One training run from data to a published version, as a sequence of steps.
 
-check settings and data → audit → split → fit every candidate → score → control → publish. The
-caller has set Keras's backend and logging; messages for people go through logging.
+The steps: check settings and data → audit → split → fit every candidate → score → control →
+publish. The caller sets Keras's backend and logging first; messages for users go through logging.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ logger = logging.getLogger(__name__)
 
 
 def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResult:
-    """Do the whole of `train.py`; files go to `config.out`.
+    """Run a complete training; files go to `config.out`.
 
     `dataset` is the result of `check_run`, for callers that ran it before Keras was imported.
 
     Raises:
         ConfigError: a setting does not suit the architectures or the backend.
-        DataError: the data cannot be read or split, or (SplitLeakError) leak between the sides.
+        DataError: the data cannot be read or split, or leak between the sides (SplitLeakError).
     """
     dataset = check_run(config) if dataset is None else dataset
     spread_over_devices(config.devices)
-    # All before the first fit, or a missing file of the last candidate would show hours later.
+    # All files are found before the first fit, so that a missing one is not reported hours later.
     for name in config.seen_architectures():
         find_pretrained(ARCHITECTURES[name], config.weights)
     dataset, audit = audit_first(dataset)
     context = prepare_run(config, dataset)
-    # Chosen before any candidate is scored on the test set, on which the choice must not depend.
+    # The choice comes before the scores on the test set, since it must not depend on them.
     candidates = fit_candidates(context)
     best_candidate = choose_best(candidates)
     scored = [score_candidate(candidate, context) for candidate in candidates]
     best = next(one for one in scored if one.candidate is best_candidate)
-    # An interrupt is the only thing that leaves a candidate out.
+    # A candidate is missing only after an interrupt.
     is_partial = len(candidates) < len(config.seen_architectures())
     interrupted = is_partial or any(one.result.stopped == "interrupted" for one in candidates)
     extra: dict[str, Any] = {"audit": audit, "interrupted": interrupted}
@@ -68,24 +68,24 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
 def prepare_run(config: TrainConfig, dataset: Dataset) -> RunContext:
     """Split the data, refuse a split that leaks, choose the view, and make the run's folder."""
     split = split_dataset(dataset, config.split, config.seed)
-    # Before hours of work: on how many patients the figures will be.
+    # Logged before hours of work, since the note says how many patients the figures are based on.
     logger.info("%s", split.note)
-    # A split as published may leak, which its note says; in a split by patient it is an error.
+    # The data set's own split may leak, which the note states; a split by patient must not leak.
     if config.split == "grouped":
         refuse_leaks(split)
     view = config.view or _view_of(dataset)
     run_dir = Path(config.out) / "run"
-    # Written before training, so that it exists even where the run is killed.
+    # Written before training, so that it exists even if the run is killed.
     with written_whole(run_dir / "manifest.csv") as part:
         part.write_text(split.manifest(), encoding="utf-8")
     return RunContext(config=config, dataset=dataset, split=split, view=view, run_dir=run_dir)
 
 
 def _view_of(dataset: Dataset) -> str:
-    """The view that suits the data: by its layout, then by the size of a middle image."""
+    """Return the view that suits the data, by its layout and else by the size of one image."""
     if dataset.layout == "kaggle":
         return "slice"
-    # The first and last by name are more often unusual ones.
+    # The middle image, since the first and last by name are more often unusual.
     record = dataset.records[len(dataset.records) // 2]
     height, width = decode_image(dataset.read_bytes(record.path)).grey.shape
     return default_view(height, width)
@@ -105,5 +105,5 @@ def spread_over_devices(count: int | None) -> None:
     found = keras.distribution.list_devices()
     if len(found) < count:
         raise ConfigError(f"`devices` must be at most {len(found)}, those found. Received: {count}")
-    # Before any network is built: variables are laid out as they are made.
+    # Set before any network is built, since variables are distributed when they are created.
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:count]))

@@ -1,7 +1,7 @@
 """The decision policy of a fitted candidate, and its figures on every split.
 
-The policy is fitted on held-out slices alone; the test set is scored here, once, after the best
-candidate is known.
+The policy is fitted only on held-out slices. The test set is scored here, once, after the best
+candidate has been chosen.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ OUT_OF_FOLD = "out-of-fold"
 
 @dataclass(frozen=True)
 class ScoredCandidate:
-    """A candidate with its policy, its answers on each split and the figures on them.
+    """A candidate with its policy, its answers on each split and the figures of these answers.
 
-    `figures` is split → metric → {value, low, high}; `samples` are by split too.
+    `figures` is split → metric → {value, low, high}; `samples` are by split as well.
     """
 
     candidate: Candidate
@@ -47,7 +47,8 @@ class ScoredCandidate:
 def score_candidate(candidate: Candidate, context: RunContext) -> ScoredCandidate:
     """Fit the policy of one candidate on held-out slices and score it on every split."""
     config = context.config
-    # Without twins, which no service is sent: figures on them would flatter.
+    # Twins (the same slices without their fractures) are left out: no service receives them, and
+    # they would make the figures too good.
     samples = {"train": candidate.train.take(~candidate.train.is_twin)}
     if context.split.folds is None:
         size = candidate.classifier.image_size
@@ -55,16 +56,16 @@ def score_candidate(candidate: Candidate, context: RunContext) -> ScoredCandidat
         if context.split.test:
             samples["test"] = load_side(context, context.split.test, size)
     outputs = {name: run_network(candidate.classifier, s.images) for name, s in samples.items()}
-    # The same for every candidate, so that the leaderboard compares like with like.
+    # Every candidate gets a policy in the same way, so that the leaderboard is a fair comparison.
     policy = fit_policy(candidate, fit_in_distribution(candidate, outputs, config), config)
     if candidate.distances is None:
         splits = [score_split(name, samples[name], outputs[name], policy) for name in samples]
     else:
-        # Figures are of answers by networks that had not learned from the slice, and no others.
+        # All figures are of answers by networks that had not learned from the slice.
         samples = {OUT_OF_FOLD: candidate.held_out}
         splits = [_score_folds(candidate, candidate.distances, policy)]
     held_out = next(split for split in splits if split.name in ("validation", OUT_OF_FOLD))
-    # After the answers: serving scores a study without the slices that are out of distribution.
+    # Fitted after the answers, since a study is scored without its out-of-distribution slices.
     policy = replace(policy, series=fit_series_score(held_out, config))
     figures = {split.name: _figures(split, policy, config) for split in splits}
     return ScoredCandidate(candidate, policy, samples, splits, figures)
@@ -73,22 +74,22 @@ def score_candidate(candidate: Candidate, context: RunContext) -> ScoredCandidat
 def fit_in_distribution(
     candidate: Candidate, outputs: Mapping[str, Outputs], config: TrainConfig
 ) -> InDistribution:
-    """The distances of the candidate's network, their threshold from slices not learned from."""
+    """Fit distances of the candidate's network; held-out slices set their threshold."""
     known, quantile = outputs["train"].embeddings, config.in_distribution_quantile
     if candidate.distances is None:
         return fit_distance(known, quantile, outputs["validation"].embeddings)
-    # With folds this network learned from every slice: the threshold is from the folds' networks.
+    # With folds this network learned from every slice, so the folds' networks set the threshold.
     return fit_distance(known, quantile).with_threshold(candidate.distances)
 
 
 def fit_policy(
     candidate: Candidate, in_distribution: InDistribution, config: TrainConfig
 ) -> DecisionPolicy:
-    """Calibration, threshold and conformal sets from the held-out logits; no series score yet."""
+    """Fit calibration, threshold and conformal sets on held-out logits, without a series score."""
     labels, groups = candidate.held_out.labels, candidate.held_out.groups
     calibration = fit_calibration(candidate.logits, labels, groups)
     probabilities = calibration.apply(candidate.logits)
-    # On calibrated probabilities, since that is what the threshold is compared with.
+    # Fitted on calibrated probabilities, since the threshold is compared with these.
     method, target = config.threshold_method, config.target_sensitivity
     return DecisionPolicy(
         calibration=calibration,
@@ -99,13 +100,13 @@ def fit_policy(
 
 
 def fit_series_score(held_out: SplitScores, config: TrainConfig) -> SeriesScore | None:
-    """The series score, or None where all patients are of one class."""
+    """Return the series score, or None if all patients are of one class."""
     method, target = config.threshold_method, config.target_sensitivity
     try:
         return fit_series(
             held_out.study_probabilities(), held_out.groups, held_out.labels, method, target
         )
-    # The card then has no figures by patient.
+    # Without a series score, the card has no figures by patient.
     except DataError:
         return None
 
@@ -113,7 +114,7 @@ def fit_series_score(held_out: SplitScores, config: TrainConfig) -> SeriesScore 
 def score_split(
     name: str, samples: Samples, outputs: Outputs, policy: DecisionPolicy
 ) -> SplitScores:
-    """The answers of the network in service, which refuses a picture that fails its checks."""
+    """Return the network's answers as in the service, which refuses images that fail its checks."""
     answers = policy.decide(outputs.logits, outputs.embeddings, samples.image_ok)
     return _make_scores(name, samples, answers)
 
@@ -121,7 +122,8 @@ def score_split(
 def _score_folds(
     candidate: Candidate, distances: np.ndarray, policy: DecisionPolicy
 ) -> SplitScores:
-    # Not by the published network: what it learned from is never far from its training data.
+    # The folds' distances are used, since the published network learned from all these slices and
+    # would find none of them far from its training data.
     known = distances <= policy.in_distribution.threshold
     answers = policy.decide_known(candidate.logits, known, candidate.held_out.image_ok)
     return _make_scores(OUT_OF_FOLD, candidate.held_out, answers)
@@ -140,14 +142,14 @@ def _make_scores(name: str, samples: Samples, answers: Decisions) -> SplitScores
 
 
 def _figures(split: SplitScores, policy: DecisionPolicy, config: TrainConfig) -> dict[str, Any]:
-    """Every slice-level metric of one split, as JSON values."""
+    """Return every slice-level metric of one split, as JSON values."""
     arguments = split.labels, split.probabilities, policy.threshold.value, split.groups
     found = compute_metrics(*arguments, config.resamples, config.seed)
     return {name: interval.to_dict() for name, interval in found.items()}
 
 
 def detail_figures(scored: ScoredCandidate, config: TrainConfig) -> dict[str, Any]:
-    """By split: figures by fracture width (phantoms), figures by patient, and shares of slices."""
+    """Return, by split, figures by fracture width (phantoms) and by patient, and slice shares."""
     details: dict[str, Any] = {}
     threshold, series = scored.policy.threshold.value, scored.policy.series
     for split in scored.splits:
@@ -162,7 +164,7 @@ def detail_figures(scored: ScoredCandidate, config: TrainConfig) -> dict[str, An
         if series is not None:
             scores = split.study_probabilities()
             part |= describe_patients(labels, scores, groups, series, config.resamples, config.seed)
-        # Beside the figures: a model that abstains often looks better on what is left.
+        # Reported beside the figures, since a model that often abstains looks better on the rest.
         part["uncertain_share"] = float((np.asarray(split.predictions) == "uncertain").mean())
         part["in_distribution_share"] = float(np.mean(np.asarray(split.in_distribution)))
         details[split.name] = part
@@ -170,16 +172,17 @@ def detail_figures(scored: ScoredCandidate, config: TrainConfig) -> dict[str, An
 
 
 def score_unboxed(best: ScoredCandidate, context: RunContext) -> dict[str, Any]:
-    """Return what `describe_unboxed_studies` does, compared with the last split.
+    """Score studies without bounding boxes, and compare them with the last split.
 
-    Empty where there are no such studies, or no series score.
+    Returns the result of `describe_unboxed_studies`, or an empty dict if there are no such studies
+    or no series score.
     """
     series, config, dataset = best.policy.series, context.config, context.dataset
     if series is None or not dataset.unboxed_studies:
         return {}
     classifier = best.candidate.classifier
     samples = context.load(dataset.unboxed_with_labels(), classifier.image_size)
-    # A vertebra may be found in none of a few slices, and a network needs at least one image.
+    # There may be no image, if no vertebra is found, and a network needs at least one.
     if len(samples):
         outputs = run_network(classifier, samples.images)
         unboxed = score_split("unboxed", samples, outputs, best.policy)

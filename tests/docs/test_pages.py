@@ -85,6 +85,14 @@ def test_the_configuration_page_is_the_codes():
     assert {name.replace("-", "_") for name in shown} == {one.name for one in fields(TrainConfig)}
 
 
+def test_the_architecture_page_names_every_package():
+    pipfile = tomllib.loads((ROOT / "Pipfile").read_text())
+    text = (ROOT / "docs" / "architecture.md").read_text().partition("## Dependencies")[2]
+    for category in ("packages", "serve", "dev-packages"):
+        missing = [name for name in pipfile[category] if not re.search(rf"\b{name}\b", text)]
+        assert not missing
+
+
 def test_the_model_card_is_the_shipped_models():
     card = json.loads((ROOT / "models" / "best.json").read_text())
     assert model_card.PAGE.read_text() == model_card.make_page(card)

@@ -1,7 +1,7 @@
-"""Audit of a data set: copies of one slice, leaks between the sides, conflicts and shortcuts.
+"""Audit of a data set, which finds copies of a slice, leaks, label conflicts and shortcuts.
 
-Files are joined to slices by names and tables first, then by equal bytes, then by pixels. Two
-slices that are different slices of one volume by their names are never joined by pixels.
+Files are joined to slices by names and tables first, then by equal bytes, then by pixels. If their
+names say that two files are different slices of one volume, they are never joined by pixels.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _TABLED = ("phantom", "rsna")
 def audit_dataset(
     dataset: Dataset, ignore_names: bool = False, compare_pixels: bool | None = None
 ) -> AuditReport:
-    """Return the findings in `dataset`, by names and pixels; `scan_dataset` may have made it.
+    """Return what the names and pixels of `dataset` show.
 
     Args:
-        dataset: the indexed data set.
-        ignore_names: group by pixels alone.
-        compare_pixels: False to trust names and tables; by default only those of the phantom and
-            RSNA layouts are trusted.
+        dataset: the data set, from `index_dataset` or `scan_dataset`.
+        ignore_names: group by bytes and pixels only; pixels are then always compared.
+        compare_pixels: False to trust names and tables. By default, pixels are compared except in
+            the phantom and RSNA layouts, whose tables are trusted.
     """
     records = [_without_name(r) if ignore_names else r for r in dataset.records]
     pixels = dataset.layout not in _TABLED if compare_pixels is None else compare_pixels
     pixels = pixels or ignore_names
-    # From the most certain to the least: each step only joins what the last left apart.
+    # The most certain step comes first; each step only adds joins to those of the step before.
     slices, exact = _join_by_name_and_bytes(records)
     volumes = _join_volumes(records, slices)
     shown = _choose_representatives(records, slices)
@@ -53,7 +53,7 @@ def audit_dataset(
     if pixels:
         _join_by_pixels(records, features, slices, volumes)
     report = _summarise(str(dataset.root), dataset.layout, records, slices, volumes, exact)
-    # Once more: pixels may have made one slice of two.
+    # Representatives are chosen again, because the pixels may have joined two slices.
     rows = _choose_representatives(records, slices)
     kinds, odd = describe_kinds(records)
     return replace(
@@ -70,23 +70,23 @@ def audit_dataset(
 def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
     """Audit the data and log three lines; return the data set with copies joined, and the report.
 
-    The report is JSON values, without the long table of groups: the manifest holds those.
+    The report consists of JSON values. It lacks the groups, which are in the manifest.
     """
     report = audit_dataset(dataset)
     for line in report.lines():
         log.info("%s", line)
     parts = report.to_dict()
-    # It has an entry for each file, which would make the card as long as the data set.
+    # The groups have one entry per file, which would make the model card as long as the data set.
     parts.pop("groups")
     parts["source"] = dataset.root.name
-    # Before the split: copies that only pixels reveal must not be on two sides.
+    # Copies are joined before the split, so that those found by pixels are not on two sides.
     if report.compared_pixels:
         dataset = dataset.with_groups(report.groups)
     return dataset, parts
 
 
 def audit_names(names: Iterable[str]) -> AuditReport:
-    """Return the findings in a list of file names, e.g. `train/fracture/CSFDV1B10 (18).png`."""
+    """Return what a list of file names such as `train/fracture/CSFDV1B10 (18).png` shows."""
     records = [_record_of_name(name.strip()) for name in names if name.strip()]
     slices, _ = _join_by_name_and_bytes(records)
     volumes = _join_volumes(records, slices)
@@ -96,7 +96,7 @@ def audit_names(names: Iterable[str]) -> AuditReport:
 
 
 def _record_of_name(name: str) -> SliceRecord:
-    # A list made on Windows.
+    # A list made on Windows has backslashes.
     name = name.replace("\\", "/")
     parts = [part.lower() for part in name.split("/")[:-1]]
     parsed = parse_name(name)
@@ -129,11 +129,11 @@ def _join_by_name_and_bytes(
     """Return the slices as sets of record indices, and the groups of paths with equal bytes."""
     slices, equal = DisjointSets(len(records)), DisjointSets(len(records))
     slices.join_equal(record.slice_id for record in records)
-    # A file that was not read, which has no hash, equals no other.
+    # A file that was not read has no hash and counts as different from all others.
     equal.join_equal(record.sha256 or index for index, record in enumerate(records))
     groups = [group for group in equal.groups() if len(group) > 1]
     for group in groups:
-        # Equal bytes are one slice, whatever their names say.
+        # Files with equal bytes are one slice, even if their names disagree.
         for index in group[1:]:
             slices.join(group[0], index)
     return slices, [_paths(records[index] for index in group) for group in groups]
@@ -148,7 +148,7 @@ def _join_volumes(records: Sequence[SliceRecord], slices: DisjointSets) -> Disjo
 
 
 def _choose_representatives(records: Sequence[SliceRecord], slices: DisjointSets) -> list[int]:
-    """Return one record index a slice: the original, else the least derived variant."""
+    """Return one record index per slice: the original, else the least processed variant."""
 
     def rank(index: int) -> tuple[int, str, str]:
         return variant_rank(records[index].variant, records[index].path)
@@ -162,12 +162,19 @@ def _join_by_pixels(
     slices: DisjointSets,
     volumes: DisjointSets,
 ) -> None:
-    """Join the slices that are one by their pixels, and the volumes of neighbours without names."""
+    """Join slices that are one by their pixels, and volumes of neighbouring slices without names.
+
+    Args:
+        records: all records of the data set.
+        features: index of a record → features with a signature.
+        slices: sets of record indices, which are joined in place.
+        volumes: sets of record indices, which are joined in place.
+    """
     shown = list(features)
 
     def may_join(one: int, other: int) -> bool:
         a, b = records[shown[one]], records[shown[other]]
-        # Neighbours in a volume are alike; if their names differ, the names are right.
+        # Neighbouring slices of a volume look alike; if their names differ, the names are right.
         return not (_is_named(a) and _is_named(b) and a.volume_id == b.volume_id)
 
     signatures = [found.signature for found in features.values() if found.signature is not None]
@@ -177,7 +184,7 @@ def _join_by_pixels(
         first = shown[search.sets.find(position)]
         slices.join(first, index)
         volumes.join(first, index)
-    # Neighbours without names are of one scan, which must not be on two sides of a split.
+    # Neighbouring slices without names are from one scan, which must stay on one side of a split.
     for found in search.comparisons:
         pair = shown[found.first], shown[found.second]
         if found.score >= NEIGHBOUR and not any(_is_named(records[index]) for index in pair):
@@ -194,7 +201,7 @@ def _summarise(
 ) -> AuditReport:
     found = [[records[index] for index in group] for group in slices.groups()]
     scans = [[records[index] for index in group] for group in volumes.groups()]
-    # A set is named by its smallest index.
+    # A set takes its ids from the record with the smallest index.
     groups = {
         record.path: (records[slices.find(i)].slice_id, records[volumes.find(i)].volume_id)
         for i, record in enumerate(records)
@@ -224,7 +231,7 @@ def _paths(records: Iterable[SliceRecord]) -> tuple[str, ...]:
 
 
 def _has_copies(group: list[SliceRecord]) -> bool:
-    """Return whether a slice has several files that are not all the same bytes."""
+    """Return whether a slice has several files whose bytes are not all equal."""
     # A list of names has no bytes to compare.
     return len(group) > 1 and (not group[0].sha256 or len({r.sha256 for r in group}) > 1)
 
@@ -239,6 +246,6 @@ def _count_classes(found: list[list[SliceRecord]]) -> dict[str, tuple[int, int]]
 
 
 def _split_sides(group: list[SliceRecord]) -> dict[str, tuple[str, ...]]:
-    """Return published side → the paths of the group there."""
+    """Return published side → paths of the group on that side."""
     sides = dict.fromkeys(record.split for record in group if record.split)
     return {side: _paths(record for record in group if record.split == side) for side in sides}

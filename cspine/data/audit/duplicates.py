@@ -1,10 +1,10 @@
-"""Search for images that show the same slice, from pixels alone.
+"""Search for images that show the same slice, by their pixels only.
 
-Candidates are the nearest images by rotation-invariant key, at several scales; each pair is
-registered and its noise compared. Copies of the same sharpness and size agree at SAME or better. A
-copy that was re-encoded, resized or sharpened agrees less: for it a lower score is enough if that
-score is higher by GAP than the score with any other slice, and if no pair that was processed alike
-contradicts it.
+The candidates of an image are the images with the nearest rotation-invariant keys, at several
+scales. Each pair is registered, and the noise of both images is compared. Copies of the same
+sharpness and size score SAME or more. A copy that was re-encoded, resized or sharpened scores less.
+It is joined to a slice from a score of PROCESSED on, if that score is higher by GAP than its score
+with any other slice and no pair of images that were processed alike contradicts the join.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ from cspine.data.audit.descriptors import HARMONICS, RINGS, Signature
 from cspine.data.audit.registration import Reference, register
 from cspine.data.disjoint_sets import DisjointSets
 
-# Neighbouring slices of real scans reach 0.62, mild copies stay above 0.67.
+# A pair is one slice from this score on. Neighbouring slices of real scans reach 0.62; copies that
+# were processed little stay above 0.67.
 SAME = 0.65
-# For a processed copy: the least score, and by how much it must be higher than all others.
+# The least score of a processed copy, and how much higher than its other scores it must be.
 PROCESSED, GAP = 0.35, 0.10
-# At half resolution, where neighbours reach 0.91.
+# A pair that scores PROCESSED is one slice from this score at half resolution on. Neighbouring
+# slices reach 0.91 there.
 SAME_HALF = 0.92
-NEIGHBOUR = 0.25  # unrelated slices stay below 0.15
-# Each costs a registration; what they miss is searched again with one image of each set.
+NEIGHBOUR = 0.25  # least score of neighbouring slices; unrelated slices stay below 0.15
+# Candidates per image, each of which costs a registration. A second search, with one image of each
+# set, finds copies that these candidates miss.
 CANDIDATES = 5
-_MAX_RING_SHIFT = 4  # scales up to 1.5, either way
-# Grey levels: an image with less detail is compared with no other.
+_MAX_RING_SHIFT = 4  # covers a change of scale by up to 1.5, larger or smaller
+# An image with less detail than this, in grey levels, is compared with no other.
 _BLANK = 2.0
 _CHUNK = 512
 WORKERS = 2
-# Images a block: copies of one slice are often neighbours by name.
+# Images per block. Copies of one slice are often neighbours by name, and so in one block.
 _BLOCK = 42
-# Pairs that are compared sooner than two processes start.
+# Fewer pairs than this are compared in less time than two processes need to start.
 _FEW = 400
-# Ratio of sharpness within which two images count as processed alike.
+# Two images count as processed alike if their sharpness differs by less than this ratio.
 _SHARPER = 1.25
 
 # The index of an image, and those of its candidates.
@@ -65,15 +68,15 @@ class Comparison:
 
     @property
     def is_same(self) -> bool:
-        """Whether the pair is one slice by its own score."""
+        """Whether the scores of the pair alone show that it is one slice."""
         return self.score >= SAME or (self.score >= PROCESSED and self.half_score >= SAME_HALF)
 
 
 class CopySearch:
-    """A search for copies: `sets` joins them, `comparisons` holds the compared pairs.
+    """A search for copies. `sets` holds the joined images, `comparisons` the compared pairs.
 
     Args:
-        signatures: of each image.
+        signatures: the signature of each image.
         sizes: the smaller side of each image, in pixels.
         may_join: whether two images, by index, may be one slice.
     """
@@ -90,10 +93,10 @@ class CopySearch:
         self._tested: set[frozenset[int]] = set()
 
     def run(self) -> None:
-        """Compare every image with its candidates, then the largest images of the sets."""
+        """Compare every image with its candidates, then the largest images of the sets likewise."""
         self._compare_all(list(range(len(self.signatures))), "comparing")
-        # The largest image of a set was processed least: the published copies were only ever made
-        # smaller. It finds what the blurred or cropped copies do not.
+        # The largest image of a set was processed least, because the published copies were only
+        # ever made smaller. It finds copies that the blurred or cropped images of its set miss.
         largest = [max(group, key=self.sizes.__getitem__) for group in self.sets.groups()]
         self._compare_all(sorted(largest), "joining")
         self._join_processed()
@@ -111,13 +114,13 @@ class CopySearch:
                 self.sets.join(comparison.first, comparison.second)
 
     def _compare_rows(self, rows: list[_Row]) -> Iterator[Comparison]:
-        """Yield the comparisons of all rows: in this process if few, else in two others."""
+        """Yield the comparisons of all rows, made in this process if few, else in two others."""
         blocks = [self._pack(rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
         if sum(len(others) for _, others in rows) < _FEW:
             for block in blocks:
                 yield from compare_block(*block)
             return
-        # A fork of a threaded process may hang.
+        # Processes are spawned, because a fork of a threaded process may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(WORKERS, context) as pool:
             for comparisons in pool.map(compare_block, *zip(*blocks, strict=True)):
@@ -125,7 +128,7 @@ class CopySearch:
 
     def _pack(self, rows: list[_Row]) -> tuple[list[_Row], dict[int, Signature], dict[int, int]]:
         """Return the arguments of `compare_block` for some rows."""
-        # Only what the block needs is sent: a signature has as many bytes as an image.
+        # Only the signatures of the block are sent, because each is as large as an image.
         used = {index for first, others in rows for index in (first, *others)}
         return rows, {i: self.signatures[i] for i in used}, {i: self.sizes[i] for i in used}
 
@@ -135,8 +138,8 @@ class CopySearch:
         return self.may_join(first, second)
 
     def _join_processed(self) -> None:
-        """Join processed copies whose score is higher than all others, best first."""
-        # Best first: a certain join may settle whether a doubtful one is higher than all others.
+        """Join processed copies whose score is higher than all their other scores, best first."""
+        # The best pairs come first, because joining them may remove rivals of a doubtful pair.
         for found in sorted(self.comparisons, key=lambda comparison: -comparison.score):
             if found.score < PROCESSED:
                 break
@@ -150,7 +153,7 @@ class CopySearch:
         return {self.sets.find(found.first), self.sets.find(found.second)}
 
     def _is_contradicted(self, found: Comparison) -> bool:
-        """Return whether a pair of the two sets that was processed alike was found to differ."""
+        """Return whether any pair from the two sets, processed alike, was found to differ."""
         sets = self._sets_of(found)
         return any(
             other.is_alike and not other.is_same and self._sets_of(other) == sets
@@ -158,7 +161,7 @@ class CopySearch:
         )
 
     def _is_highest(self, index: int, found: Comparison) -> bool:
-        """Return whether the score of `index` is higher, by GAP, than that with a third set."""
+        """Return whether the score is higher by GAP than any score of `index` with a third set."""
         sets = self._sets_of(found)
         third = [
             other.score
@@ -168,20 +171,20 @@ class CopySearch:
         return found.score - max(third, default=0.0) >= GAP
 
 
-# One thread: small matrix products gain nothing from two.
+# The limit is one thread, because small matrix products gain nothing from two.
 @threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def compare_block(
     rows: list[_Row], signatures: dict[int, Signature], sizes: dict[int, int]
 ) -> list[Comparison]:
-    """Return the comparisons of each image with its candidates, leaving out what is joined.
+    """Return the comparisons of each image with its candidates, except images already joined.
 
     Args:
         rows: (index, indices of its candidates).
-        signatures: by index, of all images in `rows`.
-        sizes: the smaller side in pixels by index, of all images in `rows`.
+        signatures: index → signature, for all images in `rows`.
+        sizes: index → smaller side in pixels, for all images in `rows`.
     """
     numbers = {index: number for number, index in enumerate(signatures)}
-    # Of this block alone: the caller joins what all blocks found.
+    # These sets cover this block only; the caller joins the pairs of all blocks.
     joined = DisjointSets(len(numbers))
     tested: set[frozenset[int]] = set()
     comparisons = []
@@ -192,7 +195,7 @@ def compare_block(
             if pair in tested or joined.is_joined(numbers[first], numbers[second]):
                 continue
             tested.add(pair)
-            # Built only for an image that is compared at all.
+            # A reference is built only if its image is compared with another.
             reference = reference or Reference(signatures[first])
             score, half_score = register(reference, signatures[second]).scores
             ratio = signatures[first].sharpness / (signatures[second].sharpness + 1e-6)
@@ -210,10 +213,10 @@ def compare_block(
 
 
 def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
-    """Return for each image the indices of the nearest others by key, nearest first.
+    """Return for each image the indices of the other images with the nearest keys, nearest first.
 
-    A change of scale shifts the rings, so keys are compared at shifts up to 4 rings. Blank images
-    have no candidates and are candidates of no image.
+    A change of scale shifts the rings, so keys are compared at shifts of up to 4 rings. Blank
+    images have no candidates and are candidates of no image.
     """
     count = len(signatures)
     if count < 2:
@@ -223,7 +226,7 @@ def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
     found = []
     for start in range(0, count, _CHUNK):
         chunk = keys[start : start + _CHUNK]
-        # In chunks: all pairs of 4,200 keys at once would be 70 MB for each shift.
+        # Keys are compared in chunks: all pairs of 4,200 keys would take 70 MB for each shift.
         likeness = _compare_keys(chunk, keys)
         # No image is its own candidate.
         likeness[np.arange(len(chunk)), start + np.arange(len(chunk))] = -np.inf
@@ -236,12 +239,12 @@ def find_candidates(signatures: Sequence[Signature]) -> list[list[int]]:
 
 
 def _compare_keys(chunk: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Return float32 (len(chunk), len(keys)), the best cosine over the ring shifts."""
+    """Return float32 (len(chunk), len(keys)), the highest cosine over all ring shifts."""
     best = np.full((len(chunk), len(keys)), -np.inf, np.float32)
     for shift in range(-_MAX_RING_SHIFT, _MAX_RING_SHIFT + 1):
         ours = chunk[:, max(shift, 0) : RINGS + min(shift, 0)].reshape(len(chunk), -1)
         theirs = keys[:, max(-shift, 0) : RINGS - max(shift, 0)].reshape(len(keys), -1)
-        # Unit length again: a shift leaves only the rings that both have.
+        # A shift leaves only the rings that both keys have, so the lengths are made 1 again.
         ours = ours / (np.linalg.norm(ours, axis=1, keepdims=True) + 1e-6)
         theirs = theirs / (np.linalg.norm(theirs, axis=1, keepdims=True) + 1e-6)
         np.maximum(best, ours @ theirs.T, out=best)

@@ -1,4 +1,4 @@
-"""Features of each slice for the shortcut scores, and its signature for the search for copies."""
+"""Features of each slice: vectors for the shortcut scores and a signature to search for copies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from cspine.imaging.decode import decode_image
 _READERS = 2
 _THUMBNAIL = 16
 _BINS = 32
-# Kinds of fewer files than this are rare: a screenshot, a scout view, another export.
+# A kind of file is rare if fewer files than this share have it, such as screenshots, scout views or
+# files of another export.
 _ODD_SHARE = 0.05
 
 
@@ -30,7 +31,7 @@ class ImageFeatures:
     Fields:
         side: the smaller side in pixels.
         vectors: the shortcut features by name, each a float64 vector.
-        signature: for finding copies; None if pixels are not compared.
+        signature: used to find copies; None if pixels are not compared.
     """
 
     side: int
@@ -45,9 +46,9 @@ def extract_features(
 
     Args:
         dataset: holds the files.
-        records: of which `indices` chooses.
-        indices: the images to read.
-        with_signatures: also make signatures, which takes longest.
+        records: all records of the data set.
+        indices: which of the records to read.
+        with_signatures: also make signatures, which takes longer than all other features.
     """
 
     def extract(index: int) -> ImageFeatures:
@@ -71,19 +72,20 @@ def score_shortcuts(
     features: Mapping[int, ImageFeatures],
     groups: Mapping[str, tuple[str, str]],
 ) -> dict[str, Shortcut | None]:
-    """Return the score of each feature over one labelled image a slice.
+    """Return the score of each feature over one labelled image per slice.
 
     Args:
-        records: the data set.
-        rows: the index of one record a slice.
-        features: by index; empty for a list of names, which has no images.
+        records: all records of the data set.
+        rows: the index of one record per slice.
+        features: index → features; empty for a list of names, which has no images.
         groups: path → (slice id, volume id).
     """
     rows = [i for i in rows if records[i].label is not None and (not features or i in features)]
     labels = np.array([records[i].label for i in rows], np.int64)
     volumes = np.array([groups[records[i].path][1] for i in rows], str)
     numbers = [_slice_number(records[i]) for i in rows]
-    # Used only if known for all: a mixture would measure which slices have a number.
+    # Slice numbers are used only if all are known: the score would otherwise measure which slices
+    # have a number.
     columns = {
         "slice number": [] if None in numbers else [np.array([number]) for number in numbers]
     }
@@ -96,7 +98,7 @@ def score_shortcuts(
 
 
 def _slice_number(record: SliceRecord) -> float | None:
-    """Return the slice's position in its volume, by the table, else by the name, else None."""
+    """Return the slice's position from the table, else its number from the name, else None."""
     if record.position is not None:
         return record.position
     parsed = parse_name(record.path)
@@ -104,7 +106,7 @@ def _slice_number(record: SliceRecord) -> float | None:
 
 
 def describe_kinds(records: Sequence[SliceRecord]) -> tuple[dict[str, int], list[str]]:
-    """Return how many files are of each kind, and the paths of those of a rare kind."""
+    """Return how many files are of each kind, and the paths of the files of a rare kind."""
     counts = Counter(record.kind for record in records if record.kind)
     rare = {kind for kind, count in counts.items() if count < _ODD_SHARE * len(records)}
     return dict(counts.most_common()), [r.path for r in records if r.kind in rare]

@@ -1,6 +1,6 @@
-"""The audit as one self-contained HTML page with thumbnails of what it found.
+"""Renderer of an audit as one self-contained HTML page, with thumbnails of the files it names.
 
-The page has no script and no outside asset; every name in it is escaped.
+The page has no script and loads nothing from elsewhere; every name in it is escaped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cspine.data.audit.report import AuditReport
 from cspine.imaging.decode import decode_image
 
 _THUMBNAIL_PX = 112
-# Groups shown under a heading, and files of each.
+# The most groups shown under a heading, and the most files shown of each group.
 _GROUPS, _FILES = 6, 5
 
 
@@ -28,7 +28,7 @@ def render_page(report: AuditReport, read: Callable[[str], bytes] | None = None)
 
     Args:
         report: the findings.
-        read: returns the bytes of a path of the data set, for thumbnails; None leaves them out.
+        read: returns the bytes of a file of the data set; None leaves out the thumbnails.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -50,7 +50,7 @@ def render_page(report: AuditReport, read: Callable[[str], bytes] | None = None)
 
 
 def _encode_thumbnail(data: bytes) -> str:
-    """Return the image at 112 pixels a side at most, as a PNG in base64."""
+    """Return the image as a PNG in base64, with at most 112 pixels per side."""
     try:
         image = Image.fromarray(decode_image(data).grey)
     except CspineError:  # the file changed since the audit read it

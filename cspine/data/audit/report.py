@@ -1,4 +1,4 @@
-"""Report of an audit: its fields, its JSON and its sentences."""
+"""Report of an audit: its fields, and methods that turn it into JSON and sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """A slice that is on several published sides: side → its paths there."""
+    """A slice that is on several published sides; `sides` is side → paths of the slice there."""
 
     slice_id: str
     sides: Mapping[str, tuple[str, ...]]
@@ -25,22 +25,26 @@ class Leak:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The findings in a data set, by names and pixels.
+    """What names and pixels of a data set show.
 
     Fields:
-        source, layout: what was audited, and the layout recognised (`names` for a list alone).
-        files, slices, volumes: how many there are; a confidence interval may use `volumes`.
+        source, layout: what was audited, and its layout (`names` for a list of names).
+        files, slices, volumes: how many there are. A confidence interval may only count `volumes`,
+            because only volumes are independent.
         classes: class name → (files, slices).
-        unboxed_studies: how many fractured studies have no labelled slice, as they have no boxes.
+        unboxed_studies: how many fractured studies have no labelled slice, because they have no
+            bounding boxes.
         unreadable: path → reason.
         exact_duplicates: groups of files with equal bytes.
         near_duplicates: groups of files that show one slice, not all with equal bytes.
-        split_leaks: slices on several published sides; `volume_leaks` counts the volumes.
+        split_leaks: slices on several published sides.
+        volume_leaks: how many volumes are on several published sides.
         label_conflicts: groups of files of one slice in both classes.
         shortcuts: feature → its score, None if it could not be measured.
-        kinds: how many files have each format, size and mode; `odd_files` have a rare one.
+        kinds: kind (format, size and mode) → how many files have it.
+        odd_files: the files of a rare kind.
         groups: path → (slice id, volume id).
-        compared_pixels: False if names or a table decided everything.
+        compared_pixels: whether pixels were compared; if not, names or a table were trusted.
     """
 
     source: str
@@ -69,7 +73,7 @@ class AuditReport:
 
     @property
     def confounds(self) -> list[str]:
-        """The features that predict the class without a fracture."""
+        """The features that predict the class although they show no fracture."""
         return [name for name, score in self.shortcuts.items() if score and score.is_confound]
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +95,6 @@ class AuditReport:
             ],
             "volume_leaks": self.volume_leaks,
             "label_conflicts": [list(group) for group in self.label_conflicts],
-            # The highest of them, as one number to compare.
             "shortcut_auroc": self.shortcut_auroc,
             "shortcuts": {
                 name: score and asdict(score) | {"is_confound": score.is_confound}
@@ -124,7 +127,7 @@ class AuditReport:
         ]
 
     def details(self) -> list[str]:
-        """Return further lines: examples of everything found, and each shortcut's score."""
+        """Return further lines: examples of each finding, and the score of each shortcut."""
         lines = [f"Unreadable: {path}: {reason}" for path, reason in self.unreadable.items()]
         lines += _name_groups("Equal bytes", self.exact_duplicates)
         lines += _name_groups("One slice", self.near_duplicates)

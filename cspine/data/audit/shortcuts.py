@@ -1,8 +1,8 @@
-"""Shortcut scores: how well features without a fracture predict the label.
+"""Shortcut scores: how well features that show no fracture predict the label.
 
-A logistic regression on something that holds no fracture (a tiny thumbnail, the histogram, the
-size, the slice number) is cross-validated over groups. If it separates the classes on held-out
-groups, so could any network, for the wrong reason.
+A logistic regression on a feature that shows no fracture (a tiny thumbnail, the histogram, the
+size, the slice number) is cross-validated over groups. If the regression separates the classes on
+held-out groups, any network could separate them too, for the wrong reason.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from cspine.stats.bootstrap import draw_weights, group_codes
 from cspine.stats.ranking import area_under_roc, compute_auroc, rank
 
-# Compared with the lower bound: with few groups a chance result is far above 0.5.
-CONFOUND_FROM = 0.60  # lower 95 % bound
+# The limit applies to the lower 95 % bound of the AUROC, because with few groups the AUROC itself
+# may be far above 0.5 by chance.
+CONFOUND_FROM = 0.60
 _FOLDS = 5
 _RESAMPLES = 500
 
@@ -36,7 +37,7 @@ class Shortcut:
 
     @property
     def is_confound(self) -> bool:
-        """Whether this feature alone predicts the class, even by the lower bound."""
+        """Whether this feature alone predicts the class, judged by the lower bound."""
         return self.low >= CONFOUND_FROM
 
 
@@ -46,13 +47,13 @@ def score_shortcut(
     """Return how well `features` alone predict the label on held-out groups.
 
     Args:
-        features: float (N, D), of any unit.
+        features: float (N, D), in any unit.
         labels: int (N,), 0 or 1.
         groups: str (N,), volume or patient.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        None if there are fewer than 2 groups or 2 classes, or no fold can be trained.
+        The score, or None if there are fewer than 2 groups or 2 classes, or no fold can be trained.
     """
     scores = _score_out_of_fold(features, labels, groups)
     known = np.isfinite(scores)
@@ -64,7 +65,10 @@ def score_shortcut(
 
 
 def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the logit of each row, from a model not trained on its group; NaN if there is none."""
+    """Return the logit of each row from a model that was not trained on the row's group.
+
+    The logit is NaN if no such model could be trained.
+    """
     scores = np.full(len(labels), np.nan)
     folds = min(_FOLDS, len(np.unique(groups)))
     if folds < 2:
@@ -75,11 +79,12 @@ def _score_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndar
             model = make_pipeline(
                 StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=300)
             )
-            # A regularised score is good enough unconverged.
+            # The score of a regularised model is good enough even if the fit has not converged.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(features[train], labels[train])
-            # Logits of several models are ranked together: rough, but alike for every feature.
+            # Logits of several models are ranked together, which is rough, but treats all features
+            # alike.
             scores[held_out] = model.decision_function(features[held_out])
     return scores
 
@@ -92,7 +97,7 @@ def _find_interval(
     drawn = [area_under_roc(rank(labels, scores, part)) for part in weights]
     found = np.concatenate(drawn or [np.empty(0)])
     found = found[np.isfinite(found)]
-    # No resample had both classes: nothing is known, so the widest interval.
+    # If no resample has both classes, nothing is known, so the interval is as wide as possible.
     if not len(found):
         return 0.0, 1.0
     low, high = np.quantile(found, [0.025, 0.975])

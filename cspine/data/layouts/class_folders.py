@@ -1,9 +1,10 @@
-"""Reader of trees of class folders: the layout and a record of each image, without its pixels.
+"""Reader of trees of class folders, which finds the layout and makes a record of each image.
 
 A tree is `{fracture,normal}/*` or `{train,val,test}/{fracture,normal}/*`, in any letter case, at
-the root or below one common folder. It is the published layout, in which `val` is the test set, if
-it has `train` and `val` alone and is in a folder named `cervical fracture`, or if its names all
-follow the published rule. `find_table` finds a set's `slices.csv`.
+the root or below one common folder. A tree is taken for the published Kaggle set, whose `val` is
+the test set, on two conditions: it has no splits but `train` and `val`, and it is either in a
+folder named `cervical fracture` or has only names that `parse_name` can read. `find_table` finds a
+set's `slices.csv`. No pixels are read.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
-# Formats that are not read: such a file beside the images of a class is named as unreadable.
+# Formats that cannot be read. Such a file beside the images of a class is reported as unreadable.
 OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
-# Common names of these folders, those of Keras and of the published set among them.
+# Common names of the split folders, including those of Keras and of the published set.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -32,7 +33,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-# The published folder `val` was only ever used for testing.
+# The folder `val` of the published set was only ever used for testing.
 PUBLISHED_SPLITS = SPLIT_NAMES | {"val": "test"}
 PUBLISHED_FOLDER = "cervical fracture"
 EXPECTED = (
@@ -43,9 +44,10 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class _TreePath:
-    """The path of an image in a tree, taken apart.
+    """The parts of the path of an image in a tree.
 
-    `above` is the folder of the tree; `split` the split's folder in lower case, "" without one.
+    `above` is the folder that holds the tree. `split` is the split's folder in lower case, or "" if
+    there is none.
     """
 
     path: str
@@ -55,7 +57,7 @@ class _TreePath:
 
     @property
     def folder(self) -> tuple[str, str, str]:
-        """The folder of the class, however its name is spelt."""
+        """A key of the class folder that does not depend on upper and lower case."""
         return self.above, self.split, self.class_name
 
 
@@ -63,28 +65,28 @@ def find_table(storage: Storage) -> str | None:
     """Return the name of the set's `slices.csv`, at the root or in one folder below, or None."""
     names = [name for name in storage.names if name.count("/") <= 1]
     tables = [name for name in names if PurePosixPath(name).name == "slices.csv"]
-    # One only: of two tables, neither can be called the set's own.
+    # If there are two tables, it is unknown which of them describes the set.
     return tables[0] if len(tables) == 1 else None
 
 
 def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
     """Return a tree's layout (`kaggle`, `tree` or `flat`), a record of each image, and the faults.
 
-    A fault is an image in an unknown folder, or two layouts in one: it says what was expected and
-    what was found.
+    An image in an unknown folder is a fault, and so is a mixture of two layouts. The fault says
+    what was expected and what was found.
 
     Raises:
-        DataError: no image is in the folder of a class.
+        DataError: no class folder holds an image.
     """
     images = [name for name in storage.names if name.lower().endswith(IMAGE_SUFFIXES)]
     found = [parsed for parsed in map(_parse_path, images) if parsed is not None]
     if not found:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
-    # An image in an unknown folder is a fault of the layout: its class could only be guessed.
+    # An image in an unknown folder is a fault, because its class could only be guessed.
     layouts = {(parsed.above, parsed.split == "") for parsed in found}
     is_mixed = len(found) < len(images) or len(layouts) > 1
     faults = [f"another layout than {EXPECTED}: {describe(storage)}"] if is_mixed else []
-    # Only from the images that are read: a stray drawing must not make it another layout.
+    # Only readable formats decide the layout, so that a stray drawing does not change it.
     layout = _name_layout(storage, found)
     folders = {parsed.folder for parsed in found}
     others = [_parse_path(n) for n in storage.names if n.lower().endswith(OTHER_SUFFIXES)]
@@ -120,17 +122,18 @@ def _name_layout(storage: Storage, found: list[_TreePath]) -> str:
     splits = {SPLIT_NAMES[parsed.split] for parsed in found if parsed.split}
     if not splits:
         return "flat"
-    # An unpacked set is in a root of that name, in a ZIP it is in a folder of that name.
+    # In a ZIP, the tree is in a folder of the published name; unpacked, that folder is the root.
     folder = PurePosixPath(found[0].above).name or storage.root.name
     named = folder.lower() == PUBLISHED_FOLDER or all(parse_name(p.path) for p in found)
     return "kaggle" if splits <= {"train", "validation"} and named else "tree"
 
 
 def find_empty_classes(records: Iterable[SliceRecord], folders: Iterable[str]) -> list[str]:
-    """Return the class folders of a tree that hold no image of `records`, as `val/normal`.
+    """Return the class folders of a tree without an image, such as `val/normal`.
 
     Args:
-        folders: all that exist, since both classes of a split may be empty.
+        records: the images of the tree.
+        folders: all existing folders, because a split with two empty classes has no records.
     """
     found: dict[PurePosixPath, set[str]] = defaultdict(set)
     for record in records:
@@ -138,7 +141,7 @@ def find_empty_classes(records: Iterable[SliceRecord], folders: Iterable[str]) -
         found[folder.parent].add(folder.name.strip().lower())
     tops = {_find_top(str(folder / "normal")) for folder in found}
     for name in folders:
-        # Beside those that hold images: elsewhere such a name may mean anything.
+        # Outside a tree that holds images, a folder of that name may mean anything.
         if PurePosixPath(name).name.strip().lower() in CLASS_NAMES and _find_top(name) in tops:
             found[PurePosixPath(name).parent] |= set()
     return [
@@ -150,7 +153,7 @@ def find_empty_classes(records: Iterable[SliceRecord], folders: Iterable[str]) -
 
 
 def _find_top(class_folder: str) -> str | None:
-    """Return the folder above splits and classes, of a class's folder."""
+    """Return the folder that holds the tree of a class folder, None if it is no class folder."""
     parsed = _parse_path(f"{class_folder}/name")
     return None if parsed is None else parsed.above
 

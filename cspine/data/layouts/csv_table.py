@@ -1,8 +1,9 @@
 """Reader of CSV tables of slices: the phantom's `slices.csv`, or a user's own list of images.
 
 Columns: `path` and `label` are needed; `split`, `patient_id`, `volume_id`, `slice_id`,
-`mask_path`, `twin_path`, `width_mm`, `level` and `slice_index` are used if present, others are
-ignored; an empty cell means that the value is not known. Paths are relative to the CSV's folder.
+`mask_path`, `twin_path`, `width_mm`, `level` and `slice_index` are used if present. Other columns
+are ignored. An empty cell means that the value is not known. Paths are relative to the CSV's
+folder.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[str]]:
     """Return a record of each sound row of the CSV `table` in `storage`, and the faulty rows.
 
-    A row is faulty if it names no file, or a file that an earlier row names, or if a cell cannot
-    be read.
+    A row is faulty if it names no file, if an earlier row names the same file, or if one of its
+    cells is malformed.
 
     Raises:
         DataError: the table cannot be read or lacks a column.
@@ -39,7 +40,7 @@ def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[s
     numbered: list[tuple[SliceRecord, int | None]] = []
     faults: list[str] = []
     line_of: dict[str, int] = {}
-    # Line 1 holds the columns' names.
+    # Line 1 holds the column names.
     for number, row in enumerate(read_rows(storage, table, ["path", "label"]), start=2):
         try:
             record = _read_row(row, folder, storage)
@@ -58,7 +59,7 @@ def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[s
 def read_rows(
     storage: Storage, table: str, columns: Sequence[str], errors: str = "strict"
 ) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, each column name → cell without blanks around it.
+    """Return the rows of a CSV file, each as column name → cell without surrounding blanks.
 
     Args:
         columns: the columns that the table must have.
@@ -68,18 +69,18 @@ def read_rows(
         DataError: the table cannot be read or lacks a column.
     """
     try:
-        # With or without the byte-order mark that spreadsheets put in front.
+        # `utf-8-sig` removes the byte-order mark that spreadsheets may put at the start.
         text = storage.read(table, MAX_TABLE_BYTES).decode("utf-8-sig", errors)
         reader = csv.DictReader(io.StringIO(text, newline=""))
         found, rows = reader.fieldnames or [], list(reader)
     except UnicodeDecodeError as error:
         raise DataError(f"`{table}` must be UTF-8 text. Received: {error}") from error
-    except csv.Error as error:  # a field of 131,072 characters, a quote that never ends
+    except csv.Error as error:  # such as a field of 131,072 characters or an unclosed quote
         raise DataError(f"`{table}` must be a CSV file. Received: {error}") from error
     if not set(columns) <= set(found):
         needed = ", ".join(f"`{name}`" for name in columns)
         raise DataError(f"`{table}` must have the columns {needed}. Received: {', '.join(found)}")
-    # Cells beyond the header's have the key None; missing cells have the value None.
+    # DictReader gives surplus cells the key None and missing cells the value None.
     return [{k: (v or "").strip() for k, v in row.items() if k} for row in rows]
 
 
@@ -98,7 +99,7 @@ def _read_row(row: dict[str, str], folder: PurePosixPath, storage: Storage) -> S
     if path is None:
         raise DataError("`path` must not be empty")
     name = identify_file(path)
-    # If no patient is named, the volume is one: its slices must stay on one side of a split.
+    # A volume without a patient counts as a patient: its slices must stay on one side of a split.
     patient = row.get("patient_id") or row.get("volume_id") or name.volume_id
     return SliceRecord(
         path=path,
@@ -123,7 +124,7 @@ def _read_split(cell: str) -> str | None:
 
 
 def _with_positions(numbered: list[tuple[SliceRecord, int | None]]) -> list[SliceRecord]:
-    """Return the records with `position`, 0..1: the rank of their slice number in the volume."""
+    """Return the records with `position`: the slice number's rank in its volume, as 0..1."""
     found: dict[str, set[int]] = defaultdict(set)
     for record, number in numbered:
         if number is not None:

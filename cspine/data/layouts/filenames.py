@@ -1,13 +1,14 @@
-"""Slice, volume and patient of a file, read from its name alone. The rules, in order:
+"""Parser of file names, which finds a file's slice, volume and patient. Its rules, in order:
 
-1. Published names, `CSFDV1B10 (18)-sharpened1-rotated3.png`: an optional `CSFDV<n>` prefix, the
-   series (`B10`), the slice number in parentheses (with `_<n>` where one number was used twice)
-   and then any chain of `-rotated<n>` and `-sharpened[<n>]`, which is the variant. The series is
-   the volume and, as nothing finer is known, the patient.
-2. Named numbers, `patient012_slice034.png` or `p12/series3/slice_07.png`'s file part: a word of
-   `patient`, `case`, `study`, `subject`, `series` or `volume` with its number, then a word of
-   `slice`, `image` or `img` with its number. The first part is volume and patient.
-3. Any other name says nothing: the file is its own slice, volume and patient, until the audit
+1. Names of the published Kaggle set, such as `CSFDV1B10 (18)-sharpened1-rotated3.png`: an optional
+   `CSFDV<n>` prefix, the series (`B10`), the slice number in parentheses (followed by `_<n>` if the
+   same number was used twice) and then any chain of `-rotated<n>` and `-sharpened[<n>]`, which is
+   the variant. The series counts as the volume and also as the patient, because the name says
+   nothing else about the patient.
+2. Numbers after words, such as `patient012_slice034.png`: one of the words `patient`, `case`,
+   `study`, `subject`, `series` and `volume` with a number, then one of the words `slice`, `image`
+   and `img` with a number. The first word and its number are both the volume and the patient.
+3. Any other name says nothing. The file is then its own slice, volume and patient, until the audit
    finds its near-duplicates by pixels.
 """
 
@@ -32,7 +33,7 @@ _NAMED = re.compile(
 
 @dataclass(frozen=True)
 class ParsedName:
-    """Groups of a file by its name.
+    """The groups of a file that its name gives.
 
     `slice_number` orders the slices of a volume; `variant` is "" for an original.
     """
@@ -44,14 +45,14 @@ class ParsedName:
 
 
 def parse_name(path: str) -> ParsedName | None:
-    """Return what the file name at the end of `path` says, or None if no rule reads it."""
+    """Return the groups that the file name in `path` gives, or None if no rule matches it."""
     stem = PurePosixPath(path).stem
-    # The stricter pattern first.
+    # The stricter pattern is tried first.
     match = _PUBLISHED.match(stem) or _NAMED.match(stem)
     if match is None:
         return None
     parts = match.groupdict()
-    # `(18)_1` is another slice that was given a number twice, not a copy of `(18)`.
+    # `(18)_1` is not a copy of `(18)`, but another slice that was given the same number.
     number = parts["slice"] + parts.get("again", "")
     return ParsedName(
         parts["volume"],
@@ -62,12 +63,12 @@ def parse_name(path: str) -> ParsedName | None:
 
 
 def identify_file(path: str) -> ParsedName:
-    """Return what the name says; if no rule reads it, the file is its own slice and volume."""
+    """Return the groups of a file; if no rule matches, the file is its own slice and volume."""
     own = str(PurePosixPath(path).with_suffix(""))
     return parse_name(path) or ParsedName(own, own, 0, "")
 
 
 def variant_rank(variant: str, path: str) -> tuple[int, str, str]:
-    """Return the sort key that puts the original first, then the least derived variant."""
-    # Each dash is one step of processing away from the original.
+    """Return a sort key that puts the original first, then the least processed variant."""
+    # Dashes separate the processing steps of a variant.
     return (variant.count("-") + 1 if variant else 0, variant, path)

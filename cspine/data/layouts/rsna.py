@@ -1,17 +1,18 @@
-"""The layout of the RSNA 2022 Cervical Spine Fracture Detection data, and the slices to take.
+"""Reader of the RSNA 2022 Cervical Spine Fracture Detection data, which also samples its slices.
 
-`train.csv` labels studies, `train_bounding_boxes.csv` boxes fractures on some slices, and
-`train_images/<folder>/<n>.dcm` holds the slices; if the name of a folder and the StudyInstanceUID
-inside its files differ, the UID is right. From these, slices get labels by these rules:
+`train.csv` labels studies, `train_bounding_boxes.csv` gives bounding boxes of fractures on some
+slices, and `train_images/<folder>/<n>.dcm` holds the slices. If the name of a folder and the
+StudyInstanceUID inside its files differ, the UID is right. Slices get labels by these rules:
 
-- Fracture: inside a boxed range, a run of boxed slice numbers with gaps of at most MAX_GAP. A slice
-  in a gap takes the boxes of the nearest boxed slice.
-- Normal: of a study without a fracture, or at least FAR slices from every box.
-- All others are left out. A fractured study without boxes gives its study label alone.
+- Fracture: a slice in a boxed range, which is a run of slice numbers with boxes and with gaps of at
+  most MAX_GAP. A slice in a gap takes the boxes of the nearest slice that has boxes.
+- Normal: a slice of a study without a fracture, or one at least FAR slices from every box.
+- All other slices are left out. A fractured study without boxes ("unboxed") has only a study label.
 
-Slices are then drawn by study and by tenth of the study's length, as many of each class in each
-tenth, so that the height of a slice does not predict its label. Of fractured studies without boxes
-as large a share of each tenth is drawn as of normal slices, without a label. No pixel is read.
+A random sample of slices is then taken from each study and each tenth of the study's length. Each
+tenth gets equally many slices of both classes, so that the height of a slice does not predict its
+label. Unboxed studies are sampled too, without slice labels: in each tenth, the same share of their
+slices is taken as of the normal slices. No pixels are read.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from cspine.imaging.dicom.decode import read_study_uid
 from cspine.imaging.vertebra.finder import Box
 
 STUDIES, BOXES, IMAGES = "train.csv", "train_bounding_boxes.csv", "train_images/"
-# Both in slices, by their numbers.
-MAX_GAP = 3
-FAR = 10
+# Differences of slice numbers.
+MAX_GAP = 3  # largest gap in a boxed range
+FAR = 10  # least distance of a normal slice from every box, in a fractured study
 DECILES = 10
-# Neighbouring slices are nearly equal: more of them would only add to the weight of a study.
+# Neighbouring slices are nearly equal, so more of them would only add to the weight of a study.
 PER_STUDY_AND_DECILE = 4
 _SEED = 0
 
@@ -62,23 +63,23 @@ def find_rsna(storage: Storage) -> str | None:
 
 
 def index_rsna(storage: Storage, prefix: str) -> Dataset:
-    """Return the data set of the drawn slices, with the label of every listed study.
+    """Return the data set of the sampled slices, with the label of every listed study.
 
     Args:
         prefix: the folder that `find_rsna` found.
 
     Raises:
-        DataError: a table lacks a column or holds what is no number, or no slice can be drawn
-            because the classes share no tenth of the neck.
+        DataError: a table is missing, lacks a column or holds a malformed value, or no slice can
+            be taken because no tenth of the neck has slices of both classes.
     """
     labels = _read_labels(storage, prefix + STUDIES)
     studies = _find_studies(storage, prefix + IMAGES)
     _read_boxes(storage, prefix + BOXES, studies)
     pool: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
-    # A fixed seed: the slices of the set do not depend on the seed of the run.
+    # The seed is fixed, so that the slices of the set do not depend on the seed of the run.
     rng = np.random.default_rng(_SEED)
     unboxed = tuple(uid for uid in sorted(studies) if _is_unboxed(studies[uid], labels.get(uid)))
-    # Sorted: the draw must not depend on the order of folders.
+    # The studies are sorted, so that the sample does not depend on the order of folders.
     for uid in sorted(studies):
         if uid in labels and uid not in unboxed:
             for key, records in _draw_study(uid, studies[uid], labels[uid], rng).items():
@@ -89,8 +90,8 @@ def index_rsna(storage: Storage, prefix: str) -> Dataset:
             "`data` must hold fractured and normal slices of one tenth of the neck. Received: "
             f"{len(studies)} studies, {sum(labels.values())} of the listed ones fractured, and none"
         )
-    # Last, so that these studies change nothing in the draw of the others. Every slice may be
-    # drawn, as of a study without a fracture.
+    # Unboxed studies are sampled last, so that they do not change the sample of the others. The
+    # label NORMAL lets every slice be taken, as in a study without a fracture.
     unlabelled = [_draw_study(uid, studies[uid], NORMAL, rng) for uid in unboxed]
     return Dataset(
         layout="rsna",
@@ -103,7 +104,7 @@ def index_rsna(storage: Storage, prefix: str) -> Dataset:
 
 
 def describe_unboxed(count: int) -> str:
-    """Return the sentence on `count` fractured studies without boxes, "" for none."""
+    """Return the sentence about `count` fractured studies without boxes, "" if there are none."""
     if not count:
         return ""
     if count == 1:
@@ -129,7 +130,7 @@ def _read_labels(storage: Storage, name: str) -> dict[str, int]:
 
 
 def _find_studies(storage: Storage, images: str) -> dict[str, _Study]:
-    """Return the studies by the UID inside their files; folders of one UID are one study."""
+    """Return the studies by the UID inside their files; folders with the same UID are one study."""
     folders: dict[str, dict[int, str]] = defaultdict(dict)
     for name in storage.names:
         path = PurePosixPath(name)
@@ -137,19 +138,19 @@ def _find_studies(storage: Storage, images: str) -> dict[str, _Study]:
             folders[str(path.parent)][int(path.stem)] = name
     studies: dict[str, _Study] = defaultdict(_Study)
     for folder, paths in sorted(folders.items()):
-        # If the folder's name differs from the UID inside the files, the UID is right.
+        # The name of the folder is used only if none of its files has a UID.
         uid = _read_uid(storage, list(paths.values())) or PurePosixPath(folder).name
         studies[uid].paths.update(paths)
     return dict(studies)
 
 
 def _read_uid(storage: Storage, paths: list[str]) -> str | None:
-    """Return the StudyInstanceUID (0020,000D) of the first readable file, None if none has it."""
+    """Return the StudyInstanceUID (0020,000D) of the first file that has one, else None."""
     for path in paths:
         try:
             uid = read_study_uid(storage.read(path), Limits())
         except (ImageError, DataError):
-            # The next file may have the UID; a damaged file is reported if it is drawn.
+            # Another file may have the UID; a damaged file is reported if its slice is sampled.
             continue
         if uid is not None:
             return uid
@@ -161,12 +162,12 @@ def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> N
     for row in _read_table(storage, name, ["StudyInstanceUID", *columns]):
         study = studies.get(row["StudyInstanceUID"])
         try:
-            # Through float: spreadsheets write 12 as 12.0.
+            # Integers are parsed as floats, because spreadsheets write 12 as 12.0.
             x, y, width, height, number = (float(row[column]) for column in columns)
-            # Outwards: a pixel that the box touches is in it.
+            # Edges are rounded outwards, so that every pixel that the box touches is in it.
             box = Box(math.floor(x), math.floor(y), math.ceil(x + width), math.ceil(y + height))
             slice_number = int(number)
-        # OverflowError: infinity is no whole number.
+        # `int`, `floor` and `ceil` raise OverflowError for infinity.
         except (ValueError, OverflowError) as error:
             raise DataError(f"`{name}` must hold numbers. Received: {error}") from error
         if study is not None:
@@ -176,7 +177,7 @@ def _read_boxes(storage: Storage, name: str, studies: Mapping[str, _Study]) -> N
 def _draw_study(
     uid: str, study: _Study, label: int, rng: np.random.Generator
 ) -> dict[tuple[int, int], list[SliceRecord]]:
-    """Return (label, decile) → at most PER_STUDY_AND_DECILE records of one study."""
+    """Return (label, decile) → a sample of at most PER_STUDY_AND_DECILE records of one study."""
     first, last = min(study.paths), max(study.paths)
     ranges = find_ranges(sorted(study.boxes))
     found: dict[tuple[int, int], list[SliceRecord]] = defaultdict(list)
@@ -184,7 +185,7 @@ def _draw_study(
         slice_label = label if label == NORMAL else label_slice(number, ranges)
         if slice_label is None:
             continue
-        # By number and not by count: missing slices do not shift the rest.
+        # The position depends on the number, so that missing slices do not shift the others.
         position = (number - first) / max(last - first, 1)
         boxes = nearest_boxes(study.boxes, number) if slice_label == FRACTURE else ()
         record = SliceRecord(
@@ -202,17 +203,17 @@ def _draw_study(
 
 
 def _decile(record: SliceRecord) -> int:
-    """Return the tenth of its study that contains a drawn record, 0..9."""
+    """Return the tenth of its study, 0..9, in which a record's slice lies."""
     return min(int((record.position or 0.0) * DECILES), DECILES - 1)
 
 
 def _is_unboxed(study: _Study, label: int | None) -> bool:
-    """Whether the study is fractured and nothing says which of its slices show it."""
+    """Return whether the study has a fracture but no boxes that say which slices show it."""
     return label == FRACTURE and not study.boxes
 
 
 def find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """Return the runs of boxed slice numbers as (first, last), gaps up to MAX_GAP closed."""
+    """Return the runs of boxed slice numbers as (first, last), including gaps up to MAX_GAP."""
     if not numbers:
         return []
     cuts = [pair for pair in pairwise(numbers) if pair[1] - pair[0] - 1 > MAX_GAP]
@@ -222,7 +223,10 @@ def find_ranges(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 def label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
-    """Return the label of a slice of a fractured study; None if it is too near a boxed slice."""
+    """Return the label of a slice of a fractured study.
+
+    The label is None if the slice is in no boxed range, but nearer than FAR to one.
+    """
     distance = min(max(first - number, number - last, 0) for first, last in ranges)
     if distance == 0:
         return FRACTURE
@@ -231,12 +235,12 @@ def label_slice(number: int, ranges: list[tuple[int, int]]) -> int | None:
 
 def nearest_boxes(boxes: Mapping[int, list[Box]], number: int) -> tuple[Box, ...]:
     """Return the boxes of the boxed slice that is nearest to slice `number`."""
-    # Of two as near the lower one, whatever the table's order.
+    # If two boxed slices are equally near, take the lower number, regardless of the table's order.
     return tuple(boxes[min(boxes, key=lambda boxed: (abs(boxed - number), boxed))])
 
 
 def _draw(records: list[SliceRecord], count: int, rng: np.random.Generator) -> list[SliceRecord]:
-    """Return `count` of the records, or all if fewer, in their order."""
+    """Return `count` random records in their order, or all records if there are fewer."""
     if len(records) <= count:
         return records
     chosen = rng.choice(len(records), count, replace=False)
@@ -246,9 +250,9 @@ def _draw(records: list[SliceRecord], count: int, rng: np.random.Generator) -> l
 def _match_deciles(
     pool: Mapping[tuple[int, int], list[SliceRecord]], rng: np.random.Generator
 ) -> list[SliceRecord]:
-    """Return as many fractured as normal slices in every decile, as many as there are of both."""
+    """Return equally many fractured and normal slices of every decile, as many as possible."""
     drawn = []
-    # Equal counts at every height: else the level alone would tell the classes apart.
+    # Without equal counts at every height, the level alone would tell the classes apart.
     for decile in range(DECILES):
         sides = [pool.get((label, decile), []) for label in (NORMAL, FRACTURE)]
         count = min(map(len, sides))
@@ -263,12 +267,15 @@ def _match_unboxed(
     drawn: list[SliceRecord],
     rng: np.random.Generator,
 ) -> list[SliceRecord]:
-    """Return slices of studies without boxes, label None, at the heights of the normal slices."""
+    """Return slices of unboxed studies, with label None.
+
+    The slices are spread over the deciles as the sampled normal slices are.
+    """
     kept = Counter(_decile(record) for record in drawn if record.label == NORMAL)
     found = []
     for (label, decile), records in (item for study in studies for item in study.items()):
-        # The share that was kept of the normal slices there: with another one, the heights of a
-        # study's slices would predict its label.
+        # This is the share of the decile's normal slices that was kept. With another share, the
+        # heights of a study's slices would predict the study's label.
         share = kept[decile] / max(len(pool.get((label, decile), [])), 1)
         found += [replace(record, label=None) for record in records if rng.random() < share]
     return found

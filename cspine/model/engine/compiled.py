@@ -1,4 +1,4 @@
-"""Check a network's inputs and outputs, and compile it by OpenVINO for this machine's CPU."""
+"""Check a network's inputs and outputs, and compile it with OpenVINO for this machine's CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def check_network(network: ov.Model) -> None:
     """Refuse a network that does not take one picture of a fixed size and give our outputs.
 
     Raises:
-        ArtifactError: names what must hold.
+        ArtifactError: the inputs or outputs are wrong; the message says what they must be.
     """
     shapes = [port.get_partial_shape() for port in network.inputs]
     names = {name for port in network.outputs for name in port.get_names()}
@@ -25,13 +25,13 @@ def check_network(network: ov.Model) -> None:
 
 
 def compile_network(network: ov.Model, precision: str, streams: int) -> ov.CompiledModel:
-    """Compile for this CPU; `streams` images are computed at a time, on all cores together.
+    """Compile for this CPU; `streams` images are computed at a time and share all cores.
 
     Raises:
-        ArtifactError: OpenVINO does not compile it.
+        ArtifactError: OpenVINO cannot compile the network.
     """
     options = {
-        # Streams of one image each: on a CPU more images a second than batches give.
+        # On a CPU, streams of one image each process more images per second than batches.
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": str(streams),
         # Always set: by default OpenVINO takes bf16 where the CPU has it.
@@ -47,7 +47,7 @@ def compile_network(network: ov.Model, precision: str, streams: int) -> ov.Compi
 
 
 def computed_in(compiled: ov.CompiledModel, precision: str) -> str:
-    """Return what the CPU really computes in where `precision` was asked for."""
-    # The hint is of the layers that are not rounded.
+    """Return the precision that the CPU actually uses if `precision` was requested."""
+    # For int8 the property gives only the precision of the layers that are not quantised.
     hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     return "int8" if precision == "int8" else hint

@@ -1,9 +1,9 @@
-"""The engine: OpenVINO on the CPU, asynchronous requests over streams, no Keras.
+"""The engine: inference with OpenVINO on the CPU, by asynchronous requests and without Keras.
 
-Each image is one request of batch 1; requests run on as many streams as there are cores, which on a
-CPU beats batches. An image that comes alone has all cores, and its answer takes about as many times
-less as there are cores. A finished request's callback takes the next image at once, so no thread
-waits and no lock is held around inference.
+Each image is one request of batch 1. There are as many streams as cores, which on a CPU is faster
+than batches. If only one image is submitted, it can use all cores, so with n cores its answer takes
+about 1/n of the time. A finished request's callback starts the next image at once, so no thread
+waits and no lock is held during inference.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from cspine.model.store.registry import ModelFiles
 
 logger = logging.getLogger(__name__)
 
-# A small network is done before more threads could help, and they would cost its rate.
+# Below this time per image, more threads would not help one image and would reduce throughput.
+# The time is the least of this many runs.
 ALONE_FROM_S, TIMED = 0.005, 5
 
 
 class Engine:
     """A compiled network with its pool of requests. Safe to use from any thread.
 
-    `precision` is what was asked for and `precision_used` what the CPU really computes in: bf16
-    needs AVX-512 or newer, and OpenVINO runs f32 instead where it is lacking. Of an int8 network
-    some layers run in f32.
+    `precision` is the requested precision and `precision_used` the one that the CPU computes in:
+    bf16 needs AVX-512 or newer, and without it OpenVINO uses f32. In an int8 network some layers
+    run in f32.
     """
 
     def __init__(
@@ -52,21 +53,22 @@ class Engine:
         """Compile `network` (u8 pixels (1, S, S, 3) in, named outputs) and warm it.
 
         `streams` is the number of images computed at a time, by default the number of cores;
-        `weights` is what the network points into without a reference of its own.
+        `weights` is the mapped file that the network points into without holding a reference.
 
         Raises:
-            ArtifactError: the network has other inputs or outputs, or OpenVINO does not compile it.
+            ArtifactError: the network has other inputs or outputs, or OpenVINO cannot compile it.
         """
         self.precision = precision
         self.streams = streams or count_cores()
         self._queue = RequestQueue()
-        # The last few: after a pause of the machine one on each stream took long, and says nothing.
+        # One more than there are streams: after a pause of the machine, one image on each stream
+        # has a long and meaningless time, and the minimum of the others is still right.
         self._took_s: deque[float] = deque(maxlen=self.streams + 1)
-        self._idle: deque[ov.InferRequest] = deque()  # each computes on one stream
-        self._alone: deque[ov.InferRequest] = deque()  # the one that computes on all cores, if any
+        self._idle: deque[ov.InferRequest] = deque()  # each request uses one stream
+        self._alone: deque[ov.InferRequest] = deque()  # a request that uses all cores, if any
         self._of_alone: frozenset[int] = frozenset()
         self._running: dict[int, tuple[ov.InferRequest, PendingOutput]] = {}
-        # Over pairing and starting, never over an inference.
+        # Held while images are assigned to requests and started, never during an inference.
         self._bookkeeping = threading.Lock()
         self._resources = Resources()
         release_with(self, self._resources)
@@ -81,19 +83,19 @@ class Engine:
         for _ in range(self.streams):
             self._idle.append(self._add_request(compiled))
         self._network, self._mapped = network, weights
-        # Every request, so that all memory is touched before the engine counts as ready.
+        # Every request runs once, so that all memory is touched before the engine is ready.
         self.infer(np.zeros((self.streams, self.image_size, self.image_size), np.uint8))
 
     @classmethod
     def load(cls, files: ModelFiles, precision: str = "f32", streams: int | None = None) -> Engine:
-        """The engine for one version's files, warmed: its first answer is as fast as the rest.
+        """Return a warmed engine for one version's files; its first answer is as fast as any other.
 
-        f32 and bf16 run from `best.xml` where the card lists it with its hash, else from what is
-        made of the `.h5` now. int8 runs from `best_int8.xml` only where it belongs to this `.h5`
-        and the card lists its hash; else it is ignored with one warning and f32 runs.
+        f32 and bf16 use `best.xml` if the card lists its hash, else a network made from the `.h5`
+        now. int8 uses `best_int8.xml` if it was made from this `.h5` and the card lists its hash;
+        else there is one warning and f32 is used.
 
         Raises:
-            ConfigError: `precision` is none of f32, bf16, int8.
+            ConfigError: `precision` is not f32, bf16 or int8.
             ArtifactError: the `.h5` cannot be turned into a network.
         """
         if precision not in PRECISIONS:
@@ -110,7 +112,7 @@ class Engine:
 
     @classmethod
     def of_mapped(cls, mapped: MappedNetwork, precision: str, streams: int | None) -> Engine:
-        """The engine of a mapped network; it keeps the mapping and gives its memory back."""
+        """Return the engine of a mapped network; it keeps the mapping but frees its memory."""
         engine = cls(mapped.network, precision, streams, mapped)
         mapped.drop_pages()
         return engine
@@ -120,10 +122,10 @@ class Engine:
     ) -> PendingOutput:
         """Queue one image, uint8 (S, S) grey or (S, S, 3); the future gives its EngineOutput.
 
-        An image that is `alone` may have all cores; see `compile_low_latency`. If others wait,
-        an image that would not be done at `due_s`, on `time.monotonic`'s clock, is cancelled.
+        An image submitted as `alone` may use all cores; see `compile_low_latency`. If other images
+        wait, an image that would not be done by `due_s`, on `time.monotonic`'s clock, is cancelled.
 
-        A future that is cancelled before its image is started is dropped without work. Callbacks
+        If the future is cancelled before its image is started, the image is not computed. Callbacks
         of the future run on an engine thread and must be short.
 
         Raises:
@@ -137,7 +139,7 @@ class Engine:
         return future
 
     def infer(self, images: np.ndarray) -> EngineOutput:
-        """Outputs of images uint8 (N, S, S, 3) or (N, S, S), N ≥ 1, spread over the streams.
+        """Return outputs of images uint8 (N, S, S, 3) or (N, S, S), N ≥ 1, using all streams.
 
         Raises:
             ValueError: the images have another shape or type.
@@ -148,15 +150,15 @@ class Engine:
         return EngineOutput.join([future.result() for future in futures])
 
     def compile_low_latency(self) -> None:
-        """Let an image that is submitted as `alone` have all cores, from the end of this call on.
+        """Let an image that is submitted as `alone` use all cores, from the end of this call on.
 
-        For this the network is compiled once more, and an engine is ready sooner without. Nothing
-        is done where one stream has all cores anyway, or where the network is small. Not for two
-        threads at once.
+        This compiles the network a second time; it is a separate call so that an engine is ready
+        sooner. It does nothing if the only stream has all cores anyway, or if the network is small.
+        Two threads must not call it at the same time.
 
         Raises:
-            ArtifactError: OpenVINO does not compile it, for want of memory, or the files of the
-                network have changed under it.
+            ArtifactError: OpenVINO cannot compile the network, for lack of memory, or the network's
+                files were changed meanwhile.
         """
         if self.streams == 1 or self._of_alone:
             return
@@ -173,7 +175,7 @@ class Engine:
         request = self._add_request(compiled)
         if self._resources.is_over.is_set():
             return  # the process ends
-        # Nobody waits for it, so its callback finds nothing to do.
+        # This request has no pending answer, so its callback does nothing.
         request.start_async({0: pixels}, userdata=id(request))
         request.wait()
         # The weights were read from the file again, after their hash was compared.
@@ -183,8 +185,8 @@ class Engine:
         self._alone.append(request)
 
     def busy_s(self) -> float:
-        """Seconds for which the longest of the running inferences has run; 0 where none runs."""
-        # Otherwise a failed one would seem to run until another image is submitted.
+        """Return for how many seconds the oldest running inference has run; 0 if none runs."""
+        # If it was not recovered, a failed inference would seem to run until the next `submit`.
         self._recover_failed()
         self._start_waiting()
         running = list(self._running.values())
@@ -192,7 +194,7 @@ class Engine:
         return time.perf_counter() - min(began) if began else 0.0
 
     def _add_request(self, compiled: ov.CompiledModel) -> ov.InferRequest:
-        """A new request of a compiled network, retired with the engine."""
+        """Create a request of a compiled network, which is released with the engine."""
         request, callback = compiled.create_infer_request(), weak_callback(self._finish)
         request.set_callback(callback, None)
         self._resources.callbacks.append(weakref.ref(callback))
@@ -208,7 +210,7 @@ class Engine:
                 request = None if self._resources.is_over.is_set() else self._take_idle()
                 if request is not None:
                     failed = self._start(request, self._queue.take())
-            # Without the lock: who waits may submit the next image at once.
+            # The lock is released here, because a callback of an answer may submit an image.
             for answer in late:
                 answer.cancel()
             if failed is not None:
@@ -218,7 +220,7 @@ class Engine:
                 return
 
     def _take_idle(self) -> ov.InferRequest | None:
-        """An idle request for the image that waits longest; None where either is lacking."""
+        """Take an idle request for the next image; None if no request is idle or no image waits."""
         if not self._queue:
             return None
         is_alone = self._queue.first.alone and not self._running
@@ -231,13 +233,13 @@ class Engine:
     def _start(
         self, request: ov.InferRequest, one: Waiting
     ) -> tuple[PendingOutput, Exception] | None:
-        """Start one inference; return the answer that fails and why, where it does not start."""
+        """Start one inference; if it does not start, return its answer and the error."""
         if not one.answer.set_running_or_notify_cancel():
             self._put_back(request)
             return None
         self._running[id(request)] = (request, one.answer)
         try:
-            # A number: the request itself as its own user data would never be freed.
+            # The user data is a number, since a request that refers to itself is never freed.
             request.start_async({0: one.pixels}, userdata=id(request), share_inputs=True)
         except Exception as error:
             self._running.pop(id(request), None)
@@ -246,13 +248,15 @@ class Engine:
         return None
 
     def _recover_failed(self) -> None:
-        """Take back requests whose inference failed: OpenVINO never calls back for those.
+        """Recover requests whose inference failed, since OpenVINO never calls their callbacks.
 
-        It happens where no memory is left. Without this each one would be lost for good.
+        Inferences fail if no memory is left. Without this method, each failed request would be lost
+        permanently.
         """
         failed: list[tuple[PendingOutput, RuntimeError]] = []
         with self._bookkeeping:
-            # Under the lock none is between its entry and its start, and tells of an old failure.
+            # The lock is held, so that no request is registered but not yet started: such a request
+            # would report its previous failure.
             for key, (request, future) in list(self._running.items()):
                 try:
                     request.wait_for(0)
@@ -265,10 +269,13 @@ class Engine:
             future.set_exception(OverloadedError("The inference failed. Try again."))
 
     def _finish(self, key: int) -> None:
-        """Called by OpenVINO when a request ends: copy out, free the request, tell the future."""
+        """Copy a finished request's outputs, free the request, and complete the future.
+
+        OpenVINO calls this when a request ends.
+        """
         running = self._running.pop(key, None)
         if running is None:
-            return  # taken back as failed
+            return  # the request failed and was recovered, or has no pending answer
         request, future = running
         try:
             outputs = {name: request.get_tensor(name).data.copy() for name in self._outputs}
@@ -278,7 +285,7 @@ class Engine:
                 cam=outputs["cam"],
                 fracture_map=outputs.get("fracture_map"),
             )
-        # Whatever it is, a network without these outputs included: somebody waits for the future.
+        # Every exception is caught, because a caller waits for the future.
         except Exception as error:
             self._put_back(request)
             future.set_exception(error)
@@ -290,11 +297,11 @@ class Engine:
         self._start_waiting()
 
     def _time_image(self, image: np.ndarray) -> tuple[EngineOutput, float]:
-        """The outputs of one image, and the least seconds that it took of a few times."""
+        """Return the outputs of one image and the shortest time, in seconds, of a few runs."""
         outputs, seconds = [], []
         for _ in range(TIMED):
             began = time.perf_counter()
             outputs.append(self.submit(image).result())
             seconds.append(time.perf_counter() - began)
-        # The least: what else wants the cores, such as a start, makes any one of them longer.
+        # The minimum, because other work on the cores, such as a start, makes single runs slower.
         return outputs[-1], min(seconds)

@@ -1,7 +1,7 @@
-"""Find the network file of a version: f32 or int8, as the card lists it or made from the `.h5` now.
+"""Find the network of a version, f32 or int8: a file that the card lists, or made from the `.h5`.
 
-OpenVINO parses a file only if the card lists its hash, since anybody can write what a file says of
-itself. Otherwise the network is made from the `.h5`, which is checked in full.
+OpenVINO parses a file only if the card lists its hash, because a file's own records can be forged.
+Otherwise the network is made from the `.h5`, which is checked in full.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PRECISIONS = ("f32", "bf16", "int8")
 
 
 def choose_precision(card: Mapping[str, Any], asked: str) -> str:
-    """Return the precision to run in: the one asked for, or for `auto` what training proved.
+    """Return the precision to use: the requested one, or for `auto` the card's choice.
 
     Raises:
-        ArtifactError: the card names a precision that there is not.
+        ArtifactError: the card names an unknown precision.
     """
     if asked != "auto":
         return asked
@@ -44,26 +44,26 @@ def choose_precision(card: Mapping[str, Any], asked: str) -> str:
 
 
 def find_int8(files: ModelFiles) -> MappedNetwork | None:
-    """The int8 network of these files, or None unless it is of this `.h5` and as the card lists."""
+    """Return the int8 network, or None if it is not from this `.h5` or not as the card lists it."""
     return _find_listed(files, INT8_NAME)
 
 
 def _find_listed(files: ModelFiles, name: str) -> MappedNetwork | None:
-    """The network of that name, or None unless card and hashes agree on both its files."""
+    """Return the network `name`, or None if a file's hash is not the one in the card."""
     path = files.folder / name
     xml, weights = _pair(path)
     return _map_own(files, path, (files.listed_hash(xml), files.listed_hash(weights)))
 
 
 def _pair(path: Path) -> tuple[str, str]:
-    """The names of an IR's two files."""
+    """Return the names of an IR's two files."""
     return path.name, path.with_suffix(".bin").name
 
 
 def _map_own(
     files: ModelFiles, path: Path, listed: tuple[str | None, str | None] | None = None
 ) -> MappedNetwork | None:
-    """The network in `path`, or None unless it is of this `.h5` and takes the card's pictures."""
+    """Return the network in `path`, or None if it is not from this `.h5` or has another input."""
     mapped = map_ir(path, files.h5_sha256, listed)
     if mapped is None or not _takes(mapped.network, files.card["image_size"]):
         return None
@@ -71,9 +71,9 @@ def _map_own(
 
 
 def _takes(network: ov.Model, side: int) -> bool:
-    """Whether its one input is a picture in bytes, (1, side, side, 3).
+    """Return whether the network's only input is a picture in bytes, (1, side, side, 3).
 
-    Asked before it is compiled: a warm-up of 12,000 x 12,000 pixels takes gigabytes.
+    This is checked before compilation, since a warm-up of 12,000 x 12,000 pixels takes gigabytes.
     """
     if len(network.inputs) != 1:
         return False
@@ -83,22 +83,23 @@ def _takes(network: ov.Model, side: int) -> bool:
 
 
 def find_or_build_ir(files: ModelFiles) -> MappedNetwork:
-    """The f32 network of these files: `best.xml` as the card lists it, else made from the `.h5`.
+    """Return the f32 network: from `best.xml` if the card lists it, else made from the `.h5`.
 
     Raises:
-        ArtifactError: the `.h5` cannot be turned into a network, or there is no folder to do it in.
+        ArtifactError: the `.h5` cannot be converted, or no temporary folder is writable.
     """
     return _find_listed(files, IR_NAME) or _build_ir(files)
 
 
 def _build_ir(files: ModelFiles) -> MappedNetwork:
-    """The network made now, in a temporary folder that is gone at the end."""
+    """Make the network in a temporary folder, which is removed at the end."""
     logger.info("making %s from %s", IR_NAME, files.h5.name)
     try:
         with tempfile.TemporaryDirectory(prefix="cspine-", ignore_cleanup_errors=True) as folder:
             built = export_ir(files.h5, Path(folder))
             _keep_listed(files, built)
-            # What is mapped stays readable after its name is gone; elsewhere the file stays.
+            # A mapped file stays readable after its name is removed; systems that cannot remove a
+            # mapped file leave it in the folder.
             found = _find_listed(files, IR_NAME) or _map_own(files, built)
     except OSError as error:
         raise ArtifactError(
@@ -114,15 +115,16 @@ def _build_ir(files: ModelFiles) -> MappedNetwork:
 
 
 def _keep_listed(files: ModelFiles, built: Path) -> None:
-    """Put an IR that was made now beside its `.h5`, if it is the very one that the card lists.
+    """Copy an IR that was just made beside its `.h5`, if the card lists the IR's hashes.
 
-    Any other would have to be made again all the same: only the card can tell it from a forgery.
+    An unlisted IR is not kept: only the card's hashes can tell it from a forgery, so the next start
+    would have to make it again.
     """
     names = _pair(built)
     if any(hash_file(built.with_name(one)) != files.listed_hash(one) for one in names):
         return
     try:
-        # The `.bin` first: a reader between the two finds a mismatch, and makes its own.
+        # The `.bin` first: a reader between the two copies finds a mismatch and makes its own IR.
         copy_files(built.parent, files.folder, [*reversed(names)])
     except OSError as error:
         logger.info("%s cannot be kept for the next start: %s", IR_NAME, error)

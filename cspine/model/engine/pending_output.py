@@ -1,4 +1,4 @@
-"""Raw outputs of a network, and the future of one image's outputs."""
+"""The raw outputs of a network, and a future for the outputs of one image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class EngineOutput:
     """Raw outputs of N images, float32.
 
     `logit` (N,), `embedding` (N, D), `cam` (N, h, w) in logits with mean `logit`, `fracture_map`
-    (N, S//8, S//8) in 0…1, or None where the network has no map head.
+    (N, S//8, S//8) in 0…1, or None if the network has no map head.
     """
 
     logit: np.ndarray
@@ -24,7 +24,7 @@ class EngineOutput:
 
     @classmethod
     def join(cls, outputs: list[EngineOutput]) -> EngineOutput:
-        """One output of the images of several, in order (at least one)."""
+        """Concatenate the images of at least one output, in order."""
         maps = [one.fracture_map for one in outputs]
         return cls(
             np.concatenate([one.logit for one in outputs]),
@@ -35,9 +35,10 @@ class EngineOutput:
 
 
 class PendingOutput(Future[EngineOutput]):
-    """A future that keeps its engine until it ends: with its engine gone, it would not end.
+    """A future that keeps its engine alive until it is done, since only the engine can finish it.
 
-    `asked_s` and `started_s`, None until its image is computed, are on `time.perf_counter`'s clock.
+    `asked_s` is when the image was submitted and `started_s` when its inference started (None
+    before that), both on `time.perf_counter`'s clock.
     """
 
     def __init__(self, engine: object) -> None:
@@ -48,7 +49,7 @@ class PendingOutput(Future[EngineOutput]):
         self.add_done_callback(lambda _: self._let_go())
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Note when the work begins; otherwise as `Future`'s."""
+        """Record when the work begins; otherwise the same as in `Future`."""
         self.started_s = time.perf_counter()
         return super().set_running_or_notify_cancel()
 

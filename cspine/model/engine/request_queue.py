@@ -1,7 +1,7 @@
-"""Queue of images that wait for the engine; those that would miss their deadline are dropped.
+"""Queue of images that wait for the engine; images that would miss their deadline are dropped.
 
-Under a lasting overload the oldest image has the least time left: its answer would come too late
-and delay the next one's, and so on for all that wait.
+Under lasting overload the oldest image has the least time left. Its answer would be too late and
+would delay the next image, whose answer would then be too late as well, and so on.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import numpy as np
 from cspine.imaging.channels import as_network_input
 from cspine.model.engine.pending_output import PendingOutput
 
-# Of the time that an image took lately: the next one may take a little longer.
+# Factor on the recent time per image, since the next image may take a little longer.
 MARGIN = 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """One image: its pixels, uint8 (1, S, S, 3); the future of its answer; whether it may have
-    all cores; and when the answer is due, on `time.monotonic`'s clock."""
+    """One waiting image.
+
+    `pixels` are uint8 (1, S, S, 3); `answer` is the future of its outputs; `alone` is whether it
+    may use all cores; `due_s` is when the answer is due, on `time.monotonic`'s clock.
+    """
 
     pixels: np.ndarray
     answer: PendingOutput
@@ -47,7 +50,7 @@ def as_input(image: np.ndarray, side: int) -> np.ndarray:
 
 
 class RequestQueue:
-    """A queue of waiting images; callers make sure that only one thread at a time takes from it."""
+    """A queue of waiting images; callers ensure that only one thread at a time removes images."""
 
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
@@ -61,18 +64,19 @@ class RequestQueue:
 
     @property
     def first(self) -> Waiting:
-        """The image whose turn it is; there must be one."""
+        """The image that is next; the queue must not be empty."""
         return self._waiting[0]
 
     def take(self) -> Waiting:
-        """Take the image whose turn it is; there must be one."""
+        """Remove and return the next image; the queue must not be empty."""
         return self._waiting.popleft()
 
     def drop_late(self, image_s: float) -> list[PendingOutput]:
-        """Take out the first ones while they were given up, or would be late if an image takes
-        `image_s`; return their answers, which the caller cancels.
+        """Remove images from the front that were cancelled or would be late.
 
-        The last in the queue stays: without any image, a wrong `image_s` would never be corrected.
+        An image is late if its answer is due sooner than an image takes, which is `image_s` and a
+        margin. Returns the removed images' answers, which the caller cancels. The last image in the
+        queue is never late: if no image ran, a wrong `image_s` would never be corrected.
         """
         dropped, latest_s = [], time.monotonic() + MARGIN * image_s
         while self._waiting and (

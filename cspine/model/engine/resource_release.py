@@ -1,9 +1,10 @@
 """One thread that releases the resources of engines, in an order that cannot deadlock.
 
-OpenVINO waits for a request that is dropped: in the request's own callback, for ever. It drops a
-network with Python's lock held and waits for its threads: for ever, if one of them needs that lock
-to release a callback. And if one of its threads runs at the interpreter's end, the process crashes.
-So dropping an engine only puts its resources into a queue, which is safe even in a finaliser.
+OpenVINO waits until a dropped request ends; if the request is dropped in its own callback, it waits
+for ever. It drops a network while it holds Python's lock, and waits for the network's threads; if
+one of these threads needs Python's lock to release a callback, it waits for ever. If one of these
+threads still runs when the interpreter ends, the process crashes. So dropping an engine only puts
+its resources into a queue, which is safe even in a finaliser.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ END_S = 5.0  # for inferences that still run as the process ends
 
 @dataclass(frozen=True, eq=False)
 class Resources:
-    """OpenVINO's objects of an engine, which are held here until `drop`.
+    """The OpenVINO objects of an engine, which are held here until `drop`.
 
-    `network` is what is compiled, below it the weights that it points into; `is_over` is set
-    when no request may start any more.
+    `network` holds the mapped weights first and then the compiled networks that point into them;
+    `is_over` is set once no further request may start.
     """
 
     requests: list[ov.InferRequest] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Resources:
             self.network.pop()
 
     def wait(self, until_s: float) -> None:
-        """Start nothing more, and wait for what runs until that time of `time.monotonic`."""
+        """Let no more requests start, and wait for running ones until `until_s` (monotonic)."""
         self.is_over.set()
         for request in self.requests:
             with suppress(RuntimeError):
@@ -58,7 +59,7 @@ class Resources:
 
 
 class _Releaser:
-    """The thread and its queue."""
+    """The releasing thread and its queue."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Resources | None] = SimpleQueue()
@@ -68,9 +69,10 @@ class _Releaser:
         atexit.register(self._end)
 
     def expect(self, engine: object, parts: Resources) -> None:
-        """Retire the parts when the engine ends, and wait for them when the process does."""
+        """Drop the parts after the engine is freed, or wait for them when the process ends."""
         self._alive.add(parts)
-        # Not at exit, where others may still use it: `_end` waits for what runs, and drops nothing.
+        # No finaliser at exit, since other code may still use the engine: `_end` only waits for
+        # running requests and drops nothing.
         weakref.finalize(engine, self._queue.put, parts).atexit = False
 
     def _work(self) -> None:
@@ -92,16 +94,17 @@ def _releaser() -> _Releaser:
 
 
 def release_with(engine: object, parts: Resources) -> None:
-    """Have `parts` dropped in their order, on a thread of its own, after `engine` is freed."""
+    """Have `parts` dropped in order, on the releasing thread, after `engine` is freed."""
     _releaser().expect(engine, parts)
 
 
 def weak_callback(method: Callable[[int], None]) -> Callable[[int], None]:
-    """Return a callback for an engine's requests that calls `method` and keeps no engine alive.
+    """Return a callback for an engine's requests that calls `method` without keeping it alive.
 
-    OpenVINO's hold on a callback is hidden from Python's collector: engine, request, callback and
-    engine again would stay in memory for ever, with every model that was ever served. An answer
-    that is waited for holds the engine, so without an engine there is no answer to set.
+    Python's garbage collector cannot see OpenVINO's reference to a callback. With a strong
+    reference, the cycle of engine, request and callback would never be freed, and every model ever
+    served would stay in memory. A pending answer holds its engine, so if the engine is gone, no
+    answer is left to set.
     """
     finish = weakref.WeakMethod(method)
 

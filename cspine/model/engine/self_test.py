@@ -1,8 +1,8 @@
 """Compare the logits of a loaded engine with those that its card stores.
 
-The card has drawn images (grey PNGs in base64) and the trained network's logits for them. The test
-tells a wrong, mixed or damaged network from the right one; it does not measure how good a precision
-is, so bf16 and int8 have wide bounds.
+The card has synthetic images (grey PNGs in base64) and the trained network's logits for them. The
+test detects a wrong, mixed or damaged network. It does not measure how good a precision is, so bf16
+and int8 have wide bounds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from PIL import Image
 from cspine.core.errors import ArtifactError
 from cspine.model.engine.engine import Engine
 
-# A card may be anybody's: its test must not keep a start waiting.
+# A card may come from an untrusted source, so a long self-test must not delay a start.
 MAX_INPUTS = 16
-# Share of a logit's size, and a floor in logits, by which a rounded network may be off.
+# Allowed error of a bf16 or int8 network: this floor in logits plus this share of the logit.
 ROUNDED_SHARE, ROUNDED_FLOOR = 0.25, 0.5
-# What a part that is missing, of another type or no PNG raises, Pillow's SyntaxError included.
+# Raised for parts that are missing, have the wrong type or are no PNG (Pillow: SyntaxError).
 _MALFORMED = (KeyError, TypeError, ValueError, ArithmeticError, OSError, SyntaxError)
 
 
@@ -30,7 +30,7 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
     """Run the card's self-test, if it has one, on a warmed engine.
 
     Raises:
-        ArtifactError: the self-test is malformed, or a logit is further off than it may be.
+        ArtifactError: the self-test is malformed, or the error of a logit is above its tolerance.
     """
     test = card.get("self_test")
     if test is None:
@@ -40,7 +40,8 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
         expected = np.asarray(test["expected"], dtype=np.float64)
         allowed = np.full(expected.shape, float(test["tolerance"]))
     except (*_MALFORMED, Image.DecompressionBombError) as error:
-        # NumPy quotes a text that is no number whole, all megabytes of it.
+        # The message is cut, because NumPy quotes all of a text that is not a number, even
+        # megabytes.
         raise ArtifactError(
             f"`self_test` of a card must be whole. Received: {str(error)[:200]}"
         ) from error
@@ -51,7 +52,7 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
     if engine.precision != "f32":
         allowed = np.maximum(allowed, ROUNDED_FLOOR + ROUNDED_SHARE * np.abs(expected))
     logits = engine.infer(images).logit
-    # Also false for NaN.
+    # This comparison also fails for NaN.
     if not np.all(np.abs(logits - expected) <= allowed):
         raise ArtifactError(
             f"The network must give the logits of its card's self-test, {expected.tolist()}. "
@@ -60,7 +61,7 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
 
 
 def _decode(text: str, side: int) -> np.ndarray:
-    """One image, uint8 (side, side), from a base64 PNG; its size is checked before its pixels."""
+    """Decode a base64 PNG to uint8 (side, side), and check its size before reading its pixels."""
     with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as image:
         if image.size != (side, side):
             raise ValueError(f"an image of {image.size} for a network of {side}")

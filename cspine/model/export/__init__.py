@@ -1,1 +1,1 @@
-"""From `best.h5` to OpenVINO's IR, and to int8. `python -m cspine.model.export` does the first."""
+"""Export of `best.h5` to OpenVINO's IR (`python -m cspine.model.export`), and to int8."""

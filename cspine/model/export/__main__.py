@@ -16,18 +16,19 @@ from cspine.core.errors import CspineError
 
 
 def _leave_out_what_is_not_needed() -> None:
-    """Halve the time that Keras takes to import: a service waits for this process to end.
+    """Halve the time that importing Keras takes, since a service waits for this process to end.
 
-    Keras imports these where they are installed, for data frames, plots, checkpoints and notebooks.
+    If these packages are installed, Keras imports them for data frames, plots, checkpoints and
+    notebooks.
     """
     for name in ("matplotlib", "pandas", "sklearn", "jax", "IPython"):
         sys.modules[name] = None  # type: ignore[assignment]
-    # An empty module: the OpenVINO backend imports this one whether it is there or not.
+    # An empty module, since the OpenVINO backend always imports this one.
     sys.modules["scipy.signal"] = types.ModuleType("scipy.signal")
 
 
 def _is_listed(made: Path) -> bool:
-    """Whether the IR is as the card of its folder lists it."""
+    """Return whether the card of the IR's folder lists this IR."""
     from cspine.model.store.hashes import hash_file
     from cspine.model.store.registry import resolve_version
 
@@ -37,13 +38,13 @@ def _is_listed(made: Path) -> bool:
 
 
 def main() -> int:
-    """Convert what the command line names; one line on stderr where that fails."""
+    """Convert the file that the command line names; if that fails, write one line to stderr."""
     parser = argparse.ArgumentParser(prog="python -m cspine.model.export", description=__doc__)
     parser.add_argument("h5", type=Path, help="the .h5 file, or a folder that holds best.h5")
     parser.add_argument("out", type=Path, nargs="?", help="folder for the IR (that of the .h5)")
     given = parser.parse_args()
     h5 = given.h5 / "best.h5" if given.h5.is_dir() else given.h5
-    # Whatever the parent runs on: only this backend exports without TensorFlow.
+    # The parent's backend does not matter: only this backend exports without TensorFlow.
     os.environ["KERAS_BACKEND"] = "openvino"
     _leave_out_what_is_not_needed()
     from cspine.model.export.convert import convert_h5

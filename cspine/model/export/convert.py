@@ -1,6 +1,6 @@
-"""The child's half of the export: build the network from an `.h5`, trace it, write its IR.
+"""The child process's part of the export: build the network of an `.h5`, trace it, write its IR.
 
-Imports Keras, which must be on the OpenVINO backend; `__main__.py` sets that before.
+This module imports Keras, which must use the OpenVINO backend; `__main__.py` sets that before.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ def convert_h5(h5_path: Path, out_dir: Path) -> Path:
 
 
 def trace_network(classifier: Classifier) -> ov.Model:
-    """The serving graph as an OpenVINO network: u8 pixels (1, S, S, 3) in, named outputs out."""
+    """Return the serving graph for OpenVINO: from u8 pixels (1, S, S, 3) to named outputs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "traced.xml"
         classifier.serving.export(str(path), format="openvino", verbose=False)
-        # From bytes in memory: the folder is gone before the network is used.
+        # Read from bytes, because the folder is removed before the network is used.
         network = ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
     side = classifier.image_size
-    # A fixed shape: the compiler lays memory out once, and no request can ask for another.
+    # A fixed shape lets the compiler plan memory once, and no request can use another shape.
     network.reshape([1, side, side, 3])
-    # Building it also folds the transposes of the weights, which would cost memory at each start.
+    # `build` below also folds the weights' transposes, which would cost memory at each start.
     prepared = ov.preprocess.PrePostProcessor(network)
-    # Bytes in: a quarter of the memory that floats would take on the way.
+    # Bytes as input take a quarter of the memory that floats would take.
     prepared.input().tensor().set_element_type(ov.Type.u8)
     network = prepared.build()
     lay_out_in_planes(network)
-    # Once here and not at every start: norms become part of their convolutions, padding too.
+    # Merge norms and padding into their convolutions here, so that no start has to do it.
     apply_moc_transformations(network, cf=True)
     outputs = dict(classifier.serving.output)
-    # Keras flattens a dictionary by its sorted keys, so the outputs come in that order.
+    # Keras flattens a dictionary by its sorted keys, so the outputs are in that order.
     for port, name in zip(network.outputs, tree.flatten({k: k for k in outputs}), strict=True):
         port.tensor.set_names({name})
     return network

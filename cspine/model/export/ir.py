@@ -1,9 +1,9 @@
-"""From `best.h5` to OpenVINO's IR, by a child process on Keras's OpenVINO backend.
+"""Export of `best.h5` to OpenVINO's IR, by a child process with Keras's OpenVINO backend.
 
-The child keeps Keras, and whatever backend trained the model, out of the serving process. An IR
-carries the SHA-256 of the `.h5` it was made from and of its own `.bin`; one that does not match is
-no IR of that model. One that does may still be anybody's; only a card's hashes tell. `convert.py`
-is the child's half and imports Keras; this half does not.
+The child process keeps Keras and its training backend out of the serving process. An IR records the
+SHA-256 of the `.h5` from which it was made and of its own `.bin`; if a hash does not match, the IR
+is not used. Matching records can still be forged; only a card's hashes prove the origin.
+`convert.py` is the child's part and imports Keras; this module does not.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cspine.model.store.hashes import MAX_FILE_BYTES, hash_file
 IR_NAME = "best.xml"
 INT8_NAME = "best_int8.xml"
 RT_INFO = "cspine"
-# Ten times the largest of ours. It is parsed before its records can be read.
+# Ten times our largest. The limit is needed because a file is parsed before its records are read.
 MAX_XML_BYTES = 16 * 1024 * 1024
-# It takes seconds; on a machine that swaps, minutes.
+# An export takes seconds, but minutes on a machine that swaps.
 CHILD_TIMEOUT_S = 300
 
 
@@ -43,13 +43,13 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
     if not os.access(out_dir, os.W_OK):
         raise PermissionError(f"{out_dir} cannot be written")
     command = [sys.executable, "-m", "cspine.model.export", str(h5_path.resolve())]
-    # So that the child finds this package, installed or not.
+    # The child runs here, so that it finds this package even if it is not installed.
     root = Path(__file__).resolve().parents[3]
     try:
         child = subprocess.run(
             [*command, str(out_dir.resolve())],
             cwd=root,
-            # Keras's own export goes through a temporary folder.
+            # Keras's own export writes to a temporary folder.
             env=bare_environment() | {"TMPDIR": str(out_dir.resolve())},
             capture_output=True,
             text=True,
@@ -59,7 +59,7 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(f"Export must end in {CHILD_TIMEOUT_S} s. Received: more") from error
     if child.returncode != 0:
-        # The last line is the reason; Keras and OpenVINO write theirs before.
+        # The last line is the reason; earlier lines are from Keras and OpenVINO.
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise ArtifactError(f"{h5_path.name} could not be exported: {last}")
     return out_dir / f"{h5_path.stem}.xml"
@@ -69,7 +69,7 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
 class MappedNetwork:
     """A network whose weights are the mapped bytes of its `.bin`.
 
-    `weights` must be kept for as long as the network, or anything compiled from it, is.
+    Keep `weights` as long as the network, or a network compiled from it, exists.
     """
 
     network: ov.Model
@@ -77,11 +77,11 @@ class MappedNetwork:
     weights_sha256: str
 
     def drop_pages(self) -> None:
-        """Give the weights' memory back: what is compiled has its own copy, laid out its own way.
+        """Free the weights' memory, since a compiled network has its own copy in its own layout.
 
-        The bytes stay mapped, and are read from the file again should anybody look.
+        The bytes stay mapped, and are read from the file again on the next access.
         """
-        # Not on every system, and nothing depends on it.
+        # Some systems do not offer this, and nothing depends on it.
         if hasattr(mmap, "MADV_DONTNEED"):
             self.weights.madvise(mmap.MADV_DONTNEED)
 
@@ -89,20 +89,20 @@ class MappedNetwork:
 def map_ir(
     path: Path, h5_sha256: str, listed: tuple[str | None, str | None] | None = None
 ) -> MappedNetwork | None:
-    """The network in `path` over its mapped `.bin`, or None unless it is as `read_ir` asks.
+    """Return the network in `path` with its mapped `.bin`, or None if `read_ir` would refuse it.
 
-    With `listed`, the SHA-256 of `.xml` and `.bin`, others are not parsed: a few kilobytes of XML
-    can make OpenVINO take any time and memory.
+    `listed` are the SHA-256 of `.xml` and `.bin`: if given, files with other hashes are not parsed,
+    because a few kilobytes of XML can make OpenVINO use unlimited time and memory.
     """
     try:
         parts = _read_parts(path)
-    # ValueError: the `.bin` was emptied meanwhile.
+    # `mmap` raises ValueError if the `.bin` was emptied meanwhile.
     except (OSError, ValueError):
         parts = None
     if parts is None:
         return None
     text, weights = parts
-    # Of what is parsed and mapped: the files may have been replaced since.
+    # The hashes are of the bytes read and mapped, because the files may have been replaced since.
     weights_sha256 = hashlib.sha256(weights).hexdigest()
     if listed is not None and listed != (hashlib.sha256(text).hexdigest(), weights_sha256):
         return None
@@ -116,11 +116,11 @@ def map_ir(
 
 
 def _read_parts(path: Path) -> tuple[bytes, mmap.mmap] | None:
-    """The `.xml` and the mapped `.bin`; None where one is missing, or of no size of ours."""
+    """Return the `.xml` and the mapped `.bin`; None if one is missing or has a forbidden size."""
     bin_path = path.with_suffix(".bin")
     if not (path.is_file() and bin_path.is_file()):
         return None
-    # `mmap` refuses an empty file, and a sparse one may claim more than there is memory for.
+    # `mmap` refuses an empty file, and a sparse file may claim to be larger than the memory.
     if not 0 < bin_path.stat().st_size <= MAX_FILE_BYTES:
         return None
     with path.open("rb") as file:
@@ -128,12 +128,12 @@ def _read_parts(path: Path) -> tuple[bytes, mmap.mmap] | None:
     if len(text) > MAX_XML_BYTES:
         return None
     with bin_path.open("rb") as file:
-        # OpenVINO takes writable memory only; a private mapping is that, and nothing writes to it.
+        # OpenVINO needs writable memory. A private mapping is writable, and nothing writes to it.
         return text, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def read_ir(path: Path, h5_sha256: str) -> ov.Model | None:
-    """The network in `path`, or None unless it is whole and was made from that `.h5`."""
+    """Return the network in `path`, or None if it is incomplete or made from another `.h5`."""
     weights = path.with_suffix(".bin")
     if not (path.is_file() and weights.is_file()):
         return None
@@ -148,7 +148,7 @@ RECORDS = ("h5_sha256", "bin_sha256")
 
 
 def _read_records(network: ov.Model) -> tuple[str, ...] | None:
-    """The two hashes that `write_ir` left in a network, None where it left none."""
+    """Return the two hashes that `write_ir` recorded in a network, or None if there are none."""
     try:
         return tuple(network.get_rt_info([RT_INFO, name]).astype(str) for name in RECORDS)
     except RuntimeError:
@@ -156,17 +156,17 @@ def _read_records(network: ov.Model) -> tuple[str, ...] | None:
 
 
 def write_ir(network: ov.Model, path: Path, h5_sha256: str) -> None:
-    """Write a network as `path` (.xml) and its `.bin`, with the hashes that `read_ir` asks for.
+    """Write a network as `path` (.xml) and its `.bin`, with the hashes that `read_ir` compares.
 
-    Both appear whole, the `.bin` first.
+    Each file appears only when it is complete, the `.bin` first.
     """
     network.set_rt_info(h5_sha256, [RT_INFO, RECORDS[0]])
     weights_path = path.with_suffix(".bin")
-    # Not durable: a start makes some that it throws away, and a publication copies them.
-    # The inner one ends first: a reader between the two finds a mismatch, and makes its own.
+    # Not durable, because these files are either temporary or copied when a model is published.
+    # The `.bin` appears first: a reader between the two finds a mismatch and makes its own IR.
     with written_whole(path, False) as part, written_whole(weights_path, False) as weights:
         ov.serialize(network, part, weights)
-        # Only now known: the hash is of the `.bin` that the first pass wrote; the second writes
-        # the same.
+        # The hash is known only after the first pass has written the `.bin`; the second pass writes
+        # the same `.bin` again.
         network.set_rt_info(hash_file(weights), [RT_INFO, RECORDS[1]])
         ov.serialize(network, part, weights)

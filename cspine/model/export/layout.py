@@ -1,9 +1,9 @@
-"""Compute in planes: take nearly all transposes out of a network that was traced from Keras.
+"""Remove nearly all transposes from a network that was traced from Keras, by computing in planes.
 
-Keras lays pictures out as (N, H, W, C), OpenVINO's convolutions as (N, C, H, W), so a trace turns
-each tensor before and after every convolution, pooling and normalisation; in int8 that is half of
-the time. Here a picture is turned once, as bytes, and what follows is computed in planes until an
-operation needs the other layout. No number changes, only the order in memory.
+Keras stores pictures as (N, H, W, C), OpenVINO's convolutions as planes (N, C, H, W), so a trace
+transposes each tensor before and after every convolution, pooling and normalisation; in int8 that
+takes half of the time. This module transposes a picture once, as bytes. Later operations compute in
+planes until one needs the traced layout. No number changes, only the order in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 Order = tuple[int, ...]
-# A computed tensor, and its order: axis i of the traced tensor is axis order[i] of the computed.
+# A computed tensor and its order: axis i of the traced tensor is its axis order[i].
 Computed = tuple[ov.Output, Order]
 
 _TO_PLANES, _AS_TRACED = (0, 3, 1, 2), (0, 1, 2, 3)
@@ -25,11 +25,11 @@ _CHANNELS = 1
 def lay_out_in_planes(network: ov.Model) -> None:
     """Change `network`, in place, so that it computes in planes (N, C, H, W).
 
-    Inputs and outputs keep their shapes; outputs lose their names. An operation without a rule
-    here gets its input as it was traced: slower, never wrong.
+    Inputs and outputs keep their shapes; outputs lose their names. An operation without a rule gets
+    its input in the traced layout, which is slower but correct.
     """
     _drop_empty_converts(network)
-    # Before the turned pictures are among them.
+    # Listed before the new transposes of the inputs are added.
     nodes = network.get_ordered_ops()
     computed: dict[ov.Output, Computed] = {}
     for port in network.inputs:
@@ -42,7 +42,7 @@ def lay_out_in_planes(network: ov.Model) -> None:
 
 
 def _drop_empty_converts(network: ov.Model) -> None:
-    """Take out conversions of a type to itself; they hide constants."""
+    """Remove conversions of a type to itself, because they hide constants from the rules."""
     for node in network.get_ops():
         if node.get_type_name() == "Convert":
             source = node.input_value(0)
@@ -51,7 +51,7 @@ def _drop_empty_converts(network: ov.Model) -> None:
 
 
 def _rewire(node: ov.Node, computed: dict[ov.Output, Computed]) -> None:
-    """Let `node` read what is computed: by its rule, else turned back to what was traced."""
+    """Let `node` read computed tensors: by its rule, or else transposed to the traced layout."""
     if node.get_type_name() == "Transpose":
         tensor, order = computed.get(node.input_value(0), (node.input_value(0), _AS_TRACED))
         turn = _constant(node, 1)
@@ -74,13 +74,13 @@ def _rewire(node: ov.Node, computed: dict[ov.Output, Computed]) -> None:
 
 
 def _one_by_one(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
-    """Element by element, in any order of the axes."""
+    """Rule for an element-wise operation, which works in any order of the axes."""
     tensor, order = found[0]
     return _read(node, {0: tensor}, order)
 
 
 def _pair(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
-    """Two tensors of one order, or one and a constant, which is transposed to that order."""
+    """Rule for two tensors of one order, or a tensor and a constant, which is transposed to it."""
     order = _shared_order(found)
     if order is None:
         return None
@@ -96,7 +96,7 @@ def _pair(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
 
 
 def _pad(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
-    """Its begins and ends follow their axes."""
+    """Rule for padding: reorder its begins and ends as the axes."""
     tensor, order = found[0]
     begins, ends = _constant(node, 1), _constant(node, 2)
     if begins is None or ends is None:
@@ -106,13 +106,13 @@ def _pad(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
 
 
 def _normalise(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
-    """By channel, which OpenVINO wants as axis 1; the trace may have swapped height and width."""
+    """Rule for a batch norm, whose channel axis must be 1; height and width may be swapped."""
     tensor, order = found[0]
     return _read(node, {0: tensor}, order) if order[_CHANNELS] == _CHANNELS else None
 
 
 def _join(node: ov.Node, found: dict[int, Computed]) -> Computed | None:
-    """Tensors of one order, along the axis that this order gives."""
+    """Rule for joining tensors of one order, along the axis in that order."""
     order = _shared_order(found)
     if order is None or len(found) != len(node.inputs()):
         return None
@@ -132,7 +132,7 @@ _RULES: dict[str, _Rule] = {
 
 
 def _read(node: ov.Node, sources: dict[int, ov.Output], order: Order) -> Computed:
-    """Let `node` read `sources` by input; its output is then in `order`."""
+    """Connect `sources` to the numbered inputs of `node`, whose output then has `order`."""
     for at, source in sources.items():
         node.input(at).replace_source_output(source)
     node.validate_and_infer_types()
@@ -140,7 +140,7 @@ def _read(node: ov.Node, sources: dict[int, ov.Output], order: Order) -> Compute
 
 
 def _shared_order(found: dict[int, Computed]) -> Order | None:
-    """The order of all of `found`, None where they differ."""
+    """Return the order of all tensors in `found`, or None if their orders differ."""
     orders = {order for _, order in found.values()}
     return orders.pop() if len(orders) == 1 else None
 
@@ -151,7 +151,7 @@ def _constant(node: ov.Node, at: int) -> np.ndarray | None:
 
 
 def _turn(tensor: ov.Output, order: Order) -> ov.Output:
-    """`tensor` with `order[i]` as its axis i; itself where that is its order."""
+    """Return `tensor` transposed so that its axis `order[i]` becomes axis i."""
     if order == _AS_TRACED:
         return tensor
     return ops.transpose(tensor, np.array(order, np.int64)).output(0)

@@ -1,8 +1,8 @@
-"""int8: quantise an exported network after training, from calibration images (NNCF).
+"""Quantise an exported network to int8 after training, with calibration images (NNCF).
 
-Weights use half of int8's range throughout: processors without VNNI multiply bytes with a
-saturating 16-bit sum, which the full range overflows silently, so a file made on one machine would
-answer differently on another. Whether int8 is good enough is not known here; the trainer measures.
+All weights use half of int8's range. Processors without VNNI add products of bytes in a saturating
+16-bit sum, which the full range would overflow silently, so the same file would answer differently
+on another machine. `train/precision_proof.py` measures whether int8 is good enough.
 """
 
 from __future__ import annotations
@@ -38,41 +38,42 @@ def quantise_ir(folder: Path, h5_sha256: str, images: np.ndarray) -> Path:
 
 
 def quantise_network(network: ov.Model, images: np.ndarray) -> ov.Model:
-    """An int8 version of `network`, its ranges taken from `images`, uint8 (N, S, S)."""
+    """Return an int8 version of `network`, with ranges measured on `images`, uint8 (N, S, S)."""
     import nncf  # heavy, and needed by no other step
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    # NNCF logs every step.
+    # NNCF would log every step.
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    # One by one, as served: ranges are found for batches of 1.
+    # Batches of 1, as in the service.
     pixels = [as_network_input(one[None]) for one in images]  # (1, S, S, 3)
-    # NNCF draws progress bars there, unasked.
+    # NNCF prints progress bars to stdout.
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(
             network,
             nncf.Dataset(pixels),
-            # After ReLU one-sided, else two-sided.
+            # Ranges are one-sided after ReLU, else two-sided.
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pixels),
             ignored_scope=nncf.IgnoredScope(names=_exact_nodes(network)),
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE,
-                # NNCF's own choice, the mean over images of each one's largest, cuts off the
-                # strongest answers: those that a fracture gives.
+                # NNCF's default, the mean of the images' maxima, would cut off the strongest
+                # activations, which are those of fractures.
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
             ),
         )
 
 
 def _exact_nodes(network: ov.Model) -> list[str]:
-    """Names of what stays in f32: the map's convolution, and all that no other one comes after.
+    """Return names of nodes that stay in f32: those after which no quantised convolution comes.
 
-    It costs next to nothing, and its values are the answer itself, or lie too far apart for 256
-    steps: weights of a softmax over all places, sums for the embedding that the gate measures.
+    The map's convolution is never quantised. These nodes cost little time. Their values are the
+    answer itself, or their range is too wide for 256 steps: the softmax weights over all cells, and
+    the sums of the embedding, from which the out-of-distribution check measures a distance.
     """
     exact: list[str] = []
-    feeds: set[str] = set()  # names of what a quantised convolution comes after
+    feeds: set[str] = set()  # names of nodes before a quantised convolution
     for node in reversed(network.get_ordered_ops()):
         name, readers = node.get_friendly_name(), _readers(node)
         if any(one.get_friendly_name() in feeds or _is_quantised(one) for one in readers):
@@ -87,5 +88,5 @@ def _readers(node: ov.Node) -> list[ov.Node]:
 
 
 def _is_quantised(node: ov.Node) -> bool:
-    """Whether `node` is a convolution, and not that of the map, which gives one channel."""
+    """Return whether `node` is a convolution other than the map's, which has one channel."""
     return node.get_type_name() in _CONVOLUTIONS and node.get_output_partial_shape(0)[1] != 1

@@ -1,6 +1,6 @@
-"""The four architectures as plain facts: names, sizes, file names, where to cut. No Keras here.
+"""Table of the four architectures: names, sizes, weight files, and the layers used for cuts.
 
-The serving arm reads this table without importing Keras; `backbones.py` builds what it names.
+The table does not need Keras, so the service can read it; `backbones.py` builds the networks.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from cspine.core.errors import ConfigError
 from cspine.core.labels import ARCHITECTURE_NAMES
 
-# Pixels a side of a map cell. `data/masks.py` is a lower room and has a constant of its own.
+# Side of a map cell in pixels. `data/masks.py` may not import this package, so it has its own
+# constant.
 MAP_STRIDE = 8
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network as it may be asked for.
+    """The facts of one architecture.
 
-    `image_size` and `min_size` are pixels a side. `weights_file` is Keras's own name of the
-    ImageNet weights without the top, None for a network that starts from scratch always.
+    `image_size` and `min_size` are pixels per side. `weights_file` is Keras's own file name of the
+    ImageNet weights without the top, or None if the network always starts from scratch.
     `map_layer` is the layer at stride 8 that the map head reads. `tail_layer` is the layer whose
     output feeds the tail that fine-tuning trains; the trunk before it stays frozen.
     """
@@ -49,7 +50,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             image_size=224,
             min_size=32,
             weights_file="resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            # The last at stride 8: Keras's V2 halves the grid in a stack's last block.
+            # The last layer at stride 8: Keras's V2 halves the grid in a stack's last block.
             map_layer="conv3_block4_preact_relu",
             tail_layer="conv5_block1_preact_relu",
         ),
@@ -58,7 +59,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             image_size=299,
             min_size=75,
             weights_file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            # 35 cells a side at 299 pixels: the stem's unpadded convolutions cost a rim.
+            # 35 cells per side at 299 pixels: the stem's unpadded convolutions lose a rim.
             map_layer="mixed2",
             tail_layer="mixed8",
         ),
@@ -79,7 +80,7 @@ def find_architecture(name: str) -> Architecture:
     """Return the architecture called `name`.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no architecture of that name.
     """
     if name not in ARCHITECTURES:
         raise ConfigError(
@@ -92,7 +93,7 @@ def check_image_size(name: str, image_size: int) -> None:
     """Refuse a size that the architecture cannot take.
 
     Raises:
-        ConfigError: `image_size`, in pixels a side, is below the architecture's least.
+        ConfigError: `image_size`, in pixels per side, is below the architecture's minimum.
     """
     least = find_architecture(name).min_size
     if image_size < least:

@@ -1,11 +1,11 @@
-"""A backbone and the one head: the graphs that are trained, saved and served, sharing layers.
+"""A backbone with its classification head: graphs for training, saving and serving, sharing layers.
 
 backbone → global average pooling (`embedding`) → dropout → Dense(1) (`logit`) → sigmoid. Because
 the head is linear in the average, the same Dense applied to each cell of the last feature map is
-the class activation map (Zhou et al. 2016) and its mean over the cells is the logit exactly: one
+the class activation map (Zhou et al. 2016), whose mean over the cells is exactly the logit: one
 pass gives the answer and its explanation. The map head is a 1 × 1 convolution at stride 8.
 
-Files are read and written by `keras_weights.py`, and losses are the trainer's.
+`keras_weights.py` reads and writes the files; the trainer defines the losses.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ LOGIT_LAYER = "logit"
 
 @dataclass(frozen=True)
 class Classifier:
-    """The graphs of one network; all share their layers, so training one trains all.
+    """The graphs of one network; they share their layers, so training one of them trains all.
 
-    Pixels are (N, S, S, 3) in 0…255. `model`: pixels → probability (N, 1), what `best.h5` holds.
-    `training`: pixels → {"logit": (N, 1), "fracture_map": (N, S//8, S//8, 1) logits, the latter
-    only with a map head}. `serving`: pixels → {"logit": (N, 1), "embedding": (N, D), "cam":
-    (N, h, w), "fracture_map": (N, S//8, S//8) in 0…1}; `cam` is in logits and its mean is `logit`.
-    `backbone`: pixels → last feature map. `origin`: {"origin": text, "sha256": text or None} of the
-    initial weights.
+    Pixels are (N, S, S, 3) in 0…255. `model`: pixels → probability (N, 1), as stored in `best.h5`.
+    `training`: pixels → {"logit": (N, 1), "fracture_map": (N, S//8, S//8, 1) logits}.
+    `serving`: pixels → {"logit": (N, 1), "embedding": (N, D), "cam": (N, h, w), "fracture_map":
+    (N, S//8, S//8) in 0…1}; `cam` is in logits and its mean is `logit`. Both graphs have
+    "fracture_map" only with a map head.
+    `backbone`: pixels → last feature map. `origin`: {"origin": text, "sha256": text or None},
+    where the initial weights come from.
     """
 
     name: str
@@ -56,17 +57,16 @@ class Classifier:
     ) -> tuple[keras.Model, keras.Model]:
         """Cut the training graph in two at a layer of the backbone.
 
-        trunk: pixels → {"features": the layer's output, "map_features": (N, h8, w8, C)}; tail: the
-        same dictionary → what `training` gives. Without `layer_name` the cut is at the embedding:
-        the tail is then the head alone. "map_features" and "fracture_map" are there `with_map`
-        only. Layers are shared, so training the tail trains this classifier. Run the trunk with
-        `training=False`.
+        The trunk maps pixels to {"features": the layer's output, "map_features": (N, h8, w8, C)};
+        the tail maps this dictionary to the outputs of `training`. Without `layer_name` the cut is
+        at the embedding, so the tail is only the head. "map_features" and "fracture_map" exist
+        only if `with_map` is set. Layers are shared, so training the tail trains this classifier.
+        Run the trunk with `training=False`.
 
         Raises:
             ValueError: there is no such layer, or the cut does not separate pixels from logit.
         """
         name = layer_name or "embedding"
-        # The training graph is cut, not a copy of it: layers are shared.
         cuts = {"features": self.training.get_layer(name).output}
         wanted = {"logit": self.training.output["logit"]}
         if with_map and self.map_head:
@@ -74,7 +74,7 @@ class Classifier:
             cuts["map_features"] = self.backbone.get_layer(source).output
             wanted["fracture_map"] = self.training.output["fracture_map"]
         for key, tensor in cuts.items():
-            # Keras wants a dictionary's keys to be its tensors' names.
+            # Keras requires a dictionary's keys to be the names of its tensors.
             tensor.name = key
         trunk = keras.Model(self.training.input, cuts, name="trunk")
         return trunk, keras.Model(cuts, wanted, name="tail")
@@ -90,30 +90,31 @@ def build_classifier(
 ) -> Classifier:
     """Build a classifier with fresh heads; `seed` sets Keras's global seed, so it fixes weights.
 
-    With `seed` None the global seed is left alone, for weights that are to be overwritten.
+    If `seed` is None, the global seed stays unchanged; use this if all weights are overwritten
+    later.
 
-    `weights` is `imagenet`, `none`, or a folder that holds the file under Keras's own name (the
-    `cnn` has none and always starts from scratch); `image_size` is in pixels a side; `dropout` in
-    0…1 acts on the embedding.
+    `weights` is `imagenet`, `none`, or a folder that holds the weights under Keras's own file name
+    (`cnn` has no such file and always starts from scratch); `image_size` is in pixels per side;
+    `dropout` in 0…1 acts on the embedding.
 
     Raises:
-        ConfigError: the name is unknown, the size too small, or the weights cannot be had.
+        ConfigError: the name is unknown, the size is too small, or the weights are unavailable.
     """
     if seed is not None:
-        # Before any layer is made: initial weights are drawn as layers are built.
+        # Set before any layer exists, because layers draw their initial weights when built.
         keras.utils.set_random_seed(seed)
     backbone = build_backbone(name, image_size)
     origin = load_pretrained(backbone, find_architecture(name), weights)
     pixels, features = backbone.input, backbone.output  # (B, S, S, 3), (B, h, w, D)
     embedding = layers.GlobalAveragePooling2D(name="embedding")(features)
-    # Does nothing at inference, so the logit stays the mean of `cam`.
+    # Dropout does nothing at inference, so the logit stays the mean of `cam`.
     dropped = layers.Dropout(dropout, name="dropout")(embedding)
     head = layers.Dense(1, name=LOGIT_LAYER)
     logit = head(dropped)
     probability = layers.Activation("sigmoid", name="probability")(logit)
     trained, served = {"logit": logit}, {"logit": logit, "embedding": embedding}
-    # The same Dense on every cell: its mean is the logit, since averaging and a linear map commute.
-    # Dense acts on the last axis: (B, h, w, D) -> (B, h, w, 1).
+    # The Dense layer of the logit is applied to every cell, (B, h, w, D) -> (B, h, w, 1). The mean
+    # over cells is the logit, since averaging and a linear map commute.
     served["cam"] = ops.squeeze(head(features), -1)
     if map_head:
         trained["fracture_map"] = _add_map_head(backbone, name, image_size)
@@ -131,7 +132,7 @@ def build_classifier(
 
 
 def _add_map_head(backbone: keras.Model, name: str, image_size: int) -> Any:
-    """Logits (B, S//8, S//8, 1): the network's own attention for `cnn`, else a new 1 × 1 head."""
+    """Return map logits (B, S//8, S//8, 1): the attention of `cnn`, or a new 1 × 1 convolution."""
     if name == "cnn":
         logits = backbone.get_layer(ATTENTION_LAYER).output
     else:
@@ -141,18 +142,18 @@ def _add_map_head(backbone: keras.Model, name: str, image_size: int) -> Any:
 
 
 def _fit_to(grid: Any, side: int) -> Any:
-    """Pad (both ends alike) or crop (the far end) a (B, h, w, 1) grid to (B, side, side, 1).
+    """Pad (at both ends) or crop (at the far end) a (B, h, w, 1) grid to (B, side, side, 1).
 
-    Networks with unpadded convolutions lose a rim of cells, which holds no fracture: it is given
-    the logit −10. A grid that is larger has its surplus beyond the last whole cell.
+    Networks with unpadded convolutions lose a rim of cells. No fracture is expected there, so the
+    rim gets the logit −10. If a grid is larger, the extra cells lie beyond the last complete cell.
     """
     for axis in (1, 2):
         missing = side - grid.shape[axis]
         if missing > 0:
             pads = [[0, 0]] * 4
-            # Half on each side: unpadded convolutions lose as much at either rim.
+            # Half on each side, since unpadded convolutions lose equally many cells at both ends.
             pads[axis] = [missing // 2, missing - missing // 2]
-            # A probability of 5e-5: dark in the heat map, and next to nothing in the map's loss.
+            # −10 is a probability of 5e-5: dark in the heat map, and negligible in the map's loss.
             grid = ops.pad(grid, pads, constant_values=-10.0)
         elif missing < 0:
             grid = grid[:, :side] if axis == 1 else grid[:, :, :side]

@@ -1,7 +1,7 @@
-"""Load a backbone's first weights: ImageNet, those of a folder, or none; never a silent fallback.
+"""Load a backbone's initial weights: ImageNet, a file in a folder, or none.
 
-Files are read through `safe_hdf5.py`, weights only. Of a folder its name and the file's hash are
-recorded.
+If the weights are unavailable, there is an error and no fallback. Files are read through
+`safe_hdf5.py`, and only their weights are read. The model records the origin and the file's hash.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 def keras_models_folder() -> Path:
-    """The folder in which Keras keeps downloaded weights, `KERAS_HOME` heeded as Keras does."""
+    """Return the folder in which Keras keeps downloaded weights; `KERAS_HOME` can change it."""
     return Path(keras_home()) / "models"
 
 
 def load_pretrained(
     backbone: keras.Model, architecture: Architecture, weights: str | Path
 ) -> dict[str, str | None]:
-    """Give `backbone` its first weights and say where they are from.
+    """Give `backbone` its initial weights and return where they come from.
 
     Returns {"origin": "none" | "imagenet" | the folder's name, "sha256": of the file or None}.
 
     Raises:
-        ConfigError: the file cannot be had or does not fit; the text says where it belongs.
+        ConfigError: the file is unavailable or does not fit; the message says where it belongs.
     """
     path = find_pretrained(architecture, weights)
     if path is None:
@@ -46,10 +46,10 @@ def load_pretrained(
 
 
 def find_pretrained(architecture: Architecture, weights: str | Path) -> Path | None:
-    """The file of a backbone's first weights, downloaded if need be; None: start at random.
+    """Return the file of a backbone's initial weights, downloaded if needed; None if random.
 
     Raises:
-        ConfigError: the file cannot be had; the text says where it belongs.
+        ConfigError: the file is unavailable; the message says where it belongs.
     """
     if architecture.weights_file is None or str(weights) == "none":
         return None
@@ -59,7 +59,7 @@ def find_pretrained(architecture: Architecture, weights: str | Path) -> Path | N
         path = keras_models_folder() / architecture.weights_file
         if not path.is_file():
             _download(architecture)
-    # Looked for again after the download, whose failure may have many faces.
+    # Checked after the download, because Keras reports a failed download in several ways.
     _require_file(path, architecture)
     return path
 
@@ -72,7 +72,7 @@ def _download(architecture: Architecture) -> None:
         "xception": keras.applications.Xception,
     }[architecture.name]
     try:
-        # Built only for the download; the network is thrown away.
+        # The network is built only for the download and is discarded.
         build(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises bare Exception for a failed download
         logger.info("no ImageNet weights could be fetched: %s", error)
@@ -88,18 +88,18 @@ def _require_file(path: Path, architecture: Architecture) -> None:
 
 
 def assign_pretrained(backbone: keras.Model, path: Path) -> None:
-    """Copy a notop file's weights into `backbone`, whose layers carry `backbones.py`'s names.
+    """Copy a notop file's weights into `backbone`, whose layers were named by `backbones.py`.
 
     Raises:
-        ConfigError: the file is unsafe, or its layers are not the backbone's.
+        ConfigError: the file is unsafe, or its layers do not match the backbone's.
     """
     try:
         with open_h5(path) as file:
-            # A whole model keeps its weights one group down, a file of weights at its root.
+            # A file of a model keeps weights in a group, a file of weights keeps them at its root.
             root = file.get("model_weights", file)
             stored = number_layers(root)
             for layer in backbone.layers:
-                # By this program's layers; what else the file holds is not looked at.
+                # Only this program's layers are looked up; other objects of the file are not read.
                 if layer.weights:
                     assign_weights(layer, root, stored.get(layer.name, layer.name))
     except ArtifactError as error:
@@ -107,10 +107,10 @@ def assign_pretrained(backbone: keras.Model, path: Path) -> None:
 
 
 def assign_weights(layer: keras.Layer, root: h5py.Group, name: str) -> None:
-    """Give `layer` the weights of the group `name` below `root`, of its own shapes.
+    """Give `layer` the weights of the group `name` below `root`.
 
     Raises:
-        ArtifactError: the group is missing or its weights are not the layer's.
+        ArtifactError: the group is missing, or its weights' names or shapes are not the layer's.
     """
     arrays = read_layer(root, name, {w.name: tuple(w.shape) for w in layer.weights})
     for variable in layer.weights:

@@ -1,7 +1,4 @@
-"""The model card `best.json`: read, checked, written beside and renamed, optionally signed.
-
-Its schema version is 1.
-"""
+"""The model card `best.json` (schema version 1): read, check, write and optionally sign it."""
 
 from __future__ import annotations
 
@@ -22,12 +19,12 @@ from cspine.model.networks.architectures import ARCHITECTURES
 SCHEMA_VERSION = 1
 CARD_NAME = "best.json"
 SIGNATURE_NAME = "best.json.sig"
-# A card with an audit and intervals has some tens of kilobytes.
+# A card with an audit and intervals has tens of kilobytes.
 MAX_CARD_BYTES = 8 * 2**20
-# 64 bytes in base64 are 88 characters, and a newline.
+# A signature is 64 bytes: 88 characters in base64, and a newline.
 MAX_SIGNATURE_BYTES = 256
 VIEWS = ("slice", "vertebra")
-# What trainings on phantoms leave as the model's note.
+# The note that training on phantoms gives a model.
 SYNTHETIC_NOTE = "demo model, trained on synthetic images"
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "schema_version": int,
@@ -46,13 +43,13 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def parse_json(text: bytes, what: str) -> dict[str, Any]:
-    """A JSON object from UTF-8 bytes; NaN and infinities are refused, as JSON has none.
+    """Parse a JSON object from UTF-8 bytes; NaN and infinities are refused, as they are not JSON.
 
     Raises:
-        ArtifactError: the text is no JSON object; the message calls it `what`.
+        ArtifactError: the text is not a JSON object; the message calls it `what`.
     """
     try:
-        # RecursionError: a few kilobytes of brackets are enough for it.
+        # A few kilobytes of brackets are enough to cause a RecursionError.
         value = json.loads(text.decode("utf8"), parse_constant=_no_constant)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{what} must be JSON. Received: {error}") from error
@@ -62,11 +59,11 @@ def parse_json(text: bytes, what: str) -> dict[str, Any]:
 
 
 def check_facts(facts: Mapping[str, Any], what: str) -> None:
-    """Check what a card and an `.h5` file both say of a model.
+    """Check the facts that both a card and an `.h5` file state about a model.
 
     Raises:
-        ArtifactError: schema version, architecture, image size, view or map head is not one that
-            this version of cspine serves.
+        ArtifactError: a fact, such as architecture or image size, has a value that this version of
+            cspine does not know.
     """
     rules = {
         "schema_version": facts.get("schema_version") == SCHEMA_VERSION,
@@ -74,7 +71,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         "view": facts.get("view") in VIEWS,
         "map_head": isinstance(facts.get("map_head"), bool),
         "decision": isinstance(facts.get("decision"), dict),
-        # Older files have none.
+        # Older files have no domain.
         "domain": facts.get("domain", SYNTHETIC) in DOMAINS,
     }
     for name, holds in rules.items():
@@ -85,7 +82,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
             )
     size = facts.get("image_size")
     least = ARCHITECTURES[facts["architecture"]].min_size
-    # `True` is an int, and would be one pixel.
+    # `True` is an int in Python, and would mean one pixel.
     if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= 1024:
         raise ArtifactError(
             f"`image_size` of {what} must be from {least} to 1024. Received: {quote(size)}"
@@ -93,11 +90,11 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
 
 
 def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
-    """Check that a card calls a model what `true`, from its `.h5`, does.
+    """Check that a card states the same facts about a model as `true`, which are from its `.h5`.
 
     Raises:
-        ArtifactError: architecture, image size, view, version or domain differ; a card without a
-            domain is an older one.
+        ArtifactError: architecture, image size, view, version or domain differ. A card without a
+            domain is an older one and is accepted.
     """
     for name in ("architecture", "image_size", "view", "version", "domain"):
         said = card.get(name, true[name] if name == "domain" else None)
@@ -109,22 +106,22 @@ def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
 
 
 def find_domain(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """Return what a model learned from: `synthetic`, `painted`, `real` or `unknown`.
+    """Return the kind of data a model learned from: `synthetic`, `painted`, `real` or `unknown`.
 
-    `facts` are those of its `.h5`, which alone decide where they name a domain. Of an older file
-    its note, or else the card's layout, tells whether phantoms trained it.
+    `facts` are those of its `.h5`; if they name a domain, that is returned. If they do not, the
+    file is older, and its note or the card's layout shows whether it was trained on phantoms.
     """
     if "domain" in facts:
         return str(facts["domain"])
     data = card.get("data")
     layout = data.get("layout") if isinstance(data, Mapping) else None
-    # The note is in the `.h5`: no card can make another of such a model.
+    # The note is in the `.h5`, so no card can hide that a model was trained on phantoms.
     is_phantom = facts.get("note") == SYNTHETIC_NOTE or layout == "phantom"
     return SYNTHETIC if is_phantom else UNKNOWN_DOMAIN
 
 
 def _read_at_most(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a file, whatever its size says.
+    """Return the first `most` bytes of a file, whatever its size.
 
     Raises:
         ArtifactError: the file is missing or cannot be read.
@@ -141,19 +138,19 @@ def _read_at_most(path: Path, most: int) -> bytes:
 
 
 def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
-    """The checked card of a model folder; with `public_key` its signature is verified first.
+    """Return the checked card of a model folder; with `public_key`, verify its signature first.
 
     `public_key` is a raw Ed25519 public key, 32 bytes.
 
     Raises:
-        ArtifactError: the card is missing, unreadable, too large, no JSON, of another schema, or,
-            with a key, not signed by it.
+        ArtifactError: the card is missing, unreadable, too large, not JSON, of another schema, or
+            not signed by `public_key`, if that is given.
     """
     text = _read_at_most(folder / CARD_NAME, MAX_CARD_BYTES + 1)
     if len(text) > MAX_CARD_BYTES:
         raise ArtifactError(f"{CARD_NAME} must be at most {MAX_CARD_BYTES} bytes. Received: more")
     if public_key is not None:
-        # Before parsing: what is not signed is not read.
+        # Verified before parsing, so that an unsigned card is never parsed.
         _verify(text, folder / SIGNATURE_NAME, public_key)
     card = parse_json(text, CARD_NAME)
     for name, kind in _REQUIRED.items():
@@ -173,17 +170,17 @@ def load_card(folder: Path, public_key: bytes | None = None) -> dict[str, Any]:
 def write_card(
     folder: Path, card: Mapping[str, Any], private_key: Ed25519PrivateKey | None = None
 ) -> Path:
-    """Write `best.json` atomically, and with a key its signature, base64 in `best.json.sig`.
+    """Write `best.json` atomically; with a key, also write its signature to `best.json.sig`.
 
     Raises:
-        ArtifactError: a value is no JSON (NaN and infinity included).
+        ArtifactError: a value is not JSON (NaN and infinity included).
     """
     try:
         text = json.dumps(card, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"A card must hold JSON values only. Received: {error}") from error
     if private_key is not None:
-        # The signature first: a card is never seen without it.
+        # The signature is written first, so that a new card is never seen without its signature.
         write_signature(folder, text, private_key)
     with written_whole(folder / CARD_NAME) as part:
         part.write_bytes(text)
@@ -191,19 +188,19 @@ def write_card(
 
 
 def write_signature(folder: Path, text: bytes, private_key: Ed25519PrivateKey) -> None:
-    """Write the signature of a card's bytes (Ed25519, RFC 8032), base64 in `best.json.sig`."""
+    """Write the signature of a card's bytes (Ed25519, RFC 8032) in base64 to `best.json.sig`."""
     with written_whole(folder / SIGNATURE_NAME) as part:
         part.write_bytes(base64.b64encode(private_key.sign(text)) + b"\n")
 
 
 def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:
-    """Raise ArtifactError unless the card's bytes are signed by `public_key` (RFC 8032)."""
+    """Raise ArtifactError if the card's bytes are not signed by `public_key` (RFC 8032)."""
     encoded = _read_at_most(signature_path, MAX_SIGNATURE_BYTES)
     try:
-        # Not validated, so that the newline at the end may stay.
+        # Without validation, so that the newline at the end is accepted.
         signature = base64.b64decode(encoded, validate=False)
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
-    # ValueError includes base64's own error.
+    # base64's own error is a ValueError.
     except (InvalidSignature, ValueError) as error:
         raise ArtifactError(
             f"{CARD_NAME} must be signed by the key that is set. Received: another signature"

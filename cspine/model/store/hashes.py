@@ -1,4 +1,4 @@
-"""SHA-256 of model files, with a bound on their size."""
+"""SHA-256 of model files, with a limit on their size."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from cspine.core.errors import ArtifactError
 
-# The largest network here has under 100 MB of weights. A sparse file claims a TiB at no cost.
+# Our largest network has under 100 MB of weights, but a sparse file may claim to have a TiB.
 MAX_FILE_BYTES = 512 * 2**20
-# Few pieces: after each one a thread must win Python's lock back from whatever is being imported.
+# Large pieces, because after each one the thread waits for Python's lock while imports hold it.
 _HASHED_AT_ONCE = 8 * 1024 * 1024
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a model's file, in hex.
+    """Return the SHA-256 of a model's file, in hex.
 
     Raises:
-        ArtifactError: the file is larger than any of ours, and not read.
-        OSError: it cannot be read.
+        ArtifactError: the file is larger than the limit; it is not read.
+        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:

@@ -1,7 +1,7 @@
 """Write `best.h5` so that plain Keras loads it, and build the network from its weights.
 
-The network is built from this program's code by the architecture's name: the file's own description
-of it is not read. What is beside the weights is `weights_file.py`'s.
+This program's code builds the network by the architecture's name; the file's own description of the
+network is not read. `weights_file.py` reads what the file holds besides the weights.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def save_weights(
 ) -> str:
     """Write `path` (an `.h5`) atomically and return its SHA-256 in hex.
 
-    `decision` is JSON of at most 64,000 bytes, `arrays` are plain numbers, at most 8 MiB in all;
-    `view` is `slice` or `vertebra`; `domain` what the model learned from, one of `labels.DOMAINS`;
-    `note` is a sentence for people.
+    `decision` is JSON of at most 64,000 bytes; `arrays` are plain numbers, at most 8 MiB in total;
+    `view` is `slice` or `vertebra`; `domain` is the kind of training data, one of `labels.DOMAINS`;
+    `note` is a sentence for users.
 
     Raises:
-        ArtifactError: a part breaks these rules.
+        ArtifactError: an argument breaks these rules.
     """
     facts = {
         "schema_version": SCHEMA_VERSION,
@@ -62,15 +62,15 @@ def save_weights(
         "note": note,
         "domain": domain,
     }
-    # All checks before the first byte is written.
+    # All checks run before the first byte is written.
     text = _encode_facts(facts)
     check_arrays({name: (a.dtype, a.shape) for name, a in arrays.items()})
     with written_whole(path) as part:
         _save_model(classifier, part)
-        # Added to what Keras wrote: plain Keras reads its own groups and never looks at this one.
+        # Plain Keras reads only its own groups and ignores this one.
         with h5py.File(part, "a") as file:
             group = file.create_group(GROUP)
-            # Fixed length: the reader refuses HDF5's global heap, which holds other text.
+            # The text has a fixed length, since the reader refuses text of variable length.
             group.attrs[FACTS_ATTRIBUTE] = np.bytes_(text)
             stored = group.create_group("arrays")
             for name, array in arrays.items():
@@ -82,7 +82,7 @@ def save_weights(
 
 def _encode_facts(facts: dict[str, Any]) -> bytes:
     try:
-        # Python would write NaN, which is no JSON and which `parse_json` refuses.
+        # By default Python would write NaN, which is not JSON and which `parse_json` refuses.
         text = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"`decision` must be JSON. Received: {error}") from error
@@ -95,7 +95,7 @@ def _encode_facts(facts: dict[str, Any]) -> bytes:
 
 
 def _save_model(classifier: Classifier, path: Path) -> None:
-    """`model.save`, without Keras's advice to use its other format: `.h5` is this project's."""
+    """Save the model as `.h5`, and suppress Keras's advice to use its newer format."""
     absl = logging.getLogger("absl")
     level = absl.level
     absl.setLevel(logging.ERROR)
@@ -111,12 +111,12 @@ def _write_map_head(group: h5py.Group, classifier: Classifier) -> None:
 
 
 def load_classifier(path: Path) -> tuple[Classifier, H5Contents]:
-    """Build the network that `path` names and give it the file's weights.
+    """Build the network whose architecture `path` names, and give it the file's weights.
 
-    The network comes from this program's code; the file's own description of it is not read.
+    The network is built by this program's code; the file's own description of it is not read.
 
     Raises:
-        ArtifactError: as `read_h5`, or the weights are not those of the architecture.
+        ArtifactError: as in `read_h5`, or the weights do not fit the architecture.
     """
     with open_h5(path) as file:
         contents = read_contents(file)
@@ -127,11 +127,11 @@ def load_classifier(path: Path) -> tuple[Classifier, H5Contents]:
         root = file.get("model_weights")
         if not isinstance(root, h5py.Group):
             raise ArtifactError("A model file must hold `model_weights`. Received: none")
-        # By this program's own layers, so nothing that the file adds is ever looked at.
+        # Only this program's layers are looked up, so other objects in the file are never read.
         for layer in classifier.model.layers:
             if layer.weights:
                 assign_weights(layer, root, layer.name)
-        # Outside Keras's groups, since plain Keras's model has no such layer.
+        # The map head is stored outside Keras's groups, since `model` has no such layer.
         if facts["map_head"]:
             assign_weights(classifier.head_layers()[1], file[GROUP], MAP_LAYER)
     return classifier, contents

@@ -1,8 +1,8 @@
-"""Kept versions of a model: published whole, switched by one rename, resolved by their hashes.
+"""Kept versions of a model: publish a complete version, switch to it by one rename, find its files.
 
-`models/versions/<first 12 of the .h5's SHA-256>/` is written once and never changed;
-`models/best.h5` and its neighbours are copies; `models/best.json` names the version and is
-replaced last.
+`models/versions/<first 12 hex digits of the .h5's SHA-256>/` is written once and never changed;
+`models/best.h5` and the other files beside it are copies; `models/best.json` names the version and
+is replaced last.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 H5_NAME = "best.h5"
 VERSIONS_FOLDER = "versions"
-# 48 bits are a name and no proof: what is served is checked by the whole hash.
+# 48 bits only name a version; a served model is checked by its full hash.
 VERSION_LENGTH = 12
-# The one that serves, the one before, and one that was rolled back from.
+# The version being served, the one before it, and one that was rolled back.
 KEPT_VERSIONS = 3
 
 
@@ -35,8 +35,8 @@ class ModelFiles:
     """One version whose `.h5` has the hash that its card gives.
 
     `folder` holds the files; `h5` is the path of `best.h5` and `h5_sha256` its hash in hex;
-    `version` the first 12 digits of that; `signed` is whether the card's signature was verified.
-    Other files in `folder` are its own only where the card lists them with their hash.
+    `version` is the first 12 digits of this hash; `signed` is whether the card's signature was
+    verified. Other files in `folder` belong to this version only if the card lists their hashes.
     """
 
     folder: Path
@@ -47,22 +47,22 @@ class ModelFiles:
     signed: bool = False
 
     def listed_hash(self, name: str) -> str | None:
-        """The SHA-256 that the card gives for the file `name`, or None."""
+        """Return the SHA-256 that the card gives for the file `name`, or None."""
         value = self.card.get("files", {}).get(name)
         return value if isinstance(value, str) else None
 
 
 def list_versions(models_dir: Path) -> list[str]:
-    """Names of the kept versions, the latest first."""
+    """Return the names of the kept versions, the latest first."""
     root = models_dir / VERSIONS_FOLDER
     folders = [one for one in root.glob("*") if _is_kept(one)] if root.is_dir() else []
-    # The card's time and not the folder's, which a signature written later would renew.
+    # By the card's time, since writing a signature later would change the folder's time.
     by_age = sorted(folders, key=lambda one: (one / CARD_NAME).stat().st_mtime_ns, reverse=True)
     return [one.name for one in by_age]
 
 
 def _is_kept(folder: Path) -> bool:
-    """Return whether this is a whole version: a removal that was cut short may leave a part."""
+    """Return whether this is a complete version; an interrupted removal may leave a part of one."""
     return _is_version(folder.name) and (folder / CARD_NAME).is_file()
 
 
@@ -73,9 +73,9 @@ def _is_version(name: str) -> bool:
 def publish_version(run_dir: Path, models_dir: Path) -> str:
     """Publish a run's files as the version that is served; return the version's name.
 
-    `run_dir` holds `best.json` and every file its `files` lists. They are copied to
-    `versions/<name>/`, then beside it into `models_dir`, `best.json` last; the three latest
-    versions are kept, a model among them that lay there without having been published.
+    `run_dir` holds `best.json` and every file that its `files` lists. They are copied to
+    `versions/<name>/` and then to `models_dir`, `best.json` last. The three latest versions are
+    kept; a model that is in `models_dir` but not yet in `versions/` is first added to them.
 
     Raises:
         ArtifactError: a listed file is missing or has another hash than the card gives.
@@ -87,7 +87,7 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
             f"`version` must be the first 12 digits of the SHA-256 of {H5_NAME}, `{version}`. "
             f"Received: {quote(card['version'])}"
         )
-    # The card last: its arrival is what readers wait for.
+    # The card is copied last, because readers watch it for changes.
     names = [*card["files"], *([SIGNATURE_NAME] if (run_dir / SIGNATURE_NAME).is_file() else [])]
     _keep_current(models_dir)
     _keep_version(run_dir, models_dir / VERSIONS_FOLDER / version, [*names, CARD_NAME])
@@ -98,21 +98,21 @@ def publish_version(run_dir: Path, models_dir: Path) -> str:
 
 
 def _keep_current(models_dir: Path) -> None:
-    """Keep the model that is in the folder, unless there is none or it is kept already."""
+    """Add the model in the folder to the kept versions, if there is one that is not kept yet."""
     try:
         files = _open_folder(models_dir, None)
     except ArtifactError:
         return
     target = models_dir / VERSIONS_FOLDER / files.version
     if not target.exists():
-        # What the card lists and is not there, such as other precisions, is made of the `.h5`.
+        # Listed files may be missing, such as other precisions, since the `.h5` is enough to serve.
         listed = [*files.card["files"], SIGNATURE_NAME]
         names = [name for name in listed if (models_dir / name).is_file()]
         _keep_version(models_dir, target, [*names, CARD_NAME])
 
 
 def _keep_version(run_dir: Path, target: Path, names: list[str]) -> None:
-    """Copy a run's files beside `target` and rename them whole: it is there entirely or not."""
+    """Copy a run's files into a new folder and rename it to `target`, which is then complete."""
     with written_folder(target, replace=True) as part:
         copy_files(run_dir, part, names)
 
@@ -121,7 +121,7 @@ def check_listed(folder: Path) -> dict[str, Any]:
     """Return the card of a folder that holds every file the card lists, each with its hash.
 
     Raises:
-        ArtifactError: there is no good card, or a listed file is missing or differs.
+        ArtifactError: there is no valid card, or a listed file is missing or differs.
     """
     card = load_card(folder)
     for name, digest in card["files"].items():
@@ -130,10 +130,10 @@ def check_listed(folder: Path) -> dict[str, Any]:
 
 
 def _require(folder: Path, name: str, digest: str) -> None:
-    """Refuse a listed file that leads out of the folder, is missing, or differs."""
+    """Refuse a listed file whose path leaves the folder, or which is missing or differs."""
     pure = PurePosixPath(name)
-    # A card that names `../../etc/passwd` must not have it hashed, and so confirmed.
-    # On Windows backslashes and colons lead out as well.
+    # Hashing a file such as `../../etc/passwd` would confirm a guess of its content.
+    # On Windows, backslashes and colons can leave the folder as well.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
         raise ArtifactError(
             f"A card may list files inside its folder only. Received: {quote(name)}"
@@ -148,10 +148,10 @@ def _require(folder: Path, name: str, digest: str) -> None:
 
 
 def copy_files(source: Path, target: Path, names: list[str]) -> None:
-    """Copy files one by one, each written beside and renamed, in the order given.
+    """Copy files one by one in the given order; each is written under another name, then renamed.
 
     Raises:
-        OSError: a file could not be written; nothing half written stays.
+        OSError: a file could not be written; no incomplete file is left.
     """
     for name in names:
         with written_whole(target / name) as part:
@@ -164,15 +164,15 @@ def resolve_version(
     public_key: bytes | None = None,
     or_older: bool = True,
 ) -> ModelFiles:
-    """The files to serve: those `best.json` names, else the latest version whose hashes match.
+    """Return the files to serve: those `best.json` names, else the latest version that is valid.
 
-    With `version`, that kept version and no other; without `or_older` none but what `best.json`
-    names: who reloads has a model already and wants no third in place of a bad one. With
-    `public_key` (raw Ed25519, 32 bytes) the card must be signed by it. A folder that holds
-    `best.h5` and no card at all is served from what the `.h5` says of itself.
+    With `version`, only that kept version is tried. Without `or_older`, only the version that
+    `best.json` names is tried: a service that reloads already has a model, so it should not switch
+    to a third one if the new one is bad. With `public_key` (raw Ed25519, 32 bytes) the card must be
+    signed by this key. If a folder holds `best.h5` but no card, the facts in the `.h5` are used.
 
     Raises:
-        ArtifactError: nothing that can be served is there; the text says why for each place.
+        ArtifactError: there is nothing that can be served; the message gives each folder's reason.
     """
     if version is not None and not _is_version(version):
         raise ArtifactError(f"A version is 12 hex digits. Received: {quote(version)}")
@@ -183,7 +183,7 @@ def resolve_version(
         except ArtifactError as error:
             reasons.append(str(error))
             logger.warning("%s is passed over: %s", folder, error)
-    # With a key there is no bare file: an attacker could simply delete the card.
+    # With a key, a model without a card is refused, because an attacker could delete the card.
     bare = (models_dir / H5_NAME).is_file() and not (models_dir / CARD_NAME).exists()
     if bare and version is None and public_key is None:
         return _describe_bare(models_dir / H5_NAME)
@@ -192,18 +192,18 @@ def resolve_version(
 
 
 def _folders(models_dir: Path, version: str | None, or_older: bool) -> Iterator[Path]:
-    """Folders to try, the best first, each once."""
+    """Yield the folders to try, each once, the best first."""
     kept = models_dir / VERSIONS_FOLDER
     if version is not None:
         yield kept / version
         return
     current = None
     if (models_dir / CARD_NAME).is_file():
-        # An error in it is reported where the folder itself is opened.
+        # An error in the card is reported when `_open_folder` opens the folder.
         with suppress(ArtifactError):
             current = load_card(models_dir)["version"]
         if current is not None and _is_version(current) and (kept / current).is_dir():
-            # The kept folder before the copy beside the card: it is never written to again.
+            # The kept folder comes before the copy in `models_dir`, because it never changes.
             yield kept / current
         yield models_dir
     if or_older:
@@ -211,7 +211,7 @@ def _folders(models_dir: Path, version: str | None, or_older: bool) -> Iterator[
 
 
 def _open_folder(folder: Path, public_key: bytes | None) -> ModelFiles:
-    """The files of one folder, if its card is good and its `.h5` has the card's hash."""
+    """Return the files of one folder, if its card is valid and its `.h5` has the card's hash."""
     card = load_card(folder, public_key)
     digest = card["files"].get(H5_NAME)
     if not isinstance(digest, str):
@@ -228,7 +228,7 @@ def _open_folder(folder: Path, public_key: bytes | None) -> ModelFiles:
 
 
 def _describe_bare(h5: Path) -> ModelFiles:
-    """Files of a lone `best.h5`: its card holds what the `.h5` says of itself."""
+    """Return the files of a `best.h5` without a card, with a card made from the facts in it."""
     from cspine.model.store.weights_file import read_h5
 
     digest = hash_file(h5)

@@ -1,7 +1,7 @@
 """Sign the card of a model folder, after training and on the machine that has the private key.
 
-A folder is signed only if its files are those that its card lists. `card.py` verifies signatures
-when a model is served; OpenSSL makes the keys.
+A folder is signed only if its files have the hashes that its card lists. `card.py` verifies
+signatures when a model is served; OpenSSL makes the keys.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     """Return the Ed25519 private key in a PEM file.
 
     Raises:
-        ConfigError: the file cannot be read, is encrypted, or holds no such key.
+        ConfigError: the file cannot be read, is encrypted, or holds no Ed25519 private key.
     """
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
-    # TypeError is what a key with a passphrase gives where none is offered.
+    # A key with a passphrase raises TypeError, since no passphrase is given.
     except (OSError, TypeError, ValueError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
@@ -39,12 +39,12 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 def sign_models(models_dir: Path, key: Ed25519PrivateKey) -> str:
     """Sign the published model of `models_dir`, and return its version.
 
-    The card's bytes are signed as they are, and the signature goes beside the card, in `models_dir`
-    and in the kept version of the same card. The card is written last, so that a running service
-    takes the folder for newly published and looks at it again.
+    The card's bytes are signed unchanged. The signature is written beside the card in `models_dir`,
+    and in the kept version if that has the same card. The card is rewritten last, so that a running
+    service takes the folder for newly published and reads it again.
 
     Raises:
-        ArtifactError: there is no card, it is none that can be served, or a file that it lists is
+        ArtifactError: there is no card, the card cannot be served, or a file that it lists is
             missing or has another SHA-256.
     """
     version = str(load_card(models_dir)["version"])

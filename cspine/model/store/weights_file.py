@@ -1,8 +1,9 @@
-"""Read `best.h5`, the source of truth, so that no code runs. Imports no Keras.
+"""Read the facts and arrays of `best.h5`, the source of truth, without importing Keras.
 
-Beside Keras's own groups, which hold one input and one output, a root group `cspine` holds a JSON
-attribute (the facts and the decision part), the map head's weights and the in-distribution arrays.
-`keras_weights.py` writes it, and builds the network from it.
+No code in the file can run. Besides Keras's own groups, which hold a model with one input and one
+output, a root group `cspine` holds a JSON attribute (the facts and the decision part), the map
+head's weights and the in-distribution arrays. `keras_weights.py` writes the file and builds the
+network from it.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ from cspine.model.store.card import check_facts, parse_json
 GROUP = "cspine"
 FACTS_ATTRIBUTE = "facts"
 MAP_LAYER = "map_head"
-# An HDF5 attribute ends at 64 KiB with its header.
+# An HDF5 attribute with its header has at most 64 KiB.
 MAX_FACTS_BYTES = 64_000
-# The gate has three, the largest half a mebibyte: 64 centres of 2,048 units in float32.
+# The out-of-distribution check has three arrays, the largest of half a mebibyte: 64 centres of
+# 2,048 units in float32.
 MAX_ARRAYS = 16
 MAX_ARRAYS_BYTES = 8 * 2**20
-# Plain, so that no name can be mistaken for a path or an HDF5 link.
+# Names are plain, so that none can be mistaken for a path or an HDF5 link.
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _FACTS = {"schema_version", "architecture", "image_size", "view", "map_head", "decision", "note"}
-# Not in files of 0.1.0 and before; `find_domain` says what is made of those.
+# Missing in files of version 0.1.0 and before; `find_domain` handles these files.
 _LATER_FACTS = {"domain"}
 
 
 @dataclass(frozen=True)
 class H5Contents:
-    """What an `.h5` file says of itself, without its weights.
+    """The facts and arrays of an `.h5` file, without its weights.
 
-    `facts` has architecture, image_size, view, map_head, decision, note and, but for older files,
+    `facts` has architecture, image_size, view, map_head, decision, note and, except in older files,
     domain; `arrays` are numbers by name, such as the in-distribution centres (K, D) and gains
     (D,).
     """
@@ -54,13 +56,13 @@ class H5Contents:
 
 
 def check_model_facts(facts: dict[str, Any]) -> None:
-    """Check the facts of a model file, read or to be written.
+    """Check the facts of a model file, after reading or before writing them.
 
     Raises:
-        ArtifactError: a fact is missing, unknown or not one that this version serves.
+        ArtifactError: a fact is missing, unknown, or has a value that this version cannot serve.
     """
     check_facts(facts, "the model file")
-    # Exactly these: what this version does not know it could not check.
+    # Unknown facts are refused, because this version could not check them.
     if set(facts) - _LATER_FACTS != _FACTS or not isinstance(facts["note"], str):
         raise ArtifactError(
             f"A model file's facts must be {sorted(_FACTS)}. Received: {sorted(facts)}"
@@ -68,20 +70,21 @@ def check_model_facts(facts: dict[str, Any]) -> None:
 
 
 def check_arrays(plans: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-    """Check names, types and sizes of arrays, read or to be written.
+    """Check names, types and sizes of arrays, before reading or writing them.
 
     Raises:
-        ArtifactError: a name is not plain, a type holds no numbers, or there is too much.
+        ArtifactError: a name is not plain, a type is not numeric, or the arrays are too many or
+            too large.
     """
     total = 0
     for name, (dtype, shape) in plans.items():
-        # Floats and whole numbers: reading other types makes Python objects.
+        # Only floats and integers, since reading other types creates Python objects.
         if not _ARRAY_NAME.fullmatch(name) or dtype.kind not in "fiu" or len(shape) > 2:
             raise ArtifactError(
                 f"An array must have a plain name, numbers and at most 2 dimensions. Received: "
                 f"{name!r}, {dtype}, {shape}"
             )
-        # From the declared shape: the sum is known before anything is read.
+        # The declared shapes give the sum before anything is read.
         total += dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if len(plans) > MAX_ARRAYS or total > MAX_ARRAYS_BYTES:
         raise ArtifactError(
@@ -91,17 +94,18 @@ def check_arrays(plans: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> 
 
 
 def read_h5(path: Path) -> H5Contents:
-    """Read facts and arrays of a model file after walking all of it (see `safe_hdf5.py`).
+    """Read facts and arrays of a model file after checking all its objects (see `safe_hdf5.py`).
 
     Raises:
-        ArtifactError: the file is unsafe, damaged, or no model file of cspine; with the reason.
+        ArtifactError: the file is unsafe, damaged, or no model file of cspine; the message says
+            why.
     """
     with open_h5(path) as file:
         return read_contents(file)
 
 
 def read_contents(file: h5py.File) -> H5Contents:
-    """Read facts and arrays of a model file that `open_h5` has walked; otherwise as `read_h5`."""
+    """Read facts and arrays of a model file that `open_h5` has checked; see `read_h5`."""
     group = file.get(GROUP)
     if not isinstance(group, h5py.Group):
         raise ArtifactError(f"A model file must hold the group `{GROUP}`. Received: none")

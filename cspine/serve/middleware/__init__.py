@@ -1,1 +1,1 @@
-"""Middleware of every request: request id, API key, CORS, security headers, access log."""
+"""Middleware for every request: request id, API key, CORS, security headers, access log."""

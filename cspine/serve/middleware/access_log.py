@@ -12,9 +12,9 @@ from cspine.serve.telemetry import Metrics
 ACCESS_LOG = "cspine.access"
 logger = logging.getLogger(ACCESS_LOG)
 
-# Requested every few seconds.
+# Monitoring requests these routes every few seconds, so they are logged at `debug` only.
 _PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
-# Methods are free text in HTTP; the values of a label must be few.
+# HTTP allows any text as a method, but a label must have few values.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
@@ -25,8 +25,9 @@ class AccessLog:
         self._metrics = metrics
 
     def after_request(self, response: Response) -> None:
-        """Count the answer and log it; its route is the rule that matched."""
-        # A path would put unlimited names of the caller's choice into logs and labels.
+        """Count and log the answer under the URL rule that matched the request."""
+        # With the path instead of the rule, callers could put any number of names into logs and
+        # labels.
         route = request.url_rule.rule if request.url_rule else "unknown"
         method = request.method if request.method in _METHODS else "other"
         self._metrics.count_request(route, method, response.status_code)

@@ -1,4 +1,4 @@
-"""API keys: the views that require one, and the check of a request's key and rate."""
+"""API keys: a mark for views that require a key, and the check of a request's key and rate."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from werkzeug.exceptions import TooManyRequests, Unauthorized
 from cspine.serve.middleware.rate_limit import Rate
 
 _View = TypeVar("_View", bound=Callable[..., Any])
-# An attribute of views whose callers must send a key if keys are set.
+# This attribute marks views whose callers must send a key if keys are set.
 _DEMANDS_KEY = "demands_api_key"
 
 
 class Keys:
-    """The API keys, compared in constant time; without any, all requests are allowed."""
+    """The API keys, compared in constant time. If there are none, all requests are allowed."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        # As bytes: `compare_digest` accepts only ASCII text. Bytes of the environment that are not
-        # UTF-8 are surrogates.
+        # Keys are kept as bytes, because `compare_digest` accepts text only if it is ASCII. In text
+        # from the environment, Python represents bytes that are not UTF-8 by surrogates.
         self._keys = [key.encode("utf-8", "surrogateescape") for key in keys]
 
     def __bool__(self) -> bool:
@@ -33,9 +33,9 @@ class Keys:
     def find(self, sent: str) -> int | None:
         """Return the index of the key that was sent; None if it is not in the list."""
         found = None
-        # All keys are compared, so that the time reveals nothing.
+        # All keys are compared, so that the time taken reveals nothing.
         for index, key in enumerate(self._keys):
-            # The bytes as sent: WSGI decodes headers as Latin-1.
+            # WSGI decodes headers as Latin-1, so encoding them again gives the bytes as sent.
             if hmac.compare_digest(key, sent.encode("latin-1", "replace")):
                 found = index
         return found
@@ -51,9 +51,9 @@ class Authentication:
     """Require a valid key, within its rate, for requests to marked views.
 
     Args:
-        app: finds the view of a request.
-        keys: the valid keys; with none, all requests are allowed.
-        rate_per_key: images a second of each key; None for no limit.
+        app: the application, used to find the view of a request.
+        keys: the valid keys; if there are none, all requests are allowed.
+        rate_per_key: images per second and key; None for no limit.
     """
 
     def __init__(self, app: Flask, keys: tuple[str, ...], rate_per_key: float | None) -> None:
@@ -61,7 +61,7 @@ class Authentication:
         self._keys, self._rate = Keys(keys), Rate(rate_per_key)
 
     def before_request(self) -> None:
-        """Check the key.
+        """Check the key and its rate.
 
         Raises:
             Unauthorized: the request has no valid key.
@@ -75,25 +75,28 @@ class Authentication:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
         caller = self._keys.find(request.headers.get("X-API-Key") or bearer)
-        # The same words for a missing key and for a wrong one.
+        # A missing key and a wrong key get the same answer.
         if caller is None:
             raise Unauthorized(
                 "The header `Authorization: Bearer <key>` or `X-API-Key` must hold a valid key.",
                 # A 401 must name a scheme (RFC 9110, 15.5.2).
                 www_authenticate=WWWAuthenticate("bearer"),
             )
-        # After the key: an unknown caller must not use up a key's rate.
+        # The rate is charged after the key is checked, because an unknown caller must not use up a
+        # key's rate.
         wait_s = self._rate.take(caller)
         if wait_s > 0:
-            # In whole seconds (RFC 9110, 10.2.3), rounded up so that the next attempt succeeds.
+            # `Retry-After` is in whole seconds (RFC 9110, 10.2.3). It is rounded up, so that the
+            # next attempt succeeds.
             raise TooManyRequests("The key's rate is used up.", retry_after=math.ceil(wait_s))
         g.charge = partial(self._rate.charge, caller)
 
 
 def charge_images(count: int) -> None:
-    """Charge a request's images to its key's rate, without the first, which `Authentication` did.
+    """Charge all images of a request except the first to the rate of its key.
 
-    Called after the images were admitted: a refusal by a full service costs no more.
+    `Authentication` has charged the first image already. Views call this function after the images
+    were admitted, so that a refusal by a full service costs no more than one image.
     """
     if "charge" in g:
         g.charge(count - 1)

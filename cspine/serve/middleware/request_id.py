@@ -1,4 +1,4 @@
-"""The id of a request, in its answer, problem document and log line."""
+"""The id of a request, which appears in the answer, the problem document and the log line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import uuid
 
 from flask import Response, g, request
 
-# A caller's own id is logged, so it must not break a line or fill the disk.
+# An id that the caller chose is logged, so it must not break a line or fill the disk.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestId:
-    """Give each request an id and the time of its start, and its answer the id."""
+    """Record the id and the start time of each request, and put the id into the answer."""
 
     def before_request(self) -> None:
         """Set `g.request_id` and `g.started_s`."""
@@ -26,5 +26,5 @@ class RequestId:
 
 
 def read_request_id(sent: str) -> str:
-    """Return the caller's own id of the request if it may be logged, else a new one."""
+    """Return the request id that the caller sent if it may be logged, else a new id."""
     return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex

@@ -1,11 +1,11 @@
-"""Security headers of every answer, and no compressed bodies."""
+"""Security headers for every answer, and the refusal of compressed bodies."""
 
 from __future__ import annotations
 
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-# Answers are data: a browser that shows one may load and run nothing.
+# Answers are data, so a browser that shows an answer must not load or run anything.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     # An answer about a patient must not be kept by a proxy.
@@ -31,7 +31,7 @@ class SecurityHeaders:
 class RefuseCompressedBodies:
     """Refuse bodies with a Content-Encoding.
 
-    An inflated body may be of any size, and pictures gain nothing from compression.
+    A body may have any size once it is decompressed, and pictures gain nothing from compression.
     """
 
     def before_request(self) -> None:

@@ -14,7 +14,7 @@ from cspine.serve.telemetry import Metrics
 
 
 def add_middleware(app: Flask, settings: ServeSettings, metrics: Metrics) -> None:
-    """Add the middleware to the application, in a fixed order for requests and for answers."""
+    """Add the middleware to the application, in one order for requests and one for answers."""
     request_id = RequestId()
     before = (
         request_id.before_request,

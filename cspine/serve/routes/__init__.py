@@ -1,1 +1,1 @@
-"""HTTP routes, one file a topic."""
+"""HTTP routes, with one file per topic."""

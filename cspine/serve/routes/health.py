@@ -14,8 +14,9 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/health/live")
 def show_live() -> Response:
-    """Answer 200: the process takes requests."""
-    # Independent of the model: a restart of the process would not repair it, a reload can.
+    """Answer 200, because the process takes requests."""
+    # The answer does not depend on the model. A restart of the process would not repair a model,
+    # but a reload can.
     return answer_json({"status": "live"})
 
 
@@ -33,7 +34,7 @@ def show_ready() -> Response:
 
 @blueprint.get("/metrics")
 def show_metrics() -> Response:
-    """Answer with all metrics, unless they have a listener of their own."""
+    """Answer with all metrics, or with 404 if the metrics have their own listener."""
     service = find_service()
     if service.settings.metrics_listen is not None:
         raise NotFound("Metrics have a listener of their own (CSPINE_METRICS_LISTEN).")

@@ -1,4 +1,4 @@
-"""GET /openapi.json: the service in OpenAPI 3.1, with this instance's version, path and limits."""
+"""GET /openapi.json: the OpenAPI 3.1 document with this instance's version, path and limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cspine.serve.schemas.responses import answer_json
 
 blueprint = Blueprint("openapi", __name__)
 
-# Holds `%name%` for each value that is filled in.
+# The file holds a placeholder `%name%` for each value that is filled in.
 DOCUMENT = Path(__file__).with_name("openapi.json")
 
 
@@ -30,7 +30,7 @@ def build_document(settings: ServeSettings, base_path: str = "") -> dict[str, An
     """Return the OpenAPI document.
 
     Args:
-        settings: hold the limits.
+        settings: the settings that hold the limits.
         base_path: the path under which a proxy or server mounts the service; "" for the root.
     """
     values = {
@@ -45,7 +45,7 @@ def build_document(settings: ServeSettings, base_path: str = "") -> dict[str, An
     }
     text = DOCUMENT.read_text(encoding="utf-8")
     for name, value in values.items():
-        # A value that is a whole string in the file keeps its own type.
+        # If a placeholder is the entire string in the file, the value keeps its own type.
         text = text.replace(f'"%{name}%"', json.dumps(value)).replace(f"%{name}%", str(value))
     document: dict[str, Any] = json.loads(text)
     return document

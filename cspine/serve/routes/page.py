@@ -1,4 +1,4 @@
-"""GET /: the web page and its files, under a policy that loads nothing else."""
+"""GET /: the web page and its files, with a policy that lets the page load nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show_page() -> Response:
     return _send("index.html")
 
 
-# Names are listed, so that no path leads out of the folder.
+# The allowed names are listed, so that no path leads out of the folder.
 @blueprint.get("/page/<any('page.css', 'page.js', 'icon.svg'):name>")
 def show_part(name: str) -> Response:
     """Answer with one of the page's own files."""
@@ -38,6 +38,7 @@ def show_part(name: str) -> Response:
 def _send(name: str) -> Response:
     response = Response((WEB / name).read_bytes(), content_type=_TYPES[name])
     response.headers["Content-Security-Policy"] = PAGE_POLICY
-    # Revalidated each time, so that a new page never runs with an old script.
+    # The browser checks for a new version each time, so that a new page never runs with an old
+    # script.
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -1,4 +1,4 @@
-"""POST /predict: predictions for one image or its URL, or for several."""
+"""POST /predict: predictions for one or several images, sent as files or as URLs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("predict", __name__)
 @blueprint.post("/predict")
 @require_api_key
 def predict() -> Response:
-    """Answer one image with its prediction, or several with `{"results": […]}` in their order."""
+    """Answer one image with its prediction, or a list with `{"results": […]}` in its order."""
     predict_request = read_predict_request(request)
     sources, explain = predict_request.sources, predict_request.explain
     inference, is_wanted = find_service().inference, watch_client()

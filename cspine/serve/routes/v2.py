@@ -1,6 +1,7 @@
 """The Open Inference Protocol (V2) over HTTP, so that clients of other servers work unchanged.
 
-Images pass the same checks as in `/predict`; a missing `probability` is NaN, or null in JSON.
+Images pass the same checks as in `/predict`. A missing `probability` is NaN in binary data and null
+in JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 NAME = "cspine"
 _MODEL = f"/models/{NAME}"
 _VERSION = f"{_MODEL}/versions/<version>"
-# Numbers in JSON take ten times the memory of their text, and Python parses one text at a time.
+# Requests are parsed one at a time. Parsed numbers take ten times the memory of their JSON text,
+# and Python parses only one text at a time anyway.
 _READING = threading.Lock()
 _READING_WAIT_S = 1.0
 
@@ -49,7 +51,7 @@ def show_server() -> Response:
 
 @blueprint.get("/health/live")
 def show_live() -> Response:
-    """Answer 200: the process takes requests."""
+    """Answer 200, because the process takes requests."""
     return answer_json({"live": True})
 
 
@@ -96,14 +98,14 @@ def show_model(version: str | None = None) -> Response:
 @require_api_key
 def infer(version: str | None = None) -> Response:
     """Answer the images or pixels of one request."""
-    # The model that was checked answers, even if another is loaded meanwhile.
+    # The model whose version was checked answers, even if another model is loaded meanwhile.
     predictor = _check_version(version)
     _check_type()
     body, length = request.get_data(cache=False), request.headers.get(HEADER)
     with _reading():
         infer_request = read_infer_request(body, length, OUTPUTS)
     predictions = _predict(infer_request.sources, predictor)
-    # Each once, in order: a list of images shares most of them.
+    # The images of a list share most warnings, so each warning is given only once, in order.
     warnings = list(dict.fromkeys(text for one in predictions for text in one.warnings))
     head: dict[str, Any] = {
         "model_name": NAME,
@@ -127,7 +129,7 @@ def infer(version: str | None = None) -> Response:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Let one request's text be read at a time; one that waits for too long is refused."""
+    """Let one request be parsed at a time; refuse a request that waits too long for this."""
     if not _READING.acquire(timeout=_READING_WAIT_S):
         raise OverloadedError("Other requests are being read. Try again, or send binary data.")
     try:
@@ -136,11 +138,11 @@ def _reading() -> Iterator[None]:
         _READING.release()
 
 
-# The path is that of Triton's model repository extension.
+# The path comes from Triton's model repository extension.
 @blueprint.post(f"/repository{_MODEL}/load")
 @require_api_key
 def load() -> Response:
-    """Load the newest version, or the kept one that `parameters.version` names."""
+    """Load the newest version, or the kept version that `parameters.version` names."""
     service = find_service()
     if not service.settings.api_keys:
         raise NotFound("Routes that change the service need CSPINE_API_KEYS to be set.")
@@ -155,7 +157,7 @@ def load() -> Response:
 
 
 def _read_version(body: bytes) -> str | None:
-    """Return the version that a load request names; any other key is refused, not ignored."""
+    """Return the version that a load request names; refuse a request with any other key."""
     load_request = parse_json_object(body) if body else {}
     parameters = load_request.get("parameters", {})
     is_known = load_request.keys() <= {"parameters"} and isinstance(parameters, dict)
@@ -169,7 +171,7 @@ def _read_version(body: bytes) -> str | None:
 
 
 def _check_type() -> None:
-    """Refuse the content types of browsers' forms; clients of this protocol may send none."""
+    """Refuse the content types of browsers' forms; a request without a content type is allowed."""
     if request.mimetype not in ("", "application/json", "application/octet-stream"):
         raise UnsupportedMediaType(
             "`Content-Type` must be application/json or application/octet-stream."
@@ -177,7 +179,7 @@ def _check_type() -> None:
 
 
 def _check_version(version: str | None) -> Predictor:
-    """Return the current predictor; `version`, if given, must be its own."""
+    """Return the current predictor; answer 404 if `version` is given and is not its version."""
     current = find_service().models.current
     if version is not None and version != current.version:
         raise NotFound(f"The version that is served is {current.version}.")

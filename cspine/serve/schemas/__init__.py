@@ -1,1 +1,1 @@
-"""Requests, tensors and responses in the forms of the protocols."""
+"""Readers of requests and tensors, and writers of responses."""

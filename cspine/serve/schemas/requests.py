@@ -1,4 +1,4 @@
-"""Prediction requests: JSON, multipart and raw bodies read as images, URLs and explanations.
+"""Reader of prediction requests, whose body may be JSON, multipart or a raw image.
 
 This module fetches nothing and decodes no image.
 """
@@ -22,25 +22,25 @@ from cspine.core.errors import ImageError
 from cspine.core.serve_settings import ServeSettings
 
 MAX_ITEMS = 64
-# Each of these bytes may become a Python object of many times its size. The limits are far above
-# what any request needs and far below what would fill memory.
+# The parser may make a Python object of many times its size for each of these bytes. The limits
+# are far above what any request needs and far below what would fill memory.
 MAX_JSON_MARKS = {b"[": 1000, b"{": 1000, b",": 10_000, b'"': 10_000}
 RAW_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
 JSON_FORMS = '{"url": "https://…"}, {"image": "<base64>"} or {"urls": ["https://…", …]}'
 EXPLANATIONS = ("heatmap", "image")
 
 _BASE64_GROWTH = 4 / 3
-# JSON or multipart around the image.
+# The allowance for the JSON or the multipart form around the image.
 _ENVELOPE_BYTES = 1024 * 1024
 
 
 def max_body_bytes(settings: ServeSettings) -> int:
-    """Return the largest body in bytes: one image in base64, and the JSON or form around it."""
+    """Return the size limit of a body: one image in base64, and the JSON or form around it."""
     return int(settings.max_bytes * _BASE64_GROWTH) + _ENVELOPE_BYTES
 
 
 class BoundedRequest(Request):
-    """A request whose uploads stay in memory: no part of an image is ever written to a disk."""
+    """A request that keeps uploads in memory, so that no part of an image is written to a disk."""
 
     def _get_file_stream(
         self,
@@ -49,13 +49,13 @@ class BoundedRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        # Werkzeug writes uploads over 500 KiB to a temporary file.
+        # Werkzeug's own method writes uploads over 500 KiB to a temporary file.
         return io.BytesIO()
 
 
 @dataclass(frozen=True)
 class InlineImage:
-    """The bytes of an image that came with the request."""
+    """An image file that came with the request, as bytes."""
 
     data: bytes
 
@@ -83,8 +83,8 @@ class PredictRequest:
 
     Fields:
         sources: the images, in order.
-        is_batch: whether they came as a list.
-        explain: the wanted pictures, of EXPLANATIONS.
+        is_batch: whether the images came as a list.
+        explain: the wanted pictures, a subset of EXPLANATIONS.
     """
 
     sources: tuple[Source, ...]
@@ -96,13 +96,13 @@ def read_predict_request(request: Request) -> PredictRequest:
     """Read the request for predictions.
 
     Raises:
-        BadRequest: the body is not JSON, or not one of the forms that are read.
-        UnsupportedMediaType: the body is of another type.
+        BadRequest: the body is malformed, or `explain` or the number of images is not allowed.
+        UnsupportedMediaType: the `Content-Type` is not one of the accepted types.
         ImageError: `image` is not base64.
     """
     explain = _read_explain(request)
     if request.mimetype == "application/json":
-        # Not cached: Werkzeug would hold the body for as long as the request lives.
+        # With a cache, Werkzeug would hold the body for as long as the request lives.
         sources, is_batch = _read_json(request.get_data(cache=False))
     elif request.mimetype == "multipart/form-data":
         sources, is_batch = _read_files(request)
@@ -129,21 +129,21 @@ def _read_explain(request: Request) -> frozenset[str]:
 def parse_json_object(
     body: bytes, max_marks: Mapping[bytes, int] = MAX_JSON_MARKS
 ) -> dict[str, Any]:
-    """Return the JSON object in `body`; one of too many small values is refused before it is built.
+    """Return the JSON object in `body`; refuse a body with too many values before parsing it.
 
     Args:
-        body: the text.
-        max_marks: how often each byte may occur in it.
+        body: the JSON text.
+        max_marks: how often each byte may occur in `body`.
 
     Raises:
-        BadRequest: it is not a JSON object, or has too many values.
+        BadRequest: `body` is not a JSON object, or has too many values.
     """
     for mark, most in max_marks.items():
         if body.count(mark) > most:
             raise BadRequest(f"JSON must have at most {most} times `{mark.decode()}`.")
     try:
         value = json.loads(body)
-    # A thousand brackets are allowed above, and may still be too deep for the parser.
+    # A thousand brackets pass the check above, but may be nested too deeply for the parser.
     except (ValueError, RecursionError):
         raise BadRequest("The body must be JSON. Received: other text") from None
     if not isinstance(value, dict):
@@ -166,16 +166,16 @@ def _read_json(body: bytes) -> tuple[tuple[Source, ...], bool]:
 
 
 def decode_base64(text: str) -> bytes:
-    """Return the bytes of base64 text, or of a `data:` URL of it.
+    """Return the bytes of base64 text, or of a `data:` URL that holds base64 text.
 
     Raises:
-        ImageError: the text is neither.
+        ImageError: the text is neither of these.
     """
-    # RFC 2397. Its media type is ignored: the format is found from the bytes.
+    # The media type of a `data:` URL (RFC 2397) is ignored: the format is found from the bytes.
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        # Strict: otherwise other characters are skipped, and the rest is decoded to noise.
+        # Without `validate`, other characters would be skipped and the rest decoded to noise.
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         raise ImageError("`image` must be base64. Received: text that is not") from None

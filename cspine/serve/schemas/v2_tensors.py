@@ -1,8 +1,9 @@
-"""Tensors of the Open Inference Protocol V2: JSON, and the binary tensor data extension.
+"""Tensors of the Open Inference Protocol V2, in JSON or in the binary tensor data extension.
 
-Binary: the JSON header is the first `Inference-Header-Content-Length` bytes of the body; each
-tensor with `binary_data_size` follows, in order, little-endian and row-major; an element of BYTES
-is its length as uint32 and then its bytes. In JSON, BYTES elements are base64 text.
+In the binary extension, the first `Inference-Header-Content-Length` bytes of the body are a JSON
+header. The data of each tensor with `binary_data_size` follow the header, in order, little-endian
+and row-major. Each element of a BYTES tensor is written as its length (uint32) and then its bytes.
+In JSON, BYTES elements are base64 text.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ HEADER = "Inference-Header-Content-Length"
 # Name → datatype of each output, all of shape [N].
 OUTPUTS = {"probability": "FP32", "prediction": "BYTES", "domain": "BYTES"}
 MAX_ID = 256  # characters
-# Pixels may come as lists of numbers, nested down to one list for each pixel. 2 million numbers are
-# two slices of 512 × 512 × 3 and block the interpreter for half a second; more pixels must come as
-# binary data.
+# Pixels may come as nested lists of numbers, with one list for each pixel at the deepest level.
+# 2 million numbers are enough for two slices of 512 × 512 × 3 and block the interpreter for half a
+# second. More pixels must come as binary data.
 MAX_MARKS = {**MAX_JSON_MARKS, b"[": 1_000_000, b",": 2_000_000}
 
 
@@ -43,9 +44,9 @@ class InferRequest:
     """One inference request.
 
     Fields:
-        id: comes back with the response.
-        sources: the images of the one input, files or pixels.
-        outputs: each wanted output → whether it is wanted as binary data.
+        id: the client's id of the request, which is sent back with the response.
+        sources: the images of the only input, as files or pixels.
+        outputs: name of each wanted output → whether the output is wanted as binary data.
     """
 
     id: str | None
@@ -60,11 +61,11 @@ def read_infer_request(
 
     Args:
         body: the JSON header, and the binary tensor if there is one.
-        header_length: the header HEADER of the request; None if all of `body` is JSON.
+        header_length: the value of the HTTP header HEADER; None if all of `body` is JSON.
         known: the names of the outputs that exist.
 
     Raises:
-        BadRequest: the body is not one request of the protocol.
+        BadRequest: the body is not a valid request of the protocol.
         ImageError: an image in JSON is not base64.
     """
     length = _read_length(header_length, len(body))
@@ -72,7 +73,7 @@ def read_infer_request(
     inputs = head.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadRequest("`inputs` must hold one tensor, `image` or `pixels`.")
-    # A view: the body may be large.
+    # The body may be large, so the rest of it is a view, not a copy.
     tensor, rest = inputs[0], memoryview(body)[length:]
     shape = _read_shape(tensor)
     size = _parameters(tensor).get("binary_data_size")
@@ -90,7 +91,7 @@ def read_infer_request(
 def _read_length(text: str | None, total: int) -> int:
     if text is None:
         return total
-    # `isdigit` alone accepts `²`, and `int` refuses numbers of thousands of digits.
+    # `isdigit` also accepts `²`, and `int` raises an error for numbers of thousands of digits.
     if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) > total:
         raise BadRequest(f"`{HEADER}` must be at most the body's length. Received: {text:.40}")
     return int(text)
@@ -98,7 +99,7 @@ def _read_length(text: str | None, total: int) -> int:
 
 def _read_id(head: Mapping[str, Any]) -> str | None:
     value = head.get("id")
-    # It comes back with the response, so it must be short.
+    # The id is sent back with the response, so it must be short.
     if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
         raise BadRequest(f"`id` must be a string of at most {MAX_ID} characters.")
     return value
@@ -121,7 +122,7 @@ def _read_shape(tensor: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _read_outputs(head: Mapping[str, Any], known: Collection[str]) -> dict[str, bool]:
-    """Return the wanted outputs; all of them if none is named."""
+    """Return the wanted outputs, or all outputs if the request names none."""
     default = _parameters(head).get("binary_data_output") is True
     named = head.get("outputs")
     if not named:
@@ -143,7 +144,8 @@ def _read_images(
             raise BadRequest("`data` of BYTES must be a list of base64 strings.")
         images = tuple(decode_base64(text) for text in data)
     else:
-        # One more shows that there are too many; a body may hold millions of empty ones.
+        # A body may hold millions of empty elements. Reading stops at one element more than the
+        # shape allows, which is enough to see that there are too many.
         images = tuple(itertools.islice(_split_bytes(binary), count + 1))
     if len(images) != count or len(shape) > 2:
         raise BadRequest(f"`image` must hold {count} elements by its shape. Received: others")
@@ -165,7 +167,7 @@ def _read_pixels(
 ) -> tuple[Source, ...]:
     if len(shape) != 4 or shape[3] != 3:
         raise BadRequest(f"`pixels` must have the shape [N, H, W, 3]. Received: {list(shape)}")
-    # `frombuffer` copies nothing: its array is a view of the body, not to be written to.
+    # `frombuffer` copies nothing: the array is a view of the body and must not be written to.
     data = _flatten(tensor.get("data")) if binary is None else binary
     values = np.frombuffer(data, np.uint8)
     if values.size != math.prod(shape):
@@ -174,10 +176,10 @@ def _read_pixels(
 
 
 def _flatten(data: object) -> bytes:
-    """Return nested or flat JSON numbers from 0 to 255, a byte each.
+    """Return nested or flat JSON numbers from 0 to 255 as one byte per number.
 
-    Not by NumPy, which gives each element the room of the longest: a few strings of some kilobytes
-    would take gigabytes.
+    NumPy is not used here, because it gives every element as much memory as the longest element: a
+    few strings of some kilobytes would take gigabytes.
     """
     values: list[Any] = data if isinstance(data, list) else [data]
     while values and isinstance(values[0], list):
@@ -200,9 +202,9 @@ def write_infer_response(
     """Return the response's body, and the length of its JSON part if binary tensors follow it.
 
     Args:
-        head: the fields before the outputs.
-        outputs: name → FP32 numbers (NaN for none) or BYTES words, (N,).
-        binary: the wanted outputs → whether each is written as binary data.
+        head: the fields of the response that come before the outputs.
+        outputs: name → FP32 numbers (NaN for a missing number) or BYTES words, (N,).
+        binary: name of each wanted output → whether the output is written as binary data.
     """
     described, tail = [], b""
     for name, values in outputs.items():
@@ -214,7 +216,7 @@ def write_infer_response(
             entry["parameters"] = {"binary_data_size": len(encoded)}
             tail += encoded
         else:
-            # Only NaN differs from itself; JSON has no number for it.
+            # Only NaN differs from itself. JSON has no NaN, so NaN is written as null.
             entry["data"] = [None if value != value else value for value in values]
         described.append(entry)
     text = json.dumps({**head, "outputs": described}).encode()

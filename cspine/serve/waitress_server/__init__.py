@@ -1,1 +1,1 @@
-"""Waitress with deadlines, eviction and early refusals. Imports no route."""
+"""The Waitress server with deadlines, eviction and early refusals; it imports no route."""

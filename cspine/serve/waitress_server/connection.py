@@ -1,4 +1,4 @@
-"""One connection of Waitress that measures how long the client takes for each part of a request."""
+"""A Waitress connection that measures how long the client takes for each part of a request."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from waitress.utilities import Error
 from cspine.serve.waitress_server.early_refusal import ProblemTask
 from cspine.serve.waitress_server.parser import RequestParser
 
-# The least pace of a body and of the reading of an answer: a slower client may lose its place.
+# The least pace at which a client must send a body or read an answer. A slower client may lose its
+# connection.
 PACE_BYTES_S = 1024.0
-# Requests that may wait for their turn on one connection: a read may hold a thousand, and answers
+# How many requests may wait on one connection. One read may hold a thousand requests, and answers
 # that the client does not read would block a thread for each connection.
 MAX_QUEUED = 8
 
 
 class DeadlineChannel(HTTPChannel):
-    """A connection with two clocks: how long the part has lasted, and how far the client lags.
+    """A connection with two clocks for the current part of a request.
 
-    The parts are `idle`, `header`, `body`, `work` (the service has the request) and `answer`.
+    One clock measures how long the part has lasted, the other how far the client lags behind
+    PACE_BYTES_S. The parts are `idle`, `header`, `body`, `work` (the service has the request) and
+    `answer`.
     """
 
     error_task_class = ProblemTask
@@ -33,13 +36,14 @@ class DeadlineChannel(HTTPChannel):
         self.begin("idle")
 
     def begin(self, part: str) -> None:
-        """Start the clocks of a part."""
+        """Start both clocks for a new part."""
         self._part = part
-        # `_paced_s` is when a client of exactly PACE_BYTES_S would have got as far as this one.
+        # A client with a pace of exactly PACE_BYTES_S would have moved as many bytes as this client
+        # at the time `_paced_s`.
         self._since_s = self._paced_s = time.monotonic()
 
     def current_part(self) -> str:
-        """Return the part; the clocks of a new one start."""
+        """Return the current part, and start both clocks if the part is new."""
         if self.total_outbufs_len:
             part = "answer"
         elif self.requests:
@@ -53,7 +57,7 @@ class DeadlineChannel(HTTPChannel):
         return part
 
     def elapsed_s(self, now_s: float) -> float:
-        """Return for how many seconds the part has lasted."""
+        """Return for how many seconds the current part has lasted."""
         return now_s - self._since_s
 
     def lag_s(self, now_s: float) -> float:
@@ -61,17 +65,17 @@ class DeadlineChannel(HTTPChannel):
         return now_s - self._paced_s
 
     def _count(self, moved_bytes: int) -> None:
-        # Up to now, no further: bytes that came fast give no right to a pause.
+        # `_paced_s` never passes the present, so that fast bytes do not allow a later pause.
         self._paced_s = min(time.monotonic(), self._paced_s + moved_bytes / PACE_BYTES_S)
 
     @property
     def receives_body(self) -> bool:
-        """Return whether a body is on its way, behind other requests or not."""
+        """Return whether a body is being received, even if earlier requests still wait."""
         return self.request is not None and self.request.headers_finished
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of bodies that are on their way or being worked on."""
+        """Return the bytes of bodies that are being received or processed."""
         parsers = [*self.requests, self.request]
         return sum(one.body_bytes_received for one in parsers if one and not one.error)
 
@@ -84,7 +88,7 @@ class DeadlineChannel(HTTPChannel):
             if len(self.requests) > MAX_QUEUED:
                 self.requests[MAX_QUEUED - 1].headers["CONNECTION"] = "close"
                 del self.requests[MAX_QUEUED:]
-        self.current_part()  # it begins with its first byte, not when it is next asked for
+        self.current_part()  # starts the clocks of a new part at its first byte
         return taken
 
     def send(self, data: bytes, do_close: bool = True) -> int:
@@ -94,19 +98,26 @@ class DeadlineChannel(HTTPChannel):
         return sent
 
     def send_continue(self) -> None:
-        """Ask for the body, unless the request is whole or refused: Waitress would wait for one."""
+        """Tell the client to send the body, except if the request is complete or refused.
+
+        In these two cases Waitress would wait for a body that never comes.
+        """
         if self.request.completed:
             self.request.expect_continue = False
         else:
             super().send_continue()
 
     def handle_expt(self) -> None:
-        """Close the connection: HTTP has no urgent bytes, and one would wake the loop for ever."""
+        """Close the connection that received TCP urgent data.
+
+        HTTP has no urgent data, and one urgent byte would wake the loop for ever.
+        """
         self.handle_close()
 
     def refuse(self, error: Error) -> None:
-        """End the request that is being received with an error."""
-        # As Waitress queues a whole request: its error makes the answer.
+        """Stop receiving the current request, and answer it with `error`."""
+        # The request is queued in the way in which Waitress queues a complete request, so that
+        # Waitress answers it with its error.
         with self.requests_lock:
             self.request.close()  # frees the body
             self.request.error, self.request.completed = error, True

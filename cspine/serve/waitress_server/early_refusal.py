@@ -1,4 +1,4 @@
-"""Refusals that are made before the application is reached, answered as problem documents."""
+"""Problem documents for requests that are refused before they reach the application."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _PREDICTIONS = re.compile(r"/predict|/v2/models/cspine(/versions/[^/]+)?/infer")
 
 
 def bounded_route(request: Any) -> str | None:
-    """Return the route of a prediction, which takes a place; None for any other request.
+    """Return the route of a request for predictions; None for any other request.
 
-    Routes are named as in the application's rules, since the metrics count under these names.
+    Only requests for predictions take a slot. Routes are named as in the application's URL rules,
+    because the metrics use these names.
     """
     found = _PREDICTIONS.fullmatch(request.path) if request.command == "POST" else None
     if found is None:
@@ -34,7 +35,7 @@ def bounded_route(request: Any) -> str | None:
 
 
 class ServerFullError(Error):
-    """Every place is taken: said before the request costs a thread's time in the application."""
+    """Every slot is taken; the request is refused before it reaches the application."""
 
     code = 503
     reason = "Service Unavailable"
@@ -44,14 +45,14 @@ class ServerFullError(Error):
 
 
 class BodiesFullError(ServerFullError):
-    """All bodies together are too many: said before the rest of this one is read."""
+    """All bodies together are too large; the request is refused before its body is complete."""
 
 
 class ProblemTask(ErrorTask):
-    """A request that Waitress refuses, answered as a problem document."""
+    """The answer to a request that Waitress refuses, as a problem document."""
 
     def execute(self) -> None:
-        """Write the answer, and end the connection unless its request was whole."""
+        """Write the answer, and end the connection if the request was not complete."""
         error = self.request.error
         if isinstance(error, ServerNotImplemented):
             error = BadRequest(error.body)  # an odd Transfer-Encoding is the client's fault
@@ -66,13 +67,14 @@ class ProblemTask(ErrorTask):
                 "status": error.code,
                 "detail": detail,
                 "request_id": request_id,
-                # Where clients of the Open Inference Protocol look; the path may not be known yet.
+                # Clients of the Open Inference Protocol read `error`. It is always set, because the
+                # path may not be known yet.
                 "error": detail,
             }
         ).encode()
         self.status = f"{error.code} {error.reason}"
         self.content_length = len(body)
-        # What middleware adds elsewhere: a refusal does not reach the application.
+        # The middleware adds these headers to other answers, but this request does not reach it.
         service = self.channel.server.service
         origins = service.settings.cors_origins if service else ()
         headers = HEADERS | cors_headers(origins, self.request.headers.get("ORIGIN"))
@@ -80,17 +82,17 @@ class ProblemTask(ErrorTask):
         if is_overload:
             headers["Retry-After"] = "1"
         self.response_headers += headers.items()
-        # The rest of a request that is not whole may still come, and would be read as the next.
+        # The rest of an incomplete request may still come, and would be read as the next request.
         if not is_overload or isinstance(error, BodiesFullError):
             self.set_close_on_finish()
         self.write(body)
 
     def _count(self, status: int, request_id: str) -> None:
-        # Of a refused request all may be invented: only what is known is named.
+        # A refused request may hold invented names, so only known methods and routes are recorded.
         known = bounded_route(self.request)
         method, route = ("other", "unknown") if known is None else ("POST", known)
         fields = {"request_id": request_id, "method": method, "route": route, "status": status}
         access.info("request", extra=fields)
-        # Requests to the listener of the metrics are not the service's.
+        # Requests to the listener of the metrics are not counted as requests to the service.
         if service := self.channel.server.service:
             service.metrics.count_request(route, method, status)

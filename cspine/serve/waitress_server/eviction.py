@@ -1,4 +1,4 @@
-"""Evict connections that wait too long or take too much: deadlines, places and bytes of bodies."""
+"""Evict connections that miss a deadline, that lag, or whose bodies take too much memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any
 from cspine.serve.waitress_server.connection import DeadlineChannel
 from cspine.serve.waitress_server.early_refusal import BodiesFullError
 
-# Connections that may lose their place to a new one: by part, in this order, and by the seconds
-# that the client must lag. An honest one sends its header at once, and a body without a pause.
+# Which connections may be closed for a new one: the part of the request → by how many seconds the
+# client must lag. Parts are searched in this order. An honest client sends its header at once and
+# its body without a pause.
 YIELD_AFTER_S = {"idle": 0.1, "header": 0.1, "body": 2.0, "answer": 2.0}
-# Of all bodies until their requests are answered: eleven of the largest that are accepted.
+# The limit of all bodies together, until their requests are answered. It is enough for eleven
+# bodies of the largest size that is accepted.
 MAX_HELD_BYTES = 512 * 1024 * 1024
-_LOOK_S = 1.0  # between two looks at the deadlines
+_LOOK_S = 1.0  # between two checks of the deadlines
 
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds for each part of a request, from its first byte to its last."""
+    """The longest time for each part of a request, in seconds from its first byte to its last."""
 
     header_s: float = 10.0
     body_s: float = 60.0
@@ -32,7 +34,7 @@ class Sockets(dict[int, Any]):
     """All sockets of one loop by file descriptor: connections, listeners and their triggers.
 
     Args:
-        deadlines: of every connection.
+        deadlines: the deadlines that apply to every connection.
         places: how many sockets there may be before a waiting connection is closed.
     """
 
@@ -51,19 +53,20 @@ class Sockets(dict[int, Any]):
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of all bodies that are on their way or being worked on."""
+        """Return the bytes of all bodies that are being received or processed."""
         return sum(channel.held_bytes for channel in self.channels)
 
     @property
     def is_busy(self) -> bool:
-        """Return whether a request is being worked on or its answer still on its way."""
+        """Return whether a request is being processed or an answer is still being sent."""
         return any(channel.current_part() in ("work", "answer") for channel in self.channels)
 
     def enforce_limits(self) -> None:
-        """Close or refuse what is over a limit.
+        """Close connections that are over a limit, and refuse bodies that take too much memory.
 
-        To be called between two turns of the loop: a connection that is taken within one may get
-        the descriptor of one just closed, and with it an event that was meant for the other.
+        Call this between two iterations of the loop. Within an iteration, a new connection may get
+        the file descriptor of a connection that was just closed, and would receive an event that
+        was meant for the closed connection.
         """
         now_s = time.monotonic()
         if now_s >= self._next_look_s:
@@ -71,7 +74,7 @@ class Sockets(dict[int, Any]):
             self._close_late(now_s)
         while len(self) > self.places and (channel := self._find_yielding(now_s)):
             channel.handle_close()
-        # Counted anew only where it may be too much: each count is a walk over all connections.
+        # A count visits all connections, so bytes are counted only if the limit may be exceeded.
         if self._held_bytes + self.new_bytes > MAX_HELD_BYTES:
             self._bound_bodies(now_s)
 
@@ -82,7 +85,11 @@ class Sockets(dict[int, Any]):
                 channel.handle_close()
 
     def _find_yielding(self, now_s: float) -> DeadlineChannel | None:
-        """Return the connection that lags most, of the first part in which one may yield."""
+        """Return the connection to close for a new one, or None.
+
+        The first part of YIELD_AFTER_S in which a client lags enough is used. Of the connections in
+        this part, the one that lags most is returned.
+        """
         channels = self.channels
         for part, limit_s in YIELD_AFTER_S.items():
             waiting = [one for one in channels if one.current_part() == part]
@@ -92,7 +99,7 @@ class Sockets(dict[int, Any]):
         return None
 
     def _bound_bodies(self, now_s: float) -> None:
-        """Refuse bodies on their way, the slowest first, until the rest is not too much."""
+        """Refuse bodies that are being received, slowest first, until the rest is within limits."""
         self.new_bytes = 0
         while (held_bytes := self.held_bytes) > MAX_HELD_BYTES:
             receiving = [one for one in self.channels if one.receives_body]

@@ -1,4 +1,4 @@
-"""A listener of Waitress that has predictions refused early while every place is taken."""
+"""A Waitress listener that refuses predictions early while every slot is taken."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from cspine.serve.waitress_server.connection import DeadlineChannel
 from cspine.serve.waitress_server.early_refusal import ServerFullError, bounded_route
 from cspine.serve.waitress_server.eviction import Sockets
 
-# The system has no file descriptor or memory left for a connection.
+# The error codes if the system has no file descriptor or memory left for a connection.
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 PAUSE_S = 1.0
 
 
 class Listener(TcpWSGIServer):
-    """A listener whose connections are bound by the limits of its sockets.
+    """A listener whose connections obey the limits of `sockets`.
 
     Args:
         app: the WSGI application.
         sockets: all sockets of the loop.
-        service: says whether every place is taken, and counts refusals; None for the metrics.
-        waitress: `dispatcher`, `adj` and `sockinfo` of Waitress's own.
+        service: knows whether every slot is taken, and counts refusals; None for the listener of
+            the metrics.
+        waitress: the arguments `dispatcher`, `adj` and `sockinfo` of `TcpWSGIServer`.
     """
 
     channel_class = DeadlineChannel
@@ -34,12 +35,12 @@ class Listener(TcpWSGIServer):
     def __init__(
         self, app: Any, sockets: Sockets, *, service: Service | None, **waitress: Any
     ) -> None:
-        # Before Waitress's own start, which may already take a connection.
+        # These are set first, because Waitress's constructor may already accept a connection.
         self.sockets, self.service = sockets, service
         super().__init__(app, sockets, **waitress)
 
     def add_task(self, task: DeadlineChannel) -> None:
-        """Hand a whole request to a thread; where every place is taken, to be refused."""
+        """Hand a complete request to a thread; mark it as refused if every slot is taken."""
         task.begin("work")
         request = task.requests[0]
         if self.service and not request.error and self.service.inference.admission.is_full:
@@ -47,7 +48,7 @@ class Listener(TcpWSGIServer):
         super().add_task(task)
 
     def readable(self) -> bool:
-        """Return whether connections are accepted."""
+        """Return whether connections are accepted now, which is not so during a pause."""
         return time.monotonic() >= self._next_accept_s and bool(super().readable())
 
     def accept(self) -> tuple[Any, Any] | None:
@@ -57,16 +58,16 @@ class Listener(TcpWSGIServer):
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
-            # The client still waits, so the loop would try again at once.
+            # The client still waits, so without a pause the loop would try again at once.
             self._pause("no connection can be accepted: %s", error.strerror)
             return None
         return accepted
 
     def handle_error(self) -> None:
-        """Keep the listener open after an unexpected error, for which Waitress would close it."""
+        """Keep the listener open after an unexpected error; Waitress would close it."""
         self._pause("a connection could not be accepted", exc_info=True)
 
     def _pause(self, text: str, *arguments: Any, **options: Any) -> None:
-        """Log a warning, and accept no connection for a second: the error may well repeat."""
+        """Log a warning, and accept no connection for PAUSE_S, because the error may repeat."""
         self._next_accept_s = time.monotonic() + PAUSE_S
         self.logger.warning(text, *arguments, **options)

@@ -1,8 +1,8 @@
-"""Waitress's request parser, with its gaps closed.
+"""A request parser based on Waitress's own, with limits against slow or ambiguous requests.
 
-Waitress keeps what is between the chunks of a body whatever its length, searches all of it again at
-each read and copies the rest of a read for each chunk or empty line. A client that sends little
-else would stop the loop that all connections share.
+Waitress keeps the framing between the chunks of a body, however long it is, and searches all of it
+again at each read. For each chunk or empty line, Waitress copies the rest of a read. A client that
+sends little except framing or empty lines would stop the loop that all connections share.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from waitress.parser import HTTPRequestParser, ParsingError, get_header_lines
 from waitress.utilities import BadRequest
 
-# What may come between the chunks of a body, beside as many bytes as are in them: a chunk of one
-# byte takes six.
+# The bytes between the chunks of a body may be as many as the bytes in the chunks, plus this
+# allowance. A chunk of one byte takes six bytes.
 _FRAMING_BYTES = 4096
-_PIECE_BYTES = 4096  # of a chunked body, between two looks at its framing
+_PIECE_BYTES = 4096  # read from a chunked body between two checks of its framing
 
 
 def _refuse_ambiguous(header_plus: bytes) -> None:
-    """Refuse a header whose host or whose body's end a proxy could read in another way.
+    """Refuse a header if a proxy could read its host or the end of its body in another way.
 
     Raises:
-        ParsingError: there is not one Host (RFC 9112, 3.2), or the body is framed in two ways or by
-            a coding that HTTP/1.0 lacks (RFC 9112, 6.1).
+        ParsingError: there is more than one Host or, in HTTP/1.1, none (RFC 9112, 3.2), or the body
+            is framed in two ways or by a coding that HTTP/1.0 lacks (RFC 9112, 6.1).
     """
     start, _, rest = header_plus.partition(b"\r\n")
     fields: dict[bytes, list[bytes]] = {}
@@ -39,16 +39,16 @@ def _refuse_ambiguous(header_plus: bytes) -> None:
 class RequestParser(HTTPRequestParser):
     """The parser of one request."""
 
-    # Waitress sets neither where it refuses a header, but reads them later.
+    # Waitress reads both later, but sets neither if it refuses a header.
     command = path = ""
 
     def received(self, data: bytes) -> int:
-        """Take the next bytes of the request; return how many of them are its own."""
+        """Take the next bytes from the client; return how many belong to this request."""
         skipped = 0
         if self.chunked:
             data = data[:_PIECE_BYTES]
         elif self.body_rcv is None and not self.header_plus:
-            # Empty lines before a request are to be ignored (RFC 9112, 2.2).
+            # A server should ignore empty lines before a request (RFC 9112, 2.2).
             skipped = len(data) - len(data := data.lstrip(b"\r\n"))
         taken = skipped + int(super().received(data))
         if self.chunked and self.body_bytes_received > 2 * len(self.body_rcv) + _FRAMING_BYTES:
@@ -59,10 +59,10 @@ class RequestParser(HTTPRequestParser):
         """Read the header.
 
         Raises:
-            ParsingError: it is none, or can be read in two ways.
+            ParsingError: the header is malformed, or can be read in two ways.
         """
         _refuse_ambiguous(header_plus)
         try:
             super().parse_header(header_plus)
-        except ValueError:  # a bracket that is no address, a length of thousands of digits
+        except ValueError:  # for a bracket without an address, or a length of thousands of digits
             raise ParsingError("The header holds no request") from None

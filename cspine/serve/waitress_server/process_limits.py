@@ -5,28 +5,31 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-# For connections, fetches, codec children and models; a shell often allows 256 or 1024.
+# For connections, fetches, codec processes and models. A shell often allows only 256 or 1024.
 FILES = 16384
 _MIB = 1024 * 1024
-# Of glibc's malloc.h. It gives each of many threads an arena of its own, and each keeps what its
-# largest request needed: resident memory rose for thousands of requests, by a third and more. And
-# each large block freed teaches it to keep larger ones; given a threshold, it learns no more.
+# Options of glibc's malloc.h. By default, each of many threads has its own arena, which keeps what
+# its largest request needed: resident memory rose by a third and more over thousands of requests.
+# Each large block that is freed also makes malloc keep larger blocks, except if a threshold is set.
 _MALLOC_OPTIONS = {
     -8: 2,  # M_ARENA_MAX
     -3: 4 * _MIB,  # M_MMAP_THRESHOLD: more than any part of a 512 × 512 slice needs
-    -1: 16 * _MIB,  # M_TRIM_THRESHOLD: below, each request would ask for its pages anew
+    -1: 16 * _MIB,  # M_TRIM_THRESHOLD: with less, each request would get its pages anew
 }
 
 
 def bound_memory() -> None:
-    """Have glibc's malloc keep little, before there are threads; elsewhere, do nothing."""
-    with suppress(AttributeError, OSError, TypeError):  # another C library, or none by that name
+    """Limit the memory that glibc's malloc keeps; do nothing with another C library.
+
+    Call this before any thread is started.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # raised with another C library or with none
         for option, value in _MALLOC_OPTIONS.items():
             ctypes.CDLL(None).mallopt(option, value)
 
 
 def raise_file_limit() -> int:
-    """Let the process open enough files, if the system allows it; return how many are certain."""
+    """Let the process open up to FILES files; return how many the system allows."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

@@ -1,7 +1,8 @@
-"""Serve an application with Waitress, and stop without dropping what was accepted.
+"""Serve an application with Waitress, and stop without dropping accepted requests.
 
-Once `Runner.stop` is called, the service first says so (`/health/ready` is 503 and new predictions
-are refused), then ends when nothing is in work, at the latest after STOP_LIMIT_S.
+Once `Runner.stop` is called, the service announces that it is stopping: `/health/ready` answers 503
+and new predictions are refused. The service ends when no request is in progress, at the latest
+after STOP_LIMIT_S.
 """
 
 from __future__ import annotations
@@ -29,20 +30,21 @@ from cspine.serve.waitress_server.process_limits import bound_memory, raise_file
 
 logger = logging.getLogger(__name__)
 
-# How long a stopping service still says that it is stopping.
+# How long a stopping service goes on to announce that it is stopping.
 STOP_NOTICE_S = 1.0
 STOP_LIMIT_S = 30.0
-# A prediction has a deadline of its own. What takes this much longer will not end: it hangs.
+# A prediction has its own deadline. A request that takes this much longer than the deadline hangs.
 WORK_MARGIN_S = 30.0
-# For health, metrics, the page and refusals, while every place is taken.
+# Threads for health, metrics, the page and refusals while every slot for predictions is taken.
 SPARE_THREADS = 8
-# Sockets of the loop; with fewer than the places of predictions no request would ever be refused.
+# The number of sockets of the loop. It is raised if there are more slots for predictions, because
+# no request would ever be refused if there were fewer sockets than slots.
 MAX_SOCKETS = 512
 # Sockets that connections without a request must leave free.
 RESERVE = 32
 MAX_HEADER_BYTES = 32 * 1024
-# Waitress copies what is left of a read for each request in it, while all other connections wait;
-# its 8 KiB would mean thousands of turns of the loop for one large image.
+# For each request in a read, Waitress copies the rest of the read while all other connections wait.
+# With its default of 8 KiB, one large image would need thousands of iterations of the loop.
 _RECEIVE_BYTES = 64 * 1024
 _WAKE_S = 1
 _NEVER_S = 10**9
@@ -50,12 +52,12 @@ _ANSWER_BYTES = 1024**3  # more than any answer has
 
 
 class Runner:
-    """One service on its listeners. Build it, call `run`, and `stop` from anywhere.
+    """One service on its listeners: `run` serves until `stop` is called from any thread.
 
     Args:
-        app: from `create_app`.
-        deadlines: of all connections; `work_s` follows the settings.
-        stop_notice_s: how long a stopping service still says that it is stopping.
+        app: the result of `create_app`.
+        deadlines: the deadlines of all connections; `work_s` is replaced by one from the settings.
+        stop_notice_s: how long a stopping service goes on to announce that it is stopping.
 
     Raises:
         ConfigError: an address cannot be listened on.
@@ -70,16 +72,16 @@ class Runner:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
         bound_memory()
-        # A thread for each place: with fewer, requests would wait in Waitress, unmeasured.
+        # Each slot has a thread. With fewer, requests would wait in Waitress and not be measured.
         threads = settings.max_queue + SPARE_THREADS
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.set_thread_count(threads)
-        # As many files again for all else, or a flood of connections would leave none.
+        # Sockets may use half of the open files, so that a flood of connections leaves the other
+        # half for everything else.
         places = min(max(MAX_SOCKETS - RESERVE, threads + RESERVE), raise_file_limit() // 2)
         deadlines = replace(deadlines, work_s=settings.deadline_s + WORK_MARGIN_S)
-        # One for all listeners, so that one loop serves them.
         self.sockets = Sockets(deadlines, places)
-        # Those of the main address first, then those of the metrics.
+        # The listeners of the main address come first, because `port` reads the first one.
         self.listeners = self._listen(app, settings.listen, self._service)
         if settings.metrics_listen is not None:
             metrics_app = make_metrics_app(self._service.metrics)
@@ -96,10 +98,10 @@ class Runner:
     def _listen(
         self, app: Callable[..., Any], address: tuple[str, int], service: Service | None
     ) -> list[Listener]:
-        """Return a bound listener for each address that the host's name stands for.
+        """Return a bound listener for each address to which the host name resolves.
 
         Raises:
-            ConfigError: there is no such address here, or another has its port.
+            ConfigError: this machine has no such address, or another program has the port.
         """
         host, port = address
         body_bytes = max_body_bytes(self._service.settings)
@@ -109,17 +111,17 @@ class Runner:
                 connection_limit=self.sockets.places + RESERVE,
                 max_request_header_size=MAX_HEADER_BYTES,
                 max_request_body_size=body_bytes,
-                # Bodies and answers, which may hold the picture, stay in memory, not in a file.
+                # Bodies and answers may hold a patient's picture, so none is written to a file.
                 inbuf_overflow=body_bytes,
                 outbuf_overflow=_ANSWER_BYTES,
                 recv_bytes=_RECEIVE_BYTES,
-                # Keeps reading, so that a vanished client is noticed.
+                # Waitress reads on during a request, so that it notices a vanished client.
                 channel_request_lookahead=1,
-                # Waitress would measure idle connections by a clock that may be set.
+                # Waitress's time-out is off, because it uses the system time, which may be changed.
                 channel_timeout=_NEVER_S,
-                # `select` fails from file descriptor 1024 on.
+                # `poll` is used, because `select` fails for file descriptors of 1024 and more.
                 asyncore_use_poll=True,
-                # No `Server` header: it would say what to attack.
+                # There is no `Server` header, because it would tell an attacker what to attack.
                 ident=None,
             )
             return [
@@ -133,35 +135,39 @@ class Runner:
                 )
                 for sockinfo in adjustments.listen
             ]
-        except (OSError, ValueError) as error:  # ValueError: the host is no name
+        except (OSError, ValueError) as error:  # ValueError: the host name is malformed
             raise ConfigError(
                 "`CSPINE_LISTEN` and `CSPINE_METRICS_LISTEN` must be addresses of this machine on "
                 f"ports that no other program has. Received: {host}:{port} ({error})"
             ) from error
 
     def run(self) -> None:
-        """Serve until `stop` has been called and what was accepted is done."""
+        """Serve until `stop` has been called and all accepted requests are done."""
         watcher = self._service.models.watch(self._ending)
         while not self._is_done():
-            # A turn at a time, so that limits and the end are looked at in between.
+            # Limits and the end of the service are checked after each iteration of the loop.
             wasyncore.loop(timeout=_WAKE_S, use_poll=True, map=self.sockets, count=1)
             self.sockets.enforce_limits()
         for listener in self.listeners:
             listener.close()
         self._dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self.sockets)
-        # A model that compiles while the interpreter ends would crash the process.
+        # A model that compiles while the interpreter shuts down would crash the process.
         watcher.join(STOP_LIMIT_S)
         logger.info("stopped")
 
     def stop(self) -> None:
-        """Refuse new work and let `run` return once the old is done; safe in a signal handler."""
+        """Refuse new work, and let `run` return once all accepted requests are done.
+
+        A signal handler may call this.
+        """
         if self._stopping_since_s is None:
             self._service.is_stopping = True
             self._service.inference.admission.close()
             self._stopping_since_s = time.monotonic()
             self._ending.set()
-            # Wakes the loop; it may have woken by itself, seen the end and closed the trigger.
+            # The trigger wakes the loop. The loop may have ended already and closed the trigger,
+            # which raises an OSError here.
             with suppress(OSError):
                 self.listeners[0].pull_trigger()
 

@@ -1,7 +1,8 @@
 """Cache of a frozen trunk's activations, computed once for each image and augmented copy.
 
 The file is a memory-mapped float16 array. Its name is a hash of everything that it depends on: the
-images, which of them are twins, the trunk's weights, the cut and the number of copies.
+images, which of them are twins (the same slices without their fractures), the trunk's weights, the
+layer at which the trunk ends, and the number of copies.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from cspine.train.fitting.augment import augment
 from cspine.train.fitting.batches import as_pixels, pair_units
 
 BATCH = 16  # even, so that no pair is split between two batches
-# To be raised when `augment` or the array's layout changes: the key covers neither.
+# Increase this number if `augment` or the array's layout changes, since the key covers neither.
 _FORMAT = "features-2"
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Cached activations, float16 (copies, N, …); copy 0 is of the unchanged image."""
+    """Cached activations, float16 (copies, N, …); copy 0 is of the unchanged image.
+
+    `units` gives each sample's unit: a fracture and its twin are one unit, any other sample is a
+    unit by itself.
+    """
 
     features: np.ndarray
     labels: np.ndarray
@@ -40,7 +45,7 @@ class FeatureSource:
 
         Args:
             indices: int64 (B,), the samples.
-            rng: draws the copy, the same for all samples of a unit; with None it is copy 0.
+            rng: draws the copy, which is the same for all samples of a unit; None means copy 0.
 
         Returns:
             {"features": float32 (B, …)} and None.
@@ -60,9 +65,9 @@ def cache_features(
     Args:
         trunk: pixels → {"features": …}.
         samples: the N crops.
-        name: the trunk's name and cut, which become part of the key beside its weights.
+        name: the trunk's name and last layer, which with its weights are part of the key.
         cache: the folder of the cached files.
-        copies: the unchanged image and `copies` − 1 augmented ones.
+        copies: the number of copies of each image: one unchanged, the others augmented.
     """
     key = _content_key(trunk, samples, name, copies)
     path = cache / f"features-{key[:24]}.npy"
@@ -79,7 +84,7 @@ def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -
     for start in range(0, len(samples), BATCH):
         digest.update(np.ascontiguousarray(samples.images[start : start + BATCH]).tobytes())
     digest.update(pair_units(samples).tobytes())
-    # The same cut of a network with other weights gives other activations.
+    # The same trunk with other weights gives other activations.
     for array in trunk.get_weights():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Augmentation of crops: mirroring, shift, window and noise.
 
-The changes are those that another scan of the same neck could show. A mask follows its image. A
-fracture and its twin get the same draw, so that the fracture stays their only difference.
+The changes are those that another scan of the same neck could show. A mask is moved with its image.
+A fracture and its twin (the same slice without its fracture) get the same random changes, so that
+the fracture stays their only difference.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import numpy as np
 
 from cspine.imaging.preprocess import AIR
 
-STRIDE = 8  # pixels a cell of a mask; shifts are whole cells, so that image and mask move alike
+# Pixels per mask cell; shifts are complete cells, so that image and mask move by the same distance.
+STRIDE = 8
 # 16 pixels, little enough that the fracture stays inside a crop of 192.
 MAX_SHIFT_CELLS = 2
 GAIN_SPREAD = 0.15  # of the logarithm of the contrast
@@ -38,10 +40,10 @@ def augment(
     Returns:
         Images float32 (B, S, S) in 0…255, and masks uint8 (B, S // 8, S // 8) or None.
     """
-    # By unit and not by image, or a twin would differ from its fracture by more than the fracture.
+    # Drawn by unit, so that a twin differs from its fractured slice only by the fracture.
     _, unit = np.unique(units, return_inverse=True)
     count = int(unit.max()) + 1
-    # Left and right only: upside down, the patient would be in another position.
+    # Mirrored only left to right, since upside down the patient would be in another position.
     mirrored = (rng.random(count) < 0.5)[unit]
     shifts = rng.integers(-max_shift, max_shift + 1, (count, 2))[unit]
     gains = np.exp(rng.normal(0.0, GAIN_SPREAD, count))[unit].astype(np.float32)
@@ -53,7 +55,7 @@ def augment(
     # Contrast is scaled about mid-grey: about 0 it would change the brightness too.
     moved *= gains[:, None, None]
     moved += (128.0 + offsets)[:, None, None]
-    # float32 is precise enough for grey levels, and faster to draw.
+    # float32 is precise enough for grey levels, and drawing it is faster.
     moved += noise[:, None, None] * rng.standard_normal(moved.shape, dtype=np.float32)
     np.clip(moved, 0.0, 255.0, out=moved)
     return moved, None if masks is None else _move(masks, mirrored, shifts, 0)

@@ -26,7 +26,7 @@ class Source(Protocol):
 
     @property
     def units(self) -> np.ndarray:
-        """int64 (N,): samples of one unit stay in one batch."""
+        """int64 (N,): a fracture and its twin are one unit, whose samples share a batch."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class PixelSource:
 
     @classmethod
     def of(cls, samples: Samples, with_masks: bool, augmented: bool = True) -> PixelSource:
-        """Return the source of these samples; without masks it has none, whatever `with_masks`."""
+        """Return a source of these samples; it has masks if they do and `with_masks` is set."""
         has_masks = with_masks and samples.masks is not None
         return cls(samples, samples.labels, pair_units(samples), has_masks, augmented)
 
@@ -77,7 +77,10 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def pair_units(samples: Samples) -> np.ndarray:
-    """Return a number for each sample, int64 (N,), the same for a fractured slice and its twin."""
+    """Return a unit number per sample, int64 (N,): equal for a fractured slice and its twin.
+
+    A twin is the same slice without its fracture.
+    """
     # By slice, since twins come after all originals.
     slices = np.unique(samples.slice_ids, return_inverse=True)[1].astype(np.int64)
     paired = samples.is_twin | np.isin(slices, slices[samples.is_twin])
@@ -95,7 +98,7 @@ def deal_batches(units: np.ndarray, batch_size: int, rng: np.random.Generator) -
 
     Args:
         units: int64 (N,).
-        batch_size: samples a batch, at least 1; N if that is less.
+        batch_size: samples per batch, at least 1; N is used if it is smaller.
         rng: draws the order.
 
     Returns:
@@ -103,7 +106,7 @@ def deal_batches(units: np.ndarray, batch_size: int, rng: np.random.Generator) -
     """
     _, unit = np.unique(units, return_inverse=True)
     place = rng.permutation(int(unit.max()) + 1)[unit]
-    # Stable, so that the same seed gives the same batches.
+    # A stable sort, so that the same seed gives the same batches.
     order = np.argsort(place, kind="stable")
     size = min(batch_size, len(order))
     # `resize` repeats from the start, which is random too.

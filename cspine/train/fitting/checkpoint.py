@@ -1,4 +1,4 @@
-"""Checkpoint file of a fit, written after each epoch, so that a killed run loses one at most.
+"""Checkpoint file of a fit, written after each epoch, so that a killed run loses at most one epoch.
 
 It holds the variables of network and optimizer in their own order, the best weights so far, the
 history, and a key that identifies the fit.
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class Checkpoint:
     """The state of a fit after an epoch.
 
-    `key` identifies the fit's settings and data; `history` has one dict an epoch; `best` are the
+    `key` identifies the fit's settings and data; `history` has one dict per epoch; `best` are the
     network's weights at the best epoch; `held_out` float32 (epochs, M) are the held-out logits.
     """
 
@@ -53,12 +53,12 @@ def write_checkpoint(path: Path, state: Checkpoint) -> None:
 def list_checkpoints(out: Path) -> list[Path]:
     """Return the checkpoints that runs into the models folder `out` have left, sorted."""
     found = (out / "run").rglob("*.npz")
-    # A hidden file is incomplete: its run was killed while it wrote.
+    # A hidden file is incomplete, because its run was killed while writing it.
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """Return the checkpoint in `path`, or None if there is none or it is another fit's.
+    """Return the checkpoint in `path`, or None if there is none or it belongs to another fit.
 
     Raises:
         ConfigError: the file is damaged.
@@ -78,12 +78,12 @@ def _read(path: Path, key: str) -> Checkpoint | None:
     # No pickles, since a checkpoint from elsewhere must not run code.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         head = json.loads(str(file["head"]))
-        # Continuing would mix two fits.
+        # Continuing from another fit's checkpoint would mix two fits.
         if head["key"] != key:
             logger.warning("%s is of other settings or data: this fit starts anew", path)
             return None
         parts = {
-            # Numbers have leading zeros, so this order is by number.
+            # The numbers have leading zeros, so the sorted names are in numeric order.
             part: [file[name] for name in sorted(file.files) if name.startswith(f"{part}_")]
             for part in ("network", "optimizer", "best")
         }

@@ -1,9 +1,10 @@
-"""Training from scratch in stages: small parts of the crops first, whole crops last.
+"""Training from scratch in stages: small parts of the crops first, complete crops last.
 
 A fracture is small and the network is convolutional, so most can be learned on parts of a crop, at
-a fraction of the cost: a part that holds the fracture, the same part of its twin, and parts of
-other slices at places where fractures occur. The last epochs use whole crops, as serving does.
-Without masks the label of a part is unknown, and there is one stage.
+a fraction of the cost: a part that holds the fracture, the same part of its twin (the same slice
+without its fracture), and parts of other slices at places where fractures occur. The last epochs
+use complete crops, as the service does. Without masks the label of a part is unknown, so there is
+only one stage, with complete crops.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer, score_sou
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage on parts of `sixths` / 6 of the crop's side, for `share` of the work and the time.
+    """A stage on parts of `sixths` / 6 of the crop's side, with `share` of the work and the time.
 
     `first` and `last` are the learning rate's start and end, as shares of its peak.
     """
@@ -46,7 +47,7 @@ class PartSource:
     """Square parts, `side` pixels wide, of the crops of `whole`.
 
     A part of a fractured slice shows some of the fracture. Parts are aligned to the cells of the
-    masks, and the samples of a unit are cut at the same place.
+    masks. Samples of a unit (a fracture and its twin) are cut at the same place.
     """
 
     whole: PixelSource
@@ -68,7 +69,7 @@ class PartSource:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return pixels float32 (B, side, side, 3) in 0…255 and masks uint8 (B, side // 8, …)."""
         masks = np.asarray(self.whole.samples.masks)[indices]
-        # Parts are never scored; this serves a caller without a generator.
+        # Parts are not scored, so `rng` is given in training; this is for other callers.
         rng = rng or np.random.default_rng(0)
         units, cells = self.units[indices], self.side // MASK_STRIDE
         corners = choose_corners(masks, units, cells, rng)
@@ -81,7 +82,7 @@ class PartSource:
             parts[number] = masks[number, row : row + cells, column : column + cells]
         if not self.whole.augmented:
             return as_pixels(images), parts
-        # No shift: the place of the part is drawn already.
+        # No shift, since the place of the part is random already.
         changed, moved = augment(images, parts, units, rng, max_shift=0)
         return as_pixels(changed), moved
 
@@ -92,8 +93,8 @@ def choose_corners(
     """Draw the parts of a batch.
 
     A part of a fractured slice holds a random cell of its mask, away from the part's rim if there
-    is room. Other parts hold a cell of another mask of the batch, or of the whole grid if all are
-    empty, so that the place does not give the label away. Samples of one unit get the same part.
+    is space. Other parts hold a cell of another mask of the batch, or any cell if all masks are
+    empty, so that the place does not reveal the label. Samples of one unit get the same part.
 
     Args:
         masks: uint8 (B, h, w) in {0, 1}.
@@ -107,13 +108,13 @@ def choose_corners(
     room = masks.shape[1] - cells
     places = np.argwhere(masks.any(axis=0)) if masks.any() else np.argwhere(masks[0] == 0)
     corners: dict[int, np.ndarray] = {}
-    # Fractures before their twins, which get the same part.
+    # Fractures come before their twins, so that a twin gets its fracture's part.
     for index in np.argsort(~masks.any(axis=(1, 2)), kind="stable"):
         if int(units[index]) in corners:
             continue
         own = np.argwhere(masks[index])
         seen = rng.choice(own if len(own) else places)
-        # From 1 and not 0: at the rim the network sees padding.
+        # From 1, since at offset 0 the cell would be at the part's rim, beside padding.
         corner = seen - rng.integers(1, max(cells - 1, 2), 2)
         corners[int(units[index])] = np.clip(corner, 0, room)
     return np.stack([corners[int(unit)] for unit in units])
@@ -136,20 +137,20 @@ def fit_scratch(
     key: str,
     stages: Sequence[Stage] = STAGES,
 ) -> FitResult:
-    """Fit a whole network from pixels.
+    """Fit all layers of a network from pixels.
 
-    Without masks, or with fewer epochs than `stages`, there is one stage of whole crops.
+    Without masks, or with fewer epochs than `stages`, there is one stage of complete crops.
 
     Args:
         classifier: holds the best weights afterwards.
         train: the samples to fit.
         held_out: the samples that choose the best epoch, or None.
-        plan: its epochs are of whole crops; a stage of smaller parts has more of them.
+        plan: its epochs are counted in complete crops; a stage of smaller parts has more epochs.
         augmented: whether training samples are augmented.
         clock: the time limit of all stages together.
         folder: the folder of the checkpoints.
         key: identifies settings and data in the checkpoints.
-        stages: the parts' sizes in order; the last are whole crops.
+        stages: the stages in order; the last one uses complete crops.
 
     Returns:
         The result of all stages joined.
@@ -165,15 +166,15 @@ def fit_scratch(
     left = 1.0
     for stage in stages:
         side = part_side(classifier.image_size, stage.sixths)
-        # As many parts as cost the same as one crop.
+        # The number of parts that cost the same as one crop.
         area = (classifier.image_size / side) ** 2
         part_plan = replace(
             plan,
             epochs=max(1, round(stage.share * plan.epochs * area)),
             learning_rate=stage.first * plan.learning_rate,
             final_rate=stage.last / stage.first,
-            # A later stage continues at the last one's rate; its short rise is for the optimizer's
-            # new moments.
+            # A later stage continues at the previous stage's rate. Its short warm-up is for the
+            # optimizer's new moments.
             warmup=plan.warmup if stage is stages[0] else 0.01,
         )
         fit = _fit_parts(classifier, whole, judged, part_plan, side)
@@ -183,11 +184,11 @@ def fit_scratch(
         except KeyboardInterrupt:
             if not results:
                 raise
-            # The weights before this stage.
+            # `fit.best` are the weights from before this stage.
             classifier.training.set_weights(fit.best)
             return _judge_once(classifier, judged, results)
         left -= stage.share
-        # Parts have a graph with variables of its own.
+        # The graph for parts has its own variables, so its weights are copied back.
         classifier.training.set_weights(fit.network.get_weights())
         if results[name].stopped == "interrupted" and stage is not stages[-1]:
             return _judge_once(classifier, judged, results)
@@ -199,11 +200,11 @@ def _fit_parts(
 ) -> Trainer:
     """Return a fit of the classifier's weights on parts `side` pixels wide.
 
-    Only whole crops are scored on held-out samples, which would cost as much as an epoch on parts.
+    Only complete crops are scored on held-out samples: scoring costs as much as an epoch on parts.
     """
     if side == classifier.image_size:
         return Trainer(classifier.training, whole, judged, plan)
-    # A graph of its own, since one with variable shapes would be slower.
+    # A separate graph, since a graph with variable shapes would be slower.
     small = build_classifier(classifier.name, side, "none", plan.seed, map_head=True).training
     # Weights do not depend on the side, since the network is convolutional throughout.
     small.set_weights(classifier.training.get_weights())
@@ -213,10 +214,10 @@ def _fit_parts(
 def _judge_once(
     classifier: Classifier, judged: Source | None, results: dict[str, FitResult]
 ) -> FitResult:
-    """Return the result of a fit interrupted before the whole crops, its last weights scored."""
+    """Score the last weights of a fit that was interrupted before the stage of complete crops."""
     joined = replace(join_results(results), stopped="interrupted")
     if judged is None:
         return joined
     logits = score_source(classifier.training, judged)
-    # One row an epoch, though only the last weights can be scored.
+    # One row per epoch, though only the last weights can be scored.
     return replace(joined, held_out=np.tile(logits, (len(joined.history), 1)))

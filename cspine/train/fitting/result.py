@@ -15,10 +15,10 @@ Position = tuple[int, int]  # a stage, counted from 0, and an epoch of it, count
 class FitResult:
     """The result of a fit, whose network now holds the weights of `best_epoch` (counted from 1).
 
-    `history` has one dict an epoch; `held_out` float32 (epochs, M) are the held-out logits after
-    each, (0, 0) without held-out samples; `stopped` is `finished`, `patience`, `time` or
-    `interrupted`. `stage_epochs` counts the epochs of each stage if there were several; with
-    `fixed_schedule` these make one schedule, and another fit must run all of it.
+    `history` has one dict per epoch; `held_out` float32 (epochs, M) are the held-out logits after
+    each epoch, (0, 0) without held-out samples; `stopped` is `finished`, `patience`, `time` or
+    `interrupted`. `stage_epochs` counts the epochs of each stage if there were several. With
+    `fixed_schedule` the stages form one schedule, which a refit must run completely.
     """
 
     history: list[dict[str, Any]]
@@ -30,13 +30,15 @@ class FitResult:
 
     @property
     def best_value(self) -> float:
-        """The value of the best epoch: its held-out AUROC, as a rule."""
+        """The value of the best epoch, which is usually its held-out AUROC."""
         return float(max(entry["value"] for entry in self.history))
 
     @property
     def best_position(self) -> Position:
-        """The stage and epoch of the best epoch, which can be compared with those of another fit
-        though that may have ended its first stage sooner or later."""
+        """The stage of the best epoch and its number within that stage.
+
+        Positions of several fits can be compared even if their first stages differ in length.
+        """
         stage, epoch = 0, self.best_epoch
         for count in self.stage_epochs[:-1]:
             if epoch <= count:
@@ -56,9 +58,9 @@ class FitResult:
 def join_results(stages: Mapping[str, FitResult]) -> FitResult:
     """Return successive stages as one result.
 
-    Epochs are numbered through, and each entry of the history names its stage. The best epoch is
-    the best of those scored on held-out data, else the last. Held-out logits of epochs that were
-    not scored are NaN.
+    Epochs are numbered consecutively, and each entry of the history names its stage. The best epoch
+    is the best that was scored on held-out data; if none was, it is the last. Held-out logits of
+    epochs that were not scored are NaN.
     """
     history: list[dict[str, Any]] = []
     for name, result in stages.items():

@@ -34,7 +34,7 @@ SCORE_BATCH = 64
 
 @dataclass(frozen=True)
 class FitPlan:
-    """The numbers of one fit, with the meanings that they have in TrainConfig."""
+    """The numbers of one fit; they have the same meanings as in TrainConfig."""
 
     epochs: int
     batch_size: int
@@ -64,7 +64,8 @@ class TimeBudget:
         """Return a new limit of `share` of the time that is left, at least 0.1 s."""
         if self.limit_s is None:
             return TimeBudget(None)
-        # Even a late candidate gets its first batch, so that there is a network to score.
+        # At least 0.1 s, so that even a late candidate gets one batch and there is a network to
+        # score.
         return TimeBudget(max(share * self.limit_s * (1.0 - self.elapsed_share), 0.1))
 
 
@@ -72,7 +73,7 @@ def weighted_map_loss(positive_weight: float) -> Any:
     """Return a Keras loss: weighted cross-entropy of map logits, averaged over an image's cells.
 
     Args:
-        positive_weight: the weight of a fracture's cells; the others' is 1.
+        positive_weight: the weight of a fracture's cells; other cells have weight 1.
 
     Returns:
         A function of truth in {0, 1} and logits, both float32 (B, h, w, 1), to losses (B,).
@@ -91,7 +92,7 @@ def weighted_map_loss(positive_weight: float) -> Any:
 def rate_at(done: float, plan: FitPlan) -> float:
     """Return the learning rate at the share `done` of the fit: linear rise, then half a cosine."""
     if done < plan.warmup:
-        # From a fiftieth, since a first step at rate 0 would change nothing.
+        # The rise starts at 1/50, since a first step at rate 0 would change nothing.
         return plan.learning_rate * (0.02 + 0.98 * done / plan.warmup)
     falling = (done - plan.warmup) / (1.0 - plan.warmup)
     left = 0.5 * (1.0 + math.cos(math.pi * min(falling, 1.0)))
@@ -143,8 +144,8 @@ class Trainer:
         if train.has_masks:
             losses["fracture_map"] = weighted_map_loss(plan.map_positive_weight)
             scales["fracture_map"] = plan.map_weight
-        # On TensorFlow, XLA takes longer to compile than it saves. JAX without it compiles nothing,
-        # and does not share a batch between devices.
+        # With TensorFlow, XLA takes longer to compile than it saves. JAX needs it: without XLA it
+        # compiles nothing and does not share a batch between devices.
         compiled = keras.backend.backend() == "jax"
         network.compile(self.optimizer, loss=losses, loss_weights=scales, jit_compile=compiled)
         # Built now, since a checkpoint's moments are assigned before the first step.
@@ -160,14 +161,14 @@ class Trainer:
 
         Args:
             clock: the time limit.
-            checkpoint: the file that is resumed from if it is this fit's, and written each epoch.
+            checkpoint: the file to resume from if it belongs to this fit; written each epoch.
             key: identifies settings and data in the checkpoint.
 
         Raises:
             KeyboardInterrupt: it came before the end of the first epoch.
             ConfigError: the checkpoint is damaged.
         """
-        # With other numbers the schedule would be another one.
+        # The plan is part of the key, since other numbers would change the schedule.
         key = f"{key} {asdict(self.plan)} {len(self.train.labels)}"
         if checkpoint is not None:
             self._resume(read_checkpoint(checkpoint, key))
@@ -195,9 +196,9 @@ class Trainer:
         drawn = progress(self._draw_ahead(batches, rng), f"epoch {epoch + 1}", len(batches))
         for step, batch in enumerate(drawn):
             done = (epoch + step / len(batches)) / self.plan.epochs
-            # With a time limit the rate follows the clock, so that it has fallen at the end.
+            # With a time limit the rate follows the clock, so that it is low at the end.
             done = max(done, clock.elapsed_share)
-            # Not before the first step, since an epoch needs a loss.
+            # At least one step is done, since an epoch needs a loss.
             if done >= 1.0 and losses:
                 break
             self.optimizer.learning_rate = rate_at(done, self.plan)
@@ -209,7 +210,7 @@ class Trainer:
         }
         self._judge(entry)
         entry["seconds"] = round(time.monotonic() - began, 2)
-        # Held-out slices of one class, as a fold may have, have no AUROC.
+        # AUROC is None if the held-out slices, such as those of a small fold, have one class.
         figures = [f"{name} {value:.4g}" for name, value in entry.items() if value is not None]
         logger.info("%s", ", ".join(figures))
         if clock.elapsed_share >= 1.0:
@@ -244,7 +245,7 @@ class Trainer:
             truth["fracture_map"] = masks[..., None].astype(np.float32)
             # The map's loss weights its cells, which do not depend on the slice's class.
             weights["fracture_map"] = np.ones(len(labels), np.float32)
-        # With two losses Keras returns their sum, then each.
+        # With two losses Keras returns their sum first, then each loss.
         found = self.network.train_on_batch(inputs, truth, sample_weight=weights)
         return float(np.atleast_1d(np.asarray(found))[0])
 
@@ -262,17 +263,17 @@ class Trainer:
             entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
             value = compute_auroc(labels, logits)
             entry["validation_auroc"] = value if math.isfinite(value) else None
-            # One class alone has no AUROC; the epochs are then ordered by loss.
+            # With one class only there is no AUROC, so the epochs are ordered by loss.
             value = value if math.isfinite(value) else -entry["validation_loss"]
         entry["value"] = value
         self.history.append(entry)
-        # On a tie the earlier epoch stays, which has overfitted less.
+        # On a tie the earlier epoch is kept, since it has overfitted less.
         if value > self.best_value:
             self.best_value, self.best = value, self.network.get_weights()
 
     def _best_epoch(self) -> int:
         values = [entry["value"] for entry in self.history]
-        # `argmax` takes the first of equals, whose weights are kept.
+        # `argmax` returns the first of equal values, whose weights `_judge` has kept.
         return int(np.argmax(values)) + 1
 
     def _held_out_logits(self) -> np.ndarray:

@@ -19,12 +19,12 @@ from cspine.train.fitting.activation_cache import cache_features
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer
 
-HEAD_SHARE = 0.5  # of the time limit, computing the activations included
+HEAD_SHARE = 0.5  # the head's share of the time limit, including computing its activations
 
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """The plans of both stages; `copies` of each image, augmented but for one, are cached."""
+    """The plans of both stages; `copies` of each image are cached, all but one augmented."""
 
     head: FitPlan
     tune: FitPlan
@@ -63,7 +63,7 @@ def fit_transfer(
     head = fit_stage(None, clock.part(HEAD_SHARE))
     if plan.tune.epochs == 0 or head.stopped == "interrupted":
         return head
-    # With few data tuning may make the network worse.
+    # Kept because tuning on little data may make the network worse.
     before = classifier.model.get_weights()
     try:
         tuned = fit_stage(find_architecture(classifier.name).tail_layer, clock.part(1.0))
@@ -71,7 +71,7 @@ def fit_transfer(
         # No epoch of tuning was completed, so the head's result is returned.
         classifier.model.set_weights(before)
         return replace(head, stopped="interrupted")
-    # On a tie the head's weights, since `join_results` takes the first of equally good epochs.
+    # On a tie the head's weights win, since `join_results` takes the first of equally good epochs.
     if held_out is not None and tuned.best_value <= head.best_value:
         classifier.model.set_weights(before)
     return join_results({"head": head, "tune": tuned})
@@ -88,7 +88,8 @@ def _fit_stage(
     clock: TimeBudget,
 ) -> FitResult:
     """Fit the part of the network after `layer` (None: after the embedding)."""
-    # Small batches of another kind of image would spoil the statistics of the batch norms.
+    # Batch norms are frozen, since small batches of another kind of image would spoil their
+    # statistics.
     trunk, tail = classifier.trunk_and_tail(layer)
     freeze_norms(tail)
     name = f"{classifier.name} {layer}"
@@ -99,7 +100,7 @@ def _fit_stage(
 
 
 def freeze_norms(network: keras.Model) -> None:
-    """Put every batch norm of a network into inference mode, its statistics and scale fixed."""
+    """Put every batch norm of a network into inference mode, with fixed statistics and scale."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # In Keras a batch norm that is not trainable also uses its moving statistics.

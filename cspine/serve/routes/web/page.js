@@ -1,16 +1,17 @@
-// The page: asks POST /predict and shows the answer. Text from the service is only ever text content.
+// The script of the page: sends images to POST /predict and shows the answer. Text from the service
+// is inserted as text only, never as HTML.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const state = { key: "", ask: null, turn: 0 };
 
-// ---------- asking ----------
+// ---------- requests ----------
 
 async function ask(body, contentType) {
   const headers = contentType ? { "Content-Type": contentType } : {};
   if (state.key) headers.Authorization = `Bearer ${state.key}`;
   state.ask = () => ask(body, contentType);
-  const turn = ++state.turn; // an answer that a later question has overtaken is not shown
+  const turn = ++state.turn; // the answer is not shown if a later request was sent meanwhile
   setBusy(true);
   try {
     const response = await fetch("/predict?explain=heatmap,image", { method: "POST", headers, body });
@@ -28,7 +29,7 @@ async function ask(body, contentType) {
 function askFile(file) {
   const form = new FormData();
   form.append("file", file, "slice");
-  clear(); // no answer may ever stand beside another slice than its own
+  clear(); // no answer may be shown beside a slice to which it does not belong
   showPreview(file);
   ask(form, null);
 }
@@ -65,7 +66,7 @@ async function showPreview(file) {
   try {
     drawSlice(await loadImage(source));
   } catch {
-    // A DICOM file: the service sends its picture with the answer.
+    // A browser cannot show a DICOM file. The service sends its picture with the answer.
   } finally {
     URL.revokeObjectURL(source);
   }
@@ -117,7 +118,7 @@ function updateOverlay() {
 
 // ---------- the answer ----------
 
-// A slice without a finding is no healthy neck, so it is never called "normal" here.
+// A slice without a finding does not prove a healthy neck, so it is never called "normal" here.
 const WORDS = { fracture: "Fracture", normal: "No fracture seen on this slice", uncertain: "Uncertain" };
 const DOMAIN_NAMES = {
   synthetic: "synthetic images",
@@ -206,7 +207,7 @@ function startOver() {
   $("file").focus();
 }
 
-// ---------- what the reader does ----------
+// ---------- actions of the user ----------
 
 $("file").addEventListener("change", () => $("file").files[0] && askFile($("file").files[0]));
 $("another").addEventListener("click", startOver);
