@@ -63,7 +63,7 @@ def train(arguments: argparse.Namespace) -> Path:
 
 def pick_port(wanted: int) -> int:
     """Return `wanted` where it is free, else any free port."""
-    # Given up before the service binds it: in between, another program may be faster.
+    # The port is released before the service binds it; another program may take it in between.
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", wanted))

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     """Run one training; return the exit code."""
     # A default: for several devices the environment says `jax`.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # Of the C++ lines fatal ones alone: the rest is of CPU features and missing GPUs.
+    # Show only fatal C++ log lines; the others are about CPU features and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # No default: the same seed gives the same weights, whoever starts it.
     os.environ["TF_DETERMINISTIC_OPS"] = "1"

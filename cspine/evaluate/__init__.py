@@ -1,1 +1,1 @@
-"""Figures with intervals and the report; takes (y_true, predict_fn) and knows no model."""
+"""Evaluation figures with 95 % intervals, and the report page built from them."""

@@ -60,7 +60,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
 
     check_arguments(given)
     card = read_card(given.models)
-    # Before minutes of audit: it may not load.
+    # The model is loaded before the audit, which takes minutes, because loading may fail.
     predict = predict_factory(given.models, find_precision(given))
     # As in training: copies that only pixels give away are neither slices nor patients.
     dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
@@ -87,7 +87,7 @@ def check_arguments(given: argparse.Namespace) -> None:
     """
     if given.resamples < 1:
         raise ConfigError(f"`resamples` must be at least 1. Received: {given.resamples}")
-    # What is there of the path: a file among its parents lets no folder be made either.
+    # The nearest existing parent must be a folder: below a file no folder can be made.
     existing = next(one for one in (given.out, *given.out.parents) if one.exists())
     if not existing.is_dir():
         raise ConfigError(f"`out` must be a folder. Received: {given.out} ({existing} is a file)")

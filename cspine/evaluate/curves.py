@@ -1,4 +1,4 @@
-"""The points of the report's curves, with bands by bootstrap over patients. It draws nothing."""
+"""The points of the report's curves, with bands by bootstrap over patients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cspine.stats import ranking as rk
 from cspine.stats.bootstrap import draw_weights, group_codes
 from cspine.stats.intervals import wilson_interval
 
-# One grid for all resamples, so that a band can be read point by point.
+# All resamples use the same grid, so that the band can be computed at each point.
 GRID = np.linspace(0.0, 1.0, 201)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve (P,) and its 95 % band (P,); the band is NaN where there is none. All in 0..1."""
+    """A curve (P,) and its 95 % band (P,); the band is NaN if there is none. All in 0..1."""
 
     x: np.ndarray
     y: np.ndarray
@@ -28,7 +28,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Per bin of equal mass (B,): mean probability, share of fractures, its interval, slices."""
+    """Per bin of equally many slices (B,): mean probability, share of fractures, interval, count."""
 
     predicted: np.ndarray
     observed: np.ndarray
@@ -44,9 +44,9 @@ def roc_curve(
     resamples: int = 400,
     seed: int = 0,
 ) -> Curve:
-    """Return sensitivity over the false-positive rate, at 201 even rates.
+    """Return sensitivity over the false-positive rate, at 201 evenly spaced rates.
 
-    Arguments are those of `compute_metrics`; both classes must be there.
+    Arguments are those of `compute_metrics`; both classes must occur.
     """
 
     def read(ranking: rk.Ranking, row: int) -> np.ndarray:
@@ -62,9 +62,10 @@ def precision_recall_curve(
     resamples: int = 400,
     seed: int = 0,
 ) -> Curve:
-    """Return precision over recall, at 201 even recalls: that of the highest threshold reaching it.
+    """Return precision over recall, at 201 evenly spaced recalls.
 
-    Arguments are those of `compute_metrics`; both classes must be there.
+    At each recall it is the precision at the highest threshold that reaches that recall.
+    Arguments are those of `compute_metrics`; both classes must occur.
     """
 
     def read(ranking: rk.Ranking, row: int) -> np.ndarray:
@@ -73,7 +74,8 @@ def precision_recall_curve(
             ranking.hits[row], called, out=np.full_like(called, np.nan), where=called > 0
         )
         recall = ranking.sensitivity[row]
-        # At recall 0 the first step is taken: a precision of nothing called does not exist.
+        # At recall 0 the first step of the curve is used, because precision is undefined if no
+        # slice is called a fracture.
         at = np.searchsorted(recall, np.maximum(GRID, 1e-9) - 1e-12)
         return np.asarray(precision[np.minimum(at, len(recall) - 1)])
 
@@ -81,12 +83,12 @@ def precision_recall_curve(
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
-    """Return 15 bins of equal mass (fewer where there are fewer slices), with Wilson intervals."""
+    """Return 15 bins of equally many slices (fewer for fewer slices), with Wilson intervals."""
     labels, probabilities = check_scores(labels, probabilities)
     order = np.argsort(probabilities, kind="stable")
-    # Equal mass: equal widths would leave bins empty where few probabilities lie.
+    # Bins of equal width would be empty where there are few probabilities.
     bins = [part for part in np.array_split(order, BINS) if len(part)]
-    # Wilson and not the normal approximation: bins have few slices and shares near 0 or 1.
+    # The normal approximation would be poor: bins have few slices and shares near 0 or 1.
     shares = [wilson_interval(int(labels[part].sum()), len(part)) for part in bins]
     return Reliability(
         predicted=np.array([probabilities[part].mean() for part in bins]),
@@ -104,9 +106,9 @@ def confusion(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 
 def _steps_up(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the curve's height at each rate of GRID, the top where it rises upright."""
-    # `np.interp` wants them to increase.
-    # Moved down as a whole, so that at a rate itself the top of an upright rise is read.
+    """Return the curve's height at each rate of GRID; of a vertical rise, the top."""
+    # `np.interp` needs increasing rates, so equal ones are spread by 1e-12. All are then shifted
+    # down, so that reading exactly at a rate gives the top of a vertical rise.
     apart = x + 1e-12 * np.arange(len(x)) - 1e-12 * len(x)
     return np.asarray(np.interp(GRID, apart, y))
 
@@ -119,18 +121,18 @@ def _banded(
     seed: int,
     read: Callable[[rk.Ranking, int], np.ndarray],
 ) -> Curve:
-    """Return what `read` gives for all slices, with the band of what it gives for resamples."""
+    """Return the curve that `read` gives for all slices, with a band from those of resamples."""
     labels, probabilities = check_scores(labels, probabilities)
     value = read(rk.rank(labels, probabilities, np.ones((1, len(labels)))), 0)
     drawn = []
     for weights in draw_weights(group_codes(groups, len(labels)), resamples, seed):
-        # A resample of one class alone has no curve.
+        # A resample that holds only one class has no curve.
         both = (weights @ labels > 0) & (weights @ (1 - labels) > 0)
         ranking = rk.rank(labels, probabilities, weights[both])
         drawn += [read(ranking, row) for row in range(int(both.sum()))]
     none = np.full_like(value, np.nan)
     if len(drawn) < 2:
         return Curve(GRID, value, none, none)
-    # (resamples, 201): a band at each point, narrower than one that held the whole curve.
+    # (resamples, 201): a pointwise band, narrower than one that would hold the whole curve.
     low, high = np.nanquantile(np.array(drawn), [0.025, 0.975], axis=0)
     return Curve(GRID, value, low, high)

@@ -1,7 +1,7 @@
-"""A site's own labelled images, scored by a model given as a function, for the same report.
+"""Score a site's own labelled images, for the same kind of report as a training's.
 
-A threshold chosen anew on these images is proposed; nothing is retrained. The model is a function:
-`predict` takes the bytes of one image and answers as the service would.
+A new threshold, chosen on these images, is proposed; the model is not retrained. It is given as a
+function: `predict` takes the bytes of one image and answers as the service would.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Answer(Protocol):
 
     @property
     def probability(self) -> float | None:
-        """Return calibrated P(fracture), 0..1; None where there is no crop to judge."""
+        """Return calibrated P(fracture), 0..1; None if no vertebra was found."""
 
     @property
     def in_distribution(self) -> bool:
@@ -102,7 +102,7 @@ def evaluate_site(
     records, copies = choose_slices(dataset.records, split)
     answers = _predict_all(dataset, records, predict)
     scores = _gather(records, answers)
-    # Slices without a vertebra have no probability; they are counted, and are in no figure.
+    # Slices without a vertebra have no probability. They are counted, but are in no figure.
     known = scores.scored()
     if len(np.unique(known.labels)) < 2:
         raise DataError(
@@ -115,7 +115,7 @@ def evaluate_site(
     summary = summarise(scores, threshold, series, resamples)
     summary["copies_left_out"] = copies
     summary["unboxed_studies"] = _score_unboxed(dataset, predict, scores, series, resamples)
-    # A good figure on what the model has seen is the commonest mistake.
+    # The commonest mistake is to trust a good figure of images that the model was trained on.
     summary["seen_in_training"] = count_seen(dataset, records, card, seen)
     inputs = ReportInputs(
         card=_page_card(card, summary, dataset, known, split),
@@ -155,7 +155,7 @@ def _page_card(
         "metrics": {SITE: summary["metrics"]},
         "details": {SITE: details},
         "data": {**get(card, "data", {}), "site": site, "sides": {SITE: side}},
-        # Those of the card are of the training's data, not of these images.
+        # The card's controls were measured on the training data, not on these images.
         "controls": {},
     }
 
@@ -163,7 +163,7 @@ def _page_card(
 def choose_slices(
     records: Sequence[SliceRecord], split: str | None = None
 ) -> tuple[tuple[SliceRecord, ...], int]:
-    """Return the labelled records, one a slice as in training, and how many copies that leaves out.
+    """Return the labelled records, one per slice as in training, and the number of copies left out.
 
     Raises:
         DataError: nothing is left.
@@ -177,7 +177,7 @@ def choose_slices(
 
 
 def write_answers(path: Path, result: SiteResult) -> None:
-    """Write one row a slice as CSV: path, patient, truth, probability, answer, in distribution."""
+    """Write a CSV row per slice: path, patient, truth, probability, answer, in distribution."""
     scores = result.scores
     rows = zip(
         result.records,
@@ -201,7 +201,7 @@ def write_answers(path: Path, result: SiteResult) -> None:
 def _predict_all(
     dataset: Dataset, records: Sequence[SliceRecord], predict: Predict
 ) -> list[Answer]:
-    # The engine's streams do the computing; these threads only keep them busy.
+    # The engine computes on its own streams; these threads only supply the work.
     with ThreadPoolExecutor(WORKERS) as pool:
         answers = pool.map(lambda r: predict(dataset.read_bytes(r.path), False), records)
         return list(progress(answers, "evaluating", len(records)))
@@ -228,7 +228,7 @@ def _score_unboxed(
     series: SeriesScore | None,
     resamples: int,
 ) -> dict[str, Any]:
-    """Return what `describe_unboxed_studies` does; empty without such studies or a series score."""
+    """Return what `describe_unboxed_studies` does; {} without such studies or a series score."""
     if series is None or not dataset.unboxed_studies:
         return {}
     records = dataset.unboxed_with_labels()
@@ -247,7 +247,8 @@ def _find_mistakes(
     found = []
     slices = np.array([record.slice_id for record in records])
     for index in worst_mistakes(scores.labels, scores.probabilities, threshold, slices, MISTAKES):
-        # Asked again, with its picture: for ten slices that is cheaper than keeping all heat maps.
+        # The model is run again, with an explanation: for ten slices that is cheaper than to keep
+        # the heat maps of all slices.
         answer = predict(dataset.read_bytes(records[index].path), True)
         if answer.grey is None or answer.probability is None:
             continue

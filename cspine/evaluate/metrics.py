@@ -250,9 +250,10 @@ def describe_patients(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return `patients`, the figures of `compute_patient_metrics` as JSON values, and
-    `patients_scored`, on how many they stand: those with a slice that may count, and no more
-    slices than the score covers.
+    """Return the figures by patient and the number of patients behind them, as JSON values.
+
+    `patients` are the figures of `compute_patient_metrics`. `patients_scored` counts the patients
+    that have a slice that may count, and no more slices than the series score covers.
     """
     found = compute_patient_metrics(labels, probabilities, groups, series, resamples, seed)
     return {
@@ -289,7 +290,7 @@ def paired_bootstrap_difference(
     labels, first = check_scores(labels, probabilities_a)
     labels, second = check_scores(labels, probabilities_b)
 
-    # Both models under the same weights: what makes a draw easy or hard for both cancels.
+    # Both models get the same weights, so that the difficulty of a resample cancels out.
     def difference(weights: np.ndarray) -> np.ndarray:
         areas = [rk.area_under_roc(rk.rank(labels, p, weights)) for p in (first, second)]
         return np.asarray(areas[0] - areas[1])

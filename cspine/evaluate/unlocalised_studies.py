@@ -1,7 +1,7 @@
-"""Figures of fractured studies without boxes (RSNA): their own label is known, and no slice's.
+"""Figures of fractured RSNA studies without bounding boxes, whose slices have no labels.
 
-No network learned from them, and no figure of slices holds them. What is asked is whether the
-series score finds the study. It runs no network.
+No network was trained on these studies, and no figure of slices includes them. The figures say
+whether the series score detects the studies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cspine.decide.study_score import SeriesScore
 from cspine.evaluate.metrics import compute_metrics, patient_scores
 from cspine.evaluate.report.inputs import SplitScores
 
-# Of fractured studies alone there is no more to tell; others would hang on how many were drawn.
+# Other figures would depend on how many fractured studies happen to be in the set.
 FIGURES = ("recall", "auroc")
 
 
@@ -29,9 +29,9 @@ def describe_unboxed_studies(
 ) -> dict[str, Any]:
     """Return how well the series score finds fractured studies without boxes, as JSON values.
 
-    `studies` there are, `scored` of them have a score; `recall` at the series score's threshold,
-    `auroc` against the unfractured patients of `labelled`, each {value, low, high}, unless none has
-    a score. Of `unboxed`, the slices of those studies, the labels are not read.
+    `studies` is their number and `scored` the number that have a score. If any has, `recall` is at
+    the series score's threshold and `auroc` against the unfractured patients of `labelled`, each
+    {value, low, high}. `unboxed` holds the slices of those studies; its labels are ignored.
     """
     fractured = _score_patients(unboxed, series)[1]
     found: dict[str, Any] = {"studies": studies, "scored": len(fractured)}

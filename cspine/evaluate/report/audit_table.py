@@ -42,7 +42,7 @@ def _list(words: str, value: Mapping[str, Any] | Sequence[Any]) -> list[AuditRow
 
 
 def _classes(words: str, value: Mapping[str, Mapping[str, int]]) -> list[AuditRow]:
-    """One row a class: its distinct slices, and in how many files they stand."""
+    """One row per class: its distinct slices, and the number of their files."""
     return [
         (f"{words} {name}", str(counts["slices"]), [f"in {count_noun(counts['files'], 'file')}"])
         for name, counts in value.items()
@@ -50,7 +50,7 @@ def _classes(words: str, value: Mapping[str, Mapping[str, int]]) -> list[AuditRo
 
 
 def _shortcuts(words: str, value: Mapping[str, Mapping[str, Any] | None]) -> list[AuditRow]:
-    """One row a feature: its AUROC with its interval, and what that says."""
+    """One row per feature: its AUROC with its interval, and what that says."""
     rows = []
     for name, score in value.items():
         if score is None:

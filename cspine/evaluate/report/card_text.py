@@ -98,7 +98,7 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
 
 
 def site_of(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is known of a site's own images, None on the page of a training."""
+    """Return what is known of a site's own images, None for a training's report."""
     site: Mapping[str, Any] | None = get(card, "data.site")
     return site
 

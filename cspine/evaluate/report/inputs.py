@@ -128,7 +128,7 @@ def worst_mistakes(
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     wrong = (probabilities >= threshold) != (labels == FRACTURE)
-    # Without a probability there was no answer, and so no mistake.
+    # A slice without a probability had no answer, so it is not a mistake.
     wrong &= np.isfinite(probabilities)
     distance = np.abs(probabilities - labels)
     order = np.argsort(-np.where(wrong, distance, -1.0), kind="stable")[: int(wrong.sum())]
@@ -142,7 +142,7 @@ def save_inputs(path: Path, inputs: ReportInputs) -> None:
     parts: dict[str, Any] = {
         "schema": SCHEMA,
         **{name: plain(getattr(inputs, name)) for name in names},
-        # Of the card that they belong to: another model's figures must not be built from them.
+        # The version of their card: another model's report must not be built from them.
         "version": inputs.card.get("version"),
         "splits": [plain(vars(split)) for split in inputs.splits],
         "mistakes": [_mistake_parts(mistake) for mistake in inputs.mistakes],

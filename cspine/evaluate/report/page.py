@@ -43,7 +43,7 @@ from cspine.evaluate.report.widths import describe_widths
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
-# As many as a reader looks at.
+# The number of mistakes that a reader will look at.
 MAX_MISTAKES = 10
 HEADLINE = ("auroc", "recall", "specificity", "ece")
 Plot = tuple[str, str, Markup]  # (title, description for a screen reader, SVG)
@@ -120,7 +120,7 @@ def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, tables.Figure]]:
 
 
 def _calibration_error(metrics: Mapping[str, Any]) -> tables.Figure | None:
-    """Return the ECE that is to be read, None where there is none."""
+    """Return the ECE of the main split, None if there is none."""
     shown = tables.figure(metrics.get(headline_split(metrics) or "", {}).get("ece"))
     return None if shown.value == tables.NONE else shown
 
@@ -141,7 +141,7 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
     labels, scores = np.asarray(split.labels), np.asarray(split.probabilities)
     if len(np.unique(labels)) < 2:
         return []
-    # The card's figures where it has them: its page must not say others.
+    # The card's figures are used if it has them, since its page must not show others.
     known = get(card, f"metrics.{split.name}") or compute_metrics(
         labels, scores, _threshold(card), split.groups
     )
@@ -178,7 +178,7 @@ def _of(split: SplitScores) -> str:
 
 
 def _band(curve: curves.Curve) -> str:
-    # One patient alone gives nothing to draw again, and so no band.
+    # A single patient cannot be resampled, so there is no band.
     return " with its 95 % band" if np.isfinite(curve.low).any() else ""
 
 
@@ -272,6 +272,6 @@ def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
     # Of cards from RSNA 2022 alone.
     unboxed = get(card, f"details.{name}.unboxed_studies")
     columns = {tables.BY_PATIENT: patients, tables.WITHOUT_BOXES: unboxed}
-    # Where none has a score there is a count and no figure.
+    # If no study has a score, there is a count and no figure.
     given = {words: found for words, found in columns.items() if found and "auroc" in found}
     return metrics | {f"{name}{words}": found for words, found in given.items()}

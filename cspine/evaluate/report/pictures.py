@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-# The page carries its pictures inside: ten mistakes must not make it megabytes.
+# The page contains its pictures, and ten mistakes must not make it megabytes large.
 MAX_SIDE_PX = 384
 JPEG_QUALITY = 85
 OPACITY = 0.55

@@ -132,7 +132,7 @@ def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Ax
 
 def _points(axes: Axes, x: np.ndarray, figures: Sequence[Interval], **look: Any) -> None:
     """Draw figures with their intervals; `look` goes to Matplotlib's `errorbar`."""
-    # A percentile interval need not hold its own figure, and Matplotlib refuses negative lengths.
+    # A figure may be outside its own percentile interval, and Matplotlib refuses negative lengths.
     ends = np.array([[f.value - f.low, f.high - f.value] for f in figures]).T.clip(0)
     values = [figure.value for figure in figures]
     axes.errorbar(x, values, np.nan_to_num(ends), markersize=5, linewidth=1.2, **look)

@@ -20,8 +20,8 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 }
 # 400 files, but twenty copies each of 20 slices.
 PUBLISHED_TEST_SLICES = 20
-# Of that accuracy on so many independent slices, by Wilson's formula. A constant, since 0.8605 of
-# 20 is no whole number of slices, which SciPy's test asks for.
+# Wilson's interval of that accuracy on so many independent slices. It is a constant, because
+# 0.8605 of 20 is not a whole number of slices, which SciPy's test requires.
 PUBLISHED_INTERVAL = "0.65–0.95"
 # Our key → heading: npv and specificity are the precision and recall of normal.
 PUBLISHED_COLUMNS = {
@@ -92,7 +92,7 @@ def as_interval(parts: Any) -> Interval:
 def figure(parts: Any, digits: int = 3) -> Figure:
     """Return {value, low, high}, an Interval or a number as words."""
     interval = as_interval(parts)
-    # A dash and not "nan": the figure does not exist, which is no fault.
+    # A dash, not "nan": a figure that does not exist is not an error.
     if not math.isfinite(interval.value):
         return Figure(NONE)
     value = f"{interval.value:.{digits}f}"
@@ -138,7 +138,7 @@ def basis_rows(
     sides: Mapping[str, Mapping[str, Any]],
     details: Mapping[str, Mapping[str, Any]],
 ) -> list[Row]:
-    """Return one row that says on how many slices and patients each split's figures stand.
+    """Return one row with the number of slices and patients behind each split's figures.
 
     `sides` and `details` are those of the card; of a split that they do not know a dash. No row
     where `sides` is empty.
