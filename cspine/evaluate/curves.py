@@ -28,7 +28,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Per bin of equally many slices (B,): mean probability, share of fractures, interval, count."""
+    """Bins of equally many slices (B,): mean probability, share of fractures, interval, count."""
 
     predicted: np.ndarray
     observed: np.ndarray

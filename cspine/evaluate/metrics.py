@@ -1,7 +1,6 @@
 """The figures of a set of slices, each with a 95 % interval by bootstrap over patients.
 
-Fracture is the positive class everywhere. It takes labels and probabilities and knows no model, no
-image and no split.
+Fracture is the positive class everywhere. The inputs are labels and probabilities.
 """
 
 from __future__ import annotations

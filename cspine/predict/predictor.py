@@ -217,11 +217,9 @@ class Predictor:
     def _answer_counted(
         self, decode: Callable[[], DecodedImage], explain: bool, deadline: Deadline
     ) -> Prediction:
-        # Decoding keeps a core busy, so decoding more images at once than there are cores would
-        # only delay them all.
+        # Decoding more images at once than there are cores would delay them all.
         with self._slots.hold(deadline):
             image, crop = time_stage(self._observe, "decode", lambda: self.prepare(decode()))
-        # Checked again, since decoding may have used up the deadline.
         deadline.remaining_s()
         # Images that are being decoded count too, since decoding needs the cores.
         alone, due_s = self._in_work == 1, deadline.due_s
@@ -249,8 +247,7 @@ class Predictor:
         """
         closed = self._is_closed_to(image)
         crop = None if closed else preprocess(image.grey, self.view, self.image_size)
-        # The Hounsfield units are dropped, since they are not needed any more and would take four
-        # bytes per pixel while the image waits for the engine.
+        # The Hounsfield units would take 4 bytes per pixel while the image waits for the engine.
         return replace(image, hu=None), crop
 
     def _abstain(
@@ -299,6 +296,5 @@ class Predictor:
             probability=float(decision.probability[0]),
             in_distribution=known,
             region=(region.x0, region.y0, region.x1, region.y1),
-            # The map covers the complete crop, so the unclipped region is passed.
             heatmap=heatmap(output, crop.region, (height, width)) if explain else None,
         )

@@ -1,9 +1,8 @@
 """The engine: inference with OpenVINO on the CPU, by asynchronous requests and without Keras.
 
 Each image is one request of batch 1. There are as many streams as cores, which on a CPU is faster
-than batches. If only one image is submitted, it can use all cores, so with n cores its answer takes
-about 1/n of the time. A finished request's callback starts the next image at once, so no thread
-waits and no lock is held during inference.
+than batches. A single image can use all cores. A finished request's callback starts the next image
+at once, so no thread waits and no lock is held during inference.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from cspine.model.store.registry import ModelFiles
 
 logger = logging.getLogger(__name__)
 
-# Below this time per image, more threads would not help one image and would reduce throughput.
-# The time is the least of this many runs.
+# Below this time per image (the least of some runs) more threads would only reduce throughput.
 ALONE_FROM_S, TIMED = 0.005, 5
 
 
@@ -61,8 +59,7 @@ class Engine:
         self.precision = precision
         self.streams = streams or count_cores()
         self._queue = RequestQueue()
-        # One more than there are streams: after a pause of the machine, one image on each stream
-        # has a long and meaningless time, and the minimum of the others is still right.
+        # One more than streams: a pause of the machine spoils one time per stream, not all.
         self._took_s: deque[float] = deque(maxlen=self.streams + 1)
         self._idle: deque[ov.InferRequest] = deque()  # each request uses one stream
         self._alone: deque[ov.InferRequest] = deque()  # a request that uses all cores, if any
@@ -125,8 +122,8 @@ class Engine:
         An image submitted as `alone` may use all cores; see `compile_low_latency`. If other images
         wait, an image that would not be done by `due_s`, on `time.monotonic`'s clock, is cancelled.
 
-        If the future is cancelled before its image is started, the image is not computed. Callbacks
-        of the future run on an engine thread and must be short.
+        An image whose future is cancelled before it starts is not computed. Callbacks of the future
+        run on an engine thread and must be short.
 
         Raises:
             ValueError: the image has another shape or type.
@@ -152,13 +149,11 @@ class Engine:
     def compile_low_latency(self) -> None:
         """Let an image that is submitted as `alone` use all cores, from the end of this call on.
 
-        This compiles the network a second time; it is a separate call so that an engine is ready
-        sooner. It does nothing if the only stream has all cores anyway, or if the network is small.
-        Two threads must not call it at the same time.
+        This compiles the network a second time, apart, so that an engine is ready sooner; it does
+        nothing if there is one stream or the network is small. Not for two threads at once.
 
         Raises:
-            ArtifactError: OpenVINO cannot compile the network, for lack of memory, or the network's
-                files were changed meanwhile.
+            ArtifactError: OpenVINO cannot compile the network, or its files were changed meanwhile.
         """
         if self.streams == 1 or self._of_alone:
             return
@@ -186,7 +181,6 @@ class Engine:
 
     def busy_s(self) -> float:
         """Return for how many seconds the oldest running inference has run; 0 if none runs."""
-        # If it was not recovered, a failed inference would seem to run until the next `submit`.
         self._recover_failed()
         self._start_waiting()
         running = list(self._running.values())
@@ -255,8 +249,7 @@ class Engine:
         """
         failed: list[tuple[PendingOutput, RuntimeError]] = []
         with self._bookkeeping:
-            # The lock is held, so that no request is registered but not yet started: such a request
-            # would report its previous failure.
+            # Under the lock every registered request is started; others report an old failure.
             for key, (request, future) in list(self._running.items()):
                 try:
                     request.wait_for(0)

@@ -148,12 +148,8 @@ def fit_scratch(
         plan: its epochs are counted in complete crops; a stage of smaller parts has more epochs.
         augmented: whether training samples are augmented.
         clock: the time limit of all stages together.
-        folder: the folder of the checkpoints.
-        key: identifies settings and data in the checkpoints.
+        folder, key: the folder of the checkpoints, and what identifies settings and data in them.
         stages: the stages in order; the last one uses complete crops.
-
-    Returns:
-        The result of all stages joined.
 
     Raises:
         KeyboardInterrupt: it came before the end of the first epoch.
@@ -166,15 +162,13 @@ def fit_scratch(
     left = 1.0
     for stage in stages:
         side = part_side(classifier.image_size, stage.sixths)
-        # The number of parts that cost the same as one crop.
-        area = (classifier.image_size / side) ** 2
+        area = (classifier.image_size / side) ** 2  # parts at the cost of one crop
         part_plan = replace(
             plan,
             epochs=max(1, round(stage.share * plan.epochs * area)),
             learning_rate=stage.first * plan.learning_rate,
             final_rate=stage.last / stage.first,
-            # A later stage continues at the previous stage's rate. Its short warm-up is for the
-            # optimizer's new moments.
+            # A later stage continues at the last rate; the optimizer's moments warm up.
             warmup=plan.warmup if stage is stages[0] else 0.01,
         )
         fit = _fit_parts(classifier, whole, judged, part_plan, side)
@@ -184,11 +178,10 @@ def fit_scratch(
         except KeyboardInterrupt:
             if not results:
                 raise
-            # `fit.best` are the weights from before this stage.
+            # The weights from before this stage.
             classifier.training.set_weights(fit.best)
             return _judge_once(classifier, judged, results)
         left -= stage.share
-        # The graph for parts has its own variables, so its weights are copied back.
         classifier.training.set_weights(fit.network.get_weights())
         if results[name].stopped == "interrupted" and stage is not stages[-1]:
             return _judge_once(classifier, judged, results)
