@@ -10,9 +10,9 @@ from cspine.predict.predictor import Predictor
 from cspine.serve import errors
 from cspine.serve.admission import Admission
 from cspine.serve.app_state import EXTENSION, Service
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.inference_service import InferenceService
 from cspine.serve.middleware.stack import add_middleware
-from cspine.serve.model_manager import ModelManager
 from cspine.serve.routes import health, openapi, page, predict, v2
 from cspine.serve.schemas.requests import BoundedRequest, max_body_bytes
 from cspine.serve.telemetry import Metrics

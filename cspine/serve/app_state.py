@@ -9,8 +9,8 @@ from typing import cast
 from flask import current_app, request
 
 from cspine.core.serve_settings import ServeSettings
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.inference_service import InferenceService
-from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
 
 # The service is kept in the app under this name, not in a global variable, because a process may

@@ -23,7 +23,7 @@ from cspine.predict.predictor import Predictor
 from cspine.predict.thread_pool import Pool
 from cspine.serve.admission import Admission
 from cspine.serve.errors import FailureStreak, as_fault
-from cspine.serve.model_manager import ModelManager
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.schemas.requests import ImageUrl, PixelArray, Source
 from cspine.serve.telemetry import Metrics
 

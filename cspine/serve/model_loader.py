@@ -26,7 +26,7 @@ from cspine.serve.telemetry import Metrics
 
 if TYPE_CHECKING:
     from cspine.predict.predictor import Predictor
-    from cspine.serve.model_manager import ModelManager
+    from cspine.serve.hot_reload import ModelManager
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def open_models(
         ArtifactError: the folder holds no model that may be served.
         ConfigError: `CSPINE_CARD_KEY` is not a public key.
     """
-    from cspine.serve.model_manager import ModelManager  # deferred: imports SciPy
+    from cspine.serve.hot_reload import ModelManager  # deferred: imports SciPy
 
     loader = ModelLoader(settings, metrics)
     # The stamp is taken before the load, so that a model published meanwhile is noticed.

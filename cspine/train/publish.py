@@ -31,8 +31,8 @@ from cspine.model.store.keras_weights import save_weights
 from cspine.model.store.registry import H5_NAME, publish_version
 from cspine.train.candidates import RunContext
 from cspine.train.fitting.batches import as_pixels
+from cspine.train.int8_proof import compare_precisions, write_int8
 from cspine.train.model_card import build_card, card_note, list_files
-from cspine.train.precision_proof import compare_precisions, write_int8
 from cspine.train.scoring import ScoredCandidate, detail_figures, score_unboxed
 
 LEADERBOARD, REPORT = "leaderboard.csv", "report"

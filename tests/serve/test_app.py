@@ -17,7 +17,7 @@ from cspine.fetch.fetcher import Fetcher
 from cspine.serve import inference_service as inference
 from cspine.serve.app import create_app
 from cspine.serve.errors import status_of
-from cspine.serve.model_manager import ModelManager
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.telemetry import Metrics
 from support.service_fakes import FakePredictor, make_png
 from support.waiting import wait_for

@@ -8,9 +8,9 @@ import pytest
 from cspine.core.deadline import LateError
 from cspine.core.errors import ArtifactError, OverloadedError
 from cspine.serve import errors
-from cspine.serve import model_manager as models_module
+from cspine.serve import hot_reload as models_module
 from cspine.serve.errors import FailureStreak
-from cspine.serve.model_manager import ModelManager
+from cspine.serve.hot_reload import ModelManager
 from support.service_fakes import make_png
 from support.waiting import wait_for
 

@@ -7,10 +7,10 @@ import threading
 import requests
 
 from cspine.core.serve_settings import ServeSettings
-from cspine.serve import model_manager as models_module
+from cspine.serve import hot_reload as models_module
 from cspine.serve.app import create_app
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.model_loader import open_models, stamp_card
-from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
 from support.service_fakes import FakePredictor, make_png
 from support.waiting import wait_for

@@ -15,8 +15,8 @@ from cspine.model.networks.classifier import build_classifier
 from cspine.train import cli, run
 from cspine.train.cross_validation import pool_scores
 from cspine.train.fitting.result import FitResult
+from cspine.train.int8_proof import find_proven_precision
 from cspine.train.model_card import make_self_test
-from cspine.train.precision_proof import find_proven_precision
 from cspine.train.preflight import check_run
 from cspine.train.publish import find_missed
 from cspine.train.run import run_training, spread_over_devices

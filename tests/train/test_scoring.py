@@ -17,8 +17,8 @@ from cspine.evaluate.metrics import compute_patient_metrics
 from cspine.evaluate.report.inputs import SplitScores
 from cspine.train import scoring
 from cspine.train.candidates import Candidate
+from cspine.train.int8_proof import compare_answers
 from cspine.train.network_outputs import Outputs
-from cspine.train.precision_proof import compare_answers
 from cspine.train.scoring import (
     OUT_OF_FOLD,
     detail_figures,

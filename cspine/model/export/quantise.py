@@ -2,7 +2,7 @@
 
 All weights use half of int8's range. Processors without VNNI add products of bytes in a saturating
 16-bit sum, which the full range would overflow silently, so the same file would answer differently
-on another machine. `train/precision_proof.py` measures whether int8 is good enough.
+on another machine. `train/int8_proof.py` measures whether int8 is good enough.
 """
 
 from __future__ import annotations

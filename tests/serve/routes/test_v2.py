@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.app import create_app
-from cspine.serve.model_manager import ModelManager
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.routes import v2 as protocol_v2
 from cspine.serve.routes.v2 import OUTPUTS
 from support.service_fakes import FakePredictor, make_png

@@ -13,9 +13,9 @@ import pytest
 from cspine.core.errors import ArtifactError, ConfigError
 from cspine.core.serve_settings import ServeSettings
 from cspine.model.store.registry import publish_version
-from cspine.serve import model_manager as models_module
+from cspine.serve import hot_reload as models_module
+from cspine.serve.hot_reload import ModelManager
 from cspine.serve.model_loader import open_models, read_public_key, start_loading
-from cspine.serve.model_manager import ModelManager
 from cspine.serve.telemetry import Metrics
 from support.service_fakes import FakePredictor
 from support.tiny_model import build_tiny_model

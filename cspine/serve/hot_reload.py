@@ -1,4 +1,4 @@
-"""Hold the model that is served, and replace it without failing a request.
+"""Hot reload: hold the served model, and replace it without failing a request.
 
 A new model is loaded beside the old model, warmed and tested, and then becomes `current` in one
 assignment. Requests that hold the old model are answered by the old model. If a step fails, the old

@@ -1,4 +1,4 @@
-"""Quantise the exported network to int8, and measure what each precision costs.
+"""Proof of int8 and bf16: quantise the exported network, and measure what each precision costs.
 
 f32, bf16 and int8 run on the same held-out slices. A faster precision than f32 is chosen only if
 its loss of AUROC is bounded and few of its decisions differ from those of f32.
