@@ -1,1 +1,1 @@
-"""Bytes to pixels: decoding, the vertebra finder, and the one preprocessing of both arms."""
+"""Image decoding, the vertebra finder, and the preprocessing that both arms share."""

@@ -1,6 +1,7 @@
-"""Grey to three equal channels, which is what every network takes.
+"""Conversion of grey to three equal channels, the input of every network.
 
-Apart from `preprocess.py`, because the engine needs this alone of it and loads without SciPy.
+It is separate from `preprocess.py`, because the engine needs only this function and must load
+without SciPy.
 """
 
 from __future__ import annotations
@@ -14,5 +15,5 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def as_network_input(grey: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-    """Return (…, S, S, 3) of grey (…, S, S), of its type: three equal channels, contiguous."""
+    """Return `grey` (…, S, S) as three equal channels (…, S, S, 3), contiguous, same dtype."""
     return np.repeat(grey[..., np.newaxis], 3, axis=-1)

@@ -1,6 +1,7 @@
-"""Decoding of image files: finds the format of the bytes and calls its decoder.
+"""Decoder of image files, which finds the format of the bytes and calls its decoder.
 
-The format is found by content, never by a name or a Content-Type. Allowed: PNG, JPEG, DICOM CT.
+The format is found by content, never by a file name or a Content-Type. PNG, JPEG and DICOM CT are
+allowed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cspine.imaging.png_jpeg import decode_raster, is_coloured
 
 __all__ = ["DecodedImage", "Limits", "decode_image", "image_from_array"]
 
-# Common formats that are not read: they are named in the error, so that users need not ask.
+# Common formats that are not supported. The error names them, so that users know what they sent.
 _NAMED = (
     (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"),
     (b"PK\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
@@ -31,12 +32,13 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noq
 
     Args:
         data: the bytes of the file.
-        limits: the most bytes and pixels.
+        limits: the largest number of bytes and pixels.
 
     Raises:
-        ImageTooLargeError: more bytes or pixels than `limits`.
-        UnsupportedImageError: another format, modality or transfer syntax, or several frames.
-        ImageError: empty, truncated or damaged.
+        ImageTooLargeError: the file has more bytes or pixels than `limits`.
+        UnsupportedImageError: the file has another format, modality or transfer syntax, or
+            several frames.
+        ImageError: the file is empty, truncated or damaged.
     """
     limits.check_bytes(len(data))
     if not data:
@@ -45,14 +47,14 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noq
         return decode_raster(data, "png", limits)
     if data.startswith(JPEG_SIGNATURE):
         return decode_raster(data, "jpeg", limits)
-    # Last: a DICOM file without its preamble has no signature, only its first tag.
+    # DICOM is tried last, because a DICOM file without its preamble has no signature.
     if is_dicom(data):
         return decode_dicom(data, limits)
     raise UnsupportedImageError(f"`image` must be PNG, JPEG or DICOM. Received: {_name(data)}")
 
 
 def _name(data: bytes) -> str:
-    """Return the name of a format that is not read, by its first bytes."""
+    """Return the name of an unsupported format, by the first bytes of the file."""
     if data[4:8] == b"ftyp":
         return "HEIC, AVIF or MP4"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -61,10 +63,10 @@ def _name(data: bytes) -> str:
 
 
 def image_from_array(pixels: npt.NDArray[np.uint8]) -> DecodedImage:
-    """Return pixels in memory, uint8 (H, W) or (H, W, 3), as `decode_image` would.
+    """Return a decoded image, as `decode_image` does, of pixels uint8 (H, W) or (H, W, 3).
 
     Raises:
-        ImageError: another shape or dtype, or no pixel at all.
+        ImageError: `pixels` has another shape or dtype, or is empty.
     """
     is_rgb = pixels.ndim == 3 and pixels.shape[2] == 3
     if pixels.dtype != np.uint8 or pixels.size == 0 or not (pixels.ndim == 2 or is_rgb):

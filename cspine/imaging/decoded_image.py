@@ -1,4 +1,4 @@
-"""Input limits of the decoders, and the decoded slice that each of them returns."""
+"""Input limits of the decoders, and the decoded slice that each decoder returns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HuArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest image that is decoded. Checked by the header, before any pixel is decoded.
+    """The largest image that is decoded, checked on the header before any pixel is decoded.
 
     Fields:
-        max_bytes: of the file and, for a deflated DICOM, of the inflated data set.
-        max_pixels: height × width.
+        max_bytes: limit for the file and, for a deflated DICOM, for the inflated data set.
+        max_pixels: limit for height × width.
     """
 
     max_bytes: int = 32 * 1024 * 1024
@@ -50,21 +50,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One slice as pixels, with the facts in its file.
+    """Pixels of one slice, with the facts read from its file.
 
     Fields:
-        grey: uint8 (H, W), 0–255; already windowed for DICOM, upright by EXIF for pictures.
+        grey: uint8 (H, W), 0–255. A DICOM slice is already windowed; a PNG or JPEG is already
+            turned upright by its EXIF orientation.
         kind: `png`, `jpeg`, `dicom` or `array`.
-        is_colour: True for an image whose channels really differ.
+        is_colour: True if the colour channels differ visibly.
         hu: float32 (H, W) Hounsfield units; DICOM only.
         spacing_mm: distance between rows in mm, DICOM PixelSpacing; None if missing.
         series_uid: SeriesInstanceUID; None if missing or not a UID.
         patient_id: a pseudonym, the hash of PatientID, for grouping only. Never log it.
-        instance_number, z_mm: the slice's number and z in mm in its series.
-        warnings: sentences for the user. They hold no value that could name a patient.
+        instance_number: the slice's number in its series.
+        z_mm: the slice's z position in mm.
+        warnings: sentences for the user. They contain no value that could name a patient.
         instance_uid: SOPInstanceUID; None if missing or not a UID.
         is_synthetic: whether the file has the mark of `core/synthetic_mark.py`.
-        refusal: why the DICOM header says that this is no axial slice, in a sentence, or None.
+        refusal: a sentence saying why, by the DICOM header, this is not an axial slice; else None.
     """
 
     grey: GreyArray

@@ -1,7 +1,7 @@
 """Preprocessing of a grey slice to network input, the same in training and serving.
 
-Two views: `slice` is the whole slice, resized; `vertebra` is a crop at native resolution on the
-vertebra. The network scales the values itself, so pixels stay uint8, 0–255.
+There are two views: `slice` is the complete slice, resized; `vertebra` is a crop around the
+vertebra at native resolution. The network scales the values itself, so pixels stay uint8, 0–255.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ AIR = 0  # uint8, the value of pixels outside the source image
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 VIEWS = ("slice", "vertebra")
-_SLICE_BELOW_PX = 384  # a source smaller than this was resized already: too coarse to crop
+_SLICE_BELOW_PX = 384  # a smaller source was resized before, and is too coarse to crop
 
-# Pillow's bilinear filter widens with the factor of reduction, so it is antialiased: every source
-# pixel counts. benchmarks/decode.py measures it beside the others.
+# Pillow's bilinear filter widens with the factor of reduction, so every source pixel counts and
+# the result is antialiased. benchmarks/decode.py compares it with Pillow's other filters.
 _FILTER = Image.Resampling.BILINEAR
 
 
@@ -35,8 +35,8 @@ class Crop:
 
     Fields:
         image: uint8 (S, S), 0–255; AIR outside the source image.
-        region: the part of the source that it shows, in source pixels: the whole image in slice
-            view; in vertebra view S × S pixels, which may reach beyond the image.
+        region: the part of the source that `image` shows, in source pixels. In slice view it is
+            the complete image; in vertebra view it is S × S pixels, possibly beyond the image.
     """
 
     image: GreyArray
@@ -49,7 +49,7 @@ def default_view(height: int, width: int) -> str:
 
 
 def preprocess(grey: GreyArray, view: str, image_size: int) -> Crop | None:
-    """Return the network's view of a slice; None if no vertebra is found to crop to.
+    """Return the network's view of a slice; None in vertebra view if no vertebra is found.
 
     Args:
         grey: uint8 (H, W), 0–255.
@@ -72,7 +72,7 @@ def preprocess(grey: GreyArray, view: str, image_size: int) -> Crop | None:
 
 
 def _resize(grey: GreyArray, size: int) -> GreyArray:
-    """Return the whole image as (size, size); a source that is not square is squeezed."""
+    """Return the complete image as (size, size); a source that is not square is distorted."""
     if grey.shape == (size, size):
         return grey
     return np.asarray(Image.fromarray(grey).resize((size, size), _FILTER))
@@ -94,17 +94,18 @@ def _cut(pixels: npt.NDArray[_Scalar], region: Box) -> npt.NDArray[_Scalar]:
 def crop_mask(
     mask: npt.NDArray[np.bool_], region: Box, image_size: int | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Return the part of a mask in `region`, bool, False outside the image.
+    """Return the part of a mask in `region` as bool, False outside the image.
 
     Args:
         mask: bool (H, W).
-        region: in source pixels.
-        image_size: resize to bool (S, S) like `Crop.image`. A target pixel is True if any source
-            pixel under it is, so that a hairline fracture does not vanish.
+        region: the part to return, in source pixels.
+        image_size: S, to resize the part to bool (S, S) like `Crop.image`; None keeps its size.
+            A target pixel is True if any source pixel under it is True, so that a hairline
+            fracture does not vanish.
     """
     cut = _cut(mask, region)
     if image_size is None or cut.shape == (image_size, image_size):
         return cut
-    # A box filter of floats is above 0 exactly where some source pixel is True.
+    # The result of a box filter on floats is above 0 exactly if some source pixel is True.
     levels = Image.fromarray(cut.astype(np.float32), mode="F")
     return np.asarray(levels.resize((image_size, image_size), Image.Resampling.BOX)) > 0

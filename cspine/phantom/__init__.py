@@ -1,1 +1,1 @@
-"""The synthetic CT of the neck, with the truth known."""
+"""Synthetic CT slices of the neck (the phantom), for which the truth is known."""

@@ -1,4 +1,4 @@
-"""Command `python -m cspine phantom DIR`: writes a phantom set, or a sheet of its slices."""
+"""Command `python -m cspine phantom DIR`, which writes a phantom set or a contact sheet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRITERS = {
     "dicom": write_dicom,
     "rsna": write_rsna,
 }
-# Patients and slices of each, where the user does not say.
+# Number of patients and of slices per patient, by layout, if the user gives none.
 _SIZES = {"grouped": (150, 8), "kaggle": (4, 48), "dicom": (2, 48), "rsna": (12, 24)}
 
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_options_of_sets(args: argparse.Namespace) -> None:
-    """Refuse the options of a set, of which a sheet has the seed alone."""
+    """Raise `ConfigError` for options that only a set has; a sheet takes only the seed."""
     if args.confound:
         raise ConfigError(
             "`--sheet` must have both classes at every level. Received: --confound height"

@@ -1,4 +1,4 @@
-"""Configuration of a phantom set, and the levels of the neck."""
+"""Configuration of a phantom set, and the names of the neck's levels."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from dataclasses import dataclass
 from cspine.core.errors import ConfigError
 
 LEVELS = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")
-# The matrix that nearly all CT is reconstructed on.
+# Nearly all CT is reconstructed on a matrix of 512 × 512 pixels.
 SIDE_PX = 512
 
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    """Configuration of a synthetic set; the same configuration writes the same bytes.
+    """Configuration of a synthetic set; equal configurations give byte-identical sets.
 
     Attributes:
         patients: number of patients.
-        slices_per_patient: slices of each, at least 2.
-        seed: of everything random.
-        fractured_share: share of all slices that hold a fracture, 0..1. Of a patient whose slices
-            all come out fractured one is set free, so few slices a patient hold fewer fractures.
-        normal_patients: share of the patients without any fracture, where `fractured_share` leaves
-            room for it; with none, a patient's mere presence would tell.
-        min_width_mm: thinnest fracture; widths are log-uniform from here …
-        max_width_mm: … to here.
-        confound: None, or `height`: fractures above C4 and normal slices below, as published.
-        variants: also write rotated and sharpened copies of the published kind (Kaggle layout).
-        version: of the phantom; it changes whenever pixels do.
+        slices_per_patient: number of slices of each patient, at least 2.
+        seed: seed of everything random.
+        fractured_share: share of all slices that hold a fracture, 0..1. If all slices of a patient
+            are drawn as fractured, one of them is made normal. With few slices per patient the
+            share of fractures is therefore lower.
+        normal_patients: share of the patients without any fracture, as far as `fractured_share`
+            allows it. Without normal patients, knowing the patient would help to predict the label.
+        min_width_mm: width of the thinnest fracture; the widths are drawn log-uniformly.
+        max_width_mm: width of the widest fracture.
+        confound: None or `height`. With `height`, slices of C1 to C3 are fractured and slices of
+            C4 to C7 are normal, a confound that the published Kaggle set has as well.
+        variants: whether to write rotated and sharpened copies too, as in the published Kaggle set
+            (Kaggle layout only).
+        version: version of the phantom, which changes whenever the pixels change.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of its range.
     """
 
     patients: int = 150

@@ -1,9 +1,10 @@
-"""Fractures: jagged paths through bone, opened by a width, the bone beside them displaced.
+"""Fractures: jagged, open gaps through bone, with the bone on one side displaced.
 
-A path's gap holds blood and cuts straight through the cortex, so it has no cortex of its own and
-its edges are ragged: that is what tells it from canals and joints. A fracture that runs obliquely
-through a thick slice is smeared by the slice, as in a scanner. Works on the twin's drawn picture,
-so nothing but the fracture can differ.
+A gap is filled with blood and cuts straight through the cortex. It therefore has no cortex along
+its edges, and the edges are ragged, which distinguishes a fracture from canals and joints. A
+fracture that runs obliquely through a thick slice is smeared by the slice, as in a scanner. The
+fracture is drawn on a copy of the twin (the same slice without its fracture), so that the two
+slices differ in nothing else.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from cspine.phantom.anatomy.vertebra import Vertebra, lamina_end, pillar_centre,
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.patient import FRACTURE, Patient, Position, Rng, stream
 
-# A path before it is bent: middle, direction (rad; 0 runs to the left), half length in mm.
+# A path before it is bent: middle, direction (rad; 0 points to the patient's left), half length
+# in mm.
 Course = tuple[Point, float, float]
-# Fresh blood; soft tissue would look the same.
+# HU of fresh blood, which is about that of soft tissue.
 _GAP_HU = 45.0
-# A label of fracture must have something to see: one that misses the slice's bone is drawn again,
-# as often as it takes to see 5 mm of it, and after many draws to see any.
+# A slice with the label fracture must show one. Fractures are drawn until 5 mm of one are visible
+# in the slice's bone; after 40 draws the longest visible one is taken.
 _TRIES, _ENOUGH_MM = 40, 5.0
-# A hairline's mask still covers the pixels that it crosses.
+# Least reach of a mask to either side of the path, so that the mask of a hairline still covers the
+# pixels that the hairline crosses.
 _MASK_REACH_PX = 0.6
 
 
@@ -36,8 +39,9 @@ _MASK_REACH_PX = 0.6
 class Fracture:
     """The truth of one fracture. Lengths in mm; `mask` is bool (512, 512), true on the gap.
 
-    `visible_area_mm2` is the gap's within this slice's bone; `visible_length_mm` that area over the
-    width: the length of an even gap, both paths of a double fracture together.
+    `visible_area_mm2` is the area of the gap within this slice's bone. `visible_length_mm` is that
+    area divided by the width, which is the length that a gap of even width would have. Both count
+    the two paths of a double fracture together.
     """
 
     kind: str
@@ -50,7 +54,11 @@ class Fracture:
 
 @dataclass(frozen=True)
 class _Gap:
-    """One path on the vertebra's window: share of the gap, distance from the path, and its side."""
+    """One path on the vertebra's window.
+
+    At each pixel: the share that the gap covers, the distance from the path in mm, and the side of
+    the path (-1 or 1). `normal` is the unit vector across the path, towards the positive side.
+    """
 
     share: Array
     away: Array
@@ -67,16 +75,16 @@ def break_bone(
     vertebra: Vertebra,
     config: PhantomConfig,
 ) -> tuple[Array, Fracture]:
-    """Return the twin's ideal picture `hu` (512, 512) with a fracture drawn, and its truth."""
+    """Return a copy of the twin's ideal picture `hu` (512, 512) with a fracture, and its truth."""
     rng = stream(FRACTURE, *patient.key, position.index)
     low, high = np.log(config.min_width_mm), np.log(config.max_width_mm)
-    # Log-uniform: as many hairlines as wide gaps, since it is the former that are hard.
+    # Log-uniform, so that hairlines, which are hard to see, are as frequent as wide gaps.
     width = float(np.exp(rng.uniform(low, high)))
     displacement = float(width * rng.uniform(0, 0.9))
-    # A leaning plane moves by thickness × tangent from one face of the slice to the other.
+    # Between the two faces of the slice, an oblique fracture plane shifts by
+    # thickness × tangent of its angle.
     smear = patient.thickness_mm * float(np.tan(abs(rng.normal(0, np.radians(22)))))
     kind, gaps = _most_visible(bone, vertebra, width, min(smear, 1.5), patient, rng)
-    # A copy of the twin: only what follows can differ between the two.
     broken = hu.copy()
     view = broken[window]
     for gap in gaps:
@@ -86,11 +94,11 @@ def break_bone(
     view += (filling - view) * open_share
     mask = np.zeros(hu.shape, bool)
     reach = np.float32(max(width / 2, _MASK_REACH_PX * patient.spacing_mm))
-    # Only where a gap is open: beyond a path's ends `away` would round the mask off.
+    # Pixels without an open gap are left out, because `away` would add a round cap at each end of
+    # a path.
     near = np.min([np.where(g.share > 0, g.away, np.inf) for g in gaps], axis=0) <= reach
-    # Within bone alone: a path that runs on into muscle shows nothing there.
+    # The mask is limited to bone, because the part of a path in muscle is not visible.
     mask[window] = near & (bone.share > 0.5)
-    # Shares of pixels times a pixel's area, in mm²; over the width, the length of an even gap.
     area = float(open_share.sum()) * patient.spacing_mm**2
     truth = Fracture(kind, width, displacement, area, area / width, mask)
     return broken, truth
@@ -99,14 +107,19 @@ def break_bone(
 def _most_visible(
     bone: DrawnBone, v: Vertebra, width: float, smear: float, patient: Patient, rng: Rng
 ) -> tuple[str, list[_Gap]]:
-    """Draw fractures until one crosses enough bone of this slice; else keep the longest visible."""
+    """Draw fractures until one crosses enough bone of this slice.
+
+    Returns:
+        Its kind and its gaps; if none of the draws crosses enough bone, those of the fracture with
+        the greatest visible length.
+    """
     best: tuple[float, str, list[_Gap]] = (-1.0, "", [])
     for _ in range(_TRIES):
         kind, courses = _draw_courses(v, rng)
         gaps = [_open_gap(bone.spot.at, c, width, smear, patient.spacing_mm, rng) for c in courses]
         shares = np.max([gap.share for gap in gaps], axis=0) * bone.share
         length = float(shares.sum()) * patient.spacing_mm**2 / width
-        # The best so far is kept: some slices hold too little bone for any path.
+        # The best fracture so far is kept, because some slices hold too little bone for any path.
         if length > best[0]:
             best = (length, kind, gaps)
         if length >= _ENOUGH_MM:
@@ -115,13 +128,13 @@ def _most_visible(
 
 
 def _draw_courses(v: Vertebra, rng: Rng) -> tuple[str, list[Course]]:
-    """Draw a type of fracture that occurs at this level, and its paths."""
+    """Draw a kind of fracture that occurs at this level, and its paths."""
     kinds = _KINDS_OF_LEVEL[min(v.level, 2)]
     name = str(rng.choice(list(kinds)))
     return name, kinds[name](v, rng)
 
 
-# A ring breaks at two points at least: each arch of C1 gets a path.
+# A ring breaks in at least two places, so each of C1's two arches gets a path.
 def _jefferson(v: Vertebra, rng: Rng) -> list[Course]:
     side = rng.choice([-1, 1])
     x, depth = 0.5 * v.canal[0] * 0.75, v.canal[1]
@@ -136,13 +149,14 @@ def _lateral_mass(v: Vertebra, rng: Rng) -> list[Course]:
     return [((side * 18.0, -3.0), float(rng.uniform(0, 3.14)), 10.0)]
 
 
-# Through the dens where the slice has one, below it through the body (type III of Anderson and
-# D'Alonzo, J Bone Joint Surg 1974).
+# The path runs through the dens if the slice shows it, and through the body in slices below it
+# (type III of Anderson and D'Alonzo, J Bone Joint Surg 1974).
 def _dens(v: Vertebra, rng: Rng) -> list[Course]:
     return [((float(rng.normal(0, 1)), -6.5 + float(rng.normal(0, 1.5))), rng.normal(0, 0.5), 8.0)]
 
 
-# Both sides at once: a traumatic spondylolisthesis of C2 goes through both pars.
+# Both sides get a path, because a traumatic spondylolisthesis of C2 breaks the pars
+# interarticularis on both sides.
 def _hangman(v: Vertebra, rng: Rng) -> list[Course]:
     courses: list[Course] = []
     for side in (-1, 1):
@@ -152,7 +166,7 @@ def _hangman(v: Vertebra, rng: Rng) -> list[Course]:
 
 
 def _body(v: Vertebra, rng: Rng) -> list[Course]:
-    """Sagittal or oblique through the body, or a corner broken off its front."""
+    """A sagittal or oblique path through the body, or one that breaks a corner off its front."""
     if rng.uniform() < 0.65:
         middle = (float(rng.normal(0, 0.2)) * v.body[0], -0.5 * v.body[1])
         return [(middle, 1.57 + float(rng.normal(0, 0.5)), 0.8 * v.body[1])]
@@ -165,7 +179,7 @@ def _lamina(v: Vertebra, rng: Rng) -> list[Course]:
     side = int(rng.choice([-1, 1]))
     start, end, share = pillar_centre(v, side), lamina_end(v), rng.uniform(0.35, 0.85)
     middle = (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
-    # A right angle to the lamina, which a break crosses and does not follow.
+    # At a right angle to the lamina, because a break crosses the lamina and does not follow it.
     across = np.arctan2(end[1] - start[1], end[0] - start[0]) + 1.57
     return [(middle, float(across + rng.normal(0, 0.35)), 6.0)]
 
@@ -213,33 +227,34 @@ _KINDS_OF_LEVEL: tuple[dict[str, _Draw], ...] = (
 def _open_gap(
     at: Plane, course: Course, width: float, smear: float, spacing: float, rng: Rng
 ) -> _Gap:
-    """Bend the course into a jagged path and open it; it closes towards both ends."""
+    """Bend the course into a jagged path and open a gap along it that closes towards both ends."""
     (x, y), angle, half = course
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     points = _jagged(course, rng)
     pitch, phase = np.float32(rng.uniform(20, 40)), np.float32(rng.uniform(0, 6))
     shape = at.x.shape
     share, away, side = (np.full(shape, np.float32(fill)) for fill in (0, np.inf, 0))
-    # As far as `_displace` reaches, and a little more.
+    # The box reaches a little farther than `_displace` does.
     box = box_about(at, (x, y), (half + 13, half + 13))
     here = at.within(box)
     if here.x.size:
         away[box], along = polyline(here, points)
-        # Open to the full about 1.5 mm from either end.
+        # The gap is fully open from about 1.5 mm off either end.
         ends = np.clip(np.minimum(along, 1 - along) * np.float32(4 * half / 3), 0, 1)
         opening = np.float32(width) * ends * (1 + np.float32(0.18) * np.sin(pitch * along + phase))
-        # Blurred over a pixel at least: a hairline takes its true share of one, and none is lost.
+        # The blur is at least a pixel wide, so that even a hairline covers its true share of a
+        # pixel and is not lost.
         share[box] = _strip_share(away[box], opening, max(spacing, smear))
         side[box] = np.sign(cos * (here.y - np.float32(y)) - sin * (here.x - np.float32(x)))
     return _Gap(share, away, side, (-sin, cos))
 
 
 def _jagged(course: Course, rng: Rng) -> list[Point]:
-    """Points along the course, each off it by a random walk of about a millimetre."""
+    """Points along the course, moved sideways by a random walk of about a millimetre."""
     (x, y), angle, half = course
     steps = np.linspace(-half, half, 8)
     rough = np.cumsum(rng.normal(0, 0.5, steps.size))
-    # The walk's drift is taken out, so that it begins and ends near its course.
+    # The walk's drift is removed, so that the path begins and ends near the course.
     rough += rng.normal(0, 0.35, steps.size) - np.linspace(rough[0], rough[-1], steps.size)
     cos, sin = np.cos(angle), np.sin(angle)
     return [
@@ -249,7 +264,11 @@ def _jagged(course: Course, rng: Rng) -> list[Point]:
 
 
 def _strip_share(away: Array, width: Array, blur_mm: float) -> Array:
-    """Part of a strip of `width` (mm) in a box of `blur_mm` whose middle is `away` from its own."""
+    """Share of a box `blur_mm` wide that a strip covers.
+
+    `width` is the width of the strip and `away` the distance between the middles of box and strip,
+    both in mm.
+    """
     blur, half = np.float32(blur_mm), width * np.float32(0.5)
     overlap = np.minimum(away + blur / 2, half) - np.maximum(away - blur / 2, -half)
     share: Array = np.clip(overlap / blur, 0, 1)
@@ -257,24 +276,28 @@ def _strip_share(away: Array, width: Array, blur_mm: float) -> Array:
 
 
 def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation: float) -> None:
-    """Move the bone on the path's positive side along the path, fading within 5 mm of it."""
-    # Less than a sixth of a pixel: resampling would only blur.
+    """Move the bone on the path's positive side along the path, less with distance from it.
+
+    The shift falls off as a Gaussian, to 1/e at 5 mm from the path.
+    """
+    # A shift of less than a sixth of a pixel is left out, because resampling would only blur.
     if shift_mm < 0.05:
         return
     fade = np.exp(-((gap.away / np.float32(5.0)) ** 2)) * (gap.side > 0) * (gap.away < 12)
-    # Never across the path: a step in the cortex, without closing the gap.
+    # The shift is along the path, which makes a step in the cortex; a shift across the path could
+    # close the gap.
     dx, dy = gap.normal[1] * shift_mm / spacing, -gap.normal[0] * shift_mm / spacing
     cos, sin = np.cos(rotation), np.sin(rotation)
     columns, rows = (cos * dx - sin * dy) * fade, (sin * dx + cos * dy) * fade
     moved = fade > 0.01
     where = np.nonzero(moved)
-    # Each pixel fetches what is to lie there, so the shift is subtracted.
+    # Each pixel takes its value from where the bone was before, so the shift is subtracted.
     source = np.stack([where[0] - rows[moved], where[1] - columns[moved]]).astype(np.float32)
     view[moved] = ndimage.map_coordinates(view, source, order=1, mode="nearest")
 
 
 def _fragments(bone: DrawnBone, share: Array, width: float, patient: Patient, rng: Rng) -> Array:
-    """What fills the gap: blood, and in wide gaps islands of splintered bone."""
+    """HU of the gap's filling: blood, with islands of splintered bone in wide gaps."""
     filling = np.full(share.shape, np.float32(_GAP_HU))
     # A narrower gap has no room for splinters.
     if width < 1.0:
@@ -285,6 +308,6 @@ def _fragments(bone: DrawnBone, share: Array, width: float, patient: Patient, rn
         radius = rng.uniform(0.3, 0.35 * width) / patient.spacing_mm
         rows, columns = np.ogrid[: share.shape[0], : share.shape[1]]
         inside = np.clip(radius - np.hypot(rows - row, (columns - column) / 1.4) + 0.5, 0, 1)
-        # HU between marrow and cortex, of which a splinter is made.
+        # A splinter consists of marrow and cortex, so its HU lies between theirs.
         filling += (np.float32(700) - filling) * inside.astype(np.float32)
     return filling

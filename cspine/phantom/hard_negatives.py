@@ -1,8 +1,8 @@
-"""Hard negatives: structures that resemble a fracture, equally frequent in both classes.
+"""Hard negatives: structures that resemble a fracture and are equally frequent in both classes.
 
-Each differs from a fracture in a way that a radiologist can name: canals and synchondroses are
-smooth and have a cortex along them, veins are in the middle of the body's back, a motion artefact
-also shifts skin and muscle.
+Each differs from a fracture in a way that a radiologist can name. Canals and synchondroses are
+smooth and have a cortex along their edges, the basivertebral vein enters at the middle of the
+body's back, and a motion artefact also shifts skin and muscle.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class HardNegative:
     """A slice's hard negative.
 
     Attributes:
-        name: what it is; empty for none.
-        row, shift_px: of a motion artefact: all rows from this one down are shifted to the right.
+        name: kind of the structure; empty if the slice has none.
+        row: first row that a motion artefact shifts; all rows below it are shifted too.
+        shift_px: shift of these rows to the right, negative to the left; 0 without an artefact.
     """
 
     name: str = ""
@@ -37,14 +38,14 @@ class HardNegative:
     shift_px: int = 0
 
     def move(self, picture: npt.NDArray[np.float32 | np.bool_]) -> None:
-        """Make the motion, if there is one, on a whole picture or mask (512, 512), in place.
+        """Apply the motion artefact, if there is one, to a picture or mask (512, 512), in place.
 
-        It is applied last, after the fracture is drawn. Muscle and skin are shifted as well, which
-        distinguishes motion from a fracture.
+        It must be applied last, after the fracture is drawn. The artefact shifts muscle and skin
+        as well, which distinguishes it from a fracture.
         """
         if not self.shift_px:
             return
-        # Blended over three rows.
+        # The shift sets in over three rows, from none to the full shift.
         above = self.row - 2
         rows = np.arange(above, len(picture), dtype=np.float32)[:, None]
         share = np.clip((rows - self.row) / 3 + np.float32(0.5), 0, 1)
@@ -56,16 +57,20 @@ class HardNegative:
 def draw_hard_negative(
     bone: DrawnBone, patient: Patient, position: Position, v: Vertebra
 ) -> HardNegative:
-    """Paint this slice's hard negative, if it has one, on `bone.spot`, and return what it is."""
+    """Paint this slice's hard negative, if it has one, on `bone.spot`, and return it.
+
+    A motion artefact is only returned; `HardNegative.move` applies it later.
+    """
     rng = stream(MIMICS, *patient.key, position.index)
-    # The same share in both classes, or hard negatives would predict the class.
+    # The share is the same in both classes; otherwise, hard negatives would predict the class.
     if rng.uniform() > MIMIC_SHARE:
         return HardNegative()
     names = ["nutrient canal", "motion step"]
-    # C1 has no body, and so neither its vein nor its growth seams.
+    # C1 has no body and therefore no basivertebral vein and no synchondroses.
     if v.level:
         names += ["synchondrosis"]
-        # The vein leaves the body at half its height, and is in no slice far from there.
+        # The vein leaves the body at half the body's height, so slices far from there do not
+        # show it.
         names += ["basivertebral vein"] * 2 if 0.3 < position.t < 0.8 else ["nutrient canal"]
     name = str(rng.choice(names))
     if name == "motion step":
@@ -76,8 +81,8 @@ def draw_hard_negative(
 
 
 def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: bool) -> None:
-    """A smooth channel of even width, with a dense rim, inside the bone."""
-    # Rim, half its softness, and some more.
+    """Paint a smooth channel with a dense rim inside the bone; it narrows towards both ends."""
+    # The margin holds the rim and its soft edge.
     box = _box_of(bone.spot.at, points, width / 2 + 1.2)
     away, along = polyline(bone.spot.at.within(box), points)
     taper = np.clip(6 * np.minimum(along + 0.1, 1 - along), 0.25, 1)
@@ -87,24 +92,23 @@ def _draw_canal(bone: DrawnBone, points: list[Point], width: float, is_rimmed: b
     # Thin channels fill only a part of their pixels.
     hole *= np.clip(2 * half / np.float32(bone.spot.softness_mm), 0, 1)
     hu = bone.spot.hu[box]
-    # A rim only brightens: cortex that is denser stays as it is.
+    # The rim only brightens, so cortex that is denser than the rim stays unchanged.
     hu += np.maximum(np.float32(_RIM_HU) - hu, 0) * rim * np.float32(0.75)
     hu += (np.float32(_CANAL_HU) - hu) * hole
 
 
 def _box_of(at: Plane, points: list[Point], reach: float) -> Window:
-    """Rows and columns that hold all within `reach` mm of the path's points."""
+    """Rows and columns of a box that holds everything within `reach` mm of the path's points."""
     low, high = np.min(points, axis=0), np.max(points, axis=0)
     middle, half = (low + high) / 2, (high - low) / 2 + reach
     return box_about(at, (middle[0], middle[1]), (float(half[0]), float(half[1])))
 
 
 def _smooth(start: Point, end: Point, bow: float, count: int = 6) -> list[Point]:
-    """Points on a gentle arc from `start` to `end` that bows out by `bow` mm."""
+    """Points on a gentle arc from `start` to `end` whose middle is `bow` mm off the chord."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(float(np.hypot(dx, dy)), 1e-6)
     shares = np.linspace(0, 1, count)
-    # A parabola, `bow` high in the middle.
     out = 4 * bow * shares * (1 - shares)
     return [
         (float(start[0] + s * dx - o * dy / length), float(start[1] + s * dy + o * dx / length))
@@ -113,7 +117,7 @@ def _smooth(start: Point, end: Point, bow: float, count: int = 6) -> list[Point]
 
 
 def _nutrient_canals(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
-    """One or two channels that enter the body's side or a lamina or pillar and end inside."""
+    """One or two channels that enter the side of the body, or a pillar, and end inside the bone."""
     canals = []
     for _ in range(int(rng.integers(1, 3))):
         side = int(rng.choice([-1, 1]))
@@ -130,7 +134,7 @@ def _nutrient_canals(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
 
 
 def _basivertebral_vein(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
-    """A Y in the middle of the body, open to the canal."""
+    """A Y-shaped channel in the middle of the body that opens into the spinal canal."""
     fork = (float(rng.normal(0, 0.5)), -v.body[1] * rng.uniform(0.25, 0.4))
     width = float(rng.uniform(0.8, 2.2))
     paths = [(_smooth((0.0, 0.5), fork, 0.0), width)]
@@ -141,7 +145,7 @@ def _basivertebral_vein(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]
 
 
 def _synchondroses(v: Vertebra, rng: Rng) -> list[tuple[list[Point], float]]:
-    """What is left of a growth seam: before the pedicles on both sides, or between the laminae."""
+    """Remains of a growth seam, in front of both pedicles or between the laminae."""
     width = float(rng.uniform(0.4, 1.4))
     if rng.uniform() < 0.3:
         x, y = lamina_end(v)
@@ -162,7 +166,7 @@ _PATHS = {
 
 
 def _draw_motion(rng: Rng, patient: Patient) -> tuple[int, int]:
-    """The row from which the picture is shifted, and by how many pixels, negative to the left."""
+    """Draw the row from which the picture is shifted, and the shift in px, negative to the left."""
     row = int(np.clip((patient.middle[1] + rng.uniform(-0.04, 0.08)) * SIDE_PX, 8, 500))
     shift = int(rng.choice([-1, 1]) * max(1, round(rng.uniform(0.5, 1.8) / patient.spacing_mm)))
     return row, shift

@@ -1,7 +1,8 @@
-"""Patient of a phantom: a random patient, the positions of the slices and their labels.
+"""Random patient of a phantom, with the positions and labels of the patient's slices.
 
-Everything random comes from `stream`, one generator for each purpose, so that leaving out the
-fracture changes nothing else. Whatever must not depend on the label is drawn without it.
+Everything random comes from `stream`, which gives each purpose its own generator, so that leaving
+out the fracture changes nothing else. Whatever must not depend on the label is drawn by functions
+that do not receive the label.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import numpy as np
 from cspine.phantom.config import LEVELS, PhantomConfig
 
 Rng = np.random.Generator
-# Purposes of random streams. Their numbers seed the streams: a new one goes last, or every image
-# changes.
+# Purposes of the random streams. A purpose's number seeds its stream, so a new purpose must be
+# added at the end; otherwise, every image changes.
 PATIENT, POSITIONS, LABELS, VERTEBRA, TISSUE, ORGANS, TEXTURE, MIMICS = range(8)
 FRACTURE, NOISE, TWIN_NOISE, VARIANTS, ROUGHNESS = range(8, 13)
 
 
 def stream(purpose: int, *key: int) -> Rng:
-    """Return the generator of one purpose for the seeds, patient and slice in `key`."""
-    # NumPy hashes the whole list, so neighbouring keys give streams that are not alike.
+    """Return the generator of one purpose; `key` holds the seed, patient number and slice index."""
+    # NumPy hashes the complete list, so even similar keys give independent streams.
     return np.random.default_rng([purpose, *key])
 
 
@@ -30,14 +31,14 @@ class Patient:
     """One patient and one scanner protocol. Lengths in mm, angles in rad, densities in HU."""
 
     key: tuple[int, ...]
-    size: float  # of bones, 1 is the average adult
+    size: float  # size of the bones; 1 is the average adult
     neck_radii: tuple[float, float]
     fat_mm: float  # thickness of the fat under the skin
     plane_mm: float  # width of the fat planes between muscles
     rotation: float
-    tilt: tuple[float, float]  # how far the spine falls off the slice's normal: to the left, back
-    middle: tuple[float, float]  # of the canal's front wall, as a share of the image side
-    age: float  # 0 young to 1 old: cortex, marrow, degeneration
+    tilt: tuple[float, float]  # angles between spine and slice normal: to the left, to the back
+    middle: tuple[float, float]  # middle of the canal's front wall, as a share of the image side
+    age: float  # 0 (young) to 1 (old); affects cortex, marrow and degeneration
     marrow_hu: float
     cortex_hu: float
     muscle_hu: float
@@ -46,13 +47,13 @@ class Patient:
     thickness_mm: float
     bone_kernel: bool
     noise_hu: float
-    round_field: str | None  # None, `white` or `black` outside a circle
-    window: tuple[float, float]  # centre and width
+    round_field: str | None  # colour outside the round field, `white` or `black`; None if not round
+    window: tuple[float, float]  # centre and width in HU
 
 
 @dataclass(frozen=True)
 class Position:
-    """Position of one slice: level 0..6 (C1..C7) and `t`, 0 at the vertebra's top, 1 at its end."""
+    """Position of one slice: level 0..6 (C1..C7), and `t` from 0 (vertebra's top) to 1 (bottom)."""
 
     index: int
     level: int
@@ -66,9 +67,10 @@ class Position:
 
 
 def draw_patient(*key: int) -> Patient:
-    """Draw the patient of the seeds in `key`."""
+    """Draw the patient of `key`, which holds the set's seed and the patient's number."""
     rng = stream(PATIENT, *key)
-    # The order of the draws belongs to the phantom's version: another gives other patients.
+    # The order of the draws must not change within a version of the phantom, because another order
+    # gives other patients.
     size, age = float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)), float(rng.uniform())
     girth = rng.normal(1, 0.08)
     bone_kernel = bool(rng.uniform() < 0.6)
@@ -87,12 +89,13 @@ def draw_patient(*key: int) -> Patient:
         cortex_hu=float(rng.uniform(1100, 1480) - 90 * age),
         muscle_hu=float(rng.uniform(48, 65)),
         contrast=bool(rng.uniform() < 0.35),
-        # A field of view of 154 to 210 mm, as a neck is reconstructed to; wider ones, up to 0.5 mm,
-        # show the shoulders and make the vertebra smaller still beside the published slices.
+        # This gives a field of view of 154 to 210 mm, as is usual for a neck. With pixels of up to
+        # 0.5 mm, the shoulders would show, and the vertebra, already smaller than on the slices of
+        # the published Kaggle set, would be smaller still.
         spacing_mm=float(rng.uniform(0.3, 0.41)),
         thickness_mm=float(rng.choice([0.625, 1.0, 1.25, 2.0])),
         bone_kernel=bone_kernel,
-        # A bone kernel keeps the high frequencies, where most of the noise is.
+        # A bone kernel keeps the high frequencies, which hold most of the noise.
         noise_hu=float(rng.uniform(35, 90) if bone_kernel else rng.uniform(10, 24)),
         round_field=str(rng.choice(["white", "black"])) if rng.uniform() < 0.55 else None,
         window=_draw_window(rng),
@@ -100,7 +103,10 @@ def draw_patient(*key: int) -> Patient:
 
 
 def _draw_window(rng: Rng) -> tuple[float, float]:
-    """Centre and width of one of three habits: bone, wide with light soft tissue, and bright."""
+    """Draw centre and width (HU) of a window of one of three styles.
+
+    The styles are a bone window, a wide window with light soft tissue, and a bright one.
+    """
     habit = rng.choice(3, p=[0.3, 0.35, 0.35])
     low = rng.uniform([-550, -1250, -1500][habit], [-200, -900, -1100][habit])
     high = rng.uniform([1000, 800, 600][habit], [1800, 1400, 900][habit])
@@ -108,12 +114,16 @@ def _draw_window(rng: Rng) -> tuple[float, float]:
 
 
 def draw_positions(patient: Patient, count: int) -> list[Position]:
-    """Draw where `count` slices lie, evenly from the top of the neck down, blind to labels."""
+    """Draw the positions of `count` slices, evenly spaced from the top of the neck down.
+
+    They do not depend on the labels.
+    """
     rng = stream(POSITIONS, *patient.key)
-    # A random start: else the same heights would recur in every patient.
+    # The start is random; otherwise, every patient would have slices at the same heights.
     heights = (np.arange(count) + rng.uniform()) * (len(LEVELS) / count)
     return [
-        # 17 mm are a vertebra and its disc; z falls towards the feet (PS3.3 C.7.6.2.1.1).
+        # A vertebra with its disc is 17 mm high; z decreases towards the feet
+        # (PS3.3 C.7.6.2.1.1).
         Position(
             index, int(height), float(height % 1), round(-17.0 * patient.size * float(height), 3)
         )
@@ -122,17 +132,18 @@ def draw_positions(patient: Patient, count: int) -> list[Position]:
 
 
 def draw_labels(patient: Patient, positions: list[Position], config: PhantomConfig) -> list[bool]:
-    """Draw which slices are fractured; the heights matter only under a confound."""
-    # A separate stream, so that neither positions nor anatomy depend on the label.
+    """Draw which slices are fractured; their heights matter only if `config` has a confound."""
+    # The labels have their own stream, so that neither positions nor anatomy depend on them.
     rng = stream(LABELS, *patient.key)
     if config.confound == "height":
         return [position.level < 3 for position in positions]
     normal_patients = min(config.normal_patients, 1 - config.fractured_share)
     is_normal = rng.uniform() < normal_patients
-    # Raised among the others, so that the set's share is the one that was asked for.
+    # The share is raised among the other patients, so that the set's share is `fractured_share`.
     share = config.fractured_share / (1 - normal_patients)
     drawn = rng.uniform(size=len(positions)) < share
-    # A fractured patient has normal slices as well, or the patient would predict the label.
+    # A patient with fractures also gets a normal slice; otherwise, the patient would predict the
+    # label.
     if drawn.all() and config.fractured_share < 1:
         drawn[rng.integers(len(positions))] = False
     return [bool(fractured) and not is_normal for fractured in drawn]

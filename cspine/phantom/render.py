@@ -1,4 +1,7 @@
-"""Renderer of one patient's slices: anatomy, hard negatives, fracture, scanner, and the truth."""
+"""Renderer of one patient's slices: anatomy, hard negatives, fracture, scanner, and the truth.
+
+The twin of a slice is the same slice without its fracture.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,11 @@ from cspine.phantom.scanner import acquire, show
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of a slice; lengths in mm, None or empty if there is no fracture.
+    """The truth of a slice; lengths are in mm.
 
-    `label` is an index of `core.labels`; `hard_negative` names the structure that resembles a
-    fracture; visible area and length are those of `fractures.Fracture`.
+    `label` is an index into `core.labels.CLASS_NAMES`. `hard_negative` names the structure that
+    resembles a fracture, or is empty. The fields with a default describe the fracture
+    (see `fractures.Fracture`); they keep the default if there is none.
     """
 
     label: int
@@ -56,7 +60,7 @@ class Truth:
 
     @property
     def slice_id(self) -> str:
-        """Unique in the set."""
+        """Identifier of the slice, unique in the set."""
         return f"{self.patient_id}_slice{self.slice_index:03d}"
 
     @property
@@ -70,14 +74,14 @@ class PhantomSlice:
     """One slice as scanned.
 
     Attributes:
-        hu: float32 (512, 512), Hounsfield units with noise, whole numbers.
-        grey: uint8 (512, 512), windowed, the round field's surround filled.
-        mask: bool (512, 512), the fracture's gap; all false on normal slices.
-        twin_grey: the same slice unbroken and with other noise, or None on normal slices.
-        ideal_hu: float32 (512, 512), before the scanner.
-        ideal_twin_hu: the same of the twin; `ideal_hu` itself on normal slices.
-        truth: what is known of it.
-        patient: the patient, and the scanner's protocol.
+        hu: float32 (512, 512), Hounsfield units with noise, rounded to integers.
+        grey: uint8 (512, 512), windowed, with white or black outside a round field.
+        mask: bool (512, 512), true on the fracture's gap; all false on normal slices.
+        twin_grey: `grey` of the twin, with different noise; None on normal slices.
+        ideal_hu: float32 (512, 512), the slice before the scanner model.
+        ideal_twin_hu: the twin before the scanner model; `ideal_hu` itself on normal slices.
+        truth: the slice's label and everything else known about the slice.
+        patient: the patient and the scanner's protocol.
         position: the slice's position in the neck.
     """
 
@@ -93,12 +97,12 @@ class PhantomSlice:
 
 
 def render_patient(patient_seed: int, config: PhantomConfig) -> list[PhantomSlice]:
-    """Render all slices of one patient, from the top down; the same arguments, the same pixels."""
+    """Render all slices of one patient from the top down; equal arguments give equal pixels."""
     return [render_slice(*drawn, config) for drawn in draw_slices(patient_seed, config)]
 
 
 def draw_slices(patient_seed: int, config: PhantomConfig) -> list[tuple[Patient, Position, bool]]:
-    """Draw (patient, position, is fractured) of each slice of one patient, to be rendered."""
+    """Draw (patient, position, is fractured) for each slice of one patient, without rendering."""
     patient = draw_patient(config.seed, patient_seed)
     positions = draw_positions(patient, config.slices_per_patient)
     labels = draw_labels(patient, positions, config)
@@ -113,7 +117,8 @@ def render_slice(
     hu = acquire(fracture_hu, patient, position, stream(NOISE, *patient.key, position.index))
     twin_grey = None
     if is_fractured:
-        # Other noise: with the same, a network could learn the difference of two pictures.
+        # The twin gets different noise. With the same noise, slice and twin would be identical
+        # except at the fracture, and a network could exploit that.
         noise = stream(TWIN_NOISE, *patient.key, position.index)
         twin_grey = show(acquire(twin, patient, position, noise), patient)
     mask = fracture.mask if fracture else np.zeros(hu.shape, bool)
@@ -133,8 +138,12 @@ def render_slice(
 def _draw_ideal(
     patient: Patient, position: Position, is_fractured: bool, config: PhantomConfig
 ) -> tuple[Array, Truth, Array, Fracture | None]:
-    """The twin before the scanner, the truth, the slice before the scanner, its fracture."""
-    # Everything up to the fracture is drawn alike for both classes, mimics and swelling too.
+    """Return the ideal twin, the truth, the ideal slice and the fracture (None if normal).
+
+    Ideal pictures are those before the scanner model.
+    """
+    # Everything before the fracture, also hard negatives and swelling, is drawn in the same way for
+    # both classes.
     vertebra = draw_vertebra(patient, position.level)
     canvas = make_canvas(patient, draw_neck(neck_plane(patient, step=2), patient, position))
     is_swollen = draw_organs(canvas, patient, position)
@@ -150,7 +159,6 @@ def _draw_ideal(
         "is_swollen": is_swollen,
         "hard_negative": mimic.name,
     }
-    # Only a fractured slice has more to draw: the break, on a copy of its twin.
     if not is_fractured:
         mimic.move(canvas.hu)
         return canvas.hu, Truth(NORMAL, **known), canvas.hu, None

@@ -1,1 +1,1 @@
-"""DICOM CT slices: elements, attributes, pixels, window, orientation."""
+"""Reader of DICOM CT slices: elements, attributes, pixels, window and orientation."""

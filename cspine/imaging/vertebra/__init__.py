@@ -1,1 +1,1 @@
-"""Find the vertebra in an axial slice."""
+"""Finder of the vertebra in an axial slice."""

@@ -1,9 +1,10 @@
 """Finder of the cervical vertebra in one axial slice, from grey values alone.
 
-A learned filter finds the likeliest centre. There is no vertebra if its score is too low, if there
-is too little bone around it or, as in a skull, much bone far to the sides. It works in any window,
-with white or black outside the field of view, and on images rotated by up to about 20°. Lengths are
-fractions of the field of view, which is 12 to 26 cm in CT of the neck.
+A learned filter finds the likeliest centre. The finder reports no vertebra if the filter's score is
+too low, if there is too little bone around the centre or if, as in a skull, there is much bone far
+to the sides. The finder works in any window, with white or black outside the field of view, and on
+images rotated by up to about 20°. Lengths are fractions of the field of view, which is 12 to 26 cm
+in CT of the neck.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from cspine.imaging.vertebra.bone import Map, bone_map
 from cspine.imaging.vertebra.centre import find_centre
 
 # Fractions of the longer side of the picture.
-_REACH = 0.22  # no part of a vertebra is farther from its centre
+_REACH = 0.22  # no part of a vertebra is farther than this from its centre
 _TOUCH = 0.13  # pieces of bone that come this near to the centre belong to the vertebra
 
-_LEAST_SCORE = 10.0  # log-odds of the best place
-_LEAST_BONE = 0.003  # share of the picture that the vertebra covers at least
-_MOST_ASIDE = 0.016  # other bone × its distance aside; 1600 phantoms reach 0.0145, skulls more
+_LEAST_SCORE = 10.0  # log-odds of the best position against the median position
+_LEAST_BONE = 0.003  # a vertebra covers at least this share of the picture
+# Limit of `_bone_aside`. The highest value of 1600 phantoms is 0.0145; skulls have more.
+_MOST_ASIDE = 0.016
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in source pixels; `x1` and `y1` are exclusive; it may stick out of the image."""
+    """A rectangle in source pixels that may extend beyond the image; `x1`, `y1` are exclusive."""
 
     x0: int
     y0: int
@@ -51,7 +53,7 @@ class Box:
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
     def clip_to(self, height: int, width: int) -> Box:
-        """The part of the box inside an image of `height` × `width` pixels (possibly empty)."""
+        """Return the part, possibly empty, of the box inside an image of `height` × `width`."""
         x0, x1 = (min(max(x, 0), width) for x in (self.x0, self.x1))
         y0, y1 = (min(max(y, 0), height) for y in (self.y0, self.y1))
         return Box(x0, y0, x1, y1)
@@ -73,9 +75,9 @@ def find_vertebra(grey: npt.NDArray[np.uint8]) -> Box | None:
 
 
 def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool_]:
-    """Which cells, bool (h, w), belong to the vertebra whose middle is (row, column)."""
+    """Return which cells, bool (h, w), belong to the vertebra with its centre at (row, column)."""
     longer = max(bone.shape)
-    # Looked at in a window: nothing farther away belongs, and labelling costs by the cell.
+    # Only this window is labelled: no cell of the vertebra is outside, and each cell costs time.
     window = tuple(
         slice(
             max(0, int(middle - _REACH * longer) - 1), min(side, int(middle + _REACH * longer) + 2)
@@ -85,7 +87,8 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
     rows, columns = np.ogrid[window]
     away = np.hypot(rows - row, columns - column) / longer
     near = (bone[window] > 0.5) & (away < _REACH)
-    # Grown by a cell first: a fracture or a facet joint must not cut a vertebra's arch off it.
+    # The bone is dilated by one cell before labelling, so that a fracture or a facet joint does
+    # not separate the arch from the vertebra.
     pieces, count = ndimage.label(ndimage.binary_dilation(near, np.ones((3, 3))))
     is_kept = np.zeros(count + 1, np.bool_)
     is_kept[pieces[near & (away < _TOUCH)]] = True
@@ -95,17 +98,20 @@ def _vertebra_cells(bone: Map, row: float, column: float) -> npt.NDArray[np.bool
 
 
 def _bone_aside(bone: Map, piece: npt.NDArray[np.bool_], column: float) -> float:
-    """Return the area of other bone × its distance to either side, as shares of the image."""
-    # (w,): cells of other bone in each column.
+    """Return the sum over cells of other bone of their sideways distance from `column`.
+
+    The distance is a share of the longer side, and the sum is divided by the number of cells.
+    """
+    # (w,): the number of cells in each column with bone that is not the vertebra's.
     other = ((bone > 0.5) & ~piece).sum(axis=0)
     aside = np.abs(np.arange(bone.shape[1]) - column) / max(bone.shape)
     return float(other @ aside / bone.size)
 
 
 def _box_around(row: float, column: float, piece: npt.NDArray[np.bool_], step: int) -> Box:
-    """The box centred on cell (row, column) that holds all but 2 % of the vertebra's cells."""
+    """Return the box around cell (row, column) that leaves out 2 % of the cells on each axis."""
     rows, columns = np.nonzero(piece)
-    # Not the farthest cell: one stray speck of bone would widen the box.
+    # A quantile is taken, because with the maximum one stray speck of bone would widen the box.
     half_height = (np.quantile(np.abs(rows - row), 0.98) + 0.5) * step
     half_width = (np.quantile(np.abs(columns - column), 0.98) + 0.5) * step
     x, y = (column + 0.5) * step, (row + 0.5) * step

@@ -1,1 +1,1 @@
-"""Shapes and tissues of the synthetic neck."""
+"""Package of the shapes and tissues of the synthetic neck."""

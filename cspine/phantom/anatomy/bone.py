@@ -1,4 +1,7 @@
-"""From the vertebra's distance to Hounsfield units: cortex, trabecular marrow, end plates, cord."""
+"""Painter of one vertebra in Hounsfield units: cortex, trabecular marrow, end plates, canal, cord.
+
+It starts from the signed distance to the bone's surface (`vertebra_shape.py`).
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from cspine.phantom.anatomy.vertebra import Vertebra, height_at, pillar_centre, 
 from cspine.phantom.anatomy.vertebra_shape import body_distance, bone_distance
 from cspine.phantom.patient import TEXTURE, Patient, Position, stream
 
-# mm in the vertebra's frame: about midway between the body's front and the spinous tip.
+# A point in the vertebra's frame (mm), about midway between the body's front and the spinous tip.
 VERTEBRA_MIDDLE = (0.0, 8.0)
 # Tangent of the angle at which a bone's surface runs through a slice, about 15 degrees.
 _LEAN = 0.27
-_SCLEROTIC_HU = 320.0  # more, where a joint or an end plate is worn out
+_SCLEROTIC_HU = 320.0  # added to a joint or an end plate that is fully worn
 _DISC_HU, _ENDPLATE_HU, _CORD_HU, _FLUID_HU = 95.0, 620.0, 42.0, 12.0
 
 
@@ -25,7 +28,8 @@ _DISC_HU, _ENDPLATE_HU, _CORD_HU, _FLUID_HU = 95.0, 620.0, 42.0, 12.0
 class DrawnBone:
     """The vertebra's window on the canvas after drawing it.
 
-    `distance` is float32 (h, w) in mm, negative in bone; `share` is bone's part of each pixel.
+    `distance` is float32 (h, w) in mm, negative in bone; `share` is the part of each pixel that is
+    bone, 0..1.
     """
 
     spot: Spot
@@ -34,20 +38,21 @@ class DrawnBone:
 
 
 def vertebra_reach(v: Vertebra) -> float:
-    """Radius in mm about `VERTEBRA_MIDDLE` that holds the whole vertebra."""
+    """Radius in mm of a circle about `VERTEBRA_MIDDLE` that holds the complete vertebra."""
     behind = spinous_end(v)[1] + 1.6 * v.fork_mm + 4 - VERTEBRA_MIDDLE[1]
-    # Whatever reaches farthest, or a break would be cut off at the window's rim.
+    # The farthest part decides; otherwise, the window's border could cut off a fracture.
     return max(behind, float(np.hypot(max(v.wings) + 4, 14)), 36.0)
 
 
 def draw_bone(
     canvas: Canvas, patient: Patient, position: Position, vertebra: Vertebra
 ) -> DrawnBone:
-    """Paint canal, cord and vertebra on the canvas."""
+    """Paint canal, cord and vertebra on the canvas, and return the vertebra's window."""
     spot = canvas.near(VERTEBRA_MIDDLE, vertebra_reach(vertebra))
     _draw_canal(spot, vertebra)
     distance = bone_distance(spot.at, vertebra, position)
-    # Partial volume: few surfaces of a bone are perpendicular to a thick slice.
+    # Few surfaces of a bone are perpendicular to the slice, so a thick slice blurs them (partial
+    # volume).
     softness = float(np.hypot(spot.softness_mm, _LEAN * patient.thickness_mm))
     share = coverage(distance, softness)
     inside = _inner_hu(spot.at, distance, patient, position, vertebra)
@@ -56,7 +61,7 @@ def draw_bone(
 
 
 def _draw_canal(spot: Spot, v: Vertebra) -> None:
-    """Fluid about the cord; a thin fat rim is left at the back."""
+    """Paint the cord and the fluid around it; a thin rim of fat is left at the back."""
     middle = (0.0, 0.5 * v.canal[1])
     spot.fill(ellipse(spot.at, middle, (0.42 * v.canal[0], 0.42 * v.canal[1])), _FLUID_HU)
     spot.fill(ellipse(spot.at, middle, (0.25 * v.canal[0], 0.24 * v.canal[1])), _CORD_HU)
@@ -68,20 +73,20 @@ def _inner_hu(
     """HU at every pixel as if it were bone: cortex near the edge, textured marrow deeper."""
     rng = stream(TEXTURE, *patient.key, position.index)
     white = rng.standard_normal(distance.shape, dtype=np.float32)
-    # Two scales of one noise: trabeculae, and patches of denser marrow.
+    # The same noise at two scales: `fine` gives trabeculae, `broad` patches of denser marrow.
     fine = ndimage.gaussian_filter(white, 0.45 / patient.spacing_mm)
     broad = ndimage.gaussian_filter(white, 2.6 / patient.spacing_mm)
-    # To unit deviation: how much smoothing leaves depends on the pixel's size.
+    # Both are scaled to unit deviation, because what smoothing leaves depends on the pixel size.
     fine *= np.float32(1 / max(fine.std(), 1e-6))
     broad *= np.float32(1 / max(broad.std(), 1e-6))
     marrow = np.float32(patient.marrow_hu) + np.float32(85) * fine + np.float32(45) * broad
     cortex_mm = np.float32(v.cortex_mm) * (1 + np.float32(0.25) * broad)
-    # C1 has no body, and so no end plates.
+    # C1 has no body and therefore no end plates.
     if v.level:
         body = body_distance(at, v)
         marrow = _with_endplate(at, body, marrow, broad, position, v)
         marrow = _with_sclerosis(at, marrow, broad, v)
-        # The shell is thinner on the body than on the arch, and uneven.
+        # The cortex is thinner on the body than on the arch.
         cortex_mm *= 1 - np.float32(0.3) * coverage(body - np.float32(0.5), 3.0)
     # Negative if the pixel is nearer the surface than the thickness of the cortex.
     shell = coverage(-distance - cortex_mm, 0.8)
@@ -91,8 +96,8 @@ def _inner_hu(
 
 
 def _with_sclerosis(at: Plane, marrow: Array, broad: Array, v: Vertebra) -> Array:
-    """Marrow that is denser about worn facet joints, in patches."""
-    # Below it, nothing would show.
+    """Return the marrow made denser around worn facet joints, in patches."""
+    # Less wear than this would not be visible.
     if v.worn < 0.15:
         return marrow
     near = np.maximum(
@@ -106,15 +111,15 @@ def _with_sclerosis(at: Plane, marrow: Array, broad: Array, v: Vertebra) -> Arra
 def _with_endplate(
     at: Plane, body: Array, marrow: Array, broad: Array, position: Position, v: Vertebra
 ) -> Array:
-    """Where the slice leaves the body at its end: patches of end plate, then disc inside a rim."""
-    # Higher up on one side than on the other, as the vertebra leans.
+    """Return the marrow with the body's lower end: patches of end plate, then disc inside a rim."""
+    # The vertebra leans, so the slice cuts it at a different height at each pixel.
     height = np.float32(position.t) + np.float32(v.lean[0]) * at.x + np.float32(v.lean[1]) * at.y
-    # End plates are met only near a vertebra's end.
+    # Slices higher up in the vertebra do not reach the end plate.
     if height_at(v, position.t, 0.0, -0.5 * v.body[1]) < 0.65:
         return marrow
-    # The outermost 1.6 mm stay bone: the body's rim reaches as far as its end.
+    # The outermost 1.6 mm stay bone, because the rim of the body reaches farthest down.
     depth = -body - np.float32(1.6)
-    # End plates are hollow, so that a slice leaves the bone in the middle first.
+    # End plates are concave, so a slice leaves the bone in the middle first.
     passed = (height - np.float32(0.9)) * 16 + np.float32(0.9) * broad + np.float32(0.25) * depth
     inside = np.clip(depth, 0, 1)
     plate = np.clip(passed + 1.2, 0, 1) * inside

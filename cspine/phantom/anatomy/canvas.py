@@ -1,4 +1,4 @@
-"""The picture that shapes are painted on, and how millimetres of the neck become its pixels."""
+"""Canvas that shapes are painted on, with the mapping between the neck's mm and its pixels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from cspine.phantom.patient import Patient
 
 @dataclass(frozen=True)
 class Spot:
-    """A window of a canvas: its plane, and a view of its pixels that can be painted."""
+    """A window of a canvas: the coordinates of its pixels, and a view of their HU to paint on.
+
+    `softness_mm` is the width over which the edge of a painted shape is spread.
+    """
 
     at: Plane
     hu: Array
     softness_mm: float
 
     def fill(self, distance: Array, value: float) -> None:
-        """Paint `value` HU where `distance` is negative, edges shared by partial volume."""
+        """Paint `value` HU where `distance` is negative; pixels on the edge are blended."""
         share = coverage(distance, self.softness_mm)
         self.hu[...] += (np.float32(value) - self.hu) * share
 
@@ -33,34 +36,36 @@ class Canvas:
     at: Plane
     hu: Array
     spacing_mm: float
-    middle_px: Point  # of the origin of the frame: column, row
+    middle_px: Point  # column and row of the frame's origin
     rotation: float
 
     def window(self, centre: Point, reach: float) -> Window:
-        """Rows and columns of the square that holds all within `reach` mm of `centre` (mm)."""
+        """Rows and columns of the square around everything within `reach` mm of `centre` (mm)."""
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
-        # The inverse of `Plane.turned`: from the neck's frame back to pixels.
+        # This inverts `Plane.turned`, from the neck's frame back to pixels.
         x = self.middle_px[0] + (cos * centre[0] - sin * centre[1]) / self.spacing_mm
         y = self.middle_px[1] + (sin * centre[0] + cos * centre[1]) / self.spacing_mm
-        # One pixel more, for the soft edge of a painted shape.
+        # One more pixel holds the soft edge of a painted shape.
         half = reach / self.spacing_mm + 1
         low = [int(np.clip(middle - half, 0, SIDE_PX)) for middle in (y, x)]
         high = [int(np.clip(middle + half + 1, 0, SIDE_PX)) for middle in (y, x)]
         return slice(low[0], high[0]), slice(low[1], high[1])
 
     def near(self, centre: Point, reach: float) -> Spot:
-        """The window within `reach` mm of `centre`; empty if that is outside the image."""
+        """The window within `reach` mm of `centre`; empty if the window is outside the image."""
         window = self.window(centre, reach)
-        # A view: painting on the spot paints on the canvas.
+        # `hu` is a view, so painting on the spot also paints on the canvas.
         return Spot(self.at.within(window), self.hu[window], 1.15 * self.spacing_mm)
 
 
-# One object for a patient and step: caches further on know a plane by its identity.
+# Cached so that there is one object per patient and step, because the caches in `soft_tissue`
+# recognise a plane by its identity.
 @lru_cache(maxsize=4)
 def neck_plane(patient: Patient, step: int = 1) -> Plane:
     """Coordinates in mm of the pixels, or of the middles of blocks of `step` × `step` pixels."""
     columns, rows = _middle_px(patient)
-    # Middles of pixels are whole numbers, so the middle of a block of two is a half.
+    # The middles of pixels are at integer coordinates, so the middle of a block of two is at a
+    # half.
     ticks = (np.arange(0, SIDE_PX, step) + (step - 1) / 2).astype(np.float32)
     dx = (ticks[None, :] - np.float32(columns)) * np.float32(patient.spacing_mm)
     dy = (ticks[:, None] - np.float32(rows)) * np.float32(patient.spacing_mm)
@@ -70,7 +75,7 @@ def neck_plane(patient: Patient, step: int = 1) -> Plane:
 
 
 def make_canvas(patient: Patient, hu: Array) -> Canvas:
-    """A canvas over `hu`, float32 (512, 512), which is painted on in place."""
+    """Return a canvas over `hu`, float32 (512, 512); painting on it changes `hu` in place."""
     return Canvas(
         neck_plane(patient), hu, patient.spacing_mm, _middle_px(patient), patient.rotation
     )

@@ -1,7 +1,8 @@
 """Organs in front of the spine: airway, oesophagus, vessels, jaw and teeth, cartilages, thyroid.
 
-They are painted on a canvas whose frame is the vertebra's (origin at the canal's front, x left,
-y back, mm); `height` runs from 0 at the top of C1 to 7 at the end of C7.
+They are painted on a canvas in the vertebra's frame: the origin is at the front of the canal, x
+points to the patient's left and y to the back, in mm. `height` runs from 0 at the top of C1 to 7 at
+the bottom of C7.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from cspine.phantom.anatomy.soft_tissue import AIR_HU
 from cspine.phantom.patient import ORGANS, Patient, Position, Rng, stream
 
 _BLOOD_HU, _CONTRAST_HU, _GLAND_HU, _MUCOSA_HU, _TOOTH_HU = 45.0, 260.0, 95.0, 58.0, 2100.0
-SWOLLEN_SHARE = 0.3  # of slices of either class
+SWOLLEN_SHARE = 0.3  # share of swollen slices, the same in both classes
 
 
 def draw_organs(canvas: Canvas, patient: Patient, position: Position) -> bool:
-    """Paint the organs of a slice; return whether the tissue before the spine is swollen."""
+    """Paint the organs of a slice; return whether the tissue in front of the spine is swollen."""
     rng = stream(ORGANS, *patient.key, position.index)
     height = position.level + position.t
-    # In both classes alike: swelling must not predict the fracture.
+    # Swelling is drawn in the same way for both classes, so that it does not predict the fracture.
     is_swollen = bool(rng.uniform() < SWOLLEN_SHARE)
     swelling = float(rng.uniform(3, 7)) if is_swollen else 0.0
-    # Swelling is behind the pharynx, and pushes gullet, airway and cartilage forwards.
+    # Swelling is behind the pharynx and pushes oesophagus, airway and cartilage forwards.
     front = -20.0 * patient.size - 2.0 - swelling
     if is_swollen:
         spot = canvas.near((0, front + 2), 22)
@@ -37,13 +38,13 @@ def draw_organs(canvas: Canvas, patient: Patient, position: Position) -> bool:
         _draw_jaw(canvas, patient, height, rng)
     if height > 3.0:
         _draw_cartilage(canvas, front - 13, height, rng)
-    # Last, since air is in front of everything that was painted before.
+    # The airway is painted last, because its air replaces everything painted before it.
     _draw_airway(canvas, front - 13, height, rng)
     return is_swollen
 
 
 def _draw_airway(canvas: Canvas, y: float, height: float, rng: Rng) -> None:
-    """Pharynx above, wide and ragged; then larynx; trachea below, nearly round."""
+    """Paint the airway: a wide, ragged pharynx, the larynx or a nearly round trachea, by height."""
     openness = float(np.interp(height, [0, 2, 3.5, 4.5, 7], [0.55, 0.65, 0.7, 0.9, 1.0]))
     width = float(np.interp(height, [0, 3, 4.5, 7], [13, 11, 7, 8.5])) * rng.uniform(0.8, 1.15)
     depth = 9.5 * openness * rng.uniform(0.75, 1.1)
@@ -57,7 +58,7 @@ def _draw_airway(canvas: Canvas, y: float, height: float, rng: Rng) -> None:
     spot.fill(lumen, AIR_HU)
     if not 2.4 < height < 4.4:
         return
-    for side in (-1, 1):  # valleculae, then piriform recesses
+    for side in (-1, 1):  # valleculae in higher slices, piriform recesses in lower ones
         recess = (side * rng.uniform(9, 14), y + rng.uniform(2, 9))
         spot = canvas.near(recess, 8)
         radii = (rng.uniform(1.5, 4), rng.uniform(1.5, 4.5))
@@ -65,7 +66,7 @@ def _draw_airway(canvas: Canvas, y: float, height: float, rng: Rng) -> None:
 
 
 def _draw_vessels(canvas: Canvas, patient: Patient, rng: Rng) -> None:
-    """Carotid arteries, jugular veins and some small vessels, bright with contrast."""
+    """Paint carotid arteries, jugular veins and some small vessels, bright if there is contrast."""
     base = _CONTRAST_HU if patient.contrast else _BLOOD_HU
     for side in (-1, 1):
         spots = [(25.0, -20.0, 3.4, base), (31.0, -17.0, rng.uniform(3, 7), 0.7 * base + 10)]
@@ -77,28 +78,29 @@ def _draw_vessels(canvas: Canvas, patient: Patient, rng: Rng) -> None:
 
 
 def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None:
-    """The mandible, a horseshoe that opens to the back: whole at C1, its chin alone at C3."""
-    # The rami end before the ears; lower slices pass under them. Heads are seldom straight: one
-    # side of the jaw is cut higher than the other, and reaches farther back.
+    """Paint the mandible, a horseshoe open to the back: complete at C1, only the chin at C3."""
+    # The rami end in front of the ears, and lower slices pass below the rami. Heads are seldom
+    # straight, so the slice cuts one side of the jaw higher than the other, and that side reaches
+    # farther back.
     reach = float(np.interp(height, [0, 1.6, 2.2, 3.6], [-24, -30, -56, -84]))
     slope, centre = float(rng.normal(0, 0.22)), (float(rng.normal(0, 1.5)), -40.0)
     radii = (float(rng.uniform(35, 40)), float(rng.uniform(41, 47)))
     thick = float(np.interp(height, [0, 1.5, 3.2], [5.2, 5.0, 3.0])) * rng.uniform(0.9, 1.1)
     spot = canvas.near((centre[0], -54.0), 56)
-    # Broader than round in front, and a little wider to the back.
+    # The horseshoe is broader than a circle in front and becomes a little wider to the back.
     spread = np.float32(centre[0]) + (spot.at.x - np.float32(centre[0])) / (
         1 + np.float32(0.004) * (spot.at.y - np.float32(centre[1]))
     )
     bow = ellipse(Plane(spread, spot.at.y), centre, radii, 3)
-    # No jaw is an even U.
+    # Real jaws are irregular, so waves are added to the horseshoe.
     for ticks, size in ((spot.at.x, 2.0), (spot.at.y, 1.5)):
         wave, phase = np.float32(rng.uniform(0.05, 0.09)), np.float32(rng.uniform(0, 6.28))
         bow += np.float32(rng.normal(0, size)) * np.sin(wave * ticks + phase)
-    # Thicker at the angles than in front, and uneven.
+    # The thickness varies along the jaw.
     uneven = np.float32(0.5) * np.sin(spot.at.x * np.float32(rng.uniform(0.12, 0.2)) + centre[0])
     shell = np.abs(bow) - np.float32(thick) - uneven
     back = spot.at.y - np.float32(reach) - np.float32(slope) * spot.at.x
-    # The end is round: it takes off a corner as wide as the bone.
+    # This rounds the ends at the back, with the half thickness of the bone as radius.
     whole = np.maximum(
         shell, length(np.maximum(shell + thick, 0), np.maximum(back + thick, 0)) - thick
     )
@@ -110,11 +112,11 @@ def _draw_jaw(canvas: Canvas, patient: Patient, height: float, rng: Rng) -> None
 
 
 def _draw_teeth(canvas: Canvas, centre: Point, radii: Point, rng: Rng) -> None:
-    """Teeth along the horseshoe, molars to the back, some lost; each with its pulp."""
+    """Paint teeth with pulp along the horseshoe, larger ones to the back; some are missing."""
     for angle in np.linspace(0.12, np.pi - 0.12, 14):
         if rng.uniform() < 0.12:
             continue
-        # The superellipse's own rim, by its power of 3.
+        # The tooth is placed on the edge of the jaw's superellipse, whose power is 3.
         cos, sin = np.cos(angle), np.sin(angle)
         rim = (abs(cos) ** 3 + abs(sin) ** 3) ** (-1 / 3)
         point = (centre[0] + radii[0] * rim * cos, centre[1] - radii[1] * rim * sin)
@@ -129,7 +131,7 @@ def _draw_teeth(canvas: Canvas, centre: Point, radii: Point, rng: Rng) -> None:
 
 
 def _draw_cartilage(canvas: Canvas, y: float, height: float, rng: Rng) -> None:
-    """By height: hyoid bone, thyroid cartilage with patchy calcium, lobes of the thyroid gland."""
+    """Paint hyoid bone, thyroid cartilage (patchy calcium) or thyroid gland, by height."""
     if height > 5.2:
         for side in (-1, 1):
             lobe = (side * rng.uniform(14, 17), y + rng.uniform(0, 4))

@@ -1,4 +1,4 @@
-"""Smooth random fields, for the unevenness of tissue."""
+"""Smooth random fields that make tissue uneven."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HALF_PX = SIDE_PX // 2
 
 
 def doubled(half: Array) -> Array:
-    """Twice the rows and columns, linearly between the middles of the old pixels."""
+    """Return `half` with twice the rows and columns, interpolated linearly between its pixels."""
     rows, columns = half.shape
     tall = np.empty((2 * rows, columns), np.float32)
     _double_rows(half, tall)
@@ -24,7 +24,7 @@ def doubled(half: Array) -> Array:
 
 
 def _double_rows(values: Array, grown: Array) -> None:
-    # Linear interpolation to the quarter points: new pixels lie a quarter off the old ones.
+    # The middles of the new pixels lie a quarter of an old pixel off the middles of the old ones.
     near, far = np.float32(0.75) * values, np.float32(0.25) * values
     np.add(near[1:], far[:-1], out=grown[2::2])
     np.add(near[:-1], far[1:], out=grown[1:-1:2])
@@ -34,21 +34,25 @@ def _double_rows(values: Array, grown: Array) -> None:
 
 @lru_cache(maxsize=8)
 def _rough_bank(key: tuple[int, ...], cells: int) -> Array:
-    """A patient's smooth noise: a tile of 384 pixels, doubled in size from `cells` values a side.
+    """Return a patient's smooth noise, a tile of 384 × 384 pixels enlarged from `cells` × `cells`.
 
-    It is followed by its own first 256 rows and columns, so that any shift of it is a view.
+    The tile's first 256 rows and columns are repeated after its end, so that every cyclic shift of
+    the tile is a view.
     """
     field = stream(ROUGHNESS, *key, cells).standard_normal((cells, cells), dtype=np.float32)
-    # 12, 24 and 48 cells, all that are asked for, end at a tile of 384.
+    # The callers use 12, 24 and 48 cells, which all give a tile of 384 pixels per side.
     while field.shape[0] < _HALF_PX:
         field = doubled(field)
     return np.pad(field * np.float32(1 / field.std()), (0, _HALF_PX), mode="wrap")
 
 
 def rough_field(patient: Patient, rng: Rng, cells: int) -> Array:
-    """Smooth noise (256, 256) of mean 0 and deviation 1: the patient's, shifted at random."""
+    """Return the patient's smooth noise (256, 256), shifted at random.
+
+    Its mean is about 0 and its standard deviation about 1.
+    """
     bank = _rough_bank(patient.key, cells)
     side = bank.shape[0] - _HALF_PX
-    # A random view of one bank: far cheaper than new noise, and as different.
+    # A random view of the bank is far cheaper than new noise and varies as much.
     row, column = -rng.integers(0, side, 2) % side
     return bank[row : row + _HALF_PX, column : column + _HALF_PX]

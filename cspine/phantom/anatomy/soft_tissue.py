@@ -1,11 +1,13 @@
-"""The neck around the spine at one height, in Hounsfield units: skin, fat, muscle, table, air.
+"""The neck around the spine at one height, in Hounsfield units: skin, fat, muscle, head-rest, air.
 
-The frame is the vertebra's (origin at the canal's front, x left, y back, mm). Muscles are the
-cells of a bent Voronoi diagram about hand-placed middles; the fat planes are the cells' borders.
-`muscles.csv` holds the middles of one side, which are mirrored and jittered, the squared radius as
-a weight, and how often it is fat instead (posterior triangle and carotid space: often).
-Smooth fields are drawn on a grid of half the pixels and doubled, and what all slices of a patient
-share is cached, for speed.
+The frame is the vertebra's: the origin is at the front of the canal, x points to the patient's left
+and y to the back, in mm. Muscles are the cells of a bent Voronoi diagram around hand-placed
+middles, and the fat planes are the borders of the cells. Each row of `muscles.csv` describes a cell
+of one side: its middle, which is mirrored and jittered, its squared radius, which is its weight,
+and how often the cell is filled with fat instead of muscle. Fat is frequent in the posterior
+triangle and the carotid space.
+For speed, smooth fields are drawn on the half grid, which has half the rows and columns, and then
+doubled, and what all slices of a patient share is cached.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ AIR_HU, FAT_HU, SKIN_HU = -1000.0, -100.0, 45.0
 
 
 def draw_neck(half: Plane, patient: Patient, position: Position) -> Array:
-    """Skin, fat and muscle, HU float32 (2 H, 2 W), from the plane of the half grid (H, W)."""
+    """Return the neck in HU, float32 (2 H, 2 W), from the plane of the half grid (H, W)."""
     rng = stream(TISSUE, *patient.key, position.index)
     outline = _outline(half, patient, position)
     muscle = _muscles(half, patient, rng, outline)
     hu = doubled(_fat_and_muscle(muscle, patient, rng))
     skin_distance = doubled(outline)
-    # Skin is 1.8 mm thick; what it paints outside the body, air covers below.
+    # Skin is 1.8 mm thick. It is also painted outside the body, where air replaces it below.
     rim = coverage(-(skin_distance + 1.8), 0.8)
     hu += (SKIN_HU - hu) * rim
     around = _surroundings(half, patient, outline)
@@ -49,8 +51,9 @@ def draw_neck(half: Plane, patient: Patient, position: Position) -> Array:
 
 
 def _outline(at: Plane, patient: Patient, position: Position) -> Array:
-    """Distance to the skin: a bent oval, widening to the shoulders at C6 and C7."""
-    # No slice in the key: every slice draws the same numbers, and height alone changes the outline.
+    """Distance to the skin: a bent oval, with the chin in upper and shoulders in lower slices."""
+    # The key holds no slice, so every slice draws the same numbers and the outline depends only on
+    # the height.
     rng = stream(TISSUE, *patient.key)
     sizes = (2.2, 1.5, 1.0, 0.6)
     waves = tuple((float(rng.normal(0, size)), float(rng.uniform(0, 6.28))) for size in sizes)
@@ -72,25 +75,26 @@ def _outline(at: Plane, patient: Patient, position: Position) -> Array:
 
 @lru_cache(maxsize=2)
 def _oval(at: Plane, patient: Patient, waves: tuple[Point, ...]) -> Array:
-    """Distance to the bare neck, the same for all slices."""
+    """Distance to the neck without chin and shoulders, the same for all slices of a patient."""
     width, depth = patient.neck_radii
     return wavy(at, (0.0, 2.0 + 0.03 * depth), (width, depth), waves)
 
 
 @lru_cache(maxsize=2)
 def _chin(at: Plane) -> Array:
-    """Distance to what the jaw adds to the outline, before it thins out downwards."""
+    """Distance to the part that the jaw adds to the outline, at its full size."""
     return ellipse(at, (0.0, -38.0), (52.0, 44.0), 3)
 
 
 def _muscles(at: Plane, patient: Patient, rng: Rng, outline: Array) -> Array:
-    """Share of muscle against fat, 0..1, on the half grid."""
+    """Share of muscle in each pixel of the half grid, 0..1; the rest is fat."""
     share = np.zeros_like(outline)
-    # The fat is thicker than its roughness: no muscle is farther out.
+    # Muscles are drawn only here. The fat is thicker than the roughness of its inner border, so no
+    # muscle is farther out.
     body = bounds(outline < 4)
-    # Drawn on half the grid: muscles have no edge as sharp as a pixel.
     border, is_fatty = _cells(at, body, patient, rng)
-    # Planes are wide here and closed there: muscles that lie on each other hardly show as two.
+    # The width of the fat planes varies. Where a plane is closed, the muscles on both sides look
+    # like one.
     rough = rough_field(patient, rng, 12)[body]
     width = np.float32(patient.plane_mm) * np.clip(np.float32(0.4) + np.float32(1.5) * rough, -1, 3)
     muscle = coverage(width - border, 1.3)
@@ -113,7 +117,7 @@ def _cells(
         return moved
 
     x, y = bent(at.x), bent(at.y)
-    # Two nearest middles are enough: on a border they are equally near.
+    # The two nearest middles are enough, because a border is where both are equally near.
     nearest = np.full(x.shape, np.float32(1e9))
     second, nearest_fat = nearest.copy(), nearest.copy()
     away, other = np.empty_like(x), np.empty_like(x)
@@ -121,7 +125,7 @@ def _cells(
     for muscle in load_table("muscles.csv"):
         for side in (-1, 1):
             cx, cy = np.array([side * muscle["x"], muscle["y"]]) * scale + rng.normal(0, 1.8, 2)
-            # Squared distance less x² + y², which all the cells share.
+            # `away` is the squared distance minus x² + y², which is the same for all cells.
             np.multiply(x, np.float32(-2 * cx), out=away)
             away += np.multiply(y, np.float32(-2 * cy), out=other)
             away += np.float32(cx * cx + cy * cy - muscle["squared_radius"])
@@ -129,14 +133,14 @@ def _cells(
             np.minimum(nearest, away, out=nearest)
             if rng.uniform() < muscle["fat_share"]:
                 np.minimum(nearest_fat, away, out=nearest_fat)
-    # Middles lie about 13 mm apart.
-    # Squared distances to two middles differ by 2 × their distance × that from the border.
+    # The squared distances to two middles differ by 2 × the distance between the middles (about
+    # 13 mm) × the distance from the border.
     border = (second - nearest) * np.float32(1 / 26.0)
     return border, nearest_fat <= nearest
 
 
 def _fat_and_muscle(muscle: Array, patient: Patient, rng: Rng) -> Array:
-    """Hounsfield units of the soft tissue: streaky fat with septa, and marbled muscle."""
+    """Hounsfield units of the soft tissue: fat with streaks of septa, and marbled muscle."""
     septa = np.abs(rough_field(patient, rng, 48))
     fat = np.float32(FAT_HU) + np.float32(55) * np.clip(np.float32(0.35) - septa, 0, 1)
     fat += 8 * rough_field(patient, rng, 24)
@@ -146,7 +150,7 @@ def _fat_and_muscle(muscle: Array, patient: Patient, rng: Rng) -> Array:
 
 
 def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
-    """Air with folds of a sheet about the skin, and the head-rest's shell."""
+    """HU outside the body: air, folds of a sheet around the skin, and the head-rest's shell."""
     folds, plate, plate_hu = _sheet_and_shell(at, patient)
     hu = np.full(at.x.shape, np.float32(AIR_HU))
     for height, wave, cross_wave, value in folds:
@@ -160,12 +164,13 @@ def _surroundings(at: Plane, patient: Patient, outline: Array) -> Array:
 def _sheet_and_shell(
     at: Plane, patient: Patient
 ) -> tuple[list[tuple[float, Array, Array, np.float32]], Array, float]:
-    """The sheet and head-rest below the patient, the same in all slices.
+    """Draw the sheet and the head-rest around the patient, the same for all slices.
 
-    Folds as their height over the skin (mm), two waves added to it, and HU; then the shell's
-    share of each pixel, and its HU.
+    Returns:
+        The folds of the sheet, the share of each pixel that the head-rest's shell covers, and the
+        shell's HU. A fold is its height above the skin (mm), two waves added to the height, and HU.
     """
-    # In place of a slice's index, so that all slices draw alike.
+    # 1000 stands in the key instead of a slice's index, so that all slices draw the same numbers.
     rng = stream(TISSUE, *patient.key, 1000)
     folds = []
     for _ in range(int(rng.integers(1, 4))):

@@ -1,9 +1,10 @@
 """Measures of one cervical vertebra, drawn for a patient, and the positions of its parts.
 
-The frame: the origin is the middle of the canal's front wall, x to the patient's left, y to the
-back, mm. The means in `vertebrae.csv`, in mm, follow Panjabi et al., Spine 1991 (adult C2–C7), and
-are scaled by the patient's size; `pillar` is its distance from the middle, `bifid_share` the share
-of forked spinous processes. `vertebra_shape.py` makes bone of the measures.
+In the vertebra's frame, the origin is the middle of the canal's front wall, x points to the
+patient's left and y to the back, in mm. The means in `vertebrae.csv`, in mm, follow Panjabi et al.,
+Spine 1991 (adult C2–C7), and are scaled by the patient's size. The column `pillar` is the distance
+of an articular pillar from the midline, and `bifid_share` is the share of forked spinous processes.
+`vertebra_shape.py` turns the measures into the shape of the bone.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from cspine.phantom.anatomy.shapes import Point
 from cspine.phantom.anatomy.tables import load_table
 from cspine.phantom.patient import VERTEBRA, Patient, stream
 
-_HEIGHT_MM = 17.0  # a vertebra and its disc
+_HEIGHT_MM = 17.0  # height of a vertebra with its disc
 
 
 @dataclass(frozen=True)
 class Joint:
-    """A facet joint in the slice: `half_mm` wide to either side of a curve that bows out by
-    `bow_mm`, turned by `angle`; its two processes have slid past each other by `slide_mm`."""
+    """A facet joint in the slice.
+
+    Attributes:
+        half_mm: half the width of the joint's gap.
+        angle: rotation of the joint in rad.
+        bow_mm: how far the curve of the gap bows out.
+        slide_mm: how far each of the two articular processes has slid along the gap, in opposite
+            directions.
+    """
 
     half_mm: float
     angle: float
@@ -32,36 +40,39 @@ class Joint:
 
 @dataclass(frozen=True)
 class Vertebra:
-    """Measures in mm; pairs are (patient's right, patient's left) unless said."""
+    """Measures of a vertebra in mm.
+
+    Pairs without a comment of their own are (patient's right, patient's left).
+    """
 
     level: int
     body: Point  # width, depth
     canal: Point  # width, depth
-    pillars: Point  # distance from the middle, each side
-    pillar_radii: Point
-    lamina_mm: Point  # half thickness
+    pillars: Point  # distance from the midline on each side
+    pillar_radii: Point  # across, along
+    lamina_mm: Point  # half the thickness on each side
     spinous_mm: float
     spinous_angle: float
-    fork_mm: float  # 0 where the spinous process is single
-    wings: Point  # reach of the transverse processes
-    foramina: Point  # radii
+    fork_mm: float  # 0 if the spinous process is not forked
+    wings: Point  # reach of the transverse processes on each side
+    foramina: Point  # radius on each side
     joints: tuple[Joint, Joint]
     spurs: tuple[tuple[Point, float], ...]  # osteophytes: centre and radius
     ripple: tuple[tuple[float, float, float, float], ...]  # amplitude, wave numbers, phase
     cortex_mm: float
     blend_mm: float
-    worn: float  # 0 not at all to 1: spurs, dense joints, narrow joints
-    lean: Point  # its heights that a slice passes through for each mm to the left and to the back
+    worn: float  # 0 (not at all) to 1; wear adds spurs and makes joints dense and narrow
+    lean: Point  # change of the height `t` in a slice per mm to the left and per mm to the back
 
 
 def draw_vertebra(patient: Patient, level: int) -> Vertebra:
-    """Draw the patient's vertebra at `level` (0 is C1): the same for all its slices."""
-    # By patient and level, not by slice: neighbouring slices cut one and the same vertebra.
+    """Draw the patient's vertebra at `level` (0 is C1)."""
+    # The key holds no slice, because all slices of a level show the same vertebra.
     rng = stream(VERTEBRA, *patient.key, level)
     mean = load_table("vertebrae.csv")[level]
     scale = patient.size * rng.normal(1, 0.03)
     width, depth = mean["body_width"] * scale, mean["body_depth"] * scale
-    # Age allows wear and does not force it.
+    # Age is the upper limit of wear, so old patients may have little of it.
     worn = patient.age * rng.uniform()
     return Vertebra(
         level=level,
@@ -109,7 +120,7 @@ def _draw_joints(rng: np.random.Generator, worn: float) -> tuple[Joint, Joint]:
 
 
 def _draw_lean(rng: np.random.Generator, patient: Patient) -> Point:
-    """Each vertebra of a curved spine leans a little differently."""
+    """Draw the lean of one vertebra, which differs a little from the tilt of the spine."""
     left, back = np.tan(np.asarray(patient.tilt) + np.radians(rng.normal(0, [1.5, 3.5])))
     height = _HEIGHT_MM * patient.size
     return float(left / height), float(back / height)
@@ -118,10 +129,10 @@ def _draw_lean(rng: np.random.Generator, patient: Patient) -> Point:
 def _draw_spurs(
     rng: np.random.Generator, width: float, depth: float, worn: float
 ) -> tuple[tuple[Point, float], ...]:
-    """Osteophytes on the body's edge, more and larger the more it is worn."""
+    """Draw osteophytes on the edge of the body; more wear gives more and larger ones."""
     spurs = []
     for _ in range(rng.poisson(4 * worn) if width else 0):
-        # Mostly in front and at the sides.
+        # The angles place them in front and at the sides.
         angle = rng.uniform(-np.pi, 0.25)
         point = (0.5 * width * np.cos(angle), -0.5 * depth + 0.5 * depth * np.sin(angle))
         spurs.append(((float(point[0]), float(point[1])), float(rng.uniform(1, 1 + 2 * worn))))
@@ -129,7 +140,7 @@ def _draw_spurs(
 
 
 def height_at(v: Vertebra, t: float, x: float, y: float) -> float:
-    """The height in the vertebra at which a slice through `t` at the origin passes (x, y)."""
+    """The height at (x, y), in a slice whose height at the frame's origin is `t`."""
     return t + v.lean[0] * x + v.lean[1] * y
 
 
@@ -139,11 +150,11 @@ def pillar_centre(v: Vertebra, side: int) -> Point:
 
 
 def lamina_end(v: Vertebra) -> Point:
-    """Where the laminae meet behind the canal."""
+    """The point at which the laminae meet behind the canal."""
     return 0.0, v.canal[1] + v.lamina_mm[0] + 0.4
 
 
 def spinous_end(v: Vertebra) -> Point:
-    """The tip of the spinous process, or where it forks."""
+    """The tip of the spinous process, or the point at which it forks."""
     x, y = lamina_end(v)
     return x + v.spinous_mm * np.sin(v.spinous_angle), y + v.spinous_mm * np.cos(v.spinous_angle)

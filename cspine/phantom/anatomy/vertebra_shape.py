@@ -1,8 +1,8 @@
-"""The bone of one vertebra in a slice, as the distance to its surface.
+"""The bone of one vertebra in a slice, as the signed distance to its surface.
 
-Works in the vertebra's frame (see `vertebra.py`), in mm, negative inside. Whatever is cut out of
-the bone here (canal, foramina, joints) gets a cortex of its own, because the cortex is drawn along
-the distance's zero.
+Distances are in mm, negative inside, in the vertebra's frame (see `vertebra.py`). Every opening
+that is cut into the bone here (canal, foramina, joints) gets a cortex along its edge, because
+`bone.py` draws the cortex wherever the distance is near zero.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ def bone_distance(at: Plane, v: Vertebra, position: Position) -> Array:
 
 
 def body_distance(at: Plane, v: Vertebra) -> Array:
-    """Distance to the vertebral body alone (C2–C7)."""
+    """Distance to the vertebral body without any other part (C2–C7)."""
     return ellipse(at, (0.0, -0.5 * v.body[1]), (0.5 * v.body[0], 0.5 * v.body[1]), 3)
 
 
 def thinned(t: float, low: float, high: float, edge: float = 0.12) -> float:
-    """How far, mm, a part that spans heights `low` to `high` has thinned out at height `t`."""
+    """How many mm a part that spans heights `low` to `high` has lost all around at height `t`."""
     outside = max(low - t, t - high, -edge) + edge
-    # To be added to a distance: 0 well inside the span, 4 mm at its ends, ever more beyond.
+    # The result, to be added to a distance, is 0 well inside the span, 4 mm at the ends of the span
+    # and rises further beyond them.
     return 4.0 * outside / edge
 
 
 def _rippled(at: Plane, v: Vertebra) -> Plane:
-    """The plane bent a little, so that no edge is a perfect curve."""
+    """Return the plane bent a little, so that no edge drawn on it is a perfect curve."""
     x, y = at.x, at.y
     bend_x, bend_y = np.zeros_like(x), np.zeros_like(y)
     for number, (amplitude, kx, ky, phase) in enumerate(v.ripple):
@@ -56,7 +57,7 @@ def _rippled(at: Plane, v: Vertebra) -> Plane:
 
 
 def _front(at: Plane, v: Vertebra, t: float) -> Array:
-    """Body with uncinate edges and spurs, or at C2's top the dens with its facets."""
+    """Distance to the body with uncinate processes and spurs, or to dens and facets at C2's top."""
     t = height_at(v, t, 0.0, -0.5 * v.body[1])
     if v.level == 1 and t < 0.45:
         dens = ellipse(at, (0.0, -6.2), (5.2, 5.6))
@@ -65,7 +66,7 @@ def _front(at: Plane, v: Vertebra, t: float) -> Array:
         neck = body_distance(at, v) + thinned(t, 0.3, 1)
         return unite(unite(dens, facets, 2.0), neck, 3.0)
     body = body_distance(at, v) - 0.5 * max(0.25 - t, 0)
-    # Uncinate processes rise at the sides of the top.
+    # Uncinate processes rise at both sides of the body's top.
     for side in (-1, 1):
         x = side * 0.47 * v.body[0]
         edge = ellipse(at, (x, -0.45 * v.body[1]), (2.6, 5.0))
@@ -76,7 +77,7 @@ def _front(at: Plane, v: Vertebra, t: float) -> Array:
 
 
 def _arch(at: Plane, v: Vertebra, t: float) -> Array:
-    """Pillars, pedicles, transverse processes with their foramina, laminae, spinous process."""
+    """Distance to the arch: pillars, pedicles, transverse and spinous processes, and laminae."""
     arch = _spinous(at, v, t)
     end = lamina_end(v)
     for side in (-1, 1):
@@ -94,26 +95,30 @@ def _arch(at: Plane, v: Vertebra, t: float) -> Array:
 
 
 def _pillar(at: Plane, v: Vertebra, side: int, t: float) -> Array:
-    """One articular pillar: whole in the middle of the vertebra, two processes at its joints."""
+    """Distance to one articular pillar.
+
+    It is one piece at the middle of the vertebra's height, and two processes at the joints.
+    """
     centre, (across, along) = pillar_centre(v, side), v.pillar_radii
     if not _has_joint(v, t, centre):
-        # Rotated outwards, as articular pillars are.
+        # The ellipse is rotated outwards, as articular pillars are.
         return ellipse(at.turned(side * 0.35, centre), (0, 0), v.pillar_radii)
     joint = v.joints[(side + 1) // 2]
     frame = at.turned(joint.angle, centre)
-    # The front one belongs to the vertebra below; both overlap where the joint is cut.
+    # The front process belongs to the vertebra below. Both overlap until `_cut_joints` opens the
+    # joint between them.
     front = ellipse(frame, (joint.slide_mm, -0.42 * along), (across, 0.68 * along), 3)
     back = ellipse(frame, (-joint.slide_mm, 0.42 * along), (1.05 * across, 0.74 * along))
     return unite(front, back, 0.8)
 
 
 def _has_joint(v: Vertebra, t: float, centre: Point) -> bool:
-    """Whether the slice passes the facet joint at `centre`: near the vertebra's top or end."""
+    """Whether the slice cuts a facet joint at `centre`, near the vertebra's top or bottom."""
     return not 0.28 < height_at(v, t, *centre) < 0.72
 
 
 def _side_parts(at: Plane, v: Vertebra, side: int, t: float) -> Array:
-    """Pedicle and transverse process of one side, the foramen between them cut out."""
+    """Distance to one side's pedicle and transverse process, with the foramen cut out."""
     index = (side + 1) // 2
     x, y = pillar_centre(v, side)
     body_edge = side * 0.48 * v.body[0]
@@ -125,13 +130,13 @@ def _side_parts(at: Plane, v: Vertebra, side: int, t: float) -> Array:
     back = rod(at, (x, y - 2.5), (tip, -2.5), 2.6, 1.8)
     bridge = rod(at, (tip - side * 2.5, -6.5), (tip - side * 0.5, -2.5), 1.5, 1.5)
     wing = unite(unite(front, back, 1.0), bridge, 1.0) + thinned(t, 0.15, 0.7)
-    # The foramen of the vertebral artery.
+    # The vertebral artery passes through the foramen.
     hole = ellipse(at, (side * (0.5 * v.body[0] + 5.2), -4.6), (v.foramina[index],) * 2)
     return np.maximum(unite(pedicle, wing, 1.0), -hole)
 
 
 def _spinous(at: Plane, v: Vertebra, t: float) -> Array:
-    """The spinous process, forked where the vertebra's is; thick at its end."""
+    """Distance to the spinous process, which is forked or has a thick end."""
     start, end = lamina_end(v), spinous_end(v)
     stem = rod(at, start, end, 2.4, 1.9 if v.fork_mm else 2.9)
     if v.fork_mm:
@@ -144,7 +149,7 @@ def _spinous(at: Plane, v: Vertebra, t: float) -> Array:
 
 
 def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
-    """C1: a ring of two arches and lateral masses, and the dens of C2 inside it."""
+    """Distance to C1, a ring of two arches and lateral masses, with the dens of C2 inside it."""
     width, depth = 0.5 * v.canal[0], v.canal[1]
     front = [(-14.0, -9.0), (-7.0, -15.0), (0.0, -16.8), (7.0, -15.0), (14.0, -9.0)]
     back = [
@@ -167,7 +172,7 @@ def _atlas(at: Plane, v: Vertebra, t: float) -> Array:
         hole = ellipse(at, (side * 26.5, -0.5), (v.foramina[index],) * 2)
         ring = unite(ring, np.maximum(unite(mass, wing, 2.0), -hole), 2.0)
     dens = ellipse(at, (0.0, -7.4), (5.0, 5.4)) + thinned(height_at(v, t, 0.0, -7.4), 0.15, 2)
-    # The joint between front arch and dens stays open.
+    # The joint between front arch and dens is kept open by 1.1 mm.
     whole: Array = np.minimum(np.maximum(ring, np.float32(1.1) - dens), dens)
     return whole
 
@@ -179,8 +184,8 @@ def _cut_canal(at: Plane, v: Vertebra, bone: Array) -> Array:
 
 
 def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:
-    """Open the facet joints where the slice passes them: at the top and the end of the vertebra."""
-    # C1 has its joints elsewhere, and the middle of a vertebra has none.
+    """Return the bone with the facet joints opened, if the slice cuts any."""
+    # The joints of C1 are elsewhere and are not drawn.
     if v.level == 0:
         return bone
     for side, joint in zip((-1, 1), v.joints, strict=True):
@@ -188,7 +193,7 @@ def _cut_joints(at: Plane, v: Vertebra, t: float, bone: Array) -> Array:
         if not _has_joint(v, t, (x, y)):
             continue
         along = at.turned(joint.angle, (x, y + (1.0 if t < 0.5 else -1.0)))
-        # A shallow arc, wider on one end than on the other.
+        # The gap is a shallow arc that is wider at one end than at the other.
         off = along.y + np.float32(joint.bow_mm / 36) * along.x**2
         half = np.float32(joint.half_mm) * (1 + np.float32(0.04 * side) * along.x)
         gap = np.maximum(np.abs(off) - half, np.abs(along.x) - 9.0)

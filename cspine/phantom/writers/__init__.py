@@ -1,1 +1,1 @@
-"""Write synthetic data sets, demonstration slices and contact sheets."""
+"""Writers of synthetic data sets, demonstration slices and contact sheets."""

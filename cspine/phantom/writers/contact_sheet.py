@@ -1,4 +1,4 @@
-"""Contact sheet of phantoms of both classes, labelled, for people to look at."""
+"""Writer of a contact sheet: labelled phantom slices of both classes for visual inspection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROWS, _COLUMNS, _TILE_PX, _TEXT_PX = 4, 6, 256, 16
 
 
 def write_sheet(path: Path, config: PhantomConfig) -> Path:
-    """Write 4 × 6 slices of 24 patients: rows of fractures above rows of normal slices."""
+    """Write a PNG of 4 × 6 slices of 24 patients, fractures in the upper half; return `path`."""
     tiles = _choose(config)
     sheet = Image.new("L", (_COLUMNS * _TILE_PX, _ROWS * (_TILE_PX + _TEXT_PX)), 0)
     pen = ImageDraw.Draw(sheet)
@@ -30,12 +30,15 @@ def write_sheet(path: Path, config: PhantomConfig) -> Path:
 
 
 def _choose(config: PhantomConfig) -> list[PhantomSlice]:
-    """One slice of each patient, levels in turn, half of them fractured."""
+    """Choose slices of different patients, the first half of them fractured.
+
+    The levels rotate from C1 to C7.
+    """
     patients = (draw_slices(number, config) for number in count())
     half = _ROWS * _COLUMNS // 2
     chosen = []
     for number in range(2 * half):
-        # Only the slice that is chosen is rendered.
+        # The search goes through slices that are not rendered; only the chosen one is.
         fitting = (
             drawn
             for slices in patients

@@ -1,4 +1,4 @@
-"""Demonstration slices: a plain fracture and a normal slice of patients that no set has."""
+"""Demonstration slices: a clear fracture and a normal slice of patients that are in no set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import PhantomSlice, Truth, draw_slices, render_slice
 from cspine.phantom.writers.slice_png import encode_slice
 
-# Patient numbers from here on are in no written set.
+# Written sets contain only patients with lower numbers.
 _HELD_OUT = 1_000_000
 _LEAST_WIDTH_MM, _LEAST_AREA_MM2 = 2.0, 20.0
 
@@ -25,17 +25,19 @@ class DemoSlice:
 
 
 def demo_slices(seed: int = 1) -> tuple[DemoSlice, DemoSlice]:
-    """Return one fracture at least 2 mm wide and one normal slice, of two patients in no set.
+    """Return a slice with a fracture at least 2 mm wide and a normal slice of another patient.
 
-    Both are plain cases, as a demonstration should be: 20 mm² of the fracture or more are
-    visible, and the normal slice has no hard negative. The same `seed`, the same bytes.
+    Neither patient is in a written set. Both slices are clear cases, as a demonstration should be:
+    at least 20 mm² of the fracture are visible, and the normal slice has no hard negative. Equal
+    seeds give equal bytes.
     """
-    # Only wide fractures are drawn, since drawing until one is wide would take long.
+    # The configuration allows only wide fractures, because waiting for one by chance would take
+    # long.
     config = PhantomConfig(seed=seed, min_width_mm=_LEAST_WIDTH_MM)
     fracture = _first(
         lambda s: (s.truth.visible_area_mm2 or 0) >= _LEAST_AREA_MM2, config, _HELD_OUT
     )
-    # From a number so far off that the two searches never meet at one patient.
+    # The second search starts at a number so far off that it never takes the patient of the first.
     normal = _first(
         lambda s: not s.truth.label and not s.truth.hard_negative, config, 2 * _HELD_OUT
     )
@@ -45,7 +47,7 @@ def demo_slices(seed: int = 1) -> tuple[DemoSlice, DemoSlice]:
 def _first(
     fits: Callable[[PhantomSlice], bool], config: PhantomConfig, number: int
 ) -> PhantomSlice:
-    """Return the first slice that fits, of patients from `number` on."""
+    """Return the first slice for which `fits` is true, of the patients from `number` on."""
     patients = (draw_slices(patient, config) for patient in count(number))
     items = (render_slice(*drawn, config) for slices in patients for drawn in slices)
     return next(filter(fits, items))

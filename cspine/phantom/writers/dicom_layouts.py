@@ -1,7 +1,7 @@
-"""Writers of phantom sets as DICOM: CT series, and the layout of RSNA 2022's set.
+"""Writers of phantom sets as DICOM: complete CT series, and the layout of the RSNA 2022 set.
 
-Attributes follow the CT Image IOD (DICOM PS3.3 A.3). UIDs are made from the set's seed under the
-UUID root 2.25 (PS3.5 B.2), so the same configuration writes the same files.
+Attributes follow the CT Image IOD (DICOM PS3.3 A.3). UIDs are derived from the set's configuration
+under the UUID root 2.25 (PS3.5 B.2), so equal configurations give equal files.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from cspine.phantom.writers.slice_png import encode_mask
 from cspine.phantom.writers.truth_table import make_row, write_table
 
 _BOX_MARGIN_PX = 8
-# Keyword → value.
+# The file maps DICOM keywords to the values that all CT images share.
 _CONSTANTS = Path(__file__).with_name("ct_image.json")
 
 
 def write_dicom(out: Path, config: PhantomConfig) -> Path:
-    """Write one study of one series a patient, `out/<patient>/<n>.dcm`; return `out`.
+    """Write one study with one series per patient, `out/<patient>/<n>.dcm`; return `out`.
 
-    Beside them lie `slices.csv` and, of fractured slices, `masks/*.png`, 0 or 255.
+    `out` also gets `slices.csv` and, for slices with a visible fracture, masks of 0 and 255 in
+    `masks/*.png`.
 
     Raises:
-        DataError: `out` holds something already.
+        DataError: `out` is a file, or a folder that is not empty.
     """
     with written_beside(out) as folder:
         (folder / "masks").mkdir()
@@ -52,12 +53,14 @@ def write_dicom(out: Path, config: PhantomConfig) -> Path:
 def write_rsna(out: Path, config: PhantomConfig) -> Path:
     """Write RSNA 2022's layout: `train.csv`, `train_bounding_boxes.csv`, `train_images/`.
 
-    As irregular as the original: no Modality and few other attributes, two window centres in some
-    files, signed 16-bit or unsigned 12-bit pixels, intercept 0 or -1024, explicit and implicit
-    little endian and JPEG Lossless by patient; the folder of patient 1 is not named by its UID.
+    The files are as irregular as the originals. All lack Modality and most other attributes, and
+    some have two window centres. Depending on the patient, pixels are signed with 16 bits or
+    unsigned with 12 bits, the intercept is 0 or -1024, and the transfer syntax is explicit or
+    implicit little endian or JPEG Lossless. The folder of patient 1 does not have the study's UID
+    as its name.
 
     Raises:
-        DataError: `out` holds something already.
+        DataError: `out` is a file, or a folder that is not empty.
     """
     with written_beside(out) as folder:
         (folder / "train_images").mkdir()
@@ -72,8 +75,9 @@ def write_rsna(out: Path, config: PhantomConfig) -> Path:
 
 
 def make_uid(*parts: object) -> UID:
-    """Return a valid UID that depends on `parts` alone."""
-    # 128 bits are at most 39 digits: 44 characters of the 64 that a UID may have (PS3.5 9.1).
+    """Return a valid UID that depends only on `parts`."""
+    # 128 bits are at most 39 digits, which gives at most 44 of the 64 characters that a UID may
+    # have (PS3.5 9.1).
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}")
 
 
@@ -92,13 +96,16 @@ def _write_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[
 
 
 def _key(config: PhantomConfig, truth: Truth) -> tuple[str, str]:
-    """Return the parts of a patient's UIDs: all of the configuration, since another configuration
-    makes other images of the same number."""
+    """Return the first parts of a patient's UIDs: the configuration and the patient.
+
+    The complete configuration is part of them, because another configuration gives other images
+    for the same patient number.
+    """
     return json.dumps(asdict(config)), truth.patient_id
 
 
 def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Dataset:
-    """Return a data set with identity, geometry and window, which all layouts have."""
+    """Return a DICOM data set with identity, geometry and window, which both layouts have."""
     truth, number = item.truth, item.truth.slice_index + 1
     key = _key(config, truth)
     ds = Dataset()
@@ -108,7 +115,7 @@ def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Datas
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = make_uid(*key, "image", number)
     ds.SyntheticData, ds.Manufacturer = DICOM_YES, MANUFACTURER
-    # The same pseudonym in both: nothing here may pass for a real name.
+    # Name and ID are the same pseudonym, so that neither looks like that of a real person.
     ds.PatientName = ds.PatientID = truth.patient_id
     ds.StudyInstanceUID, ds.SeriesInstanceUID = make_uid(*key, "study"), make_uid(*key, "series")
     ds.InstanceNumber = number
@@ -123,26 +130,26 @@ def _bare_image(item: PhantomSlice, config: PhantomConfig, syntax: UID) -> Datas
 
 
 def _set_pixels(ds: Dataset, item: PhantomSlice, is_signed: bool, intercept: int) -> None:
-    """Store the Hounsfield units; unsigned pixels have 12 bits, signed ones 16."""
-    # Slope 1, so that no Hounsfield unit is lost to rounding.
+    """Store the Hounsfield units as pixels, unsigned with 12 bits or signed with 16 bits."""
+    # `_bare_image` sets the rescale slope to 1, so rounding loses no Hounsfield unit.
     stored = pad(item.hu, item.patient) - intercept
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = item.hu.shape
-    # A CT image has 16 bits allocated and 12 to 16 stored (C.8.2.1). With intercept -1024 the
-    # scanner's -1024 to 3071 HU fill 12 bits exactly.
+    # A CT image has 16 bits allocated and 12 to 16 stored (C.8.2.1). With intercept -1024, the
+    # scanner's range of -1024 to 3071 HU fills 12 bits exactly.
     ds.BitsAllocated, ds.BitsStored = 16, 16 if is_signed else 12
     ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, int(is_signed)
     ds.RescaleIntercept = intercept
     ds.PixelData = stored.astype("<i2" if is_signed else "<u2").tobytes()
-    # More than 8 bits are OW, in the explicit syntax too (PS3.5 A.2).
+    # Pixels of more than 8 bits have the VR OW, in the explicit syntax too (PS3.5 A.2).
     ds["PixelData"].VR = "OW"
 
 
 def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
-    """Return a whole CT image, with every attribute that the IOD requires (PS3.3 A.3)."""
+    """Return a complete CT image, with every attribute that the IOD requires (PS3.3 A.3)."""
     ds = _bare_image(item, config, ExplicitVRLittleEndian)
-    # The same in all images: a fixed date, so that the same arguments give the same bytes on any
-    # day, and attributes of type 2, which must be present and may be empty (PS3.5 7.4.3).
+    # The constants hold a fixed date, so that equal arguments give equal bytes on any day, and
+    # attributes of type 2, which must be present but may be empty (PS3.5 7.4.3).
     for keyword, value in json.loads(_CONSTANTS.read_text(encoding="utf-8")).items():
         setattr(ds, keyword, value)
     ds.SoftwareVersions = config.version
@@ -153,7 +160,7 @@ def _ct_image(item: PhantomSlice, config: PhantomConfig) -> Dataset:
 
 
 def _write_rsna_study(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
-    """Write one study; return its row of labels and its rows of boxes."""
+    """Write one study; return its row of labels and the rows of its bounding boxes."""
     items = render_patient(number, config)
     uid = make_uid(*_key(config, items[0].truth), "study")
     study = folder / "train_images" / (uid if number != 1 else make_uid(uid, "renamed"))
@@ -169,7 +176,7 @@ def _write_rsna_study(folder: Path, config: PhantomConfig, number: int) -> list[
 
 def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
     rows, columns = np.nonzero(item.mask)
-    # Boxes by hand never fit tightly.
+    # The margin imitates boxes drawn by hand, which never fit tightly.
     x, y = int(columns.min()) - _BOX_MARGIN_PX, int(rows.min()) - _BOX_MARGIN_PX
     return {
         "StudyInstanceUID": uid,
@@ -182,8 +189,8 @@ def _box_row(uid: str, item: PhantomSlice) -> dict[str, Any]:
 
 
 def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, path: Path) -> None:
-    # The irregularities of the real files, chosen by the number of the patient in steps of 2, 3
-    # and 4, so that any twelve patients in a row have every combination.
+    # The irregularities of the real files depend on the remainders of the patient's number modulo
+    # 2, 3 and 4, so twelve consecutive patients have every combination that occurs.
     implicit = number % 3 == 1
     ds = _bare_image(item, config, ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
     is_signed = number % 2 == 0
@@ -196,7 +203,7 @@ def _write_rsna_image(item: PhantomSlice, config: PhantomConfig, number: int, pa
 
 
 def _compress(path: Path) -> None:
-    """Turn a file into JPEG Lossless (process 14, first-order prediction), in place."""
+    """Compress a file in place as JPEG Lossless (process 14, first-order prediction)."""
     beside = path.with_suffix(".jpeg")
     reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
@@ -211,10 +218,11 @@ def _compress(path: Path) -> None:
     writer.SetImage(change.GetOutput())
     if not writer.Write():
         raise DataError(f"`{beside}` must be writable. Received: an error while writing")
-    # The coder adds attributes, Modality among them, that the set must not have.
+    # The coder adds attributes that the set must not have, such as Modality, so only its pixels
+    # are taken over.
     plain, coded = dcmread(path), dcmread(beside)
     plain.PixelData, plain["PixelData"].VR = coded.PixelData, "OB"
-    # Encapsulated pixels are OB of undefined length (PS3.5 A.4).
+    # Encapsulated pixels have the VR OB and an undefined length (PS3.5 A.4).
     plain["PixelData"].is_undefined_length = True
     plain.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
     plain.save_as(beside, enforce_file_format=True)

@@ -1,7 +1,8 @@
-"""Write phantom sets as 512² PNGs with masks, twins and a table of the truth.
+"""Writer of phantom sets as 512² PNGs with masks, twins and a table of the truth.
 
-Patients are rendered by worker processes, each file by one of them, so the bytes do not depend on
-how many there are. A set is written to a hidden folder and renamed, so it is whole or absent.
+A twin is the same slice without its fracture. Worker processes render the patients, and each file
+is written by one process, so the bytes do not depend on the number of processes. A set is written
+to a hidden folder that is renamed at the end, so the set is either complete or absent.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from cspine.phantom.writers.truth_table import make_row, write_table
 
 
 def write_grouped(out: Path, config: PhantomConfig) -> Path:
-    """Write `images/`, `masks/`, `twins/`, `slices.csv` and `phantom.json` into `out`; return it.
+    """Write `images/`, `masks/`, `twins/`, `slices.csv`, `phantom.json` to `out`; return `out`.
 
-    Masks are 0 or 255; only fractured slices have masks and twins.
+    The pixels of masks are 0 or 255. Only fractured slices have masks and twins.
 
     Raises:
-        DataError: `out` holds something already.
+        DataError: `out` is a file, or a folder that is not empty.
     """
     with written_beside(out) as folder:
         for name in ("images", "masks", "twins"):
@@ -40,7 +41,8 @@ def write_grouped(out: Path, config: PhantomConfig) -> Path:
             "version": config.version,
             "config": asdict(config),
             "slices_csv_sha256": digest,
-            # In the set itself, since folders are passed on without what was said of them.
+            # The notice is part of the set, because folders are often passed on without their
+            # description.
             "notice": f"Synthetic images. {MEDICAL_NOTICE}",
         }
         (folder / "phantom.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Write phantom sets in the layout of the published Kaggle set: names, size, cut and copies.
+"""Writer of phantom sets in the layout of the published Kaggle set: names, size, split and copies.
 
-Counted from the published names: each slice has 20 copies, three rotated, nine rotated twice, two
-sharpened and three rotations of each. Angles are small and arbitrary, corners black.
+According to the file names of the Kaggle set, each slice has 20 copies there: three rotated, nine
+rotated twice, two sharpened, and three rotations of each sharpened one. The angles of the rotations
+are small and arbitrary, and the corners are black.
 """
 
 from __future__ import annotations
@@ -22,20 +23,27 @@ from cspine.phantom.render import render_patient
 from cspine.phantom.writers.parallel import run_per_patient, written_beside
 from cspine.phantom.writers.truth_table import make_row, write_table
 
-_FAST = 1  # of PNG's compression; noise hardly shrinks further
+_FAST = 1  # fastest level of PNG's compression; higher levels hardly make noise any smaller
 PUBLISHED_SIDE_PX = 224
 _FIRST_SERIES = 10
 _LAST_NUMBER = 150
 
 
 def published_name(series: int, index: int, count: int) -> str:
-    """Return a stem like `CSFDV1B10 (18)`; slice numbers run from 1 to about 150, top down."""
+    """Return a file stem like `CSFDV1B10 (18)`.
+
+    The number in brackets rises from 1 at the top of the neck to at most 150, unless `count` is
+    greater.
+    """
     step = max(1, _LAST_NUMBER // count)
     return f"CSFDV1B{_FIRST_SERIES + series} ({1 + index * step})"
 
 
 def make_variants(picture: Image.Image, rng: Rng) -> dict[str, Image.Image]:
-    """Return the original under the empty suffix, and its 20 copies, angles drawn from `rng`."""
+    """Return the original and its 20 copies by suffix of the file name.
+
+    The original has the empty suffix. The angles of the rotations are drawn from `rng`.
+    """
 
     def rotated(source: Image.Image) -> Image.Image:
         angle = float(rng.choice([-1, 1]) * rng.uniform(4, 20))
@@ -58,15 +66,17 @@ def make_variants(picture: Image.Image, rng: Rng) -> dict[str, Image.Image]:
 def write_kaggle(out: Path, config: PhantomConfig) -> Path:
     """Write `cervical fracture/{train,val}/{fracture,normal}/*.png` into `out`; return `out`.
 
-    224² RGB; one series a patient. As published, the files of each class are cut in alphabetical
-    order, the first tenth into `val`: with `config.variants` the cut goes through a slice's copies.
-    Beside the folder is `truth.csv`, a name that no reader takes as the table of a data set.
+    Images are RGB of 224² pixels, with one series per patient. As in the published Kaggle set, the
+    first tenth of each class's files in alphabetical order goes to `val`, even if this separates
+    the copies of one slice (`config.variants`). The truth is in `out/truth.csv`, a name that no
+    reader takes for the table of a data set.
 
     Raises:
-        DataError: `out` holds something already, or a class would have no file in a split.
+        DataError: `out` is a file or a folder that is not empty, or a class would have no file in
+            one of the splits.
     """
     with written_beside(out) as folder:
-        # By class first: the cut into splits needs all names in order.
+        # Files are first written by class, because the split needs all names in order.
         staged = folder / "staged"
         staged.mkdir()
         rows = run_per_patient(partial(_write_series, staged, config), config.patients)
@@ -78,7 +88,7 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
                     f"Each class must have 2 slices, one for each split. Received: {len(files)} "
                     f"of {label}; ask for more patients or slices"
                 )
-            # The published cut, even through the copies of one slice.
+            # As in the published Kaggle set, copies of one slice may end up in both splits.
             held_out = max(1, len(files) // 10)
             for split, part in (("val", files[:held_out]), ("train", files[held_out:])):
                 target = folder / "cervical fracture" / split / label
@@ -94,13 +104,13 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
 
 
 def _write_series(folder: Path, config: PhantomConfig, number: int) -> list[dict[str, Any]]:
-    """Write one series of the published kind, unsorted into splits; return rows by file name."""
+    """Write one patient's series, not yet split; return table rows whose path is the file name."""
     rows = []
     mark = PngInfo()
     mark.add_text(PNG_KEYWORD, PNG_TEXT)
     for item in render_patient(number, config):
         target = folder / item.truth.label_name
-        # Another patient's process may have made it.
+        # Another patient's process may have created the folder already.
         target.mkdir(exist_ok=True)
         stem = published_name(number, item.truth.slice_index, config.slices_per_patient)
         whole = Image.fromarray(item.grey)

@@ -1,4 +1,4 @@
-"""Runs one function for each patient on all cores, and writes folders whole or not at all."""
+"""Helpers to run a function per patient on all cores, and to write a folder all or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cspine.core.process import count_cores
 from cspine.core.progress import progress
 
 Row = TypeVar("Row")
-_FEW = 6  # patients; starting processes would take longer
+_FEW = 6  # up to this many patients, starting processes would take longer than rendering
 
 
 def run_per_patient(work: Callable[[int], list[Row]], patients: int) -> list[Row]:
@@ -22,21 +22,21 @@ def run_per_patient(work: Callable[[int], list[Row]], patients: int) -> list[Row
     workers = min(count_cores(), patients)
     if patients <= _FEW or workers == 1:
         return [row for number in progress(range(patients), "phantoms") for row in work(number)]
-    # Spawned, since a forked child of a process that has threads may hang.
+    # Processes are spawned, because a forked child of a process with threads may hang.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        # In order: rows come as one process would give them, however the patients were dealt.
+        # `imap` keeps the order, so the rows are the same as from a single process.
         parts = pool.imap(work, range(patients), chunksize=2)
         return [row for part in progress(parts, "phantoms", patients) for row in part]
 
 
 @contextmanager
 def written_beside(out: Path) -> Iterator[Path]:
-    """Give a new folder beside `out` that becomes `out` on success and is removed on failure.
+    """Yield a new folder beside `out` that becomes `out` on success and is removed on failure.
 
     Raises:
         DataError: `out` is a file, or a folder that is not empty.
     """
-    # Of `.` there is no name to write beside.
+    # A path like `.` has no name from which the folder beside it could be named.
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`out` must be absent or an empty folder. Received: {out}")

@@ -1,4 +1,4 @@
-"""Table of a phantom set's truth: one row a file, which the project's CSV reader reads as well."""
+"""Writer of a phantom set's truth table, one row per file, which the project's CSV reader reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = tuple(
 
 
 def make_row(truth: Truth, path: str, mask_path: str = "", twin_path: str = "") -> dict[str, Any]:
-    """Return the row of the file at `path`; paths are relative to the table."""
+    """Return the row of the file at `path`; all paths are relative to the table's folder."""
     values = {name: getattr(truth, name, "") for name in COLUMNS} | {
         "path": path,
         "label": truth.label_name,
@@ -39,7 +39,7 @@ def _as_cell(value: Any) -> Any:
 def write_table(
     path: Path, rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS
 ) -> None:
-    """Write the rows as CSV, with a heading."""
+    """Write the rows as CSV with a header line."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
