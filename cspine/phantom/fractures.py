@@ -1,10 +1,9 @@
 """Fractures: jagged, open gaps through bone, with the bone on one side displaced.
 
-A gap is filled with blood and cuts straight through the cortex. It therefore has no cortex along
-its edges, and the edges are ragged, which distinguishes a fracture from canals and joints. A
-fracture that runs obliquely through a thick slice is smeared by the slice, as in a scanner. The
-fracture is drawn on a copy of the twin (the same slice without its fracture), so that the two
-slices differ in nothing else.
+A gap is filled with blood and cuts through the cortex. Its edges are ragged and have no cortex,
+which distinguishes a fracture from canals and joints. A thick slice smears a fracture that runs
+obliquely, as in a scanner. The fracture is drawn on a copy of the twin (the same slice without its
+fracture), so that the two slices differ in nothing else.
 """
 
 from __future__ import annotations
@@ -22,16 +21,14 @@ from cspine.phantom.anatomy.vertebra import Vertebra, lamina_end, pillar_centre,
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.patient import FRACTURE, Patient, Position, Rng, stream
 
-# A path before it is bent: middle, direction (rad; 0 points to the patient's left), half length
-# in mm.
+# A path before it is bent: middle, direction (rad, 0 to the patient's left), half length in mm.
 Course = tuple[Point, float, float]
 # HU of fresh blood, which is about that of soft tissue.
 _GAP_HU = 45.0
-# A slice with the label fracture must show one. Fractures are drawn until 5 mm of one are visible
-# in the slice's bone; after 40 draws the longest visible one is taken.
+# Fractures are drawn until 5 mm of one are visible in the slice's bone; after 40 draws the longest
+# visible one is taken.
 _TRIES, _ENOUGH_MM = 40, 5.0
-# Least reach of a mask to either side of the path, so that the mask of a hairline still covers the
-# pixels that the hairline crosses.
+# Least reach of a mask to either side: it covers the pixels that a hairline crosses.
 _MASK_REACH_PX = 0.6
 
 
@@ -81,8 +78,7 @@ def break_bone(
     # Log-uniform, so that hairlines, which are hard to see, are as frequent as wide gaps.
     width = float(np.exp(rng.uniform(low, high)))
     displacement = float(width * rng.uniform(0, 0.9))
-    # Between the two faces of the slice, an oblique fracture plane shifts by
-    # thickness × tangent of its angle.
+    # Between the slice's two faces, an oblique plane shifts by thickness × tangent of its angle.
     smear = patient.thickness_mm * float(np.tan(abs(rng.normal(0, np.radians(22)))))
     kind, gaps = _most_visible(bone, vertebra, width, min(smear, 1.5), patient, rng)
     broken = hu.copy()
@@ -94,8 +90,7 @@ def break_bone(
     view += (filling - view) * open_share
     mask = np.zeros(hu.shape, bool)
     reach = np.float32(max(width / 2, _MASK_REACH_PX * patient.spacing_mm))
-    # Pixels without an open gap are left out, because `away` would add a round cap at each end of
-    # a path.
+    # Only pixels with an open gap: `away` would add a round cap at each end of a path.
     near = np.min([np.where(g.share > 0, g.away, np.inf) for g in gaps], axis=0) <= reach
     # The mask is limited to bone, because the part of a path in muscle is not visible.
     mask[window] = near & (bone.share > 0.5)
@@ -107,19 +102,13 @@ def break_bone(
 def _most_visible(
     bone: DrawnBone, v: Vertebra, width: float, smear: float, patient: Patient, rng: Rng
 ) -> tuple[str, list[_Gap]]:
-    """Draw fractures until one crosses enough bone of this slice.
-
-    Returns:
-        Its kind and its gaps; if none of the draws crosses enough bone, those of the fracture with
-        the greatest visible length.
-    """
+    """Draw fractures until one crosses enough bone; return kind and gaps of the longest one."""
     best: tuple[float, str, list[_Gap]] = (-1.0, "", [])
     for _ in range(_TRIES):
         kind, courses = _draw_courses(v, rng)
         gaps = [_open_gap(bone.spot.at, c, width, smear, patient.spacing_mm, rng) for c in courses]
         shares = np.max([gap.share for gap in gaps], axis=0) * bone.share
         length = float(shares.sum()) * patient.spacing_mm**2 / width
-        # The best fracture so far is kept, because some slices hold too little bone for any path.
         if length > best[0]:
             best = (length, kind, gaps)
         if length >= _ENOUGH_MM:
@@ -242,8 +231,7 @@ def _open_gap(
         # The gap is fully open from about 1.5 mm off either end.
         ends = np.clip(np.minimum(along, 1 - along) * np.float32(4 * half / 3), 0, 1)
         opening = np.float32(width) * ends * (1 + np.float32(0.18) * np.sin(pitch * along + phase))
-        # The blur is at least a pixel wide, so that even a hairline covers its true share of a
-        # pixel and is not lost.
+        # The blur is at least a pixel wide, so that even a hairline covers its share of a pixel.
         share[box] = _strip_share(away[box], opening, max(spacing, smear))
         side[box] = np.sign(cos * (here.y - np.float32(y)) - sin * (here.x - np.float32(x)))
     return _Gap(share, away, side, (-sin, cos))
@@ -284,8 +272,7 @@ def _displace(view: Array, gap: _Gap, shift_mm: float, spacing: float, rotation:
     if shift_mm < 0.05:
         return
     fade = np.exp(-((gap.away / np.float32(5.0)) ** 2)) * (gap.side > 0) * (gap.away < 12)
-    # The shift is along the path, which makes a step in the cortex; a shift across the path could
-    # close the gap.
+    # A shift along the path makes a step in the cortex; one across it could close the gap.
     dx, dy = gap.normal[1] * shift_mm / spacing, -gap.normal[0] * shift_mm / spacing
     cos, sin = np.cos(rotation), np.sin(rotation)
     columns, rows = (cos * dx - sin * dy) * fade, (sin * dx + cos * dy) * fade
