@@ -1,8 +1,8 @@
-"""Headers of PNG and JPEG: size, orientation and frames, before any pixel is decoded.
+"""Reader of PNG and JPEG headers: size, orientation and frames, before any pixel is decoded.
 
-`read_png` and `read_jpeg` walk the chunks or segments and return a file that holds only what the
-pixels need, so that no decoder reads an ICC profile, a text chunk, a thumbnail or a second frame.
-`png_jpeg.py` decodes that file.
+`read_png` and `read_jpeg` walk over the chunks or segments and return a file that holds only what
+the pixels need, so that no decoder reads an ICC profile, a text chunk, a thumbnail or a second
+frame. `png_jpeg.py` decodes the returned file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PNG_KEPT = (b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _EXIF_ORIENTATION = 0x0112
 
 _SOS, _EOI = 0xDA, 0xD9
-_STANDALONE = (0x01, *range(0xD0, 0xD9))  # TEM, RSTn, SOI: markers with no length
-_NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC lie among the SOFn markers
+_STANDALONE = (0x01, *range(0xD0, 0xD9))  # TEM, RSTn and SOI have no length
+_NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC are numbered among the SOFn markers
 _JPEG_LS_FRAME = 0xF7
-_FILL_BYTES = re.compile(rb"\xff{2,}")  # any number may precede a marker, B.1.1.2
-_MAX_PARTS = 50_000  # chunks or segments: an encoder writes one for 8 KB or more
+_FILL_BYTES = re.compile(rb"\xff{2,}")  # any number may precede a marker (B.1.1.2)
+_MAX_PARTS = 50_000  # chunks or segments; an encoder writes one per 8 KB or more
 _MAX_SCANS = 32  # encoders write about 10
-# Frames, Huffman and quantisation tables, restart interval; JFIF and Adobe, which say how colours
-# are coded.
+# The markers of frames, Huffman and quantisation tables, the restart interval, and of the JFIF and
+# Adobe segments, which specify the coding of colours.
 _KEPT_MARKERS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 
 
@@ -36,7 +36,7 @@ _KEPT_MARKERS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 class Container:
     """An image's size in stored (unrotated) pixels and the bytes that its pixels need.
 
-    `orientation` is the EXIF value, 1–8; `is_synthetic` whether a PNG has the mark of
+    `orientation` is the EXIF value, 1–8. `is_synthetic` is True if a PNG has the mark of
     `core/synthetic_mark.py`.
     """
 
@@ -48,7 +48,7 @@ class Container:
 
 
 def read_png(data: bytes) -> Container:
-    """Return the container of a PNG (ISO/IEC 15948, clause 5), its ancillary chunks left out.
+    """Return the container of a PNG (ISO/IEC 15948, clause 5) without ancillary chunks but tRNS.
 
     Raises:
         UnsupportedImageError: the file is an animated PNG.
@@ -61,7 +61,7 @@ def read_png(data: bytes) -> Container:
     width, height = struct.unpack_from(">II", data, start)
     if not width or not height:
         raise ImageError(f"A PNG must have pixels. Received: {width} × {height}")
-    # The 4 bytes after each chunk are its checksum, which the decoder checks.
+    # The decoder verifies the checksum, which is the 4 bytes after each chunk.
     kept = [data[: end + 4]]
     orientation: int | None = None
     is_synthetic = False
@@ -89,7 +89,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, start, end of the content) of each chunk up to IEND."""
     position = len(PNG_SIGNATURE)
     for _ in range(_MAX_PARTS):
-        # The least that a chunk takes: length, name and checksum, 4 bytes each.
+        # A chunk has at least a length, a name and a checksum, of 4 bytes each.
         if position + 12 > len(data):
             raise ImageError("The PNG file must be whole. Received: a truncated file")
         length, name = struct.unpack_from(">I4s", data, position)
@@ -105,7 +105,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 @dataclass(frozen=True)
 class JpegFrame:
-    """The frame header of a JPEG or JPEG-LS stream (ISO/IEC 10918-1 B.2.2): SOFn and its size."""
+    """The frame header of a JPEG or JPEG-LS stream (ISO/IEC 10918-1 B.2.2)."""
 
     marker: int
     bit_depth: int
@@ -115,10 +115,11 @@ class JpegFrame:
 
 
 def read_jpeg(data: bytes) -> Container:
-    """Return the container of a JPEG, its APPn segments but JFIF and Adobe left out.
+    """Return the container of a JPEG, with no APPn segments except JFIF and Adobe.
 
     Raises:
-        UnsupportedImageError: several pictures in one file (MPO), or a lossless or arithmetic JPEG.
+        UnsupportedImageError: the file has several pictures (MPO), or its coding is not baseline
+            or progressive with 8 bits.
         ImageError: the segments are truncated or out of order, or the size is zero.
     """
     kept = [data[:2]]
@@ -136,9 +137,10 @@ def read_jpeg(data: bytes) -> Container:
         frame = found or frame
         if marker == _SOS:
             _check_scans(data, start - 4)
-            # All that follows SOS: coded data has no length to walk by, and later scans lie in it.
+            # Everything after SOS is kept, because coded data have no length field by which to find
+            # the later scans.
             kept.append(data[start - 4 :])
-        # Pillow takes more markers for frame headers than there are: only what is named passes.
+        # Pillow reads further markers as frame headers, so only the listed markers are kept.
         elif marker in _KEPT_MARKERS:
             kept.append(data[start - 4 : end])
     if frame is None or 0 in (frame.height, frame.width):
@@ -147,15 +149,15 @@ def read_jpeg(data: bytes) -> Container:
         raise UnsupportedImageError(
             "A JPEG must be baseline or progressive with 8 bits. Received: another process"
         )
-    # Each 8 × 8 block takes a bit at least; libjpeg fills what is missing with grey, silently.
+    # Each 8 × 8 block takes at least one bit; libjpeg silently fills missing blocks with grey.
     if len(data) * 8 < -(-frame.width // 8) * -(-frame.height // 8):
         raise ImageError("The JPEG file must be whole. Received: too little data for its size")
     return Container(frame.width, frame.height, orientation or 1, b"".join(kept))
 
 
 def _check_scans(data: bytes, start: int) -> None:
-    """Check the number of scans of a progressive JPEG, each a pass over all its pixels."""
-    # Coded data cannot hold the marker by chance: after an FF it has 00 or RSTn (B.1.1.5).
+    """Check the number of scans of a progressive JPEG, since each scan takes time to decode."""
+    # Coded data cannot contain the marker by chance: their FF is followed by 00 or RSTn (B.1.1.5).
     count = data.count(bytes((0xFF, _SOS)), start)
     if count > _MAX_SCANS:
         raise ImageError(f"A JPEG must have at most {_MAX_SCANS} scans. Received: {count}")
@@ -165,7 +167,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end of the content) of each segment up to and including SOS.
 
     Raises:
-        ImageError: a segment is truncated, or there are other bytes in place of a marker.
+        ImageError: a segment is truncated, or a marker is missing.
     """
     position = 2
     for _ in range(_MAX_PARTS):
@@ -189,7 +191,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def parse_frame(marker: int, content: bytes) -> JpegFrame | None:
-    """Return the frame header where `marker` is one (SOF0–SOF15 or JPEG-LS's SOF55), else None."""
+    """Return the frame header if `marker` starts one (SOF0–SOF15, JPEG-LS's SOF55), else None."""
     is_frame = (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == _JPEG_LS_FRAME
     if not is_frame or len(content) < 6:
         return None
@@ -199,8 +201,8 @@ def parse_frame(marker: int, content: bytes) -> JpegFrame | None:
 def read_orientation(exif: bytes) -> int:
     """Return the EXIF orientation, 1–8, of a TIFF structure; 1 if it has no valid one.
 
-    Only the first directory's own entries are read (Exif 2.32, 4.6.4 A): no offset is followed
-    but the one to that directory.
+    Only the entries of the first directory are read (Exif 2.32, 4.6.4 A), and only the offset to
+    that directory is followed.
     """
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None or len(exif) < 8:
@@ -211,7 +213,7 @@ def read_orientation(exif: bytes) -> int:
     count = struct.unpack_from(order + "H", exif, directory)[0]
     last = min(count, (len(exif) - directory - 2) // 12)
     for index in range(last):
-        # Kind 3 is SHORT, which is the first two of the four bytes for a value.
+        # Kind 3 is SHORT, whose value is in the first two of the four value bytes.
         tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, directory + 2 + 12 * index)
         if tag == _EXIF_ORIENTATION and kind == 3 and 1 <= value <= 8:
             return int(value)

@@ -1,15 +1,15 @@
 """Decoder of PNG and JPEG images to grey pixels, with Pillow.
 
-Pillow gets only the parts of a file that `image_headers.py` keeps. Training and serving share these
-rules:
+Pillow gets only the parts of a file that `image_headers.py` keeps. These rules hold in training and
+in serving:
 
-- 16 bits: the high byte of each sample, `value >> 8`, the same for grey and colour.
-- Colour: ITU-R BT.601 luma, Pillow's `L`; three equal channels keep their value exactly.
-- Alpha: laid over black, which is air.
-- EXIF orientation: applied.
+- 16 bits: the high byte of each sample, `value >> 8`, is used for grey and colour.
+- Colour: Pillow's `L`, the luma of ITU-R BT.601, is used; three equal channels keep their value.
+- Alpha: the image is laid over black, which is air.
+- EXIF orientation: the image is turned upright.
 
-OpenCV decodes a 512 × 512 PNG some tenths of a millisecond faster (benchmarks/decode.py): too
-little for another dependency.
+OpenCV decodes a 512 × 512 PNG some tenths of a millisecond faster (benchmarks/decode.py), which
+does not justify another dependency.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from cspine.core.errors import ImageError
 from cspine.imaging.decoded_image import DecodedImage, GreyArray, Limits
 from cspine.imaging.image_headers import Container, read_jpeg, read_png
 
-_COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture stays below
-_COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice stays below
+_COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture is less
+_COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice has fewer
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _SAMPLED_PX = 128  # is_coloured samples about this many rows and columns
 _READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
@@ -50,16 +50,18 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
     Args:
         data: the bytes of the file.
         kind: `png` or `jpeg`.
-        limits: of its pixels.
+        limits: largest number of pixels.
 
     Raises:
-        ImageTooLargeError: more pixels than `limits.max_pixels` or than Pillow's bomb limit.
-        UnsupportedImageError: several frames.
+        ImageTooLargeError: the image has more pixels than `limits.max_pixels` or than Pillow's
+            decompression-bomb limit.
+        UnsupportedImageError: the file has several frames.
         ImageError: the file is damaged or truncated.
     """
     container = _READERS[kind](data)
     limits.check_pixels(container.height, container.width)
-    # Checked here as well, since Pillow only warns, and its warnings are process-wide.
+    # Pillow's limit is checked here as well, because Pillow itself only gives a warning, and Python
+    # warnings are process-wide.
     if Image.MAX_IMAGE_PIXELS is not None:
         pillow = Limits(max_pixels=Image.MAX_IMAGE_PIXELS)
         pillow.check_pixels(container.height, container.width)
@@ -76,24 +78,24 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
 
 
 def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str, ...]]:
-    """Return (uint8 (H, W), is_colour, warnings) of a file that passed its header."""
+    """Return (uint8 (H, W), is_colour, warnings) of a file with a checked header."""
     try:
         image = Image.open(io.BytesIO(container.data), formats=(kind.upper(),))
-        # The size that was checked must be the one that is decoded.
+        # The decoded size must be the size that was checked.
         if image.size != (container.width, container.height):
             raise ValueError
         return _to_grey(image)
     except _DAMAGED:
-        # Without Pillow's own text, which has offsets and object names that help no user.
+        # Pillow's own text is left out: its offsets and object names do not help users.
         raise ImageError(
             f"The {kind.upper()} file must be whole and valid. Received: damaged or truncated data"
         ) from None
 
 
 def _check_end(grey: GreyArray) -> None:
-    """Check that the coded data of a JPEG reaches the end of the image.
+    """Check that the coded data of a JPEG extend to the end of the image.
 
-    libjpeg reports no error and leaves what is missing at middle grey (`decode_mcu` in jdhuff.c).
+    libjpeg reports no error and fills missing blocks with middle grey (`decode_mcu` in jdhuff.c).
 
     Raises:
         ImageError: the lowest blocks have no data.
@@ -104,9 +106,9 @@ def _check_end(grey: GreyArray) -> None:
 
 
 def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
-    """Return (uint8 (H, W), is_colour, warnings) of any mode that PNG and JPEG have."""
+    """Return (uint8 (H, W), is_colour, warnings) of an image of any mode of PNG and JPEG."""
     image.load()
-    if image.mode.startswith("I"):  # 16-bit grey: "I;16", in some versions "I"
+    if image.mode.startswith("I"):  # 16-bit grey is "I;16", or "I" in some versions of Pillow
         return _high_byte(np.asarray(image))
     if "transparency" in image.info:
         image = image.convert("RGBA")
@@ -114,7 +116,7 @@ def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:
         return np.asarray(image), False, ()
     grey = image.convert("L")
     if image.mode in _WITH_ALPHA:
-        # Laid over black by multiplying, which `convert` alone does not: it drops alpha.
+        # Multiplying by alpha lays the image over black; `convert` only drops alpha.
         grey = ImageChops.multiply(grey, image.getchannel("A"))
     return np.asarray(grey), is_coloured(image), ()
 
@@ -132,20 +134,20 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
 
 
 def is_coloured(image: Image.Image) -> bool:
-    """Return whether the channels of a Pillow image really differ, from a regular sample of it."""
-    # Each side by its own step: a long thin image may have as many pixels as a large square one.
+    """Return whether the channels of a Pillow image differ visibly, judged by a regular sample."""
+    # Each side has its own step, because a long thin image may have very many columns or rows.
     width, height = (side // max(1, side // _SAMPLED_PX) for side in image.size)
-    # Nearest, since an average of neighbours would wash out thin coloured lines.
+    # NEAREST is used, because averaging neighbours would wash out thin coloured lines.
     sampled = image.resize((width, height), Image.Resampling.NEAREST).convert("RGBA")
-    # int32: in uint8 the product with alpha below would wrap round.
+    # In uint8 the product with alpha below would overflow.
     red, green, blue, alpha = np.moveaxis(np.asarray(sampled).astype(np.int32), 2, 0)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    # Weighted by alpha, since the colour of a transparent pixel is not visible.
+    # The spread is weighted by alpha, because the colour of a transparent pixel is not visible.
     return bool((spread * alpha > _COLOUR_SPREAD * 255).mean() > _COLOUR_SHARE)
 
 
 def _turn_upright(grey: GreyArray, orientation: int) -> GreyArray:
-    """Return the image upright, by its EXIF orientation 1–8 (Exif 2.32, 4.6.4 A)."""
+    """Return the image turned upright by its EXIF orientation, 1–8 (Exif 2.32, 4.6.4 A)."""
     turned = {
         2: lambda: grey[:, ::-1],
         3: lambda: grey[::-1, ::-1],

@@ -1,7 +1,7 @@
 """Attributes of a DICOM CT slice by keyword, as text and numbers (value forms: PS3.5 section 6.2).
 
-An attribute that cannot be read is named in the error; its value is not, since in a client's file
-any field may hold a patient's name.
+If an attribute cannot be read, the error gives its keyword and not its value, because any field of
+a client's file may hold a patient's name.
 """
 
 from __future__ import annotations
@@ -48,25 +48,28 @@ _TAGS = {
 
 @dataclass(frozen=True)
 class Attributes:
-    """Typed access by keyword to the raw values in `elements`; absent and empty are both None."""
+    """Typed access by keyword to the raw values in `elements`.
+
+    An empty attribute is treated like an absent one.
+    """
 
     elements: Elements
     TAGS: ClassVar[frozenset[int]] = frozenset(_TAGS.values())
 
     def raw(self, keyword: str) -> bytes:
-        """Return the value's bytes without padding, b"" where absent."""
+        """Return the value's bytes as they are in the file; b"" if the attribute is absent."""
         return self.elements.values.get(_TAGS[keyword], b"")
 
     def text(self, keyword: str) -> str | None:
         """Return the value of a text attribute without padding, else None."""
-        # Whatever the file's character set: Latin-1 cannot fail, and UI, CS, DS and IS are ASCII.
+        # Latin-1 decodes any bytes, and UI, CS, DS and IS are ASCII in every character set.
         return self.raw(keyword).decode("latin-1").strip("\0 ") or None
 
     def unsigned(self, keyword: str) -> int | None:
         """Return the value of a US attribute, 0–65535, else None.
 
         Raises:
-            ImageError: it has not two bytes.
+            ImageError: the value does not have two bytes.
         """
         raw = self.elements.values.get(_TAGS[keyword])
         if not raw:
@@ -76,10 +79,10 @@ class Attributes:
         return int(struct.unpack(self.elements.order + "H", raw)[0])
 
     def decimals(self, keyword: str) -> tuple[float, ...]:
-        """Return the finite numbers of a DS attribute, however many; () where absent.
+        """Return all numbers of a DS attribute; () if the attribute is absent.
 
         Raises:
-            ImageError: a value is no finite number.
+            ImageError: a value is not a finite number.
         """
         text = self.text(keyword)
         if text is None:
@@ -96,7 +99,7 @@ class Attributes:
         """Return the number of an IS attribute, else None.
 
         Raises:
-            ImageError: it is no whole number of 32 bits.
+            ImageError: the value is not one integer of 32 bits.
         """
         values = self.decimals(keyword)
         if not values:

@@ -1,8 +1,8 @@
 """Child process that decodes compressed DICOM frames with GDCM; started by `codec_pool.py`.
 
 GDCM ends its process (`std::terminate`) on some damaged JPEG streams, so it never runs in the
-process that serves. The child reads requests from standard input and answers on standard output
-until the input ends. It imports nothing of cspine, so that it starts fast and holds no secrets.
+server's process. The child reads requests from standard input and answers on standard output until
+the input ends. It imports nothing from cspine, so that it starts fast and holds no secrets.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from typing import BinaryIO
 
 try:
     import resource
-except ImportError:  # Windows has no such limit; the parent's time limit still holds
+except ImportError:  # Windows has no `resource`; the parent's time limit still applies
     resource = None  # type: ignore[assignment]
 
-# Request: bytes of the stream, rows, columns, bits allocated, bits stored, is signed, transfer
-# syntax UID padded with NUL; then the stream. Answer: bytes of the frame; then the frame.
+# A request has the stream's length in bytes, rows, columns, bits allocated, bits stored, whether
+# the samples are signed, and the transfer syntax UID padded with NUL. The stream follows.
+# An answer has the frame's length in bytes. The frame follows.
 REQUEST, ANSWER = struct.Struct("<IHHBBB64s"), struct.Struct("<I")
 MAX_MEMORY_BYTES = 2 * 1024**3  # address space; 40 million pixels of JPEG 2000 take about half
 
 
 def decode_frame(request: tuple[int, ...], syntax: str, stream: bytes) -> bytes:
-    """Return the samples, little endian, of one monochrome frame; b"" where GDCM fails."""
+    """Return the little-endian samples of one monochrome frame; b"" if GDCM fails."""
     import gdcm  # here, so that the parent can import the formats above without it
 
     _, rows, columns, allocated, stored, is_signed = request
-    # One fragment however many there were: a frame may be cut anywhere, and there is one frame.
+    # All fragments are joined to one, because a single frame may be split at any byte.
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(stream)
     fragments = gdcm.SequenceOfFragments.New()
@@ -39,7 +40,7 @@ def decode_frame(request: tuple[int, ...], syntax: str, stream: bytes) -> bytes:
     image.SetDimensions((columns, rows, 1))
     image.SetDataElement(element)
     monochrome = gdcm.PhotometricInterpretation.MONOCHROME2
-    # MONOCHROME2 whatever the file says: white and black are swapped after windowing, not here.
+    # MONOCHROME2 is set even for MONOCHROME1, whose grey levels are inverted after windowing.
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
     image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, is_signed))
@@ -54,14 +55,14 @@ def answer_requests(source: BinaryIO, sink: BinaryIO) -> None:
         stream = source.read(request[0])
         try:
             frame = decode_frame(tuple(request), syntax.rstrip(b"\0").decode(), stream)
-        except Exception:  # any failure is the same to the parent: no frame
+        except Exception:  # the parent treats every failure alike, as no frame
             frame = b""
         sink.write(ANSWER.pack(len(frame)) + frame)
         sink.flush()
 
 
 def limit_resources() -> None:
-    """Cap this process's memory, and have no core file written when it crashes."""
+    """Limit the memory of this process, and turn off core files for its crashes."""
     if resource is None:
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

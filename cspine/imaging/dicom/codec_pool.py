@@ -1,9 +1,9 @@
-"""Pool of child processes that decode compressed DICOM frames, and may crash or hang.
+"""Pool of child processes that decode compressed DICOM frames and may crash or hang.
 
-Children are started when first needed and kept for the next frame, one for each thread that
-decodes at the same time; a child that dies or is late is replaced. They inherit only the loader's
-variables of the environment, so that a flaw in a codec finds no key there. The codecs are called in
-`codec_child.py`.
+A child is started if no idle child is left, and is kept for later frames, so there are as many
+children as threads that decode at the same time. A child that dies or is late is replaced. Children
+inherit only the environment variables of the library loader, so that a flaw in a codec cannot
+reveal a key. `codec_child.py` calls the codecs.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from cspine.core.process import bare_environment
 from cspine.imaging.dicom.codec_child import ANSWER, REQUEST
 
 _CHILD = Path(__file__).with_name("codec_child.py")
-_DEADLINE_S = 4.0  # a 512 × 512 frame takes 5–90 ms, 40 million pixels of JPEG 2000 some seconds
+_DEADLINE_S = 4.0  # 512 × 512 pixels take 5–90 ms; 40 million of JPEG 2000 take some seconds
 
 
 class Child:
-    """One child process and the pipes to it. Not shared between threads while in use."""
+    """One child process and its pipes, used by one thread at a time."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.process = subprocess.Popen(
-            # -P: the script's folder stays off the path, where a file could replace a library.
+            # -P keeps the script's folder off `sys.path`, where a file could shadow a library.
             [sys.executable, "-P", str(_CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # GDCM's codecs write to it whatever is asked
+            stderr=subprocess.DEVNULL,  # GDCM's codecs print messages that cannot be turned off
             env=bare_environment(),
-            start_new_session=True,  # Ctrl-C is the parent's to handle
+            start_new_session=True,  # Ctrl-C reaches only the parent
         )
 
     def ask(self, request: bytes, most_bytes: int) -> bytes | None:
-        """Return the child's answer; None where it died, was late or answers more than asked."""
+        """Return the child's answer; None if it died, was late or answered over `most_bytes`."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        # A read from a pipe has no time limit of its own; killing the child ends it.
+        # A read from a pipe has no time limit, but killing the child ends the read.
         timer = threading.Timer(_DEADLINE_S, self.process.kill)
         timer.start()
         try:
@@ -54,7 +54,7 @@ class Child:
             # A flaw in a codec must not let the child fill this process's memory.
             answer = self.process.stdout.read(min(size, most_bytes))
             return answer if len(answer) == size else None
-        except (OSError, struct.error):  # the pipe of a dead child
+        except (OSError, struct.error):  # the child is dead, and its pipe broken or empty
             return None
         finally:
             timer.cancel()
@@ -66,10 +66,10 @@ class Child:
 
 
 class CodecPool:
-    """Children for one frame at a time. Safe to use from many threads.
+    """Children that decode one frame at a time each. The pool is safe to use from many threads.
 
-    `idle` are those that wait for a frame, the last used at the end; `lost` counts those that
-    crashed or were late.
+    `idle` holds the children that wait for a frame, the last used at the end. `lost` counts the
+    children that crashed or were late.
     """
 
     def __init__(self) -> None:
@@ -78,11 +78,11 @@ class CodecPool:
         self._lock = threading.Lock()
 
     def take(self) -> Child:
-        """Return a child that is no longer idle, or a new one; the caller ends it."""
+        """Return a child removed from `idle`, or a new one; the caller must end or return it."""
         with self._lock:
             while self.idle:
                 child = self.idle.pop()
-                if child.owner != os.getpid():  # after a fork, the pipes are the parent's
+                if child.owner != os.getpid():  # after a fork, the parent owns the pipes
                     continue
                 if child.process.poll() is None:
                     return child
@@ -91,7 +91,7 @@ class CodecPool:
         return Child()
 
     def ask(self, request: bytes, most_bytes: int) -> bytes:
-        """Return the answer of a child to `request`, b"" where it could give none."""
+        """Return the answer of a child to `request`; b"" if the child gave none."""
         child = self.take()
         answer = child.ask(request, most_bytes)
         if answer is None:
@@ -124,15 +124,15 @@ def decode_in_child(
 ) -> bytes:
     """Return the little-endian samples of one monochrome frame.
 
-    `shape` is (rows, columns), each under 65536; `bits` is (allocated, stored) a sample.
+    `shape` is (rows, columns), each under 65536; `bits` is (allocated, stored) per sample.
 
     Raises:
-        ImageError: the stream is damaged: its child crashed, was late, or could not decode it.
+        ImageError: the child crashed, was late or could not decode the stream.
     """
     rows, columns = shape
     head = REQUEST.pack(len(stream), rows, columns, *bits, is_signed, syntax.encode())
     size = rows * columns * bits[0] // 8
-    frame = shared_pool().ask(head + stream, most_bytes=size + 1)  # some pad to an even size
+    frame = shared_pool().ask(head + stream, most_bytes=size + 1)  # some codecs pad to even size
     if len(frame) < size:
         raise ImageError("The compressed pixel data must be whole. Received: a damaged stream")
     return frame

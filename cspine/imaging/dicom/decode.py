@@ -1,7 +1,7 @@
 """Decoder of a DICOM CT slice to Hounsfield units and a windowed grey image.
 
-Section numbers are those of the DICOM standard, PS3.3. Only the attributes that `attributes.py`
-lists are read; of the patient one hash is kept, for grouping.
+Section numbers are those of the DICOM standard, PS3.3. Only the attributes listed in
+`attributes.py` are read. The only patient data kept is a hash of PatientID, for grouping.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from cspine.imaging.dicom.window import BONE_WINDOW, apply_window, choose_window
 
 __all__ = ["BONE_WINDOW", "decode_dicom"]
 
-_CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage; the enhanced ones continue it
+_CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage; UIDs of enhanced CT start with it
 _LOWEST_IS_WHITE = "MONOCHROME1"  # C.7.6.3.1.2
 _MAX_RESCALE = 1e6  # far beyond any scanner's, and far below where float32 would overflow
 _PSEUDONYM_SALT = b"cspine patient "
-# Named in the error; any other text could name a patient.
+# Only these modalities are quoted in an error, because any other text could name a patient.
 _MODALITIES = (
     "CR DX ECG IO KO MG MR NM OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC SEG SR US XA XC"
 ).split()
@@ -36,13 +36,13 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
 
     Args:
         data: the bytes of the file.
-        limits: of its pixels and inflated bytes.
+        limits: largest number of pixels and of inflated bytes.
 
     Raises:
-        ImageTooLargeError: more pixels, or more inflated bytes, than `limits`.
-        UnsupportedImageError: another modality, several frames, colour, or a transfer syntax
-            that is not read.
-        ImageError: no pixel data, or a truncated, damaged or contradictory file.
+        ImageTooLargeError: the file has more pixels or inflated bytes than `limits`.
+        UnsupportedImageError: the file has another modality, several frames, colour or an
+            unsupported transfer syntax.
+        ImageError: the file has no pixel data, or is truncated, damaged or contradictory.
     """
     attributes = Attributes(read_elements(data, Attributes.TAGS, limits))
     warnings: list[str] = []
@@ -51,7 +51,7 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     stored = read_stored_values(attributes.elements, form)
     hu = _rescale(stored, attributes, warnings)
     grey = apply_window(hu, *choose_window(attributes, warnings))
-    # After the window, not before: Hounsfield units mean the same in both.
+    # Only grey is inverted, because MONOCHROME1 does not change the meaning of Hounsfield units.
     if attributes.text("PhotometricInterpretation") == _LOWEST_IS_WHITE:
         grey = np.uint8(255) - grey
     return DecodedImage(
@@ -71,7 +71,7 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
 
 
 def read_study_uid(data: bytes, limits: Limits) -> str | None:
-    """Return the StudyInstanceUID (0020,000D) of a DICOM file, None if it has none.
+    """Return the StudyInstanceUID (0020,000D) of a DICOM file; None if missing or not a UID.
 
     Raises:
         ImageError: the file is not DICOM or is damaged.
@@ -80,15 +80,15 @@ def read_study_uid(data: bytes, limits: Limits) -> str | None:
 
 
 def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
-    """Check that the file is a single CT slice; warn if it does not say so (C.8.2.1, C.7.6.6)."""
+    """Check that the file is one CT slice (C.8.2.1, C.7.6.6); warn if it names no modality."""
     modality = attributes.text("Modality")
     sop_class = attributes.text("SOPClassUID") or attributes.text("MediaStorageSOPClassUID")
     if sop_class is not None and sop_class.startswith(_CT_CLASS + "."):
-        # These keep rescale and position inside sequences, frame by frame.
+        # Enhanced CT keeps rescale and position in sequences, one item per frame.
         raise UnsupportedImageError("A DICOM file must be one CT slice. Received: enhanced CT")
     if modality is None and sop_class not in (None, _CT_CLASS):
         raise UnsupportedImageError("A DICOM file must be CT. Received: another SOP class")
-    # The files of RSNA 2022 name no modality; then the SOP class is enough.
+    # The files of RSNA 2022 name no modality, so the SOP class suffices.
     if modality is None and sop_class is None:
         warnings.append("The DICOM file does not name its modality; it was read as CT.")
     elif modality not in (None, "CT"):
@@ -102,7 +102,7 @@ def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
 
 
 def _read_format(attributes: Attributes, limits: Limits) -> PixelFormat:
-    """Return how the samples are stored (C.7.6.3), checked before anything is allocated."""
+    """Return how the samples are stored (C.7.6.3), checked before memory is allocated."""
     photometric = attributes.text("PhotometricInterpretation")
     is_grey = photometric in (_LOWEST_IS_WHITE, "MONOCHROME2")
     if not is_grey or attributes.unsigned("SamplesPerPixel") not in (None, 1):
@@ -149,7 +149,7 @@ def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -
             f"`RescaleSlope` must not be 0, nor it or `RescaleIntercept` beyond "
             f"{_MAX_RESCALE:.0f}. Received: another value"
         )
-    # Exact: float32 holds every whole number of 16 bits.
+    # The conversion is exact, because float32 holds every integer of 16 bits.
     hu = stored.astype(np.float32)
     hu *= np.float32(slope)
     hu += np.float32(intercept)
@@ -182,9 +182,9 @@ def _has_mark(attributes: Attributes) -> bool:
 
 
 def _hash_patient(attributes: Attributes) -> str | None:
-    """Return a pseudonym of PatientID, so that one patient's slices group together.
+    """Return a pseudonym of PatientID, so that slices can be grouped by patient.
 
-    The salt is public, so the id could be found by trying all ids: never log the hash.
+    Never log the hash: the salt is public, so the id could be found by trying all ids.
     """
     patient_id = attributes.raw("PatientID").strip(b"\0 ")
     return hashlib.sha256(_PSEUDONYM_SALT + patient_id).hexdigest()[:32] if patient_id else None

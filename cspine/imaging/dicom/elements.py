@@ -1,9 +1,9 @@
 """Reader of the few raw DICOM elements that a CT slice needs (PS3.5 section 7, PS3.10 section 7).
 
-It walks over the top level, reads the tags that it is asked for and steps over all others.
-pydicom's reader is not used, because a service needs limits that it lacks: no recursion, no value
-of a client's file in a warning or log line, at most so many elements and deflated bytes. The tests
-compare it with pydicom's reader.
+This reader walks over the top level, reads the wanted tags and skips all others. pydicom's reader
+is not used, because a service needs limits that pydicom lacks: no recursion, no value of a client's
+file in a warning or log line, and a limit on elements and inflated bytes. The tests compare this
+reader with pydicom's.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _LONG_VRS = frozenset(
 )  # length in 4 bytes, PS3.5 7.1.2
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _MAX_ELEMENTS = 100_000  # a CT slice has some hundreds
-_MAX_DEPTH = 64  # of sequences in sequences
-_MAX_VALUE_BYTES = 64 * 1024  # of any wanted element but the pixels
+_MAX_DEPTH = 64  # of nested sequences
+_MAX_VALUE_BYTES = 64 * 1024  # of any wanted element except the pixels
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Elements:
     """The wanted top-level elements of one data set and of its meta group.
 
     Fields:
-        transfer_syntax: its UID.
+        transfer_syntax: UID of the data set's transfer syntax.
         values: tag → raw value bytes, for the wanted tags that are present.
         pixels: the value of PixelData if it is native, else None.
         fragments: the fragments of PixelData if it is encapsulated (PS3.5 A.4), without the basic
@@ -53,7 +53,7 @@ class Elements:
 
     @property
     def order(self) -> str:
-        """The byte order as `struct` writes it."""
+        """The byte-order character for `struct`."""
         return ">" if self.transfer_syntax == EXPLICIT_BIG else "<"
 
 
@@ -78,8 +78,8 @@ def read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Elemen
         limits: `max_bytes` bounds deflated data after inflation.
 
     Raises:
-        ImageTooLargeError: deflated data that inflates beyond `limits.max_bytes`.
-        UnsupportedImageError: a transfer syntax that is no UID.
+        ImageTooLargeError: deflated data inflates beyond `limits.max_bytes`.
+        UnsupportedImageError: the transfer syntax is not a UID.
         ImageError: the file is truncated or not DICOM.
     """
     try:
@@ -92,7 +92,7 @@ def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Eleme
     view = memoryview(data)
     start = 132 if data[128:132] == b"DICM" else 0
     meta = Elements(EXPLICIT_LITTLE)
-    # The meta group is always explicit little endian, whatever follows (PS3.10 7.1).
+    # The meta group is explicit little endian for every transfer syntax (PS3.10 7.1).
     needed = frozenset((_MEDIA_CLASS, _TRANSFER_SYNTAX))
     start = _Walk(view, start, meta, needed, last_group=0x0002).run()
     declared = meta.values.get(_TRANSFER_SYNTAX)
@@ -121,17 +121,17 @@ def _guess_syntax(view: memoryview, start: int) -> str:
     vr = bytes(view[start + 4 : start + 6])
     if vr not in _SHORT_VRS and vr not in _LONG_VRS:
         return IMPLICIT_LITTLE
-    # A data set begins with a low group: 0008 in big-endian order is read as 0800.
+    # A data set begins with a low group. Big-endian group 0008 reads as 0800 in little endian.
     group = struct.unpack_from("<H", view, start)[0]
     return EXPLICIT_BIG if group >= 0x0400 else EXPLICIT_LITTLE
 
 
 def _inflate(view: memoryview, limits: Limits) -> bytes:
-    """Return the inflated data set (PS3.5 A.5), which counts against the file's own limit."""
-    # Negative: raw deflate, without the header and checksum of zlib.
+    """Return the inflated data set (PS3.5 A.5), which has the same size limit as the file."""
+    # A negative number selects raw deflate, without the header and checksum of zlib.
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        # One byte more than allowed is enough to know, and all that is ever inflated.
+        # Inflating stops one byte above the limit, which is enough to detect an excess.
         inflated = inflater.decompress(view, limits.max_bytes + 1)
     except zlib.error:
         raise ImageError("The deflated DICOM must be whole. Received: damaged data") from None
@@ -148,8 +148,8 @@ def _truncated() -> ImageError:
 class _Walk:
     """One pass over the elements of `view` from `position`, filling `elements`.
 
-    Sequences are not entered as a tree: only their undefined lengths are matched with delimiters,
-    on a stack of whether each level is implicit.
+    Sequences are not built into a tree. A stack only matches sequences and items of undefined
+    length with their delimiters, and holds for each level whether its elements are implicit.
     """
 
     def __init__(
@@ -167,14 +167,14 @@ class _Walk:
         self.stack = [self._check_implicit(implicit)]
 
     def _check_implicit(self, declared: bool) -> bool:
-        """Return how elements are really coded: some files declare one way and write the other."""
+        """Return whether elements are really implicit; some files are not coded as declared."""
         vr = bytes(self.view[self.position + 4 : self.position + 6])
         if len(vr) < 2:
             return declared
         return vr not in _SHORT_VRS and vr not in _LONG_VRS
 
     def run(self) -> int:
-        """Walk until past PixelData, past `last_group` or to the end; return the position there."""
+        """Walk to the end of PixelData, of `last_group` or of the file; return that position."""
         for _ in range(_MAX_ELEMENTS):
             if self.position + 8 > len(self.view):
                 return self.position
@@ -182,7 +182,7 @@ class _Walk:
             tag, vr, length = self._read_header()
             if tag >> 16 > self.last_group and len(self.stack) == 1:
                 return before
-            # Deeper in, PixelData is that of an icon.
+            # PixelData at a deeper level belongs to an icon.
             if len(self.stack) == 1 and tag == PIXEL_DATA:
                 self._take_pixels(length)
                 return self.position
@@ -190,7 +190,7 @@ class _Walk:
         raise ImageError(f"A DICOM file must hold at most {_MAX_ELEMENTS} elements. Received: more")
 
     def _read_header(self) -> tuple[int, bytes, int]:
-        """Return (tag, VR or b"", length) and move to the value."""
+        """Return (tag, VR, length) and move to the value; VR is b"" for an implicit element."""
         group, element = struct.unpack_from(self.order + "HH", self.view, self.position)
         vr = bytes(self.view[self.position + 4 : self.position + 6])
         # Items and delimiters have no VR in any syntax (PS3.5 7.5).
@@ -208,7 +208,7 @@ class _Walk:
         return group << 16 | element, vr, length
 
     def _step(self, tag: int, vr: bytes, length: int) -> None:
-        """Take or step over the value of an element that is not PixelData."""
+        """Store or skip the value of an element that is not PixelData."""
         if tag in (_ITEM_END, _SEQUENCE_END):
             if len(self.stack) == 1:
                 raise _truncated()
@@ -218,7 +218,7 @@ class _Walk:
                 raise ImageError(
                     f"DICOM sequences must nest at most {_MAX_DEPTH} deep. Received: more"
                 )
-            # Contents of a UN of undefined length are implicit, PS3.5 6.2.2 note 2.
+            # The content of a UN element of undefined length is implicit (PS3.5 6.2.2 note 2).
             self.stack.append(self.stack[-1] or vr == b"UN")
         else:
             if len(self.stack) == 1 and tag in self.wanted:
@@ -238,7 +238,7 @@ class _Walk:
             raise _truncated()
 
     def _take_pixels(self, length: int) -> None:
-        """Take PixelData: a view of native samples, or the list of its fragments."""
+        """Store PixelData as a view of native samples, or as the list of its fragments."""
         if length != _UNDEFINED:
             start = self.position
             self._skip(length)

@@ -1,4 +1,4 @@
-"""Check by the DICOM header that an image is an axial slice and not, say, a localiser.
+"""Check of the DICOM header that an image is an axial slice and not, for example, a localiser.
 
 Section numbers are those of the DICOM standard, PS3.3.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from cspine.core.errors import ImageError
 from cspine.imaging.dicom.attributes import Attributes
 
-# From the patient's long axis to the slice normal. A gantry tilts by 30° at most; coronal and
-# sagittal reformats are at 90°.
+# Largest angle between the patient's long axis and the slice normal. A gantry tilts by at most 30°;
+# coronal and sagittal reformats are at 90°.
 MAX_TILT_DEG = 45.0
 LOCALISER = "The DICOM header says that it is a localiser (ImageType LOCALIZER)."
 NOT_AXIAL = (
@@ -24,12 +24,12 @@ NOT_AXIAL = (
 
 
 def find_refusal(attributes: Attributes) -> str | None:
-    """Return in a sentence why the header says that this is no axial slice, or None.
+    """Return a sentence saying why, by the header, this is not an axial slice; else None.
 
-    Localisers are found by ImageType (C.8.2.1.1.1), orientation by ImageOrientationPatient
-    (C.7.6.2.1.1), whose z axis runs along the patient whatever their position in the scanner.
+    ImageType identifies a localiser (C.8.2.1.1.1). ImageOrientationPatient (C.7.6.2.1.1) gives the
+    orientation; its z axis runs along the patient in any position in the scanner.
     """
-    # Blanks around a code string mean nothing (PS3.5 6.2).
+    # Spaces around a code string are not significant (PS3.5 6.2).
     kinds = (attributes.text("ImageType") or "").upper().split("\\")
     if "LOCALIZER" in (kind.strip() for kind in kinds):
         return LOCALISER
@@ -38,11 +38,13 @@ def find_refusal(attributes: Attributes) -> str | None:
 
 
 def _tilt_deg(attributes: Attributes) -> float | None:
-    """Return the angle between the slice normal and the z axis, 0..90; None where not known."""
+    """Return the angle in degrees between the slice normal and the z axis, 0..90; None if unknown.
+
+    An orientation that cannot be read is treated as unknown, since no pixel depends on it.
+    """
     try:
         cosines = attributes.decimals("ImageOrientationPatient")
     except ImageError:
-        # No pixel depends on it.
         return None
     if len(cosines) != 6:
         return None
@@ -54,8 +56,8 @@ def _tilt_deg(attributes: Attributes) -> float | None:
 
 
 def _normalise(vector: Sequence[float]) -> list[float] | None:
-    """Return the vector with length 1; None for one without a direction."""
-    # `hypot` neither overflows nor vanishes where squares would.
+    """Return the vector scaled to length 1; None if it has no direction."""
+    # `hypot` avoids the overflow and underflow of squares.
     length = math.hypot(*vector)
     if not 1e-9 < length < math.inf:
         return None

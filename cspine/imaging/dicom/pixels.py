@@ -1,7 +1,7 @@
-"""Stored values of the pixel data of one DICOM frame: native, RLE, JPEG, JPEG-LS, JPEG 2000.
+"""Reader of one DICOM frame's stored values: native, RLE, JPEG, JPEG-LS or JPEG 2000.
 
-The header of a compressed stream is compared with the data set before a decoder allocates anything,
-and the decoder runs in a child process.
+The header of a compressed stream is compared with the data set before a decoder allocates memory.
+The decoder runs in a child process.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _RLE = "1.2.840.10008.1.2.5"
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-_MAX_TILES = 1024  # of a JPEG 2000 stream; each costs its decoder memory, however small
+_MAX_TILES = 1024  # of a JPEG 2000 stream; every tile, even a small one, costs decoder memory
 
 StoredArray = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How samples are stored (PS3.3 C.7.6.3, one sample a pixel): sizes in pixels and bits."""
+    """Storage of the samples, one per pixel (PS3.3 C.7.6.3), with sizes in pixels and bits."""
 
     rows: int
     columns: int
@@ -55,8 +55,8 @@ def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
     """Return the stored values, an integer array (H, W), of the one frame in `elements`.
 
     Raises:
-        UnsupportedImageError: a transfer syntax that is not read.
-        ImageError: no pixel data, too little of it, or a damaged stream.
+        UnsupportedImageError: the transfer syntax is not supported.
+        ImageError: the pixel data are missing, too short or damaged.
     """
     syntax = elements.transfer_syntax
     if syntax in _NATIVE:
@@ -74,7 +74,8 @@ def read_stored_values(elements: Elements, form: PixelFormat) -> StoredArray:
 def _read_native(elements: Elements, form: PixelFormat) -> StoredArray:
     if elements.pixels is None:
         raise ImageError("Uncompressed pixel data must not be encapsulated. Received: fragments")
-    # As OW their words are swapped, as OB they are not (PS3.5 annex D): refused, not guessed.
+    # Big-endian 8-bit samples are refused: as OW their bytes are swapped, as OB they are not (PS3.5
+    # annex D).
     if form.bits_allocated == 8 and elements.order == ">":
         raise UnsupportedImageError("Big-endian pixel data must have 16 bits. Received: 8")
     count = form.rows * form.columns
@@ -87,19 +88,22 @@ def _read_native(elements: Elements, form: PixelFormat) -> StoredArray:
 
 
 def _join(elements: Elements) -> bytes:
-    """Return the one frame's stream: all fragments, since a second frame is refused before."""
+    """Return all fragments as one stream; files of several frames were refused before."""
     if not elements.fragments:
         raise ImageError("Compressed pixel data must be in fragments. Received: none")
     return b"".join(elements.fragments)
 
 
 def _keep_stored_bits(samples: StoredArray, form: PixelFormat) -> StoredArray:
-    """Return the lowest `bits_stored` bits, sign-extended; the rest is undefined (PS3.5 8.1.1)."""
+    """Return the lowest `bits_stored` bits of each sample, sign-extended if signed.
+
+    The other bits are undefined (PS3.5 8.1.1).
+    """
     spare = samples.dtype.itemsize * 8 - form.bits_stored
     if spare <= 0:
         return samples
     if form.is_signed:
-        # The left shift drops the bits above, the arithmetic right shift repeats the sign.
+        # The left shift drops the upper bits; the arithmetic right shift extends the sign.
         return (samples << spare) >> spare
     return samples & ((1 << form.bits_stored) - 1)
 
@@ -117,7 +121,7 @@ def _decode_stream(stream: bytes, syntax: str, form: PixelFormat) -> StoredArray
 
 
 def _check_header(stream: bytes, syntax: str, form: PixelFormat) -> int:
-    """Return the stream's bits a sample, after checking its size and components by `form`."""
+    """Check the stream's header against `form` and return its number of bits per sample."""
     read = _read_j2k_header if syntax in _JPEG_2000 else _read_jpeg_header
     height, width, components, precision = read(stream)
     if (height, width, components) != (form.rows, form.columns, 1):
@@ -125,7 +129,7 @@ def _check_header(stream: bytes, syntax: str, form: PixelFormat) -> int:
             f"The compressed stream must be {form.columns} × {form.rows} with 1 component. "
             f"Received: {width} × {height} with {components}"
         )
-    # The least that JPEG-LS has (ITU-T T.87); one bit is no CT.
+    # JPEG-LS has at least 2 bits (ITU-T T.87), and CT never has 1 bit.
     if not 2 <= precision <= form.bits_allocated:
         raise ImageError(
             f"The compressed stream must have 2–{form.bits_allocated} bits. Received: {precision}"
@@ -145,16 +149,16 @@ def _read_jpeg_header(stream: bytes) -> tuple[int, int, int, int]:
 
 def _read_j2k_header(stream: bytes) -> tuple[int, int, int, int]:
     """Return (height, width, components, precision) from the SIZ marker (ISO/IEC 15444-1 A.5.1)."""
-    start = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # some wrap the stream in JP2 boxes
+    start = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # JP2 boxes may precede the stream
     if start < 0 or len(stream) < start + 43:
         raise ImageError("A JPEG 2000 stream must begin with SOC and SIZ. Received: other bytes")
-    # After SOC, SIZ, Lsiz and Rsiz, 2 bytes each.
+    # SOC, SIZ, Lsiz and Rsiz take 2 bytes each before these fields.
     x1, y1, x0, y0, tile_x, tile_y, *_ = struct.unpack_from(">8I", stream, start + 8)
     components, depth = struct.unpack_from(">HB", stream, start + 40)
-    # Without the tiles' offsets, which can only make them fewer.
+    # The tiles' offsets are ignored, because offsets can only reduce the number of tiles.
     if tile_x == 0 or tile_y == 0 or -(-x1 // tile_x) * -(-y1 // tile_y) > _MAX_TILES:
         raise ImageError(
             f"A JPEG 2000 stream must have 1–{_MAX_TILES} tiles. Received: another number"
         )
-    # Ssiz: its highest bit says signed, the others the depth less one.
+    # The highest bit of Ssiz is set for signed samples; the other bits are the depth minus 1.
     return y1 - y0, x1 - x0, components, (depth & 0x7F) + 1

@@ -1,4 +1,4 @@
-"""Window of a CT slice: its choice, and Hounsfield units through it to grey.
+"""Choice of a CT slice's window, and conversion of Hounsfield units to grey with that window.
 
 Section numbers are those of the DICOM standard, PS3.3.
 """
@@ -10,21 +10,21 @@ import numpy as np
 from cspine.imaging.decoded_image import GreyArray, HuArray
 from cspine.imaging.dicom.attributes import Attributes
 
-# Centre and width in HU, where the file has no window: the usual bone window of CT reading.
+# Centre and width in HU if the file has no valid window: the usual bone window of CT reading.
 BONE_WINDOW = (400.0, 1800.0)
-_NARROWEST_HU, _WIDEST_HU = 1e-3, 1e6  # no display needs more, and float32 holds these
+_NARROWEST_HU, _WIDEST_HU = 1e-3, 1e6  # no display needs a wider range, and float32 holds it
 
 
 def choose_window(attributes: Attributes, warnings: list[str]) -> tuple[float, float, str]:
-    """Return (centre, width, function) of the file's first window, else of `BONE_WINDOW`.
+    """Return (centre, width, function) of the file's first valid window, else of `BONE_WINDOW`.
 
-    Several values are alternative views of one image (C.11.2.1.2.1); the first is taken.
+    Several windows are alternative views of one image (C.11.2.1.2.1). Only the first is considered.
     """
     centres, widths = attributes.decimals("WindowCenter"), attributes.decimals("WindowWidth")
     function = attributes.text("VOILUTFunction") or "LINEAR"
     if not centres or not widths:
         return *BONE_WINDOW, "LINEAR"
-    # LINEAR divides by width − 1 and asks for 1 or more (C.11.2.1.2.1), the others for more than 0.
+    # LINEAR uses width − 1, so its width is at least 1 (C.11.2.1.2.1); other widths are above 0.
     narrowest = 1.0 if function == "LINEAR" else _NARROWEST_HU
     in_range = abs(centres[0]) <= _WIDEST_HU and narrowest <= widths[0] <= _WIDEST_HU
     if function not in _FUNCTIONS or not in_range:
@@ -34,18 +34,19 @@ def choose_window(attributes: Attributes, warnings: list[str]) -> tuple[float, f
 
 
 def apply_window(hu: HuArray, centre: float, width: float, function: str = "LINEAR") -> GreyArray:
-    """Return uint8 (H, W), 0–255, of float32 `hu`, by the formula of the VOI LUT function.
+    """Return float32 `hu` (H, W) as uint8 (H, W), 0–255, by the formula of the VOI LUT function.
 
-    LINEAR is C.11.2.1.2.1, LINEAR_EXACT C.11.2.1.3.2, SIGMOID C.11.2.1.3.1, each with the output
-    range 0–255, rounded to the nearest level. `width` is at least 1 for LINEAR, above 0 else.
+    The formulas are LINEAR (C.11.2.1.2.1), LINEAR_EXACT (C.11.2.1.3.2) and SIGMOID (C.11.2.1.3.1).
+    The output is rounded to the nearest level. `width` is at least 1 for LINEAR, and above 0 for
+    the other functions.
     """
     return _FUNCTIONS[function](hu, centre, width)
 
 
 def _linear(hu: HuArray, centre: float, width: float) -> GreyArray:
-    if width == 1:  # a step: the formula's two outer cases meet
+    if width == 1:  # the formula's two outer cases meet in a step
         return np.where(hu > centre - 0.5, 255, 0).astype(np.uint8)
-    # LINEAR is LINEAR_EXACT, half a unit lower and one narrower.
+    # LINEAR equals LINEAR_EXACT with the centre lower by 0.5 and the width lower by 1.
     return _ramp(hu, centre - 0.5, width - 1)
 
 
@@ -53,13 +54,13 @@ def _ramp(hu: HuArray, centre: float, width: float) -> GreyArray:
     """Return the clipped straight line that is 0 at centre − width / 2 and 255 at + width / 2."""
     grey = hu - np.float32(centre)
     grey *= np.float32(255 / width)
-    # The half more makes a rounding of the cast, which cuts off.
+    # The cast truncates; adding 0.5 makes it round.
     grey += np.float32(127.5 + 0.5)
     return np.clip(grey, 0, 255, out=grey).astype(np.uint8)
 
 
 def _sigmoid(hu: HuArray, centre: float, width: float) -> GreyArray:
-    # e⁸⁰ is within float32, e⁸⁹ is not; both are all white or all black long before.
+    # float32 holds e⁸⁰ but not e⁸⁹. At ±80 the grey is already fully white or black.
     exponent = np.clip((hu - np.float32(centre)) * np.float32(-4 / width), -80, 80)
     grey: GreyArray = (255 / (1 + np.exp(exponent)) + 0.5).astype(np.uint8)
     return grey
