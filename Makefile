@@ -64,4 +64,4 @@ audit: env
 	.venv/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip
 
 clean:
-	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
