@@ -44,7 +44,7 @@ TRAINING = ("train",)  # the commands that need TensorFlow
 
 
 def build_parser(command: str = "", prog: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of `command`, or one for `--help` only if no command has that name."""
+    """Return the parser of `command`; for an unknown name, one that can only show `--help`."""
     parser = OneLineParser(prog=prog, description=MEDICAL_NOTICE)
     parser.add_argument("--version", action="version", version=f"cspine {cspine.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -60,7 +60,10 @@ def build_parser(command: str = "", prog: str | None = None) -> argparse.Argumen
 
 
 def load_predict(models: Path, precision: str) -> Predict:
-    """Return the `predict` function of a folder's model; `evaluate` may not import it itself."""
+    """Return the `predict` function of the model in `models`.
+
+    It is passed to `evaluate`, because that package must not import `cspine.predict`.
+    """
     from cspine.predict.predictor import Predictor  # loads the engine, which few commands need
 
     # Every image is scored, even if the service would name no class for it.

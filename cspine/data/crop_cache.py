@@ -98,7 +98,8 @@ def load_samples(
         image_size: S, side of the crop in pixels.
         cache_dir: the folder of the cache entries.
         with_twins: add each fractured slice's twin as a normal sample; for training only.
-        check: the check of the complete image that serving makes; its result is `image_ok`.
+        check: the check that serving makes on the complete image, before it is cropped;
+            `image_ok` says whether the image passed.
 
     Raises:
         DataError: a record has no label, or files cannot be read; up to 20 files are named.
@@ -109,7 +110,8 @@ def load_samples(
     # Twins come after all originals, so that the first rows are the same with and without twins.
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
     fractures = [record for record in records if record.label == FRACTURE]
-    # One fracture without a mask would train the map head to find nothing in it.
+    # Masks for all fractures or none: a fracture without a mask or box would have an empty mask,
+    # and would teach the map head (which predicts the place) that there is no fracture.
     with_masks = bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
     plan = _Plan(
         view=view,

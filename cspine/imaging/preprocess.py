@@ -22,7 +22,8 @@ AIR = 0  # uint8, the value of pixels outside the source image
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 VIEWS = ("slice", "vertebra")
-_SLICE_BELOW_PX = 384  # a smaller source was resized before, and is too coarse to crop
+# A smaller source was probably downscaled before it was published, so it is too coarse to crop.
+_SLICE_BELOW_PX = 384
 
 # Pillow's bilinear filter widens with the factor of reduction, so every source pixel counts and
 # the result is antialiased. benchmarks/decode.py compares it with Pillow's other filters.

@@ -1,4 +1,4 @@
-"""The command `cspine predict`: answers files, folders and DICOM series without a server."""
+"""The command `cspine predict`: classifies files, folders and DICOM series without a server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def register(subparsers: Any) -> None:
 
 
 def run_predict(given: argparse.Namespace) -> int:
-    """Answer every file; return 1 if any of them could not be answered, else 0."""
+    """Classify every file; return 1 if any of them failed, else 0."""
     # Imported here, since importing the engine takes a second.
     from cspine.predict.predictor import Predictor
 

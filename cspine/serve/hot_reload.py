@@ -81,8 +81,8 @@ class ModelManager:
                 raise
             # A request reads either the old or the new predictor, because this is one assignment.
             version_before, self.current = self.current.version, predictor
-            # An operator may have chosen this version, so a version that was refused before must
-            # not be tried again.
+            # Cancel the retry of a version that was refused: it would replace this version, which
+            # an operator may have chosen.
             self._again_s = math.inf
             self._on_swap(predictor)
             logger.info("model %s serves in place of %s", predictor.version, version_before)
@@ -109,7 +109,8 @@ class ModelManager:
     def _watch(self) -> None:
         self._compile_low_latency()
         while not self._is_ending.wait(WATCH_S):
-            # This thread runs the second compile, so that a request to load need not wait for it.
+            # The compile for low latency runs here and not in `reload`, so that a request to reload
+            # need not wait for it.
             self._compile_low_latency()
             stamp = self._stamp()
             if stamp is None or (stamp == self._seen and time.monotonic() < self._again_s):

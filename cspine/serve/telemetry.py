@@ -69,7 +69,8 @@ class Metrics:
             ("version", "architecture", "precision"),
         )
         self._reloads = counter("cspine_reloads", "Attempts to load another model", ("result",))
-        # Each series starts at 0, because a rate does not show an event with which a series begins.
+        # Each series starts at 0, because Prometheus's `rate()` would miss the first event of a
+        # series that starts at 1.
         for result in ("swapped", "refused"):
             self._reloads.labels(result)
         self._depth = gauge("cspine_queue_depth", "Predictions accepted and not yet answered")

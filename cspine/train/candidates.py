@@ -57,9 +57,10 @@ class Candidate:
     """One fitted network and its scores on data that it was not fitted on.
 
     `train` includes twins, which are the same slices without their fractures. `held_out` are the
-    validation slices or, with folds, the slices that were left out in turn. `logits` (N,) are from
-    networks that had not learned from `held_out`. With folds, `distances` float64 (N,) are the
-    distances of `held_out` from the training data of these networks, else None.
+    validation slices or, with folds, the slices that were left out in turn. Each of `logits` (N,)
+    is from networks that were not fitted on that slice's patient. `distances` float64 (N,) say how
+    far each held-out slice is, in a network's embedding, from that network's training data; None
+    without folds.
     """
 
     classifier: Classifier

@@ -28,7 +28,8 @@ MAX_AUROC_LOSS = 0.005  # upper 95 % bound
 # Share of the decisions that may differ.
 MAX_FLIPS = 0.005
 ROUNDED = ("int8", "bf16")
-# Images submitted at a time, since the engine holds a copy of each waiting image.
+# At most this many images are submitted at a time, because the engine holds a copy of each waiting
+# image.
 _PIECE = 256
 
 
@@ -47,7 +48,9 @@ def write_int8(folder: Path, h5_sha256: str, images: np.ndarray, seed: int) -> N
 def compare_precisions(
     folder: Path, h5_sha256: str, samples: Samples, policy: DecisionPolicy, resamples: int
 ) -> dict[str, Any]:
-    """Return the card's `precision` part: figures of each precision on held-out slices, a choice.
+    """Return the card's `precision` part: figures and choice of a precision.
+
+    The figures are those of each precision on held-out slices.
 
     `chosen` is the fastest precision that is shown to lose nothing that matters; `why` is the
     reason.

@@ -6,8 +6,9 @@
    the variant. The series counts as the volume and also as the patient, because the name says
    nothing else about the patient.
 2. Numbers after words, such as `patient012_slice034.png`: one of the words `patient`, `case`,
-   `study`, `subject`, `series` and `volume` with a number, then one of the words `slice`, `image`
-   and `img` with a number. The first word and its number are both the volume and the patient.
+   `study`, `subject`, `series` and `volume` with a number or letters, then one of the words
+   `slice`, `image` and `img` with a number. The first word and its number are both the volume and
+   the patient.
 3. Any other name says nothing. The file is then its own slice, volume and patient, until the audit
    finds its near-duplicates by pixels.
 """
@@ -33,7 +34,7 @@ _NAMED = re.compile(
 
 @dataclass(frozen=True)
 class ParsedName:
-    """The groups of a file that its name gives.
+    """What a file name says: the volume (also the patient), the slice, its number and the variant.
 
     `slice_number` orders the slices of a volume; `variant` is "" for an original.
     """
@@ -45,7 +46,7 @@ class ParsedName:
 
 
 def parse_name(path: str) -> ParsedName | None:
-    """Return the groups that the file name in `path` gives, or None if no rule matches it."""
+    """Return what the file name in `path` says, or None if no rule matches it."""
     stem = PurePosixPath(path).stem
     # The stricter pattern is tried first.
     match = _PUBLISHED.match(stem) or _NAMED.match(stem)

@@ -24,7 +24,7 @@ MAX_CARD_BYTES = 8 * 2**20
 # A signature is 64 bytes: 88 characters in base64, and a newline.
 MAX_SIGNATURE_BYTES = 256
 VIEWS = ("slice", "vertebra")
-# The note that training on phantoms gives a model.
+# The note that a model gets if it is trained on phantoms.
 SYNTHETIC_NOTE = "demo model, trained on synthetic images"
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "schema_version": int,
@@ -90,7 +90,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
 
 
 def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
-    """Check that a card states the same facts about a model as `true`, which are from its `.h5`.
+    """Check that a card agrees with `true`, the facts that the model's `.h5` file states.
 
     Raises:
         ArtifactError: architecture, image size, view, version or domain differ. A card without a

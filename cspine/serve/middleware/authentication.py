@@ -53,7 +53,7 @@ class Authentication:
     Args:
         app: the application, used to find the view of a request.
         keys: the valid keys; if there are none, all requests are allowed.
-        rate_per_key: images per second and key; None for no limit.
+        rate_per_key: the most images per second for each key; None for no limit.
     """
 
     def __init__(self, app: Flask, keys: tuple[str, ...], rate_per_key: float | None) -> None:

@@ -22,8 +22,8 @@ from cspine.core.errors import ImageError
 from cspine.core.serve_settings import ServeSettings
 
 MAX_ITEMS = 64
-# The parser may make a Python object of many times its size for each of these bytes. The limits
-# are far above what any request needs and far below what would fill memory.
+# For each of these bytes, the JSON parser may create a Python object many times larger than the
+# byte. The limits are far above what any request needs and far below what would fill memory.
 MAX_JSON_MARKS = {b"[": 1000, b"{": 1000, b",": 10_000, b'"': 10_000}
 RAW_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
 JSON_FORMS = '{"url": "https://…"}, {"image": "<base64>"} or {"urls": ["https://…", …]}'

@@ -23,7 +23,7 @@ class Listener(TcpWSGIServer):
 
     Args:
         app: the WSGI application.
-        sockets: all sockets of the loop.
+        sockets: all sockets that Waitress's event loop serves.
         service: knows whether every slot is taken, and counts refusals; None for the listener of
             the metrics.
         waitress: the arguments `dispatcher`, `adj` and `sockinfo` of `TcpWSGIServer`.

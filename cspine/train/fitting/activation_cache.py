@@ -65,7 +65,8 @@ def cache_features(
     Args:
         trunk: pixels → {"features": …}.
         samples: the N crops.
-        name: the trunk's name and last layer, which with its weights are part of the key.
+        name: the trunk's name and its last layer; the key covers this text and the trunk's
+            weights.
         cache: the folder of the cached files.
         copies: the number of copies of each image: one unchanged, the others augmented.
     """

@@ -1,6 +1,7 @@
 """Sources of training batches, and the order in which samples are batched.
 
-A source gives the labels of its samples and, for some of them, the network's inputs and masks.
+A source gives the labels of all its samples, and the network inputs and masks of those that the
+caller selects.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Source(Protocol):
 
     @property
     def units(self) -> np.ndarray:
-        """int64 (N,): a fracture and its twin are one unit, whose samples share a batch."""
+        """int64 (N,): a fracture and its twin are one unit, usually in one batch."""
         ...
 
     @property
@@ -81,7 +82,8 @@ def pair_units(samples: Samples) -> np.ndarray:
 
     A twin is the same slice without its fracture.
     """
-    # By slice, since twins come after all originals.
+    # Pairs are found by slice id, because a twin is not next to its original: twins come after all
+    # originals.
     slices = np.unique(samples.slice_ids, return_inverse=True)[1].astype(np.int64)
     paired = samples.is_twin | np.isin(slices, slices[samples.is_twin])
     originals = paired & ((samples.labels == FRACTURE) | samples.is_twin)
