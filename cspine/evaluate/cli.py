@@ -1,7 +1,8 @@
-"""`python -m cspine evaluate` and `python -m cspine report`.
+"""The commands `python -m cspine evaluate` and `python -m cspine report`.
 
-Neither knows a model: the entry point hands in how one is loaded. What draws and computes is
-imported when a command runs: a machine that only serves lists these commands without it.
+This module imports no network: the entry point passes the function that loads a model. Drawing and
+computing modules are imported when a command runs, so that a machine without them, which only
+serves, can still list the commands.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ CARD = "best.json"
 def register(subparsers: Any, predict_factory: PredictFactory) -> None:
     """Add the commands `evaluate` and `report`.
 
-    `predict_factory` loads the model of a folder at a precision and returns how it answers.
+    `predict_factory` loads the model of a folder at a precision and returns `predict`.
     """
     parser = subparsers.add_parser("evaluate")
-    parser.add_argument("data", type=Path, help="a folder, a ZIP, or a CSV with `path,label`")
+    parser.add_argument("data", type=Path, help="a folder, a ZIP, or a CSV file with `path,label`")
     parser.add_argument("--models", type=Path, default=Path("models"), help="the model's folder")
     parser.add_argument(
-        "--out", type=Path, default=Path("evaluation"), help="where the report and answers go"
+        "--out", type=Path, default=Path("evaluation"), help="folder for the report and answers"
     )
-    parser.add_argument("--split", choices=("train", "validation", "test"), help="only this folder")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, help="numeric precision; default CSPINE_PRECISION, auto"
+        "--split", choices=("train", "validation", "test"), help="use only this folder"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="numeric precision; default: CSPINE_PRECISION or auto",
     )
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap samples")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out unreadable files")
@@ -51,7 +56,7 @@ def register(subparsers: Any, predict_factory: PredictFactory) -> None:
 
 
 def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> int:
-    """Evaluate, write `report/`, `evaluation.json` and `answers.csv`, and say what came of it."""
+    """Evaluate, write `report/`, `evaluation.json` and `answers.csv`, and log the result."""
     from cspine.data.audit.audit import audit_first
     from cspine.data.index import index_dataset
     from cspine.evaluate.external_validation import evaluate_site, write_answers
@@ -62,7 +67,8 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     card = read_card(given.models)
     # The model is loaded before the audit, which takes minutes, because loading may fail.
     predict = predict_factory(given.models, find_precision(given))
-    # As in training: copies that only pixels give away are neither slices nor patients.
+    # The audit joins copies that only their pixels reveal, as in training, so that they count as
+    # neither slices nor patients.
     dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
     seen = read_seen(given.models, card)
     result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit, seen)
@@ -70,7 +76,7 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
         page = write_report(given.out / "report", result.inputs)
         write_answers(given.out / "answers.csv", result)
         with written_whole(given.out / "evaluation.json") as part:
-            # A figure that does not exist is null; NaN would be no JSON, and is refused.
+            # A figure that does not exist is null; NaN is not valid JSON and is refused.
             part.write_text(json.dumps(result.summary, indent=1, allow_nan=False), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"`out` must be writable. Received: {given.out} ({error})") from error
@@ -80,30 +86,30 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
 
 
 def check_arguments(given: argparse.Namespace) -> None:
-    """Refuse, before hours of scoring, what would only fail at their end.
+    """Refuse settings that would otherwise fail only after hours of scoring.
 
     Raises:
         ConfigError: names the setting and what was received.
     """
     if given.resamples < 1:
         raise ConfigError(f"`resamples` must be at least 1. Received: {given.resamples}")
-    # The nearest existing parent must be a folder: below a file no folder can be made.
+    # The nearest existing parent must be a folder, since no folder can be created below a file.
     existing = next(one for one in (given.out, *given.out.parents) if one.exists())
     if not existing.is_dir():
         raise ConfigError(f"`out` must be a folder. Received: {given.out} ({existing} is a file)")
 
 
 def find_precision(given: argparse.Namespace) -> str:
-    """The precision of the flag, else of the environment, as the service reads it.
+    """Return the precision of the flag, else that of the environment, as the service reads it.
 
     Raises:
-        ConfigError: the environment names one that there is not.
+        ConfigError: the environment names an unknown precision.
     """
     return str(given.precision or read_setting(given.environment, "precision"))
 
 
 def run_report(given: argparse.Namespace) -> int:
-    """Build `report/index.html` again from the card and the inputs beside the page."""
+    """Rebuild `report/index.html` from the card and the inputs beside the page."""
     from cspine.evaluate.report.inputs import INPUTS_FILE, load_inputs
     from cspine.evaluate.report.page import write_report
 
@@ -117,7 +123,7 @@ def read_card(models: Path) -> dict[str, Any]:
     """Return the model card of a folder.
 
     Raises:
-        ArtifactError: there is none, or it is no JSON object.
+        ArtifactError: the card is missing, unreadable or not a JSON object.
     """
     try:
         card = json.loads((models / CARD).read_text(encoding="utf-8"))
@@ -135,7 +141,7 @@ def _log_result(result: SiteResult) -> None:
     auroc = summary["metrics"]["auroc"]
     copies = summary["copies_left_out"]
     if copies:
-        log.info("Left out as copies of these slices: %s.", count_noun(copies, "file"))
+        log.info("Left out as copies of other slices: %s.", count_noun(copies, "file"))
     log.info(
         "%s, AUROC %.3f, interval %s to %s; answers: %s",
         count_slices(summary["slices"], summary["patients"]),
@@ -145,7 +151,7 @@ def _log_result(result: SiteResult) -> None:
         ", ".join(f"{count} {word}" for word, count in summary["answers"].items()),
     )
     log.info(
-        "Threshold %.3f; chosen anew on these images it would be %.3f.",
+        "Threshold: %.3f. If chosen on these images, it would be %.3f.",
         summary["threshold"],
         summary["proposed_threshold"]["value"],
     )

@@ -83,12 +83,12 @@ def precision_recall_curve(
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
-    """Return 15 bins of equally many slices (fewer for fewer slices), with Wilson intervals."""
+    """Return 15 bins (fewer if there are fewer slices) of equally many slices, with intervals."""
     labels, probabilities = check_scores(labels, probabilities)
     order = np.argsort(probabilities, kind="stable")
-    # Bins of equal width would be empty where there are few probabilities.
+    # Of bins of equal width, some would be empty.
     bins = [part for part in np.array_split(order, BINS) if len(part)]
-    # The normal approximation would be poor: bins have few slices and shares near 0 or 1.
+    # Wilson, because the normal approximation is poor for few slices and for shares near 0 or 1.
     shares = [wilson_interval(int(labels[part].sum()), len(part)) for part in bins]
     return Reliability(
         predicted=np.array([probabilities[part].mean() for part in bins]),
@@ -106,7 +106,7 @@ def confusion(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 
 def _steps_up(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the curve's height at each rate of GRID; of a vertical rise, the top."""
+    """Return the curve's height at each rate of GRID, and the top at a vertical rise."""
     # `np.interp` needs increasing rates, so equal ones are spread by 1e-12. All are then shifted
     # down, so that reading exactly at a rate gives the top of a vertical rise.
     apart = x + 1e-12 * np.arange(len(x)) - 1e-12 * len(x)
@@ -121,7 +121,7 @@ def _banded(
     seed: int,
     read: Callable[[rk.Ranking, int], np.ndarray],
 ) -> Curve:
-    """Return the curve that `read` gives for all slices, with a band from those of resamples."""
+    """Return the curve that `read` gives for all slices, with a band from the resamples."""
     labels, probabilities = check_scores(labels, probabilities)
     value = read(rk.rank(labels, probabilities, np.ones((1, len(labels)))), 0)
     drawn = []

@@ -1,6 +1,6 @@
-"""The figures of a site's images as JSON values: as the model stands, and at a threshold of theirs.
+"""The figures of a site's images as JSON values, at the model's threshold and at a proposed one.
 
-Takes probabilities and true labels only: no pixels, no network.
+The inputs are only probabilities and true labels, no pixels and no network.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the figures at the model's threshold, and at one chosen on these images.
 
-    `scores` holds every slice with its `predictions` and `in_distribution`; those without a
-    probability are counted, and are in no figure.
+    `scores` holds every slice with its `predictions` and `in_distribution`. Slices without a
+    probability are counted, but are in no figure.
     """
     known = scores.scored()
     predictions = np.asarray(scores.predictions)
-    # The model's own rule, applied to these images.
-    # Youden's rule has no target: the number is then checked and not used.
+    # The rule by which the model's threshold was chosen is applied to these images. Youden's rule
+    # has no target and ignores the 0.95.
     proposed = choose_threshold(
         known.probabilities, known.labels, threshold.method, threshold.target or 0.95
     )
@@ -39,7 +39,7 @@ def summarise(
         "slices": len(scores.labels),
         "fractures": int(np.sum(scores.labels)),
         "patients": len(np.unique(scores.groups)),
-        # Kept apart from mistakes: what has no probability cannot be wrong.
+        # Counted apart from mistakes, because a slice without a probability cannot be wrong.
         "without_vertebra": len(scores.labels) - len(known.labels),
         "in_distribution": int(np.sum(np.asarray(scores.in_distribution))),
         "answers": {word: int((predictions == word).sum()) for word in (*CLASS_NAMES, "uncertain")},
@@ -60,7 +60,7 @@ def _figures(known: SplitScores, threshold: float, resamples: int) -> dict[str, 
 def _patient_figures(
     scores: SplitScores, series: SeriesScore | None, resamples: int
 ) -> dict[str, Any]:
-    """Return what `describe_patients` does; None and 0 where the model has no series score."""
+    """Return what `describe_patients` does; None and 0 if the model has no series score."""
     if series is None:
         return {"patients": None, "patients_scored": 0}
     return describe_patients(
@@ -69,23 +69,23 @@ def _patient_figures(
 
 
 def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `text`, and `facts` as name → words."""
+    """Return the proposal for the report: `text`, and `facts` as name → words."""
     proposed = summary["proposed_threshold"]["value"]
     text = (
         f"{seen_words(summary)} The model's threshold is {summary['threshold']:.3f}. "
-        f"Chosen anew on these images by the same rule it would be {proposed:.3f}. Figures at a "
-        "threshold that was chosen on the same images flatter it; confirm it on others before "
-        "using it."
+        f"If chosen on these images by the same rule, it would be {proposed:.3f}. Figures at a "
+        "threshold that was chosen on the same images are too optimistic; confirm it on other "
+        "images before using it."
     )
     facts = {
         "Slices": f"{summary['slices']}, of which {summary['fractures']} fractured",
-        "Copies of them, left out": str(summary["copies_left_out"]),
+        "Copies left out": str(summary["copies_left_out"]),
         "Patients": str(summary["patients"]),
         "Without a vertebra": str(summary["without_vertebra"]),
         "In distribution": str(summary["in_distribution"]),
     }
     before, after = summary["metrics"], summary["metrics_at_proposed"]
     for name, words in (("recall", "Sensitivity"), ("specificity", "Specificity")):
-        facts[f"{words}, model's threshold"] = str(figure(before[name]))
-        facts[f"{words}, proposed"] = str(figure(after[name]))
+        facts[f"{words} at the model's threshold"] = str(figure(before[name]))
+        facts[f"{words} at the proposed threshold"] = str(figure(after[name]))
     return {"text": text.strip(), "facts": facts}

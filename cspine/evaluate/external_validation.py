@@ -1,7 +1,7 @@
-"""Score a site's own labelled images, for the same kind of report as a training's.
+"""Score a site's own labelled images, for the same kind of report as that of a training.
 
-A new threshold, chosen on these images, is proposed; the model is not retrained. It is given as a
-function: `predict` takes the bytes of one image and answers as the service would.
+The model is not retrained, but a new threshold, chosen on these images, is proposed. The model is
+passed as a function: `predict` takes the bytes of one image and answers as the service would.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MISTAKES = 10
 
 
 class Answer(Protocol):
-    """What `predict` says of one image, as the service would."""
+    """The answer of `predict` for one image, as the service would give it."""
 
     @property
     def prediction(self) -> str:
@@ -53,11 +53,11 @@ class Answer(Protocol):
 
     @property
     def heatmap(self) -> np.ndarray | None:
-        """Return uint8 (H, W) where an explanation was asked for and a crop exists."""
+        """Return uint8 (H, W) if an explanation was requested and a crop exists."""
 
     @property
     def grey(self) -> np.ndarray | None:
-        """Return uint8 (H, W), the picture, where an explanation was asked for."""
+        """Return the picture, uint8 (H, W), if an explanation was requested."""
 
 
 Predict = Callable[[bytes, bool], Answer]  # (bytes of one image, whether to explain)
@@ -67,7 +67,7 @@ Predict = Callable[[bytes, bool], Answer]  # (bytes of one image, whether to exp
 class SiteResult:
     """The figures of a site's images: `summary` for machines, `inputs` for the report.
 
-    `records` and `scores` are of the same slices in the same order.
+    `records` and `scores` hold the same slices in the same order.
     """
 
     summary: dict[str, Any]
@@ -85,19 +85,19 @@ def evaluate_site(
     audit: Mapping[str, Any] | None = None,
     seen: frozenset[str] | None = None,
 ) -> SiteResult:
-    """Score every labelled slice (one variant of each) and gather its figures.
+    """Score one variant of every labelled slice and compute the figures.
 
     Args:
-        dataset: the images, joined by their audit; only those of `split` where that is given.
-        predict: answers for the bytes of one image; called from several threads.
+        dataset: the images, in which the audit has joined copies.
+        predict: returns the answer for one image; it is called from several threads.
         card: the model's card.
-        split: "train", "validation" or "test" as the folders say, or None for all.
+        split: use only this side of the folders, "train", "validation" or "test"; None for all.
         resamples: bootstrap samples behind each interval, at least 1.
-        audit: of these images, as JSON values, for the page.
-        seen: what `read_seen` gives; None where the model keeps no list.
+        audit: the audit of these images as JSON values, which the page shows.
+        seen: what `read_seen` returns; None if the model has no list.
 
     Raises:
-        DataError: no labelled slice, no slice with a vertebra, or one class only.
+        DataError: there is no labelled slice, or the slices with a vertebra lack a class.
     """
     records, copies = choose_slices(dataset.records, split)
     answers = _predict_all(dataset, records, predict)
@@ -115,7 +115,7 @@ def evaluate_site(
     summary = summarise(scores, threshold, series, resamples)
     summary["copies_left_out"] = copies
     summary["unboxed_studies"] = _score_unboxed(dataset, predict, scores, series, resamples)
-    # The commonest mistake is to trust a good figure of images that the model was trained on.
+    # The most common mistake is to trust good figures on images that the model was trained on.
     summary["seen_in_training"] = count_seen(dataset, records, card, seen)
     inputs = ReportInputs(
         card=_page_card(card, summary, dataset, known, split),
@@ -135,7 +135,7 @@ def _page_card(
     known: SplitScores,
     split: str | None,
 ) -> dict[str, Any]:
-    """Return the model's card with the figures and counts of these images alone."""
+    """Return the model's card with the figures and counts of these images instead of its own."""
     counts = "slices fractures patients copies_left_out without_vertebra seen_in_training".split()
     site = {
         "name": dataset.root.resolve().name,
@@ -163,10 +163,10 @@ def _page_card(
 def choose_slices(
     records: Sequence[SliceRecord], split: str | None = None
 ) -> tuple[tuple[SliceRecord, ...], int]:
-    """Return the labelled records, one per slice as in training, and the number of copies left out.
+    """Return one labelled record per slice, as in training, and the number of copies left out.
 
     Raises:
-        DataError: nothing is left.
+        DataError: there is none.
     """
     labelled = [r for r in records if r.label is not None and split in (None, r.split)]
     if not labelled:
@@ -177,7 +177,7 @@ def choose_slices(
 
 
 def write_answers(path: Path, result: SiteResult) -> None:
-    """Write a CSV row per slice: path, patient, truth, probability, answer, in distribution."""
+    """Write one CSV row per slice: path, patient, truth, probability, answer, in distribution."""
     scores = result.scores
     rows = zip(
         result.records,
@@ -201,7 +201,7 @@ def write_answers(path: Path, result: SiteResult) -> None:
 def _predict_all(
     dataset: Dataset, records: Sequence[SliceRecord], predict: Predict
 ) -> list[Answer]:
-    # The engine computes on its own streams; these threads only supply the work.
+    # The engine computes on its own streams; these threads only feed it.
     with ThreadPoolExecutor(WORKERS) as pool:
         answers = pool.map(lambda r: predict(dataset.read_bytes(r.path), False), records)
         return list(progress(answers, "evaluating", len(records)))
@@ -228,7 +228,7 @@ def _score_unboxed(
     series: SeriesScore | None,
     resamples: int,
 ) -> dict[str, Any]:
-    """Return what `describe_unboxed_studies` does; {} without such studies or a series score."""
+    """Return `describe_unboxed_studies`, or {} if such studies or a series score are missing."""
     if series is None or not dataset.unboxed_studies:
         return {}
     records = dataset.unboxed_with_labels()
@@ -247,8 +247,8 @@ def _find_mistakes(
     found = []
     slices = np.array([record.slice_id for record in records])
     for index in worst_mistakes(scores.labels, scores.probabilities, threshold, slices, MISTAKES):
-        # The model is run again, with an explanation: for ten slices that is cheaper than to keep
-        # the heat maps of all slices.
+        # The model is run again, now with an explanation. For ten slices that is cheaper than to
+        # keep the heat maps of all slices.
         answer = predict(dataset.read_bytes(records[index].path), True)
         if answer.grey is None or answer.probability is None:
             continue

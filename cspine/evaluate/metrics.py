@@ -31,12 +31,12 @@ METRICS = (
     "sensitivity_at_95_specificity",
     "specificity_at_95_sensitivity",
 )
-# As many as Guo et al. 2017 take, but of equal mass: none is empty, and each weighs the same.
+# As many as in Guo et al. 2017, but with equally many slices each, so that none is empty.
 BINS = 15
-CLIP = 1e-7  # of a probability inside the log, as Keras has it
-# Closer where it gets hard: below a millimetre a fracture is one to three pixels wide.
+CLIP = 1e-7  # the least probability inside the log, as in Keras
+# Narrower below a millimetre, where a fracture is one to three pixels wide and hard to see.
 WIDTH_BANDS_MM = ((0.2, 0.5), (0.5, 0.8), (0.8, 1.0), (1.0, 1.5), (1.5, 3.0))
-# From here on the report calls a fracture visible.
+# The width from which a fracture is called visible.
 VISIBLE_MM = 1.0
 
 
@@ -50,24 +50,24 @@ def compute_metrics(
 ) -> dict[str, Interval]:
     """Return every figure of METRICS.
 
-    `loss` is the mean binary cross-entropy (nats), `recall` the sensitivity, `npv` the precision
-    of "normal", `ece` over 15 bins of equal mass; precision, recall, specificity, npv and accuracy
-    are at `threshold`. A figure that does not exist (one class only) is NaN. With a single group
-    there is no interval.
+    `loss` is the mean binary cross-entropy (nats), `recall` is the sensitivity, `npv` is the
+    precision of "normal", and `ece` uses 15 bins of equally many slices. Precision, recall,
+    specificity, npv and accuracy are at `threshold`. A figure that does not exist, for instance
+    because there is only one class, is NaN. With a single group there is no interval.
 
     Args:
         labels: int (N,), 1 is fracture.
         probabilities: P(fracture), float (N,), 0..1, without NaN.
-        threshold: a slice at or above it counts as called, 0..1.
+        threshold: a slice whose probability is at or above it is called a fracture, 0..1.
         groups: patient of each slice (N,).
         resamples: bootstrap samples behind each interval.
-        seed: of the bootstrap.
+        seed: the seed of the bootstrap.
 
     Raises:
-        DataError: empty, unmatched or non-finite input.
+        DataError: as in `check_scores`.
     """
     labels, probabilities = check_scores(labels, probabilities)
-    # Every figure by the same code with weights of 1, so value and interval cannot disagree.
+    # The values come from the code of the resamples with weights of 1, so both always agree.
     value = _figures(labels, probabilities, threshold, np.ones((1, len(labels))))
     weights = draw_weights(group_codes(groups, len(labels)), resamples, seed)
     drawn = [_figures(labels, probabilities, threshold, portion) for portion in weights]
@@ -83,26 +83,27 @@ def check_scores(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndar
     """Return labels int64 (N,) and probabilities float64 (N,).
 
     Raises:
-        DataError: empty, of two lengths, labels other than 0 and 1, or probabilities outside 0..1.
+        DataError: they are empty or differ in length, a label is not 0 or 1, or a probability is
+            outside 0..1.
     """
     labels = np.asarray(labels, np.int64)
     probabilities = np.asarray(probabilities, np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape or len(labels) == 0:
         raise DataError(
-            "`labels` and `probabilities` must be of one length, at least 1. "
+            "`labels` and `probabilities` must have the same length, at least 1. "
             f"Received: {labels.shape}, {probabilities.shape}"
         )
     if not np.isin(labels, (NORMAL, FRACTURE)).all():
         raise DataError(f"`labels` must be 0 or 1. Received: {np.unique(labels)[:5].tolist()}")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise DataError("`probabilities` must be from 0 to 1. Received: others")
+        raise DataError("`probabilities` must be from 0 to 1. Received: values outside this range")
     return labels, probabilities
 
 
 def _figures(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return each figure (R,) under weights (R, N)."""
+    """Return each figure, (R,), for R sets of weights (R, N)."""
     positive, called = labels == 1, probabilities >= threshold
     clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     losses = -np.log(np.where(positive, clipped, 1 - clipped))
@@ -124,8 +125,8 @@ def _figures(
 
 
 def _mean(weights: np.ndarray, values: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """Return the weighted mean (R,) of values (N,) among a bool (N,), NaN where that is empty."""
-    # Numerator and denominator as matrix products: all resamples at once.
+    """Return the weighted mean (R,) of the values (N,) where `among` (N,); NaN if nowhere."""
+    # Numerator and denominator are matrix products over all resamples at once.
     among = np.ones(len(values), bool) if among is None else among
     below = weights @ among.astype(np.float64)
     above = weights @ np.where(among, values, 0).astype(np.float64)
@@ -140,10 +141,10 @@ def calibration_error(
     ranked = weights[:, order]
     reached = np.cumsum(ranked, axis=1)
     total = reached[:, -1:]
-    # (R, N): the bin of the middle of a slice's weight, so that no slice is split between bins.
+    # (R, N): a slice is in the bin that holds the middle of its weight, so that none is split.
     bins = np.minimum(BINS * (reached - ranked / 2) // total, BINS - 1).astype(np.int64)
     rows = len(weights)
-    # Numbered apart by resample, so that one count serves all of them.
+    # Each resample has its own cell numbers, so that one `bincount` serves all resamples.
     cell = (bins + BINS * np.arange(rows)[:, None]).ravel()
     # |Σ w (p − y)| of a bin is its weight × |mean probability − share of fractures|.
     gap = (ranked * (probabilities[order] - labels[order])).ravel()
@@ -155,8 +156,8 @@ def calibration_error(
 class WidthBand:
     """AUROC and sensitivity of the fractures of one width, against all normal slices.
 
-    Widths in millimetres, `high_mm` exclusive; `fractures` slices of the band,
-    `fractured_patients` theirs, `patients` all who were compared.
+    Widths are in millimetres, and `high_mm` is exclusive. `fractures` counts the band's fractured
+    slices, `fractured_patients` their patients, and `patients` also those of the normal slices.
     """
 
     name: str
@@ -180,7 +181,7 @@ def auroc_by_width(
 ) -> list[WidthBand]:
     """Return a WidthBand for each of WIDTH_BANDS_MM, then "≥ 1 mm", then "all".
 
-    `widths_mm` is float (N,), the fracture's width, read only where the label is fracture; other
+    `widths_mm` is the fracture's width, float (N,), which is ignored for normal slices. The other
     arguments are those of `compute_metrics`. A band without fractures is left out.
     """
     labels, probabilities = check_scores(labels, probabilities)
@@ -190,7 +191,6 @@ def auroc_by_width(
         inside = (widths >= low) & (widths < high) if name != "all" else np.ones(len(widths), bool)
         fracture = (labels == FRACTURE) & inside
         chosen = fracture | (labels == NORMAL)
-        # A band without fractures has no figure; a NaN row would only be in the way.
         if not fracture.any():
             continue
         figures = compute_metrics(
@@ -213,7 +213,7 @@ def auroc_by_width(
 def width_bands() -> list[tuple[str, float, float]]:
     """Return (name, low, high) of the bands of `auroc_by_width`, in mm, `high` exclusive.
 
-    The widest width belongs to the last band.
+    The last of WIDTH_BANDS_MM includes its upper limit.
     """
     bands = [(f"{low:g}–{high:g} mm", low, high) for low, high in WIDTH_BANDS_MM]
     name, low, high = bands[-1]
@@ -231,13 +231,13 @@ def compute_patient_metrics(
 ) -> dict[str, Interval]:
     """Return the figures of METRICS by patient, from the series score at its own threshold.
 
-    A patient is fractured where any of its labels is; `probabilities` (N,) may hold NaN for slices
-    without one; patients without a score are left out, and where none has one there is no figure.
+    A patient is fractured if any of its labels is. `probabilities` (N,) is NaN for slices that do
+    not count. Patients without a score are left out, and if none has a score, the result is empty.
     """
     labels, scores = patient_scores(labels, probabilities, groups, series)
     if len(labels) == 0:
         return {}
-    # A patient is one row here, so that rows are what the bootstrap draws.
+    # Each row is a patient, so the bootstrap resamples rows and needs no groups.
     return compute_metrics(labels, scores, series.threshold, None, resamples, seed)
 
 
@@ -252,7 +252,7 @@ def describe_patients(
     """Return the figures by patient and the number of patients behind them, as JSON values.
 
     `patients` are the figures of `compute_patient_metrics`. `patients_scored` counts the patients
-    that have a slice that may count, and no more slices than the series score covers.
+    with a series score: at least one of their slices counts, and no more than the score covers.
     """
     found = compute_patient_metrics(labels, probabilities, groups, series, resamples, seed)
     return {
@@ -264,11 +264,10 @@ def describe_patients(
 def patient_scores(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, series: SeriesScore
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels int64 (G,) and series probabilities float64 (G,) of patients that have one."""
+    """Return labels int64 (G,) and series scores float64 (G,) of the patients that have one."""
     names, scores = series.apply_groups(probabilities, groups)
     codes = np.searchsorted(names, np.asarray(groups))
     truths = np.zeros(len(names), np.int64)
-    # Any fractured slice makes a fractured patient.
     np.maximum.at(truths, codes, np.asarray(labels, np.int64))
     known = np.isfinite(scores)
     return truths[known], scores[known]
@@ -284,7 +283,8 @@ def paired_bootstrap_difference(
 ) -> Interval:
     """Return AUROC(a) − AUROC(b) on the same slices, resampled together by group.
 
-    With `a` the exact and `b` the quantised model the value is the loss, `high` its upper bound.
+    If `a` is the exact and `b` the quantised model, the value is the AUROC that quantisation loses,
+    and `high` is its upper bound.
     """
     labels, first = check_scores(labels, probabilities_a)
     labels, second = check_scores(labels, probabilities_b)

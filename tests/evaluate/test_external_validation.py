@@ -127,7 +127,7 @@ def test_the_training_set_itself_counts_for_nothing(folder):
     card = {**CARD, "data": {"fingerprint": dataset.fingerprint}}
     result = evaluate_site(dataset, predict, card, resamples=10)
     assert result.summary["seen_in_training"] == 24
-    assert "no figure here counts" in result.inputs.proposal["text"]
+    assert "no figure here is valid" in result.inputs.proposal["text"]
 
 
 def test_slices_that_the_model_has_seen_are_counted(folder, tmp_path):
@@ -137,7 +137,8 @@ def test_slices_that_the_model_has_seen_are_counted(folder, tmp_path):
     seen = read_seen(tmp_path, {"files": {SEEN_NAME: digest}})
     result = evaluate_site(dataset, predict, CARD, resamples=10, seen=seen)
     assert result.summary["seen_in_training"] == 5
-    words = "Of these 24 slices the model has seen 5 in its training: the figures flatter it."
+    words = "The model has seen 5 of these 24 slices in its training, so "
+    words += "the figures are too optimistic."
     assert words == limits(result.inputs.card)[0]
     assert words in answer_claim(result.inputs.card)[32].answer
     assert (
@@ -213,7 +214,7 @@ def test_the_commands_write_and_rebuild(folder, tmp_path, caplog):
     assert len(rows) == 24 and rows[0]["probability"] == "" and rows[2]["prediction"] == "fracture"
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert "A threshold for these images" in page and "by patient" in page
-    assert "chosen anew" in caplog.text
+    assert "If chosen on these images" in caplog.text
 
     (out / "best.json").write_text(json.dumps(CARD))
     assert run(["report", "--models", str(out)]) == 0
@@ -255,7 +256,7 @@ def test_copies_that_only_pixels_give_away_count_once(copied, tmp_path, caplog):
     counts = [summary[name] for name in ("slices", "patients", "copies_left_out")]
     assert counts == [4, 4, 4]
     assert "Audit: 8 files are 4 distinct slices (2 normal, 2 fracture) of 4 volumes" in caplog.text
-    assert "Left out as copies of these slices: 4 files." in caplog.text
+    assert "Left out as copies of other slices: 4 files." in caplog.text
     assert "No audit was recorded" not in (out / "report" / "index.html").read_text("utf-8")
 
 

@@ -210,7 +210,7 @@ def test_mostly_missing_resamples_give_no_interval():
     ("labels", "p", "text"),
     [
         ([], [], "at least 1"),
-        ([0, 1], [0.5], "one length"),
+        ([0, 1], [0.5], "the same length"),
         ([0, 2], [0.5, 0.5], "0 or 1"),
         ([0, 1], [0.5, np.nan], "from 0 to 1"),
     ],

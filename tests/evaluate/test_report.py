@@ -125,7 +125,11 @@ def test_an_audit_names_three_paths_of_a_group():
     assert rows == [
         ("files", "6", []),
         ("unreadable files", "1", ["g, cut off"]),
-        ("slices on two sides of a split", "1", ["B10 (1): train: a, b, c and 2 more; test: f"]),
+        (
+            "slices on more than one side of the split",
+            "1",
+            ["B10 (1): train: a, b, c and 2 more; test: f"],
+        ),
     ]
 
 
@@ -142,9 +146,9 @@ def test_an_audit_tells_classes_kinds_and_shortcuts():
         ("distinct slices of class normal", "2", ["in 40 files"]),
         ("kinds of file", "2", ["png 224×224 grey: 39 files", "jpeg 64×64 colour: 1 file"]),
         ("files of a rare kind", "1", ["odd.jpg"]),
-        ("AUROC from nothing but the slice number", "0.991", ["0.980–1.000, a confound"]),
-        ("AUROC from nothing but the size", "–", ["not measured"]),
-        ("confounds: what alone tells the classes apart", "1", ["slice number"]),
+        ("AUROC from only the slice number", "0.991", ["0.980–1.000, a confound"]),
+        ("AUROC from only the size", "–", ["not measured"]),
+        ("confounds: features that alone separate the classes", "1", ["slice number"]),
     ]
 
 
@@ -170,9 +174,11 @@ def claim(number: int, data: dict) -> str:
 
 def test_the_checklist_follows_the_split():
     assert claim(10, {"split": "published"}).startswith("None: every labelled file")
-    assert "by tenth of its length" in claim(10, {"layout": "rsna", "split": "grouped"})
+    assert "from each tenth of each study's length" in claim(
+        10, {"layout": "rsna", "split": "grouped"}
+    )
     assert claim(10, {}).startswith("One variant of each slice is used")
-    assert "the test set is touched once" in claim(26, {"sides": {"test": {}}})
+    assert "the test set is used only once" in claim(26, {"sides": {"test": {}}})
     assert "there is no test set" in claim(26, {"sides": {"out-of-fold": {}}})
 
 
@@ -201,7 +207,7 @@ def test_a_probability_supposes_the_share_of_fractures_that_it_was_calibrated_on
 
 
 def test_limits_follow_the_data():
-    assert "synthetic images alone" in limits({"data": {"layout": "phantom"}})[0]
+    assert "synthetic images only" in limits({"data": {"layout": "phantom"}})[0]
     few = limits({"data": {"layout": "kaggle", "patients": 4}})
     assert "four patients" in few[0] and "4 patients" in few[1]
     assert "split" in limits({"data": {"split_note": "as published"}})[1]

@@ -1,6 +1,6 @@
-"""The audit of a data set as rows of plain words, from its JSON values.
+"""The rows of text that show the audit of a data set, made from its JSON values.
 
-The rows are chosen by the audit's keys. A key that an older audit lacks has no row.
+The rows follow the keys of the audit. A key that an older audit lacks gives no row.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 from cspine.core.text import count_noun
 from cspine.evaluate.report.tables import NONE, figure
 
-# Words for the row, its number, and examples.
+# The heading of the row, its number, and examples.
 AuditRow = tuple[str, str, list[str]]
-# Of the paths of one example, and of the examples of one finding.
+# The most paths shown per example, and the most examples per finding.
 PATHS, EXAMPLES = 3, 5
 
 
 def audit_table(audit: Mapping[str, Any]) -> list[AuditRow]:
-    """Return (words, number, up to five examples) for each finding of an audit as JSON values."""
+    """Return (heading, number, up to five examples) for each finding in an audit's JSON values."""
     rows: list[AuditRow] = []
     for name, words, write in _ROWS:
         value = audit.get(name)
@@ -36,13 +36,13 @@ def _score(words: str, value: float) -> list[AuditRow]:
 
 
 def _list(words: str, value: Mapping[str, Any] | Sequence[Any]) -> list[AuditRow]:
-    """One row for all findings of a kind: how many, and some of them."""
+    """Return one row for all findings of a kind: their number and some examples."""
     examples = value.items() if isinstance(value, Mapping) else value
     return [(words, str(len(value)), [*map(_example, examples)][:EXAMPLES])]
 
 
 def _classes(words: str, value: Mapping[str, Mapping[str, int]]) -> list[AuditRow]:
-    """One row per class: its distinct slices, and the number of their files."""
+    """Return one row per class: the number of its distinct slices and of their files."""
     return [
         (f"{words} {name}", str(counts["slices"]), [f"in {count_noun(counts['files'], 'file')}"])
         for name, counts in value.items()
@@ -50,7 +50,7 @@ def _classes(words: str, value: Mapping[str, Mapping[str, int]]) -> list[AuditRo
 
 
 def _shortcuts(words: str, value: Mapping[str, Mapping[str, Any] | None]) -> list[AuditRow]:
-    """One row per feature: its AUROC with its interval, and what that says."""
+    """Return one row per feature: its AUROC with the interval, and whether it is a confound."""
     rows = []
     for name, score in value.items():
         if score is None:
@@ -63,13 +63,13 @@ def _shortcuts(words: str, value: Mapping[str, Mapping[str, Any] | None]) -> lis
 
 
 def _kinds(words: str, value: Mapping[str, int]) -> list[AuditRow]:
-    """One row for all kinds of file, the most common first."""
+    """Return one row for all kinds of file, the most common first."""
     counts = [f"{kind}: {count_noun(count, 'file')}" for kind, count in value.items()]
     return [(words, str(len(value)), counts[:EXAMPLES])]
 
 
 def _example(item: Any) -> str:
-    """Return a name, a group of paths, a (path, reason), or a leak as words."""
+    """Return a name, a group of paths, a pair (path, reason), or a leak as words."""
     if isinstance(item, str):
         return item
     if isinstance(item, Mapping):
@@ -87,21 +87,21 @@ _ROWS: tuple[tuple[str, str, Callable[[str, Any], list[AuditRow]]], ...] = (
     ("files", "files", _count),
     ("slices", "distinct slices", _count),
     ("classes", "distinct slices of class", _classes),
-    ("volumes", "volumes, which is what an interval may count", _count),
+    ("volumes", "volumes, the units that an interval may count as independent", _count),
     (
         "unboxed_studies",
-        "fractured studies known by their study label alone, without boxes",
+        "fractured studies without bounding boxes, known only by their study label",
         _count,
     ),
     ("unreadable", "unreadable files", _list),
     ("kinds", "kinds of file", _kinds),
     ("odd_files", "files of a rare kind", _list),
-    ("exact_duplicates", "groups of files with equal bytes", _list),
-    ("near_duplicates", "groups of files that show one slice", _list),
-    ("split_leaks", "slices on two sides of a split", _list),
-    ("volume_leaks", "volumes on two sides of a split", _count),
+    ("exact_duplicates", "groups of files with identical bytes", _list),
+    ("near_duplicates", "groups of files that show the same slice", _list),
+    ("split_leaks", "slices on more than one side of the split", _list),
+    ("volume_leaks", "volumes on more than one side of the split", _count),
     ("label_conflicts", "slices in both classes", _list),
-    ("shortcut_auroc", "shortcut score: highest AUROC without seeing a fracture", _score),
-    ("shortcuts", "AUROC from nothing but the", _shortcuts),
-    ("confounds", "confounds: what alone tells the classes apart", _list),
+    ("shortcut_auroc", "shortcut score: highest AUROC that needs no fracture to be seen", _score),
+    ("shortcuts", "AUROC from only the", _shortcuts),
+    ("confounds", "confounds: features that alone separate the classes", _list),
 )

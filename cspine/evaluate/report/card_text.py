@@ -1,8 +1,8 @@
-"""Text about a card: the phrases that the report, its limits and its checklist share.
+"""Phrases about a model card that the report, its limits and its checklist share.
 
-A value that the card lacks becomes "not recorded", never a guess. On the page of a site's own
-images the card's `data.site` describes them, and `data.sides` holds them alone. The sentences are
-in `card_text.toml`.
+A value that the card lacks becomes "not recorded", never a guess. In the report on a site's own
+images, the card's `data.site` describes these images, and `data.sides` holds nothing else. The
+sentences are in `card_text.toml`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from cspine.core import labels
 from cspine.core.text import count_noun, count_slices
 
 UNKNOWN = "not recorded"
-# From the least flattering to the most.
+# From the least to the most optimistic figures.
 HEADLINE_ORDER = ("site", "test", "out-of-fold", "validation", "train")
-# Splits on whose scores the decision parts were fitted.
+# Splits on whose scores calibration and threshold were fitted.
 CHOSEN_ON = ("out-of-fold", "validation", "train")
-# As in `data/split.py`: with fewer there is no independent test.
+# With fewer patients, `data/split.py` makes no independent test set.
 FEW_PATIENTS = 40
 SYNTHETIC, PUBLISHED, RSNA = "phantom", "kaggle", "rsna"
 
@@ -33,7 +33,7 @@ def read_text(table: str) -> dict[str, Any]:
 
 
 def get(card: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """Return the card's value at a dotted path, `default` where any step is missing."""
+    """Return the card's value at a dotted path, `default` if any step is missing."""
     value: Any = card
     for step in path.split("."):
         # Cards of older versions lack parts; the report says so instead of failing.
@@ -44,21 +44,21 @@ def get(card: Mapping[str, Any], path: str, default: Any = None) -> Any:
 
 
 def layout(card: Mapping[str, Any]) -> str:
-    """Return the layout of the data that the model learned from, "" where not recorded.
+    """Return the layout of the data that the model was trained on, "" if it is not recorded.
 
-    Synthetic images in any layout are SYNTHETIC.
+    Synthetic images count as SYNTHETIC in any layout.
     """
     is_synthetic = get(card, "domain") == labels.SYNTHETIC
     return SYNTHETIC if is_synthetic else str(get(card, "data.layout", ""))
 
 
 def headline_split(names: Container[str]) -> str | None:
-    """Return the split that figures are to be read from, the first there is of HEADLINE_ORDER."""
+    """Return the split whose figures are the main ones: the first in HEADLINE_ORDER that exists."""
     return next((name for name in HEADLINE_ORDER if name in names), None)
 
 
 def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
-    """Return the phrases, each a plain string without markup."""
+    """Return the phrases by name, each a plain string without markup."""
     size, kind, libraries = (
         get(card, "image_size", UNKNOWN),
         layout(card),
@@ -82,13 +82,15 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
         "abstention": _write_number(
             get(card, "decision.conformal.alpha"),
             lambda alpha: (
-                f"conformal sets that hold the true class for {100 * (1 - alpha):g} % of each class"
+                "conformal sets that contain the true class for "
+                f"{100 * (1 - alpha):g} % of the slices of each class"
             ),
         ),
         "in_distribution": _write_number(
             get(card, "decision.in_distribution.quantile"),
             lambda share: (
-                f"a distance that {100 * share:g} % of known images stay under, and image checks"
+                f"a distance limit that {100 * share:g} % of known images do not exceed, "
+                "and checks of the image itself"
             ),
         ),
         "libraries": ", ".join(f"{k} {v}" for k, v in sorted(libraries.items())) or UNKNOWN,
@@ -98,7 +100,7 @@ def card_facts(card: Mapping[str, Any]) -> dict[str, str]:
 
 
 def site_of(card: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is known of a site's own images, None for a training's report."""
+    """Return what is known of a site's own images, None in the report of a training."""
     site: Mapping[str, Any] | None = get(card, "data.site")
     return site
 
@@ -112,22 +114,22 @@ def describe_basis(card: Mapping[str, Any]) -> str:
     slices = side.get("distinct_slices", side["slices"])
     text = f"They are based on {count_slices(slices, side['patients'])}."
     if name in CHOSEN_ON:
-        text += " Calibration and threshold were fitted on these very scores."
+        text += " Calibration and threshold were fitted on the same scores."
     return text
 
 
 def seen_words(site: Mapping[str, Any]) -> str:
-    """Return in a sentence how many of a site's slices the model has seen, "" for none."""
+    """Return a sentence on how many of a site's slices the model has seen, "" if it saw none."""
     seen, slices = site["seen_in_training"], site["slices"]
     if seen == 0:
         return ""
     which = "unknown" if seen is None else "all" if seen == slices else "some"
-    of_these = f"Of these {count_noun(slices, 'slice')}"
+    of_these = f"of these {count_noun(slices, 'slice')}"
     return str(read_text("seen")[which]).format(of_these=of_these, seen=seen)
 
 
 def limits(card: Mapping[str, Any]) -> list[str]:
-    """Return what the figures do not say, in sentences, the gravest first."""
+    """Return the limits of the figures as sentences, the most serious first."""
     site, text = site_of(card), read_text("limits")
     found = [_data_limit(card)] if site is None else _site_limits(card, site)
     found += _few_patients(card)
@@ -141,12 +143,12 @@ def limits(card: Mapping[str, Any]) -> list[str]:
         sentence = text["interrupted_folds" if patients else "interrupted"]
         found.append(sentence.format(patients=patients))
     if site is None and get(card, "data.split_note"):
-        found.append(f"How the data was split: {get(card, 'data.split_note')}")
+        found.append(f"Note on the split: {get(card, 'data.split_note')}")
     return [*found, *text["always"]]
 
 
 def calibrated_share(card: Mapping[str, Any]) -> float | None:
-    """Return the share of fractures, 0..1, of the slices that calibration was fitted on."""
+    """Return the share of fractures, 0..1, in the slices that calibration was fitted on."""
     sides = get(card, "data.sides", {})
     for name in ("out-of-fold", "validation"):
         if sides.get(name, {}).get("fractures") is not None:
@@ -167,7 +169,7 @@ def _few_patients(card: Mapping[str, Any]) -> list[str]:
 
 
 def _data_limit(card: Mapping[str, Any]) -> str:
-    """Return what follows from the data that the model learned from and was measured on."""
+    """Return the limit that is due to the data on which the model was trained and measured."""
     text = read_text("data_limits")
     return str(text.get(layout(card), text["other"])).format(
         slices=_counts(get(card, "data.slices")), patients=_counts(get(card, "data.patients"))
@@ -175,11 +177,11 @@ def _data_limit(card: Mapping[str, Any]) -> str:
 
 
 def _site_limits(card: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
-    """Return what follows from a site's images, and from what the model had learned from."""
+    """Return the limits that are due to a site's images and to the model's training data."""
     text = read_text("data_limits")
     kind = "phantom_site" if site["layout"] == SYNTHETIC else site["layout"]
     about = text.get(kind, text["other"]).format(slices=site["slices"], patients=site["patients"])
-    learned = f"The model learned from {card_facts(card)['data']}."
+    learned = f"The model was trained on {card_facts(card)['data']}."
     if layout(card) == SYNTHETIC:
         learned += f" {read_text('limits')['synthetic_model']}"
     return [sentence for sentence in (seen_words(site), about, learned) if sentence]
@@ -191,7 +193,7 @@ def _text(card: Mapping[str, Any], path: str) -> str:
 
 
 def _counts(value: Any) -> str:
-    """Return a number, or {name: number} as words."""
+    """Return a number, a list, or {name: number} as words."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {number}" for name, number in value.items()) or UNKNOWN
     if isinstance(value, list | tuple):
@@ -217,8 +219,8 @@ def _threshold(card: Mapping[str, Any]) -> str:
         return UNKNOWN
     method, target = get(card, "decision.threshold.method"), get(card, "decision.threshold.target")
     if method == "sensitivity" and isinstance(target, int | float):
-        return f"{value:.3f}, the highest at which {100 * target:g} % of fractures are called"
-    return f"{value:.3f}, by the largest sensitivity + specificity − 1"
+        return f"{value:.3f}, the highest that detects {100 * target:g} % of the fractures"
+    return f"{value:.3f}, where sensitivity + specificity − 1 is largest"
 
 
 def _write_number(value: Any, write: Callable[[float], str]) -> str:

@@ -1,6 +1,6 @@
 """The report's answers to CLAIM, the Checklist for Artificial Intelligence in Medical Imaging.
 
-The items and their answers are in `claim.toml`, to which the card's facts are added here.
+The items and their answers are in `claim.toml`. This module fills in the facts of the card.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLAIM = Path(__file__).with_name("claim.toml")
 
 @dataclass(frozen=True)
 class ClaimItem:
-    """One item: its number, the checklist's section, what is asked, and the answer."""
+    """One item: its number, the section of the checklist, the question and the answer."""
 
     number: int
     section: str
@@ -54,13 +54,13 @@ def answer_claim(card: Mapping[str, Any]) -> list[ClaimItem]:
 
 
 def _sentence(answer: str, facts: Mapping[str, str]) -> str:
-    """Return the answer with its facts and a capital first letter."""
+    """Return the answer with its facts filled in and a capital first letter."""
     text = answer.format(**facts)
     return text[:1].upper() + text[1:]
 
 
 def _training_pages(card: Mapping[str, Any]) -> list[str]:
-    """Return the tables `page` that hold for a training; a later one overrides an earlier."""
+    """Return the `page` tables for the report of a training; a later one overrides an earlier."""
     pages = ["training"]
     if get(card, "data.split") == "published":
         pages.append("training_on_published")
@@ -72,13 +72,13 @@ def _training_pages(card: Mapping[str, Any]) -> list[str]:
 
 
 def _site_facts(site: Mapping[str, Any]) -> dict[str, str]:
-    """Return the facts of a site's own images that its page adds to the card's."""
+    """Return the facts of a site's own images, which are added to those of the card."""
     seen = seen_words(site)
     return {
         "name": site["name"],
         "scored": count_slices(site["slices"], site["patients"]),
         "copies": count_noun(site["copies_left_out"], "file"),
-        "only_folder": f". Of the folder {site['split']} alone" if site["split"] else "",
+        "only_folder": f". Only the folder {site['split']} is used" if site["split"] else "",
         "without_vertebra": str(site["without_vertebra"]),
         "seen": f" {seen}" if seen else "",
     }

@@ -1,7 +1,7 @@
-"""The inputs of a report, and their form on disk, from which the page can be built again.
+"""The inputs of a report, and the file from which the page can be built again.
 
-`inputs.json` beside the page holds it all but the card: scores as numbers, pictures as PNG. It
-knows no model and no page.
+`inputs.json` beside the page holds everything except the card: scores as numbers, pictures as PNG.
+This module needs neither the model nor the page.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class SplitScores:
     """The shipped model's answers on one split; every array is (N,).
 
     Fields:
-        name: "train", "validation", "test" or "out-of-fold".
+        name: "train", "validation", "test", "out-of-fold" or "site".
         labels: int, 1 is fracture.
-        probabilities: calibrated P(fracture), float 0..1; NaN where no vertebra was found.
+        probabilities: calibrated P(fracture), float 0..1; NaN if no vertebra was found.
         groups: patient of each slice, str.
-        widths_mm: the fracture's width, NaN for none; None where no width is known at all.
-        predictions: "fracture", "normal" or "uncertain"; None where not asked for.
-        in_distribution: bool; None where not asked for.
+        widths_mm: the fracture's width, NaN if it is unknown; None if no width is known.
+        predictions: "fracture", "normal" or "uncertain"; None if not computed.
+        in_distribution: bool; None if not computed.
     """
 
     name: str
@@ -50,8 +50,10 @@ class SplitScores:
     in_distribution: np.ndarray | None = None
 
     def study_probabilities(self) -> np.ndarray:
-        """Return what a patient's series score is made of, float64 (N,), NaN where a slice counts
-        for none: without a vertebra, or not in distribution. Fit, figures and serving agree in it.
+        """Return the probabilities from which series scores are computed, float64 (N,).
+
+        A slice without a vertebra or not in distribution does not count and has NaN. The fit, the
+        figures and serving all use this rule.
         """
         probabilities = np.asarray(self.probabilities, np.float64)
         if self.in_distribution is None:
@@ -59,7 +61,7 @@ class SplitScores:
         return np.where(np.asarray(self.in_distribution, bool), probabilities, np.nan)
 
     def scored(self) -> SplitScores:
-        """Return the slices that have a probability."""
+        """Return only the slices that have a probability."""
         known = np.isfinite(np.asarray(self.probabilities, np.float64))
 
         kept: dict[str, Any] = {
@@ -75,7 +77,7 @@ class Mistake:
     """One slice that the model got wrong.
 
     `image` uint8 (H, W); `heatmap` uint8 (H, W) or None; `truth` and `prediction` class words;
-    `probability` 0..1; `detail` more words, such as the fracture's type and width.
+    `probability` 0..1; `detail` further text, such as the width of the fracture.
     """
 
     name: str
@@ -89,19 +91,19 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything that a report shows beside the card.
+    """Everything that a report shows.
 
     Fields:
         card: the model card; `metrics` {split: {metric: {value, low, high}}} is shown as it is.
-        splits: the shipped model's answers, for the curves; the last of them in the order train,
-            validation, out-of-fold, test is the one the curves are drawn from.
+        splits: the shipped model's answers. The curves are drawn from the first that exists of
+            site, test, out-of-fold, validation, train.
         candidates: architecture → split → metric → {value, low, high}, for the published table.
-        leaderboard: a row for each candidate, as in leaderboard.csv.
-        histories: candidate → series ("loss", "val_loss", …) → a value for each epoch.
+        leaderboard: one row per candidate, as in leaderboard.csv.
+        histories: candidate → series ("loss", "val_loss", …) → one value per epoch.
         mistakes: the worst first; the first ten are shown.
         audit: the data audit as JSON values, or None.
-        title: of the page.
-        proposal: for a site's own images: the threshold chosen anew, as JSON values, or None.
+        title: the title of the page.
+        proposal: what `describe_proposal` returns for a site's own images, or None.
     """
 
     card: Mapping[str, Any]
@@ -122,9 +124,9 @@ def worst_mistakes(
     slices: np.ndarray,
     count: int = 10,
 ) -> np.ndarray:
-    """Return the indices of the slices on the wrong side of `threshold`, the furthest off first.
+    """Return the indices of the slices on the wrong side of `threshold`, the worst first.
 
-    Of the files of one slice, by their names in `slices` (N,), the furthest off stands for all.
+    `slices` (N,) names the slice of each file. If a slice has several files, only the worst counts.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     wrong = (probabilities >= threshold) != (labels == FRACTURE)
@@ -137,12 +139,12 @@ def worst_mistakes(
 
 
 def save_inputs(path: Path, inputs: ReportInputs) -> None:
-    """Write everything but the card to `path` as JSON, whole or not at all."""
+    """Write everything except the card to `path` as JSON, completely or not at all."""
     names = ("candidates", "leaderboard", "histories", "audit", "proposal", "title")
     parts: dict[str, Any] = {
         "schema": SCHEMA,
         **{name: plain(getattr(inputs, name)) for name in names},
-        # The version of their card: another model's report must not be built from them.
+        # The model's version, so that these inputs are not used for the report of another model.
         "version": inputs.card.get("version"),
         "splits": [plain(vars(split)) for split in inputs.splits],
         "mistakes": [_mistake_parts(mistake) for mistake in inputs.mistakes],
@@ -167,12 +169,12 @@ def load_inputs(path: Path, card: Mapping[str, Any]) -> ReportInputs:
         inputs = ReportInputs(card=card, **parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ArtifactError(
-            f"`{path}` must hold the report's inputs. Received: none that can be read. "
+            f"`{path}` must hold the report's inputs. Received: no readable inputs. "
             "Train again, or run `python -m cspine evaluate`."
         ) from None
     if version not in (None, card.get("version")):
         raise ArtifactError(
-            f"`{path}` must be of the card's model, version {card.get('version')}. "
+            f"`{path}` must belong to the card's model, version {card.get('version')}. "
             f"Received: {quote(version)}. Train again, or run `python -m cspine evaluate`."
         )
     return inputs
@@ -188,7 +190,7 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    # JSON has neither NaN nor infinity; null says that the figure does not exist.
+    # JSON has neither NaN nor infinity; null means that the figure does not exist.
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
@@ -205,7 +207,7 @@ def _read_split(parts: dict[str, Any]) -> SplitScores:
         "in_distribution": bool,
     }
     read: dict[str, Any] = {
-        # NumPy reads null as NaN where the type is float64.
+        # NumPy converts None to NaN if the type is float64.
         name: None if parts[name] is None else np.array(parts[name], dtype=kind)
         for name, kind in arrays.items()
     }
@@ -223,7 +225,7 @@ def _mistake_parts(mistake: Mistake) -> dict[str, Any]:
 def _read_mistake(parts: dict[str, Any]) -> Mistake:
     for name in ("image", "heatmap"):
         if parts[name] is not None:
-            # PNG only: the file may have come from anywhere.
+            # Only PNG is accepted, because the file may come from an untrusted source.
             data = base64.b64decode(parts[name])
             parts[name] = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"))
     return Mistake(**parts)

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page for people, with its inputs beside it for rebuilding.
+"""The report: one self-contained HTML page, with the inputs from which it can be rebuilt.
 
 The figures come from the model card, the curves from the scores of the splits.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup  # only for SVG that plots.py drew, where text is escaped already
+from markupsafe import Markup  # only for SVG from plots.py, in which text is escaped
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE
@@ -43,7 +43,7 @@ from cspine.evaluate.report.widths import describe_widths
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
-# The number of mistakes that a reader will look at.
+# Readers look at no more mistakes than this.
 MAX_MISTAKES = 10
 HEADLINE = ("auroc", "recall", "specificity", "ece")
 Plot = tuple[str, str, Markup]  # (title, description for a screen reader, SVG)
@@ -52,7 +52,7 @@ Plot = tuple[str, str, Markup]  # (title, description for a screen reader, SVG)
 def write_report(out_dir: Path, inputs: ReportInputs) -> Path:
     """Write `index.html` and `inputs.json` into `out_dir` and return the page's path.
 
-    Both appear whole or not at all. The folder is made where it is missing.
+    Each file is written completely or not at all. The folder is created if it is missing.
     """
     save_inputs(out_dir / INPUTS_FILE, inputs)
     with written_whole(out_dir / PAGE) as part:
@@ -157,12 +157,12 @@ def _figures(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
         ),
         (
             "Precision and recall",
-            f"Precision over recall{_band(precision)}; AUPRC {auprc.value:.3f}.",
+            f"Precision against recall{_band(precision)}; AUPRC {auprc.value:.3f}.",
             Markup(plots.plot_precision_recall(precision, auprc, float(labels.mean()))),
         ),
         (
             "Reliability",
-            f"Observed share of fractures over predicted probability; ECE {ece.value:.3f}.",
+            f"Observed share of fractures against predicted probability; ECE {ece.value:.3f}.",
             Markup(plots.plot_reliability(curves.reliability(labels, scores), ece)),
         ),
         (
@@ -183,7 +183,7 @@ def _band(curve: curves.Curve) -> str:
 
 
 def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
-    """Return the ROC curve by patient, from the series score; none where it was not fitted."""
+    """Return the ROC curve of the series score by patient, [] if that score was not fitted."""
     series = read_series(get(card, "decision", {}))
     if series is None:
         return []
@@ -202,14 +202,14 @@ def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
 
 def _confusion_words(cells: np.ndarray) -> str:
     words = (
-        f"{count} of truth {CLASS_NAMES[truth]} answered {CLASS_NAMES[answer]}"
+        f"truth {CLASS_NAMES[truth]}, answered {CLASS_NAMES[answer]}: {count}"
         for (truth, answer), count in np.ndenumerate(cells)
     )
     return "; ".join(words) + "."
 
 
 def _answers(split: SplitScores) -> dict[str, Any] | None:
-    """Return how often each answer was given, by truth, and how often it was right."""
+    """Return how often each answer was given for each truth, and the share of right answers."""
     if split.predictions is None:
         return None
     predictions, labels = np.asarray(split.predictions), np.asarray(split.labels)
@@ -240,7 +240,7 @@ def _mistake(mistake: Mistake) -> dict[str, Any]:
 
 
 def _controls(controls: Any) -> list[tuple[str, tables.Figure, str]]:
-    """Return (name, figure, sample size) of each: a figure, or a mapping with its `auroc`."""
+    """Return (name, figure, sample size) of each control, a figure or a mapping with `auroc`."""
     if not isinstance(controls, Mapping):
         return []
     rows = []
@@ -253,7 +253,7 @@ def _controls(controls: Any) -> list[tuple[str, tables.Figure, str]]:
 
 
 def _precision(precision: Any) -> dict[str, Any]:
-    """Return which numeric precision is served, why, and what was compared, as a plain table."""
+    """Return the numeric precision that is served, why, and a plain table of those compared."""
     precision = precision if isinstance(precision, Mapping) else {}
     compared = precision.get("compared", {})
     rows = [{"precision": name, **parts} for name, parts in compared.items()]
@@ -265,13 +265,13 @@ def _precision(precision: Any) -> dict[str, Any]:
 
 
 def _with_patients(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card's metrics, and those of patients of the split that figures are read from."""
+    """Return the card's metrics, and those by patient and study of the main split."""
     metrics = dict(get(card, "metrics", {}))
     name = headline_split(metrics)
     patients = get(card, f"details.{name}.patients")
-    # Of cards from RSNA 2022 alone.
+    # Only cards of models from RSNA 2022 data have these figures.
     unboxed = get(card, f"details.{name}.unboxed_studies")
     columns = {tables.BY_PATIENT: patients, tables.WITHOUT_BOXES: unboxed}
-    # If no study has a score, there is a count and no figure.
+    # If no patient or study has a score, there are counts but no figures.
     given = {words: found for words, found in columns.items() if found and "auroc" in found}
     return metrics | {f"{name}{words}": found for words, found in given.items()}

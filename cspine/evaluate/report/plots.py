@@ -1,6 +1,6 @@
 """The report's figures as inline SVG that follows the page's light or dark colours.
 
-Matplotlib's Agg-free SVG backend draws; text stays text, and a few marker colours are then replaced
+Matplotlib's SVG backend draws the figures and keeps text as text. Marker colours are then replaced
 by CSS variables of the page.
 """
 
@@ -24,7 +24,8 @@ from cspine.evaluate.curves import Curve, Reliability
 from cspine.evaluate.metrics import WidthBand
 from cspine.stats.intervals import Interval
 
-# Drawn in these, then turned into the page's variables, so that one drawing suits both modes.
+# The marker colours, which are replaced by the page's variables, so that one drawing suits both
+# the light and the dark mode.
 INK, GRID, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404"
 VARIABLES = {INK: "--ink", GRID: "--line", BLUE: "--blue", ORANGE: "--orange"}
 STYLE = Path(__file__).with_name("report.mplstyle")
@@ -32,13 +33,16 @@ SQUARE, WIDE = (4.6, 4.2), (6.0, 3.8)
 
 
 def plot_roc(curve: Curve, auroc: Interval, name: str = "roc") -> str:
-    """Return the ROC curve with its band as SVG; `name` keeps a page's pictures apart."""
+    """Return the ROC curve with its band as SVG; `name` must be unique on the page."""
     label = f"AUROC {auroc.value:.3f}"
     return _plot_curve(curve, label, (0, 1), "1 − specificity", "sensitivity", name)
 
 
 def plot_precision_recall(curve: Curve, auprc: Interval, share: float) -> str:
-    """Return the precision–recall curve with its band; `share` of fractures is chance."""
+    """Return the precision–recall curve with its band.
+
+    `share` is the share of fractures, which is the precision by chance.
+    """
     label = f"AUPRC {auprc.value:.3f}"
     return _plot_curve(curve, label, (share, share), "recall (sensitivity)", "precision", "pr")
 
@@ -47,7 +51,7 @@ def plot_precision_recall(curve: Curve, auprc: Interval, share: float) -> str:
 def _plot_curve(
     curve: Curve, label: str, chance: tuple[float, float], across: str, up: str, name: str
 ) -> str:
-    """Return a curve with its band, and the line of chance from its left end to its right."""
+    """Return a curve with its band and the chance line, whose two ends are at `chance`."""
     figure, (axes,) = _figure(SQUARE)
     if np.isfinite(curve.low).any():
         axes.fill_between(curve.x, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
@@ -59,7 +63,7 @@ def _plot_curve(
 
 @style.context(STYLE)
 def plot_reliability(bins: Reliability, ece: Interval) -> str:
-    """Return observed share of fractures over predicted probability, bins of equal mass."""
+    """Return the share of fractures against the probability, in bins of equally many slices."""
     figure, (axes,) = _figure(SQUARE)
     axes.plot([0, 1], [0, 1], color=GRID, linestyle="--", linewidth=1)
     shares = map(Interval, bins.observed, bins.low, bins.high)
@@ -73,7 +77,7 @@ def plot_reliability(bins: Reliability, ece: Interval) -> str:
 def plot_confusion(cells: np.ndarray) -> str:
     """Return the confusion matrix, int (2, 2): truth by row, answer by column."""
     figure, (axes,) = _figure((4.2, 3.4))
-    # By row: colour shows sensitivity and specificity, not how common a class is.
+    # With shares per row, colour shows sensitivity and specificity, not how common a class is.
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     for (row, column), share in np.ndenumerate(shares):
         colour, opacity = BLUE if row == column else ORANGE, 0.15 + 0.6 * share
@@ -103,7 +107,7 @@ def plot_widths(bands: Sequence[WidthBand]) -> str:
 
 @style.context(STYLE)
 def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
-    """Return learning curves: a panel for each quantity, training and validation in each."""
+    """Return learning curves: one panel per quantity, each with training and validation."""
     wanted = ("loss", "auroc", "auc", "accuracy")
     bases = list(dict.fromkeys(key.removeprefix("val_") for key in series))
     bases = ([b for b in wanted if b in bases] or bases)[:2]
@@ -115,7 +119,7 @@ def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
             values = [np.nan if v is None else v for v in series.get(prefix + base, ())]
             if values:
                 epochs = range(1, len(values) + 1)
-                # Dots: a single epoch between gaps has no line to either side.
+                # A single epoch between gaps has no line to either side, but a dot shows it.
                 axes.plot(epochs, values, line, marker=".", color=colour, label=label)
         axes.set(xlabel="epoch", title=base)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -124,14 +128,14 @@ def plot_history(series: Mapping[str, Sequence[float]], name: str) -> str:
 
 
 def _figure(size: tuple[float, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
-    # Without pyplot, which keeps every figure and may look for a display.
+    # pyplot is not used, because it keeps every figure and may look for a display.
     figure = Figure(size, layout="constrained")
     FigureCanvasSVG(figure)
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 
 def _points(axes: Axes, x: np.ndarray, figures: Sequence[Interval], **look: Any) -> None:
-    """Draw figures with their intervals; `look` goes to Matplotlib's `errorbar`."""
+    """Draw figures with their intervals; `look` is passed to Matplotlib's `errorbar`."""
     # A figure may be outside its own percentile interval, and Matplotlib refuses negative lengths.
     ends = np.array([[f.value - f.low, f.high - f.value] for f in figures]).T.clip(0)
     values = [figure.value for figure in figures]
@@ -144,20 +148,20 @@ def _finish(axes: Axes, across: str, up: str) -> None:
 
 
 def _to_svg(figure: Figure, name: str) -> str:
-    """Return the figure as an SVG element without size, fixed ids, or colours of its own."""
+    """Return the figure as an SVG element that takes its size and colours from the page."""
     stream = io.StringIO()
-    # The page's own ground shows through, light or dark.
+    # The figure is transparent, so that the light or dark background of the page shows through.
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
-    # Fixed ids and no date: the same inputs give the same page, byte for byte.
+    # With fixed ids and no date, the same inputs give the same page, byte for byte.
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    # Without a size of its own the picture takes the page's width, on a phone as well.
+    # Without its own size the figure takes the width of the page, also on a phone.
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    # An id that nothing refers to would stand once in every figure of the page.
+    # An id that nothing refers to is removed, because every figure of the page would repeat it.
     used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
     text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
     for colour, variable in VARIABLES.items():

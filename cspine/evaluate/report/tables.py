@@ -1,4 +1,4 @@
-"""The report's tables as rows of plain words: figures with intervals, published beside ours."""
+"""The report's tables as rows of text: figures with intervals, and the published ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cspine.core.text import count_noun
 from cspine.stats.intervals import Interval
 
 NONE = "–"
-# The published notebook's figures. Its positive class was *normal*, so that its precision and
-# recall are those of normal; for train and validation it gave the accuracy alone.
+# The figures of the published notebook. Its positive class was *normal*, so its precision and
+# recall are those of normal. For train and validation it gave only the accuracy.
 PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "train": {"accuracy": 1.0000},
     "validation": {"accuracy": 0.9122},
     "test": {"loss": 0.3144, "accuracy": 0.8605, "npv": 0.9048, "specificity": 0.7950},
 }
-# 400 files, but twenty copies each of 20 slices.
+# The published test folder holds 400 files, twenty copies of each of these slices.
 PUBLISHED_TEST_SLICES = 20
-# Wilson's interval of that accuracy on so many independent slices. It is a constant, because
-# 0.8605 of 20 is not a whole number of slices, which SciPy's test requires.
+# Wilson's interval of the published accuracy if these slices were independent. It is a constant,
+# because 0.8605 of 20 is not a whole number of slices, which SciPy's test requires.
 PUBLISHED_INTERVAL = "0.65–0.95"
-# Our key → heading: npv and specificity are the precision and recall of normal.
+# Our key → heading; npv and specificity are the precision and recall of normal.
 PUBLISHED_COLUMNS = {
     "loss": "Loss",
     "accuracy": "Accuracy",
@@ -46,7 +46,7 @@ METRIC_NAMES = {
     "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
     "specificity_at_95_sensitivity": "Specificity at 95 % sensitivity",
 }
-# Of a column's heading, where its rows are patients or studies.
+# Appended to a column's heading if its figures count patients or studies instead of slices.
 BY_PATIENT = ", by patient"
 WITHOUT_BOXES = ", fractured studies without boxes"
 SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
@@ -54,7 +54,7 @@ SPLIT_ORDER = ("train", "validation", "out-of-fold", "test")
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as words: `value`, and its interval in brackets or ""."""
+    """A figure as text: `value`, and its `interval` or ""."""
 
     value: str
     interval: str = ""
@@ -90,9 +90,9 @@ def as_interval(parts: Any) -> Interval:
 
 
 def figure(parts: Any, digits: int = 3) -> Figure:
-    """Return {value, low, high}, an Interval or a number as words."""
+    """Return {value, low, high}, an Interval or a number as text."""
     interval = as_interval(parts)
-    # A dash, not "nan": a figure that does not exist is not an error.
+    # Shown as a dash, not as "nan", because a figure that does not exist is not an error.
     if not math.isfinite(interval.value):
         return Figure(NONE)
     value = f"{interval.value:.{digits}f}"
@@ -106,10 +106,10 @@ def published_table(
     shipped: str,
     sides: Mapping[str, Mapping[str, Any]],
 ) -> list[Row]:
-    """Return the table that was published for this task: every candidate, then the published row.
+    """Return the published table with ours: the rows of every candidate, then those published.
 
-    The columns are a row's sample size, by the card's `sides`, and PUBLISHED_COLUMNS. The
-    candidate named `shipped` is emphasised.
+    The columns are the sample size, from the card's `sides`, and PUBLISHED_COLUMNS. The candidate
+    named `shipped` is emphasised.
     """
     rows = [
         Row((name, split), (_basis(sides.get(split)), *_columns(splits[split])), name == shipped)
@@ -123,7 +123,7 @@ def published_table(
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[Row]]:
-    """Return (split names, a row for each metric) of the card's metrics."""
+    """Return (split names, one row per metric) of the card's metrics."""
     splits = ordered(metrics)
     rows = [
         Row((heading,), tuple(figure(metrics[split].get(name)) for split in splits))
@@ -140,8 +140,8 @@ def basis_rows(
 ) -> list[Row]:
     """Return one row with the number of slices and patients behind each split's figures.
 
-    `sides` and `details` are those of the card; of a split that they do not know a dash. No row
-    where `sides` is empty.
+    `sides` and `details` are those of the card; a split that they lack gets a dash. If `sides` is
+    empty, there is no row.
     """
     if not sides:
         return []
@@ -158,7 +158,7 @@ def _column_basis(
     side = sides.get(split)
     if side is None or split == name:
         return _basis(side)
-    # Patients without a score are in no figure; a card of an older version does not count them.
+    # Patients without a score are in no figure; cards of older versions do not count them apart.
     scored = details.get(split, {}).get("patients_scored", side["patients"])
     return Figure(count_noun(scored, "patient"))
 
@@ -166,7 +166,7 @@ def _column_basis(
 def _basis(side: Mapping[str, Any] | None) -> Figure:
     if side is None:
         return Figure(NONE)
-    # An older card counted files alone, which are slices wherever copies are not kept.
+    # Older cards count only files, which are as many as the slices if no copies are kept.
     files, slices = side["slices"], side.get("distinct_slices", side["slices"])
     copies = f", {count_noun(files, 'file')}" if files != slices else ""
     patients = count_noun(side["patients"], "patient")
@@ -174,8 +174,8 @@ def _basis(side: Mapping[str, Any] | None) -> Figure:
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return (headings, cells) of rows of any kind, as in a CSV file."""
-    # Every key of any row, in the order of its first appearance.
+    """Return (headings, cells) of rows with any keys, as in a CSV file."""
+    # All keys of all rows, in the order of their first appearance.
     keys = list(dict.fromkeys(str(key) for row in rows for key in row))
     return [key.replace("_", " ") for key in keys], [
         [_cell(row.get(k)) for k in keys] for row in rows
@@ -183,8 +183,8 @@ def plain_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
 
 
 def ordered(splits: Mapping[str, Any]) -> list[str]:
-    """Return split names in the order they are used, others after."""
-    # As they are used in a run, so that the last column is the one that counts.
+    """Return the split names in the order of SPLIT_ORDER, then all others."""
+    # This is the order of their use in a run, so that the last column matters most.
     first = [name for name in SPLIT_ORDER if name in splits]
     return first + [name for name in splits if name not in first]
 

@@ -1,4 +1,4 @@
-"""The report's section of figures by fracture width, where widths are known (phantoms)."""
+"""The report's section of figures by fracture width, if widths are known, as for phantoms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cspine.evaluate.report.inputs import SplitScores
 def describe_widths(
     split: SplitScores, card: Mapping[str, Any], threshold: float
 ) -> dict[str, Any] | None:
-    """Return figure and rows by fracture width, None where no width is known."""
+    """Return the plot and the rows by fracture width, None if no width is known."""
     split = split.scored()
     if split.widths_mm is None or not np.isfinite(np.asarray(split.widths_mm, float)).any():
         return None
@@ -28,14 +28,14 @@ def describe_widths(
     svg = plots.plot_widths(narrow) if narrow else ""
     return {
         "svg": Markup(svg),
-        "alt": "AUROC and sensitivity by fracture width; the table below holds the same figures.",
+        "alt": "AUROC and sensitivity by fracture width; the table below gives the same figures.",
         "rows": [_width_row(band) for band in bands],
         "is_phantom": _figures_layout(card) == SYNTHETIC,
     }
 
 
 def _figures_layout(card: Mapping[str, Any]) -> str:
-    """Return the layout of the images that the page's figures are of."""
+    """Return the layout of the images on which the page's figures were measured."""
     site = site_of(card)
     return layout(card) if site is None else str(site["layout"])
 
