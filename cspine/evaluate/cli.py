@@ -151,7 +151,7 @@ def _log_result(result: SiteResult) -> None:
         ", ".join(f"{count} {word}" for word, count in summary["answers"].items()),
     )
     log.info(
-        "Threshold: %.3f. If chosen on these images, it would be %.3f.",
+        "Threshold: %.3f. If it were chosen on these images, it would be %.3f.",
         summary["threshold"],
         summary["proposed_threshold"]["value"],
     )

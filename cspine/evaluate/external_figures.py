@@ -73,8 +73,8 @@ def describe_proposal(summary: Mapping[str, Any]) -> dict[str, Any]:
     proposed = summary["proposed_threshold"]["value"]
     text = (
         f"{seen_words(summary)} The model's threshold is {summary['threshold']:.3f}. "
-        f"If chosen on these images by the same rule, it would be {proposed:.3f}. Figures at a "
-        "threshold that was chosen on the same images are too optimistic; confirm it on other "
+        f"If it were chosen on these images by the same rule, it would be {proposed:.3f}. Figures "
+        "at a threshold that was chosen on the same images are too optimistic; confirm it on other "
         "images before using it."
     )
     facts = {

@@ -125,7 +125,7 @@ def _figures(
 
 
 def _mean(weights: np.ndarray, values: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """Return the weighted mean (R,) of the values (N,) where `among` (N,); NaN if nowhere."""
+    """Return the weighted mean (R,) of those values (N,) that are `among` (N,); NaN for none."""
     # Numerator and denominator are matrix products over all resamples at once.
     among = np.ones(len(values), bool) if among is None else among
     below = weights @ among.astype(np.float64)

@@ -214,7 +214,7 @@ def test_the_commands_write_and_rebuild(folder, tmp_path, caplog):
     assert len(rows) == 24 and rows[0]["probability"] == "" and rows[2]["prediction"] == "fracture"
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert "A threshold for these images" in page and "by patient" in page
-    assert "If chosen on these images" in caplog.text
+    assert "If it were chosen on these images" in caplog.text
 
     (out / "best.json").write_text(json.dumps(CARD))
     assert run(["report", "--models", str(out)]) == 0

@@ -101,7 +101,7 @@ _ROWS: tuple[tuple[str, str, Callable[[str, Any], list[AuditRow]]], ...] = (
     ("split_leaks", "slices on more than one side of the split", _list),
     ("volume_leaks", "volumes on more than one side of the split", _count),
     ("label_conflicts", "slices in both classes", _list),
-    ("shortcut_auroc", "shortcut score: highest AUROC that needs no fracture to be seen", _score),
+    ("shortcut_auroc", "shortcut score: highest AUROC without seeing a fracture", _score),
     ("shortcuts", "AUROC from only the", _shortcuts),
     ("confounds", "confounds: features that alone separate the classes", _list),
 )

@@ -210,7 +210,9 @@ def _total(value: Any) -> int | None:
 
 def _weights(card: Mapping[str, Any]) -> str:
     origin = _text(card, "weights.origin")
-    return "random weights" if origin == "none" else f"the weights {origin}"
+    if origin == UNKNOWN:
+        return "weights that are not recorded"
+    return "random weights" if origin == "none" else f"the weights “{origin}”"
 
 
 def _threshold(card: Mapping[str, Any]) -> str:
@@ -219,8 +221,8 @@ def _threshold(card: Mapping[str, Any]) -> str:
         return UNKNOWN
     method, target = get(card, "decision.threshold.method"), get(card, "decision.threshold.target")
     if method == "sensitivity" and isinstance(target, int | float):
-        return f"{value:.3f}, the highest that detects {100 * target:g} % of the fractures"
-    return f"{value:.3f}, where sensitivity + specificity − 1 is largest"
+        return f"{value:.3f}, the highest that found {100 * target:g} % of held-out fractures"
+    return f"{value:.3f}, where sensitivity + specificity − 1 was largest on held-out data"
 
 
 def _write_number(value: Any, write: Callable[[float], str]) -> str:

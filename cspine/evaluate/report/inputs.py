@@ -95,8 +95,8 @@ class ReportInputs:
 
     Fields:
         card: the model card; `metrics` {split: {metric: {value, low, high}}} is shown as it is.
-        splits: the shipped model's answers. The curves are drawn from the first that exists of
-            site, test, out-of-fold, validation, train.
+        splits: the shipped model's answers. The curves are drawn from the first one that exists in
+            the order site, test, out-of-fold, validation, train.
         candidates: architecture → split → metric → {value, low, high}, for the published table.
         leaderboard: one row per candidate, as in leaderboard.csv.
         histories: candidate → series ("loss", "val_loss", …) → one value per epoch.

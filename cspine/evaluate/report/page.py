@@ -202,10 +202,10 @@ def _patient_roc(split: SplitScores, card: Mapping[str, Any]) -> list[Plot]:
 
 def _confusion_words(cells: np.ndarray) -> str:
     words = (
-        f"truth {CLASS_NAMES[truth]}, answered {CLASS_NAMES[answer]}: {count}"
+        f"truth {CLASS_NAMES[truth]} and answer {CLASS_NAMES[answer]}: {count}"
         for (truth, answer), count in np.ndenumerate(cells)
     )
-    return "; ".join(words) + "."
+    return f"Slices with {'; '.join(words)}."
 
 
 def _answers(split: SplitScores) -> dict[str, Any] | None:
