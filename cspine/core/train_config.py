@@ -90,7 +90,10 @@ class TrainConfig:
         1024,
     )
     epochs: int | None = setting(
-        None, "passes over the training set, at most; 20 by default", 1, 10_000
+        None,
+        "passes over the training set, at most; by default 20, or what suits complete slices",
+        1,
+        10_000,
     )
     batch_size: int = setting(32, "images a step", 1, 4096)
     time_limit: int | None = setting(

@@ -29,6 +29,8 @@ class Samples:
             true if no check was given.
         records: the record of each image; for a twin, the record of the fractured slice.
         key: the cache entry's content hash.
+        selected_from, rows: the samples from which `take` selected these, and their rows there,
+            int64 (N,); None if nothing was selected.
     """
 
     images: np.ndarray
@@ -42,6 +44,8 @@ class Samples:
     image_ok: np.ndarray
     records: tuple[SliceRecord, ...] = ()
     key: str = ""
+    selected_from: Samples | None = None
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,4 +64,6 @@ class Samples:
             masks=None if self.masks is None else self.masks[indices],
             records=tuple(self.records[i] for i in indices) if self.records else (),
             left_out=0,
+            selected_from=self.selected_from or self,
+            rows=indices if self.rows is None else self.rows[indices],
         )

@@ -9,7 +9,8 @@ at least 10. With fewer groups, a single side would be too small to measure on. 
 held out once. With 5 groups or more, each of 5 folds of groups is held out instead, 3 times over.
 
 The published mode keeps the sides of the data set's own folders, including their leaks, and counts
-the slices of each side. Near-duplicates share a group if `Dataset.with_groups` joined them before.
+the slices of each side. Folds of its training side are then used only to choose the epoch.
+Near-duplicates share a group if `Dataset.with_groups` joined them before.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Fold:
 class Split:
     """The sides of a data set.
 
-    If there are `folds`, `train` holds every record, and `validation` and `test` are empty. `note`
+    If there are `folds`, `train` holds every record, and `validation` and `test` are empty.
+    `training_folds` leave out groups of `train` beside the other sides; there may be none. `note`
     says in one sentence what the split is and how much data its figures are based on. `mode` is
     `grouped` or `published`.
     """
@@ -66,6 +68,7 @@ class Split:
     note: str
     mode: str = "grouped"
     folds: tuple[Fold, ...] | None = None
+    training_folds: tuple[Fold, ...] = ()
 
     @property
     def manifest_sha256(self) -> str:
@@ -112,7 +115,7 @@ def split_dataset(dataset: Dataset, mode: str = "grouped", seed: int = 0) -> Spl
         raise ConfigError(f"`split` must be grouped or published. Received: {mode!r}")
     labelled = tuple(record for record in dataset.records if record.label is not None)
     if mode == "published":
-        return _split_published(labelled)
+        return _split_published(labelled, seed)
     # Copies are left out, because they would only add to the weight of a slice.
     kept = keep_originals(labelled)
     if _count_groups(kept) >= 4 * MIN_GROUPS_A_SIDE:
@@ -209,7 +212,7 @@ def _split_folds(records: Records, seed: int) -> Split:
             f"Received: {len(groups)}"
         )
     if len(groups) < FOLDS:
-        folds = [_leave_out(records, {group}, group, 0) for group in groups]
+        folds = _leave_out_each(records, groups)
         how = f"each of the {len(groups)} patients left out in turn"
     else:
         folds = _fold_repeats(records, seed)
@@ -227,6 +230,20 @@ def _split_folds(records: Records, seed: int) -> Split:
         how += f", but for {turns}, which would leave one class alone to learn from"
     note = f"No independent test: {how}. One variant of each slice is used."
     return Split(train=records, validation=(), test=(), note=note, folds=trainable)
+
+
+def _leave_out_each(records: Records, groups: Iterable[str]) -> list[Fold]:
+    return [_leave_out(records, {group}, group, 0) for group in groups]
+
+
+def _fold_training_side(records: Records, seed: int) -> tuple[Fold, ...]:
+    """Return folds of a training side by group; none if they could not score both classes."""
+    groups = sorted({record.patient_id for record in records})
+    few = len(groups) < FOLDS
+    folds = _leave_out_each(records, groups) if few else _fold_repeats(records, seed)[:FOLDS]
+    trainable = tuple(fold for fold in folds if _has_both(fold.train))
+    scored = tuple(record for fold in trainable for record in fold.held_out)
+    return trainable if len(trainable) > 1 and _has_both(scored) else ()
 
 
 def _fold_repeats(records: Records, seed: int) -> list[Fold]:
@@ -252,7 +269,7 @@ def _has_both(records: Records) -> bool:
     return len({record.label for record in records}) == 2
 
 
-def _split_published(records: Records) -> Split:
+def _split_published(records: Records, seed: int) -> Split:
     sides = {side: tuple(r for r in records if r.split == side) for side in SIDES}
     if not sides["train"] or not (sides["validation"] or sides["test"]):
         raise DataError(
@@ -274,6 +291,7 @@ def _split_published(records: Records) -> Split:
         test=sides["test"],
         note=note,
         mode="published",
+        training_folds=_fold_training_side(sides["train"], seed),
     )
 
 

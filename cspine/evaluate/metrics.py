@@ -20,6 +20,7 @@ from cspine.stats.intervals import Interval, percentile_interval
 METRICS = (
     "loss",
     "accuracy",
+    "accuracy_at_half",
     "precision",
     "recall",
     "specificity",
@@ -52,8 +53,9 @@ def compute_metrics(
 
     `loss` is the mean binary cross-entropy (nats), `recall` is the sensitivity, `npv` is the
     precision of "normal", and `ece` uses 15 bins of equally many slices. Precision, recall,
-    specificity, npv and accuracy are at `threshold`. A figure that does not exist, for instance
-    because there is only one class, is NaN. With a single group there is no interval.
+    specificity, npv and accuracy are at `threshold`; `accuracy_at_half` is at 0.5. A figure that
+    does not exist, for instance because there is only one class, is NaN. With a single group there
+    is no interval.
 
     Args:
         labels: int (N,), 1 is fracture.
@@ -111,6 +113,7 @@ def _figures(
     return {
         "loss": _mean(weights, losses),
         "accuracy": _mean(weights, called == positive),
+        "accuracy_at_half": _mean(weights, (probabilities >= 0.5) == positive),
         "precision": _mean(weights, positive, called),
         "recall": _mean(weights, called, positive),
         "specificity": _mean(weights, ~called, ~positive),

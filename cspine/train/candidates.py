@@ -16,8 +16,11 @@ from cspine.data.records import Dataset, SliceRecord
 from cspine.data.samples import Samples
 from cspine.data.split import Split
 from cspine.decide.image_checks import check_image
+from cspine.model.networks.architectures import choose_revision
 from cspine.model.networks.classifier import Classifier, build_classifier
 from cspine.stats.ranking import compute_auroc
+from cspine.train.fitting.augment_slices import augment_slices
+from cspine.train.fitting.batches import Augment, choose_augment
 from cspine.train.fitting.from_scratch import fit_scratch
 from cspine.train.fitting.result import FitResult, Position
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
@@ -25,6 +28,9 @@ from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
 # Epochs if the user sets none; a time limit usually ends a run earlier.
 EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
+# Strongly augmented slices need a number of steps rather than of epochs: about so many images, in
+# at least so many epochs.
+SLICE_IMAGES, MIN_SLICE_EPOCHS = 12_800, 5
 
 
 @dataclass(frozen=True)
@@ -119,14 +125,17 @@ def fit_once(
     # A set smaller than a batch becomes one batch, which must divide evenly between the devices.
     batch_size = min(config.batch_size, len(train))
     config = replace(config, batch_size=batch_size - batch_size % (config.devices or 1))
+    with_masks = train.masks is not None
     classifier = build_classifier(
         name,
         size,
         "none" if from_scratch else config.weights,
         config.seed,
-        map_head=from_scratch and train.masks is not None,
+        map_head=from_scratch and with_masks,
         dropout=config.dropout,
+        revision=choose_revision(name, config.view or "vertebra", with_masks),
     )
+    augment = choose_augment(config.view, with_masks) if config.augment else None
     key = f"{name} {size} {train.key} {until} {classifier.origin}"
     folder.mkdir(parents=True, exist_ok=True)
     # Old checkpoints are removed, so that a later `--resume` does not mix them with this run's.
@@ -134,15 +143,23 @@ def fit_once(
         for old in folder.glob("*.npz"):
             old.unlink()
     if not from_scratch:
-        stages = _transfer_plan(config, until)
+        stages = _transfer_plan(config, until, augment)
         return classifier, fit_transfer(classifier, train, held_out, stages, budget, folder, key)
-    plan = _plan(config, config.learning_rate, config.epochs or EPOCHS_SCRATCH)
+    epochs = config.epochs or count_epochs(len(train), augment)
+    # A third of the epochs, since with few slices an epoch has few steps.
+    patience = max(config.patience, epochs // 3)
+    plan = replace(_plan(config, config.learning_rate, epochs), patience=patience)
     if until is not None:
         # A refit has no held-out data, so patience would mean nothing.
         plan = replace(plan, epochs=until[1], patience=None)
-    return classifier, fit_scratch(
-        classifier, train, held_out, plan, config.augment, budget, folder, key
-    )
+    return classifier, fit_scratch(classifier, train, held_out, plan, augment, budget, folder, key)
+
+
+def count_epochs(count: int, augment: Augment | None) -> int:
+    """Return the number of epochs of a network that learns from scratch on `count` images."""
+    if augment is not augment_slices:
+        return EPOCHS_SCRATCH
+    return max(MIN_SLICE_EPOCHS, round(SLICE_IMAGES / count))
 
 
 def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
@@ -159,7 +176,9 @@ def _plan(config: TrainConfig, rate: float, epochs: int) -> FitPlan:
     )
 
 
-def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
+def _transfer_plan(
+    config: TrainConfig, until: Position | None, augment: Augment | None
+) -> TransferPlan:
     """Return the plans of both stages; `until` ends stage 0 (the head) or stage 1 (the tuning)."""
     head = _plan(config, config.head_learning_rate, config.epochs or EPOCHS_HEAD)
     tune = _plan(config, config.tune_learning_rate, config.tune_epochs)
@@ -170,5 +189,5 @@ def _transfer_plan(config: TrainConfig, until: Position | None) -> TransferPlan:
         stage, epoch = until
         head = replace(head, epochs=head.epochs if stage else epoch, patience=None)
         tune = replace(tune, epochs=epoch if stage else 0, patience=None)
-    copies = config.augmented_copies if config.augment else 1
-    return TransferPlan(head, tune, copies, Path(config.cache))
+    copies = config.augmented_copies if augment else 1
+    return TransferPlan(head, tune, copies, augment, Path(config.cache))

@@ -40,7 +40,7 @@ def run_random_labels(best: Candidate, context: RunContext) -> dict[str, Any]:
         logits = _fit(best, context, train, held_out, "validation").held_out[-1]
     else:
         # Listed before labels are drawn, since the true labels decide which folds can be left out.
-        folds = list_folds(context, train)
+        folds = list_folds(context.split.folds, train)
         (drawn,) = _draw_labels([train], rng)
         results = [
             (

@@ -51,7 +51,7 @@ def fit_folds(
     `is_first`. Other candidates are dropped, since candidates that are scored on different patients
     cannot be compared.
     """
-    folds = list_folds(context, everything)
+    folds = list_folds(context.split.folds or (), everything)
     results, distances = _fit_each_fold(name, context, everything, folds, budget)
     is_whole = len(results) == len(folds)
     if not results or not (is_whole or is_first):
@@ -69,22 +69,52 @@ def fit_folds(
             len(results),
             len(folds),
         )
-    folder = context.run_dir / name / "all"
-    until = None if results[0][1].fixed_schedule else position
-    classifier, final = fit_once(
-        name, context.config, everything, None, budget.part(1.0), folder, until
-    )
-    # The folds' figures describe completely fitted networks, so an incomplete refit is dropped.
-    if final.stopped == "interrupted":
-        raise KeyboardInterrupt
-    # The refit has no held-out data, so the history is that of the folds.
-    history = [entry for _, result in results for entry in result.history]
-    final = replace(final, history=history, stopped=final.stopped if is_whole else "interrupted")
+    classifier, final = _fit_all(name, context, everything, budget, results, position, is_whole)
     pooled = Pooled(everything.take(is_scored), logits[is_scored], distances[is_scored])
     return classifier, final, pooled
 
 
-def list_folds(context: RunContext, everything: Samples) -> list[tuple[Fold, np.ndarray]]:
+def fit_with_left_out_epoch(
+    name: str, context: RunContext, train: Samples, budget: TimeBudget
+) -> tuple[Classifier, FitResult]:
+    """Fit the training side; its groups, left out in turn, choose the epoch.
+
+    The epoch is the median of the folds' best ones. This serves a data set whose own validation
+    side may show the training side's patients, and so could not tell when a network overfits.
+
+    Raises:
+        KeyboardInterrupt: it came before the first fold or the last fit was complete.
+    """
+    folds = list_folds(context.split.training_folds, train)
+    results, _ = _fit_each_fold(name, context, train, folds, budget)
+    if not results:
+        raise KeyboardInterrupt
+    position = find_median([result.best_position for _, result in results])
+    return _fit_all(name, context, train, budget, results, position, len(results) == len(folds))
+
+
+def _fit_all(
+    name: str,
+    context: RunContext,
+    train: Samples,
+    budget: TimeBudget,
+    results: Sequence[tuple[np.ndarray, FitResult]],
+    position: Position,
+    is_whole: bool,
+) -> tuple[Classifier, FitResult]:
+    """Fit all samples until `position`; the history is that of the folds, which were scored."""
+    folder = context.run_dir / name / "all"
+    until = None if results[0][1].fixed_schedule else position
+    classifier, final = fit_once(name, context.config, train, None, budget.part(1.0), folder, until)
+    # The folds' figures describe completely fitted networks, so an incomplete refit is dropped.
+    if final.stopped == "interrupted":
+        raise KeyboardInterrupt
+    history = [entry for _, result in results for entry in result.history]
+    stopped = final.stopped if is_whole else "interrupted"
+    return classifier, replace(final, history=history, stopped=stopped)
+
+
+def list_folds(candidates: Sequence[Fold], everything: Samples) -> list[tuple[Fold, np.ndarray]]:
     """Return each fold that can be scored, and which samples it leaves out, bool (N,).
 
     Raises:
@@ -92,7 +122,7 @@ def list_folds(context: RunContext, everything: Samples) -> list[tuple[Fold, np.
     """
     folds = []
     can_score, pooled = ~everything.is_twin, np.zeros(len(everything), bool)
-    for fold in context.split.folds or ():
+    for fold in candidates:
         left_out = np.isin(everything.groups, [record.patient_id for record in fold.held_out])
         scored = left_out & can_score
         if scored.any() and _has_both(everything.labels[can_score & ~left_out]):

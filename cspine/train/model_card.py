@@ -59,6 +59,7 @@ def build_card(
         "domain": find_data_domain(context.dataset),
         "notice": MEDICAL_NOTICE,
         "architecture": classifier.name,
+        "revision": classifier.revision,
         "image_size": classifier.image_size,
         "view": context.view,
         "map_head": classifier.map_head,

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from cspine.model.networks.architectures import find_architecture
 from cspine.train.candidates import Candidate, RunContext, fit_once, load_side
-from cspine.train.cross_validation import fit_folds
+from cspine.train.cross_validation import fit_folds, fit_with_left_out_epoch
 from cspine.train.fitting.trainer import TimeBudget
+from cspine.train.network_outputs import run_network
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,14 @@ def _fit_candidate(name: str, context: RunContext, budget: TimeBudget, is_first:
         held_out = load_side(context, context.split.validation, size)
         # The test slices are cropped now, so that a bad file ends the run early.
         load_side(context, context.split.test, size)
-        folder = context.run_dir / name
-        classifier, result = fit_once(name, context.config, train, held_out, budget, folder)
-        logits, distances = result.held_out[result.best_epoch - 1], None
+        distances = None
+        if context.split.training_folds:
+            classifier, result = fit_with_left_out_epoch(name, context, train, budget)
+            logits = run_network(classifier, held_out.images).logits
+        else:
+            folder = context.run_dir / name
+            classifier, result = fit_once(name, context.config, train, held_out, budget, folder)
+            logits = result.held_out[result.best_epoch - 1]
     else:
         classifier, result, pooled = fit_folds(name, context, train, budget, is_first)
         held_out, logits, distances = pooled.samples, pooled.logits, pooled.distances

@@ -7,6 +7,7 @@ publish. The caller sets Keras's backend and logging first; messages for users g
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def prepare_run(config: TrainConfig, dataset: Dataset) -> RunContext:
     # Written before training, so that it exists even if the run is killed.
     with written_whole(run_dir / "manifest.csv") as part:
         part.write_text(split.manifest(), encoding="utf-8")
+    config = replace(config, view=view)
     return RunContext(config=config, dataset=dataset, split=split, view=view, run_dir=run_dir)
 
 

@@ -22,23 +22,10 @@ def call(probabilities: np.ndarray, validation: tuple[np.ndarray, np.ndarray]) -
     return {rule: choose_threshold(*validation, rule).apply(probabilities) for rule in METHODS}
 
 
-def train_ours(data: Path, out: Path, time_limit: str, seed: int) -> None:
-    """Train our CNN as a user would; raises where it fails."""
-    command = [
-        sys.executable,
-        "train.py",
-        "--data",
-        str(data),
-        "--architectures",
-        "cnn",
-        "--time-limit",
-        time_limit,
-        "--seed",
-        str(seed),
-        "--out",
-        str(out),
-    ]
-    subprocess.run(command, cwd=ROOT, check=True)
+def train_ours(data: Path, out: Path, seed: int, *flags: str) -> None:
+    """Train as a user would, with further flags of `train.py`; raise if it fails."""
+    command = [sys.executable, "train.py", "--data", str(data), "--seed", str(seed)]
+    subprocess.run([*command, "--out", str(out), *flags], cwd=ROOT, check=True)
 
 
 def read_split(model: Path, name: str) -> SplitScores:

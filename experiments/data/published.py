@@ -143,7 +143,8 @@ def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
         models = [folder / f"models-{seed}" for seed in arguments.seeds]
         for seed, model in zip(arguments.seeds, models, strict=True):
-            train_ours(grouped, model, arguments.time_limit, seed)
+            limit = ("--time-limit", arguments.time_limit)
+            train_ours(grouped, model, seed, "--architectures", "cnn", *limit)
     ours = [answer_ours(model, unseen, whole, arguments.cache) for model in models]
     return {
         "patients": config.patients,

@@ -22,14 +22,20 @@ from experiments.data.our_training import RESAMPLES, Called, call, read_split, t
 from experiments.data.published_network import SIDE_PX, claim, fit_rival, read_files
 from experiments.model.model_figures import Truth, bootstrap, error_of
 
+FOLDER = "cervical fracture"
+
 
 def add_copies(source: Path, out: Path, seed: int) -> Path:
-    """Write the originals under `source`, each with 20 copies, in the published layout."""
+    """Write the originals under `source`, each with 20 copies, in the published layout.
+
+    Originals in a folder `val` become the test folder, all others the training folder.
+    """
     paths = sorted(source.rglob("*.png"))
     for number, path in enumerate(paths):
         if path.parent.name not in ("fracture", "normal"):
             continue
-        place = out / "cervical fracture" / "train" / path.parent.name
+        side = "val" if path.parent.parent.name == "val" else "train"
+        place = out / FOLDER / side / path.parent.name
         place.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as picture:
             copies = make_variants(picture.convert("L"), np.random.default_rng([seed, number]))
@@ -62,7 +68,8 @@ def run_real(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     if not arguments.rival_only:
         model = folder / "models"
-        train_ours(tree, model, arguments.time_limit, seed)
+        limit = ("--time-limit", arguments.time_limit)
+        train_ours(tree, model, seed, "--architectures", "cnn", *limit)
         split = read_split(model, "out-of-fold")
         truth = _truth(split.labels, split.groups)
         report["ours"] = _pooled(split.probabilities, call_left_out(split), truth)

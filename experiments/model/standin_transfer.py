@@ -22,6 +22,7 @@ from cspine.evaluate.metrics import VISIBLE_MM, paired_bootstrap_difference
 from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.stats.ranking import compute_auroc
+from cspine.train.fitting.augment import augment
 from cspine.train.fitting.from_scratch import fit_scratch
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer
@@ -92,7 +93,7 @@ def train_cnn(sides: Sides, folder: Path, seconds: float) -> dict[str, float]:
     classifier = build_classifier("cnn", size, seed=0, map_head=sides.train.masks is not None)
     clock, key = TimeBudget(seconds), f"{seconds} {sides.train.key}"
     result = fit_scratch(
-        classifier, sides.train, sides.unseen, CNN, True, clock, folder / "cnn", key
+        classifier, sides.train, sides.unseen, CNN, augment, clock, folder / "cnn", key
     )
     return judge_logits(result.held_out[-1], sides.unseen)
 
@@ -116,7 +117,7 @@ def _fit(
     keras.utils.clear_session()
     classifier = build_classifier(name, size, weights, seed=0)
     key = f"{classifier.origin} {sides.train.key}"
-    plan = TransferPlan(HEAD, tune, COPIES, folder / "cache")
+    plan = TransferPlan(HEAD, tune, COPIES, augment, folder / "cache")
     place = folder / f"{name}-{'random' if weights == 'none' else 'standin'}"
     result = fit_transfer(classifier, sides.train, sides.unseen, plan, TimeBudget(None), place, key)
     return result.logits_at((0, HEAD.epochs)), result.held_out[-1]

@@ -41,6 +41,7 @@ from cspine.data.split import split_dataset
 from cspine.model.networks.classifier import build_classifier
 from cspine.phantom.config import PhantomConfig
 from cspine.stats.ranking import compute_auroc
+from cspine.train.fitting.augment import augment
 from cspine.train.fitting.from_scratch import STAGES, Stage, fit_scratch
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from experiments.progress import Progress
@@ -142,7 +143,7 @@ def run_setting(run: Run) -> dict[str, float]:
             samples,
             validation,
             plan,
-            True,
+            augment,
             TimeBudget(seconds),
             Path(folder),
             name,

@@ -120,6 +120,16 @@ def test_published_sides_and_their_leak(make_tree, published):
         refuse_leaks(split)
 
 
+def test_published_training_series_are_left_out_to_choose_the_epoch(make_tree, published):
+    split = split_dataset(index_dataset(make_tree(published)), "published", 0)
+    assert split.folds is None
+    for fold in split.training_folds:
+        assert {*fold.train, *fold.held_out} == set(split.train)
+        assert {r.patient_id for r in fold.held_out} == {fold.name}
+        assert fold.name not in {r.patient_id for r in fold.train}
+    assert len(split.training_folds) > 1
+
+
 def test_what_cannot_be_split_is_refused(make_dataset, make_tree):
     with pytest.raises(ConfigError, match="`split` must be grouped or published"):
         split_dataset(make_dataset(make_records(4)), "random", 0)

@@ -34,6 +34,7 @@ def from_scikit(labels, p, weights, threshold):
     return {
         "loss": sk.log_loss(labels, np.clip(p, 1e-7, 1 - 1e-7), sample_weight=weights),
         "accuracy": sk.accuracy_score(labels, called, sample_weight=weights),
+        "accuracy_at_half": sk.accuracy_score(labels, p >= 0.5, sample_weight=weights),
         "precision": sk.precision_score(labels, called, sample_weight=weights),
         "recall": sk.recall_score(labels, called, sample_weight=weights),
         "specificity": sk.recall_score(labels, called, sample_weight=weights, pos_label=0),

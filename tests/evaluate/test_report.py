@@ -106,6 +106,7 @@ def test_the_published_figures_stand_beside_ours_as_normal():
         "0.8605",
         "–",
         "–",
+        "–",
         "0.9048",
         "0.7950",
     ]
@@ -113,7 +114,8 @@ def test_the_published_figures_stand_beside_ours_as_normal():
 
 
 def test_the_published_interval_is_wilsons():
-    z, share, count = 1.959963984540054, PUBLISHED["test"]["accuracy"], PUBLISHED_TEST_SLICES
+    z, share = 1.959963984540054, PUBLISHED["test"]["accuracy_at_half"]
+    count = PUBLISHED_TEST_SLICES
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * (share * (1 - share) / count + (z / (2 * count)) ** 2) ** 0.5 / (1 + z**2 / count)
     assert f"{middle - half:.2f}–{middle + half:.2f}" == PUBLISHED_INTERVAL == "0.65–0.95"

@@ -17,6 +17,7 @@ from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.train import cross_validation, publish
 from cspine.train.candidates import RunContext, _transfer_plan
+from cspine.train.fitting.augment import augment
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import TimeBudget
 from cspine.train.run import run_training
@@ -52,7 +53,7 @@ def folds(monkeypatch, tmp_path):
     samples = replace(samples, groups=np.array([f"p{p}" for p in patients]))
     given = []
 
-    def run(results, is_first=True, repeats=1):
+    def run(results, is_first=True, repeats=1, published=False):
         waiting = iter(results)
 
         def fit_once(name, config, train, held_out, clock, folder, until=None):
@@ -70,8 +71,11 @@ def folds(monkeypatch, tmp_path):
         monkeypatch.setattr(cross_validation, "measure_distances", measure_distances)
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
         turns = tuple(Fold(f"p{p}", r, (), (record[p],)) for r in range(repeats) for p in range(5))
-        split = SimpleNamespace(folds=turns)
+        split = SimpleNamespace(folds=turns, training_folds=turns)
         context = RunContext(TrainConfig(), None, split, "slice", tmp_path)
+        if published:
+            fit = cross_validation.fit_with_left_out_epoch
+            return fit("cnn", context, samples, TimeBudget(None))
         return cross_validation.fit_folds("cnn", context, samples, TimeBudget(None), is_first)
 
     return run, given, samples
@@ -119,6 +123,26 @@ def test_a_fixed_schedule_is_refitted_in_full(folds):
     assert given[5][2] is None
 
 
+def test_a_published_training_side_is_fitted_to_the_epoch_of_its_left_out_series(folds):
+    run, given, samples = folds
+    last = FitResult([{"epoch": 2}], 2, np.empty((0, 0)), "finished")
+    _, final = run([*fold_results(samples, [1, 3, 2, 3, 1]), last], published=True)
+    assert given[5] == ({f"p{p}" for p in range(5)}, None, (0, 2))
+    assert (final.best_epoch, final.stopped) == (2, "finished")
+    assert [entry["epoch"] for entry in final.history] == [1, 3, 2, 3, 1]
+
+
+def test_an_interrupted_choice_of_the_epoch_uses_the_folds_that_are_done(folds):
+    run, given, samples = folds
+    last = FitResult([{"epoch": 3}], 3, np.empty((0, 0)), "finished")
+    done = fold_results(samples, [3, 3])
+    _, final = run([*done, KeyboardInterrupt(), last], published=True)
+    assert final.stopped == "interrupted"
+    assert given[-1][2] == (0, 3)
+    with pytest.raises(KeyboardInterrupt):
+        run([KeyboardInterrupt()], published=True)
+
+
 @pytest.mark.parametrize("as_exception", [False, True])
 def test_an_interrupt_judges_the_folds_that_are_done(folds, as_exception):
     run, given, samples = folds
@@ -149,23 +173,21 @@ def test_a_patient_without_a_vertebra_is_no_turn(samples):
     turns = tuple(
         Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1", "gone")
     )
-    context = SimpleNamespace(split=SimpleNamespace(folds=turns))
-    assert [fold.name for fold, _ in cross_validation.list_folds(context, samples)] == ["p0", "p1"]
+    assert [fold.name for fold, _ in cross_validation.list_folds(turns, samples)] == ["p0", "p1"]
     alone = replace(samples, groups=np.full(len(samples), "p0"))
     with pytest.raises(DataError, match="in at least 2 patients"):
-        cross_validation.list_folds(context, alone)
+        cross_validation.list_folds(turns, alone)
 
 
 def test_turns_that_pool_one_class_are_refused_before_any_fit(samples):
     turns = tuple(Fold(name, 0, (), (SimpleNamespace(patient_id=name),)) for name in ("p0", "p1"))
-    context = SimpleNamespace(split=SimpleNamespace(folds=turns))
     chosen = np.isin(samples.groups, ["p0", "p1"]) & ~samples.is_twin
     two = samples.take(chosen)
-    assert len(cross_validation.list_folds(context, two)) == 2
+    assert len(cross_validation.list_folds(turns, two)) == 2
     # Of p1 only its normal slice is left: without p0 there is no fracture to learn from.
     normal = replace(two, labels=np.where(two.groups == "p1", 0, two.labels))
     with pytest.raises(DataError, match="of each class in at least 2 patients"):
-        cross_validation.list_folds(context, normal)
+        cross_validation.list_folds(turns, normal)
 
 
 def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
@@ -184,11 +206,11 @@ def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
 
 def test_where_transfer_ends_in_each_stage():
     config = TrainConfig(epochs=8)
-    head, tuned = (_transfer_plan(config, until) for until in ((0, 3), (1, 4)))
+    head, tuned = (_transfer_plan(config, until, augment) for until in ((0, 3), (1, 4)))
     assert (head.head.epochs, head.tune.epochs) == (3, 0)
     assert (tuned.head.epochs, tuned.tune.epochs) == (8, 4)
     assert tuned.head.patience is tuned.tune.patience is None
-    free = _transfer_plan(config, None)
+    free = _transfer_plan(config, None, augment)
     assert (free.head.epochs, free.tune.epochs) == (8, config.tune_epochs)
     assert free.head.patience == config.patience
 

@@ -23,6 +23,7 @@ class Architecture:
     ImageNet weights without the top, or None if the network always starts from scratch.
     `map_layer` is the layer at stride 8 that the map head reads. `tail_layer` is the layer whose
     output feeds the tail that fine-tuning trains; the trunk before it stays frozen.
+    `revisions` counts the graphs of this name: an older `.h5` needs the graph of its training.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Architecture:
     weights_file: str | None
     map_layer: str
     tail_layer: str
+    revisions: int = 1
 
 
 _CNN, _RESNET50V2, _INCEPTIONV3, _XCEPTION = ARCHITECTURE_NAMES
@@ -44,6 +46,8 @@ ARCHITECTURES: dict[str, Architecture] = {
             weights_file=None,
             map_layer="features_in_relu",
             tail_layer="features_in_relu",
+            # 1: `cnn.py`, for crops and for masks; 2: `slice_cnn.py`, for complete slices.
+            revisions=2,
         ),
         Architecture(
             name=_RESNET50V2,
@@ -87,6 +91,15 @@ def find_architecture(name: str) -> Architecture:
             f"`architecture` must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}"
         )
     return ARCHITECTURES[name]
+
+
+def choose_revision(name: str, view: str, with_masks: bool) -> int:
+    """Return the revision of `name` that a new network should have.
+
+    Complete slices without masks have a graph of their own, if the architecture has one. Masks need
+    revision 1, which can be trained on parts of an image.
+    """
+    return find_architecture(name).revisions if view == "slice" and not with_masks else 1
 
 
 def check_image_size(name: str, image_size: int) -> None:

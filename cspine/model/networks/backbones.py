@@ -16,6 +16,7 @@ from keras import layers
 
 from cspine.model.networks.architectures import ARCHITECTURES, check_image_size, find_architecture
 from cspine.model.networks.cnn import build_cnn
+from cspine.model.networks.slice_cnn import build_slice_cnn
 
 __all__ = ["ARCHITECTURES", "build_backbone", "check_image_size", "find_architecture"]
 
@@ -64,19 +65,21 @@ def number_layers(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-_BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "cnn": build_cnn,
-    "resnet50v2": _published(keras.applications.ResNet50V2),
-    "inceptionv3": _published(keras.applications.InceptionV3),
-    "xception": _published(keras.applications.Xception),
+# One builder for each revision of an architecture, in their order.
+_BUILDERS: dict[str, tuple[Callable[[Any], Any], ...]] = {
+    "cnn": (build_cnn, build_slice_cnn),
+    "resnet50v2": (_published(keras.applications.ResNet50V2),),
+    "inceptionv3": (_published(keras.applications.InceptionV3),),
+    "xception": (_published(keras.applications.Xception),),
 }
 
 
-def build_backbone(name: str, image_size: int) -> keras.Model:
+def build_backbone(name: str, image_size: int, revision: int = 1) -> keras.Model:
     """Build a network: pixels float32 (B, S, S, 3) in 0…255 → the last feature map (B, h, w, D).
 
     Weights are random and depend on Keras's global seed. All networks scale pixels as published:
-    x / 127.5 − 1 (Keras's mode "tf"; Chollet 2017, Szegedy 2016, He 2016b).
+    x / 127.5 − 1 (Keras's mode "tf"; Chollet 2017, Szegedy 2016, He 2016b). `revision` counts from
+    1 to the architecture's `revisions`.
 
     Raises:
         ConfigError: the name is unknown, or the size (pixels per side) is too small for it.
@@ -85,4 +88,4 @@ def build_backbone(name: str, image_size: int) -> keras.Model:
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
     # The scaling is inside the graph, so that training, serving and exports take the same pixels.
     scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(pixels)
-    return keras.Model(pixels, _BUILDERS[name](scaled), name=f"{name}_backbone")
+    return keras.Model(pixels, _BUILDERS[name][revision - 1](scaled), name=f"{name}_backbone")

@@ -35,7 +35,7 @@ class Classifier:
     (N, S//8, S//8) in 0…1}; `cam` is in logits and its mean is `logit`. Both graphs have
     "fracture_map" only with a map head.
     `backbone`: pixels → last feature map. `origin`: {"origin": text, "sha256": text or None},
-    where the initial weights come from.
+    where the initial weights come from. `revision` is that of the backbone.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Classifier:
     training: keras.Model
     serving: keras.Model
     origin: dict[str, str | None] = field(default_factory=dict)
+    revision: int = 1
 
     def head_layers(self) -> list[keras.Layer]:
         """The layers on top of the backbone that hold weights: `logit`, and the map head."""
@@ -87,6 +88,7 @@ def build_classifier(
     seed: int | None = 0,
     map_head: bool = False,
     dropout: float = 0.2,
+    revision: int = 1,
 ) -> Classifier:
     """Build a classifier with fresh heads; `seed` sets Keras's global seed, so it fixes weights.
 
@@ -95,7 +97,7 @@ def build_classifier(
 
     `weights` is `imagenet`, `none`, or a folder that holds the weights under Keras's own file name
     (`cnn` has no such file and always starts from scratch); `image_size` is in pixels per side;
-    `dropout` in 0…1 acts on the embedding.
+    `dropout` in 0…1 acts on the embedding; `choose_revision` gives the `revision` of a new network.
 
     Raises:
         ConfigError: the name is unknown, the size is too small, or the weights are unavailable.
@@ -103,7 +105,7 @@ def build_classifier(
     if seed is not None:
         # Set before any layer exists, because layers draw their initial weights when built.
         keras.utils.set_random_seed(seed)
-    backbone = build_backbone(name, image_size)
+    backbone = build_backbone(name, image_size, revision)
     origin = load_pretrained(backbone, find_architecture(name), weights)
     pixels, features = backbone.input, backbone.output  # (B, S, S, 3), (B, h, w, D)
     embedding = layers.GlobalAveragePooling2D(name="embedding")(features)
@@ -128,12 +130,13 @@ def build_classifier(
         training=keras.Model(pixels, trained, name=f"{name}_training"),
         serving=keras.Model(pixels, served, name=f"{name}_serving"),
         origin=origin,
+        revision=revision,
     )
 
 
 def _add_map_head(backbone: keras.Model, name: str, image_size: int) -> Any:
     """Return map logits (B, S//8, S//8, 1): the attention of `cnn`, or a new 1 × 1 convolution."""
-    if name == "cnn":
+    if ATTENTION_LAYER in [layer.name for layer in backbone.layers]:
         logits = backbone.get_layer(ATTENTION_LAYER).output
     else:
         features = backbone.get_layer(find_architecture(name).map_layer).output

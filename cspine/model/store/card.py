@@ -73,6 +73,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         "decision": isinstance(facts.get("decision"), dict),
         # Older files have no domain.
         "domain": facts.get("domain", SYNTHETIC) in DOMAINS,
+        "revision": is_known_revision(facts),
     }
     for name, holds in rules.items():
         if not holds:
@@ -87,6 +88,15 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         raise ArtifactError(
             f"`image_size` of {what} must be from {least} to 1024. Received: {quote(size)}"
         )
+
+
+def is_known_revision(facts: Mapping[str, Any]) -> bool:
+    """Return whether the architecture of `facts` has their `revision`; older facts have none."""
+    architecture = ARCHITECTURES.get(str(facts.get("architecture")))
+    revision = facts.get("revision", 1)
+    # `True` is an int in Python.
+    is_number = isinstance(revision, int) and not isinstance(revision, bool)
+    return architecture is not None and is_number and 1 <= revision <= architecture.revisions
 
 
 def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:

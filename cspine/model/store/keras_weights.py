@@ -55,6 +55,7 @@ def save_weights(
     facts = {
         "schema_version": SCHEMA_VERSION,
         "architecture": classifier.name,
+        "revision": classifier.revision,
         "image_size": classifier.image_size,
         "view": view,
         "map_head": classifier.map_head,
@@ -122,7 +123,11 @@ def load_classifier(path: Path) -> tuple[Classifier, H5Contents]:
         contents = read_contents(file)
         facts = contents.facts
         classifier = build_classifier(
-            facts["architecture"], facts["image_size"], seed=None, map_head=facts["map_head"]
+            facts["architecture"],
+            facts["image_size"],
+            seed=None,
+            map_head=facts["map_head"],
+            revision=facts.get("revision", 1),
         )
         root = file.get("model_weights")
         if not isinstance(root, h5py.Group):

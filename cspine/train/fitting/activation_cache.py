@@ -2,7 +2,8 @@
 
 The file is a memory-mapped float16 array. Its name is a hash of everything that it depends on: the
 images, which of them are twins (the same slices without their fractures), the trunk's weights, the
-layer at which the trunk ends, and the number of copies.
+layer at which the trunk ends, the number of copies and their augmentation. If samples were selected
+from others, as for the folds of a cross-validation, the activations of all of them are cached once.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ import numpy as np
 from cspine.core.atomic_write import written_whole
 from cspine.core.progress import progress
 from cspine.data.samples import Samples
-from cspine.train.fitting.augment import augment
-from cspine.train.fitting.batches import as_pixels, pair_units
+from cspine.train.fitting.batches import Augment, as_pixels, pair_units
 
 BATCH = 16  # even, so that no pair is split between two batches
 # Increase this number if `augment` or the array's layout changes, since the key covers neither.
-_FORMAT = "features-2"
+_FORMAT = "features-3"
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Cached activations, float16 (copies, N, …); copy 0 is of the unchanged image.
+    """Cached activations, float16 (copies, M, …); copy 0 is of the unchanged image.
 
-    `units` gives each sample's unit: a fracture and its twin are one unit, any other sample is a
-    unit by itself.
+    `rows` int64 (N,) are the samples' places among the M cached ones. `units` gives each sample's
+    unit: a fracture and its twin are one unit, any other sample is a unit by itself.
     """
 
     features: np.ndarray
+    rows: np.ndarray
     labels: np.ndarray
     units: np.ndarray
     has_masks: bool = False
@@ -54,11 +55,16 @@ class FeatureSource:
         if rng is not None:
             _, unit = np.unique(self.units[indices], return_inverse=True)
             copies = rng.integers(0, len(self.features), int(unit.max()) + 1)[unit]
-        return {"features": self.features[copies, indices].astype(np.float32)}, None
+        return {"features": self.features[copies, self.rows[indices]].astype(np.float32)}, None
 
 
 def cache_features(
-    trunk: keras.Model, samples: Samples, name: str, cache: Path, copies: int
+    trunk: keras.Model,
+    samples: Samples,
+    name: str,
+    cache: Path,
+    copies: int,
+    augment: Augment | None = None,
 ) -> FeatureSource:
     """Return the activations of `samples` after `trunk`, computing them if the cache lacks them.
 
@@ -69,14 +75,17 @@ def cache_features(
             weights.
         cache: the folder of the cached files.
         copies: the number of copies of each image: one unchanged, the others augmented.
+        augment: the augmentation; needed for more than one copy.
     """
-    key = _content_key(trunk, samples, name, copies)
+    whole = samples.selected_from or samples
+    rows = np.arange(len(samples)) if samples.rows is None else samples.rows
+    key = _content_key(trunk, whole, f"{name} {getattr(augment, '__name__', None)}", copies)
     path = cache / f"features-{key[:24]}.npy"
     if not path.is_file():
         # Seeded by the content, so that every run would write the same file.
-        _write_features(trunk, samples, path, copies, seed=int(key[:8], 16))
+        _write_features(trunk, whole, path, copies, augment, seed=int(key[:8], 16))
     features = np.load(path, mmap_mode="r")
-    return FeatureSource(features, samples.labels, pair_units(samples))
+    return FeatureSource(features, rows, samples.labels, pair_units(samples))
 
 
 def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -> str:
@@ -92,7 +101,12 @@ def _content_key(trunk: keras.Model, samples: Samples, name: str, copies: int) -
 
 
 def _write_features(
-    trunk: keras.Model, samples: Samples, path: Path, copies: int, seed: int
+    trunk: keras.Model,
+    samples: Samples,
+    path: Path,
+    copies: int,
+    augment: Augment | None,
+    seed: int,
 ) -> None:
     """Run the trunk on every copy and write the file, which appears only when it is complete."""
     shape = (copies, len(samples), *trunk.output["features"].shape[1:])
@@ -107,7 +121,7 @@ def _write_features(
             indices = order[start : start + BATCH]
             images = samples.images[indices]
             # Copy 0 is what serving sees; the others are augmented.
-            if copy:
+            if copy and augment is not None:
                 images, _ = augment(images, None, units[indices], rng)
             # Inference mode: batch norms use the statistics that they were trained with.
             outputs = trunk.predict_on_batch(as_pixels(images))

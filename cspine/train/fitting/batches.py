@@ -6,6 +6,7 @@ caller selects.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from cspine.core.labels import FRACTURE
 from cspine.data.samples import Samples
 from cspine.imaging.preprocess import as_network_input
 from cspine.train.fitting.augment import augment
+from cspine.train.fitting.augment_slices import augment_slices
 
 
 class Source(Protocol):
@@ -42,33 +44,43 @@ class Source(Protocol):
         ...
 
 
+Augment = Callable[..., tuple[np.ndarray, np.ndarray | None]]
+
+
+def choose_augment(view: str | None, with_masks: bool) -> Augment:
+    """Return the augmentation for a view: `augment_slices` for complete slices without masks."""
+    return augment_slices if view == "slice" and not with_masks else augment
+
+
 @dataclass(frozen=True)
 class PixelSource:
-    """Crops as network inputs."""
+    """Images as network inputs; `augment` is None if they are not augmented."""
 
     samples: Samples
     labels: np.ndarray
     units: np.ndarray
     has_masks: bool
-    augmented: bool = True
+    augment: Augment | None
 
     @classmethod
-    def of(cls, samples: Samples, with_masks: bool, augmented: bool = True) -> PixelSource:
+    def of(
+        cls, samples: Samples, with_masks: bool, augment: Augment | None = augment
+    ) -> PixelSource:
         """Return a source of these samples; it has masks if they do and `with_masks` is set."""
         has_masks = with_masks and samples.masks is not None
-        return cls(samples, samples.labels, pair_units(samples), has_masks, augmented)
+        return cls(samples, samples.labels, pair_units(samples), has_masks, augment)
 
     def take(
         self, indices: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return pixels float32 (B, S, S, 3) in 0…255 and masks uint8 (B, S // 8, S // 8) or None.
 
-        They are augmented only if `rng` is given.
+        They are augmented only if `rng` and `augment` are given.
         """
         images, masks = self.samples.images[indices], self.samples.masks
         masks = np.asarray(masks[indices]) if self.has_masks and masks is not None else None
-        if rng is not None and self.augmented:
-            images, masks = augment(images, masks, self.units[indices], rng)
+        if rng is not None and self.augment is not None:
+            images, masks = self.augment(images, masks, self.units[indices], rng)
         return as_pixels(images), masks
 
 

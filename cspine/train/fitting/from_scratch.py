@@ -19,7 +19,7 @@ from cspine.data.masks import MASK_STRIDE
 from cspine.data.samples import Samples
 from cspine.model.networks.classifier import Classifier, build_classifier
 from cspine.train.fitting.augment import augment
-from cspine.train.fitting.batches import PixelSource, Source, as_pixels
+from cspine.train.fitting.batches import Augment, PixelSource, Source, as_pixels
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer, score_source
 
@@ -80,7 +80,7 @@ class PartSource:
             crop = self.whole.samples.images[indices[number]]
             images[number] = crop[y : y + self.side, x : x + self.side]
             parts[number] = masks[number, row : row + cells, column : column + cells]
-        if not self.whole.augmented:
+        if self.whole.augment is None:
             return as_pixels(images), parts
         # No shift, since the place of the part is random already.
         changed, moved = augment(images, parts, units, rng, max_shift=0)
@@ -131,7 +131,7 @@ def fit_scratch(
     train: Samples,
     held_out: Samples | None,
     plan: FitPlan,
-    augmented: bool,
+    augment_batch: Augment | None,
     clock: TimeBudget,
     folder: Path,
     key: str,
@@ -146,7 +146,7 @@ def fit_scratch(
         train: the samples to fit.
         held_out: the samples that choose the best epoch, or None.
         plan: its epochs are counted in complete crops; a stage of smaller parts has more epochs.
-        augmented: whether training samples are augmented.
+        augment_batch: the augmentation of training samples, or None.
         clock: the time limit of all stages together.
         folder, key: the folder of the checkpoints, and what identifies settings and data in them.
         stages: the stages in order; the last one uses complete crops.
@@ -154,7 +154,7 @@ def fit_scratch(
     Raises:
         KeyboardInterrupt: it came before the end of the first epoch.
     """
-    whole = PixelSource.of(train, classifier.map_head, augmented)
+    whole = PixelSource.of(train, classifier.map_head, augment_batch)
     judged = None if held_out is None else PixelSource.of(held_out, False)
     if not classifier.map_head or plan.epochs < len(stages):
         return Trainer(classifier.training, whole, judged, plan).run(clock, folder / "fit.npz", key)

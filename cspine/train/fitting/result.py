@@ -30,7 +30,7 @@ class FitResult:
 
     @property
     def best_value(self) -> float:
-        """The value of the best epoch, which is usually its held-out AUROC."""
+        """The value of the best epoch (`rate_epoch`), which is usually its held-out AUROC."""
         return float(max(entry["value"] for entry in self.history))
 
     @property

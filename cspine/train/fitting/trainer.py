@@ -109,6 +109,17 @@ def class_weights(labels: np.ndarray) -> np.ndarray:
     return np.asarray(len(labels) / (len(CLASS_NAMES) * np.maximum(counts, 1)), np.float32)
 
 
+def rate_epoch(auroc: float, loss: float) -> float:
+    """Return a value by which epochs are ordered: the AUROC, or a value of the loss if it cannot.
+
+    With one class only there is no AUROC (NaN), so epochs are ordered by loss. An AUROC of 1 cannot
+    order the epochs that reach it, so these are ordered by loss too, above all others.
+    """
+    if not math.isfinite(auroc):
+        return -loss
+    return auroc if auroc < 1.0 else 1.0 + math.exp(-loss)
+
+
 def score_source(network: keras.Model, source: Source) -> np.ndarray:
     """Return logits float32 (N,) of every sample of `source`, without augmentation."""
     count = len(source.labels)
@@ -261,10 +272,9 @@ class Trainer:
             losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
             entry["validation_loss"] = float(losses.mean())
             entry["validation_accuracy"] = float(((logits > 0) == (labels == 1)).mean())
-            value = compute_auroc(labels, logits)
-            entry["validation_auroc"] = value if math.isfinite(value) else None
-            # With one class only there is no AUROC, so the epochs are ordered by loss.
-            value = value if math.isfinite(value) else -entry["validation_loss"]
+            auroc = compute_auroc(labels, logits)
+            entry["validation_auroc"] = auroc if math.isfinite(auroc) else None
+            value = rate_epoch(auroc, entry["validation_loss"])
         entry["value"] = value
         self.history.append(entry)
         # On a tie the earlier epoch is kept, since it has overfitted less.

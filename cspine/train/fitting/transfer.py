@@ -16,6 +16,7 @@ from cspine.data.samples import Samples
 from cspine.model.networks.architectures import find_architecture
 from cspine.model.networks.classifier import Classifier
 from cspine.train.fitting.activation_cache import cache_features
+from cspine.train.fitting.batches import Augment
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import FitPlan, TimeBudget, Trainer
 
@@ -24,11 +25,12 @@ HEAD_SHARE = 0.5  # the head's share of the time limit, including computing its 
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """The plans of both stages; `copies` of each image are cached, all but one augmented."""
+    """The plans of both stages; `copies` of each image are cached, all but one by `augment`."""
 
     head: FitPlan
     tune: FitPlan
     copies: int
+    augment: Augment | None
     cache: Path
 
 
@@ -93,8 +95,13 @@ def _fit_stage(
     trunk, tail = classifier.trunk_and_tail(layer)
     freeze_norms(tail)
     name = f"{classifier.name} {layer}"
-    source = cache_features(trunk, train, name, plan.cache, plan.copies)
-    judged = None if held_out is None else cache_features(trunk, held_out, name, plan.cache, 1)
+    source = cache_features(trunk, train, name, plan.cache, plan.copies, plan.augment)
+    judged = None
+    if held_out is not None:
+        # Folds of the same samples share one file, of which scoring reads the unchanged images.
+        is_shared = held_out.selected_from is not None
+        copies, augment = (plan.copies, plan.augment) if is_shared else (1, None)
+        judged = cache_features(trunk, held_out, name, plan.cache, copies, augment)
     stage, stage_plan = ("tune", plan.tune) if layer else ("head", plan.head)
     return Trainer(tail, source, judged, stage_plan).run(clock, folder / f"{stage}.npz", key)
 

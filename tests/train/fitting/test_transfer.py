@@ -14,6 +14,7 @@ from cspine.model.networks.classifier import build_classifier
 from cspine.stats.ranking import compute_auroc
 from cspine.train.fitting import transfer
 from cspine.train.fitting.activation_cache import cache_features
+from cspine.train.fitting.augment import augment
 from cspine.train.fitting.batches import as_pixels, pair_units
 from cspine.train.fitting.result import FitResult
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
@@ -93,20 +94,38 @@ def test_a_published_backbones_roads_agree_too(tmp_path):
 
 def test_activations_are_computed_once_and_kept_by_content(classifier, samples, tmp_path, calls):
     trunk, _ = classifier.trunk_and_tail()
-    first = cache_features(trunk, samples, "a", tmp_path, copies=2)
+    first = cache_features(trunk, samples, "a", tmp_path, 2, augment)
     assert sum(calls) == 2 * len(samples)
     calls.clear()
-    again = cache_features(trunk, samples, "a", tmp_path, copies=2)
+    again = cache_features(trunk, samples, "a", tmp_path, 2, augment)
     np.testing.assert_array_equal(first.features, again.features)
     assert calls == []
     other = samples.images.copy()
     other[3, 5, 5] ^= 1
     for changed in (replace(samples, images=other), replace(samples, is_twin=~samples.is_twin)):
-        cache_features(trunk, changed, "a", tmp_path, copies=2)
+        cache_features(trunk, changed, "a", tmp_path, 2, augment)
         assert sum(calls) == 2 * len(samples)
         calls.clear()
-    cache_features(trunk, samples, "b", tmp_path, copies=2)
+    cache_features(trunk, samples, "b", tmp_path, 2, augment)
     assert sum(calls) == 2 * len(samples)
+
+
+def test_folds_of_the_same_samples_share_their_activations(classifier, samples, tmp_path, calls):
+    trunk, _ = classifier.trunk_and_tail()
+    whole = cache_features(trunk, samples, "a", tmp_path, 2, augment)
+    calls.clear()
+    left = np.arange(len(samples)) % 3 == 0
+    fold = cache_features(trunk, samples.take(~left), "a", tmp_path, 2, augment)
+    again = cache_features(
+        trunk, samples.take(~left).take(fold.labels == 1), "a", tmp_path, 2, augment
+    )
+    assert calls == []
+    for source, rows in ((fold, ~left), (again, ~left & (samples.labels == 1))):
+        found, expected = (
+            one.take(at, None)[0]["features"]
+            for one, at in ((source, np.arange(rows.sum())), (whole, np.flatnonzero(rows)))
+        )
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_other_weights_are_other_activations(fresh, samples, tmp_path, calls):
@@ -125,7 +144,7 @@ def test_a_twin_gets_its_fractures_copy_and_draw(tmp_path):
     mean = keras.layers.GlobalAveragePooling2D(name="mean")(pixels)
     trunk = keras.Model(pixels, {"features": mean})
     same = np.repeat(samples.images[:1], len(samples), axis=0)
-    source = cache_features(trunk, replace(samples, images=same), "mean", tmp_path, copies=4)
+    source = cache_features(trunk, replace(samples, images=same), "mean", tmp_path, 4, augment)
     rng = np.random.default_rng(0)
     values = source.take(np.arange(len(samples)), rng)[0]["features"][:, 0]
     for twin in np.flatnonzero(samples.is_twin):
@@ -137,7 +156,7 @@ def test_a_twin_gets_its_fractures_copy_and_draw(tmp_path):
 
 def test_only_the_tuned_layers_change_and_no_statistics_move(fresh, samples, tmp_path):
     before = weights_of(fresh)
-    plan = TransferPlan(replace(HEAD, epochs=1), TUNE, 2, tmp_path / "cache")
+    plan = TransferPlan(replace(HEAD, epochs=1), TUNE, 2, augment, tmp_path / "cache")
     fit_transfer(fresh, samples, None, plan, TimeBudget(None), tmp_path)
     after = weights_of(fresh)
     pairs = {name: zip(before[name], after[name], strict=True) for name in before}
@@ -148,7 +167,7 @@ def test_only_the_tuned_layers_change_and_no_statistics_move(fresh, samples, tmp
 def test_a_head_on_embeddings_finds_what_is_planted(fresh, tmp_path):
     backbone = weights_of(fresh)
     train, held_out = draw_samples(64, seed=1), draw_samples(32, seed=2)
-    plan = TransferPlan(HEAD, replace(TUNE, epochs=0), 2, tmp_path / "cache")
+    plan = TransferPlan(HEAD, replace(TUNE, epochs=0), 2, augment, tmp_path / "cache")
     result = fit_transfer(fresh, train, held_out, plan, TimeBudget(None), tmp_path)
     assert result.best_value > 0.95
     logits = np.asarray(fresh.training.predict_on_batch(as_pixels(held_out.images))["logit"])
@@ -161,7 +180,7 @@ def test_a_head_on_embeddings_finds_what_is_planted(fresh, tmp_path):
 
 def test_a_second_run_computes_nothing_again(fresh, samples, tmp_path, calls):
     before = fresh.model.get_weights()
-    plan = TransferPlan(replace(HEAD, epochs=1), TUNE, 2, tmp_path / "cache")
+    plan = TransferPlan(replace(HEAD, epochs=1), TUNE, 2, augment, tmp_path / "cache")
     fit_transfer(fresh, samples, samples, plan, TimeBudget(None), tmp_path / "one")
     assert sum(calls) == 2 * (2 + 1) * len(samples)  # two cuts; two copies, and one to judge on
     calls.clear()
@@ -202,7 +221,7 @@ def test_tuning_is_kept_only_where_it_is_better(
     monkeypatch, fresh, samples, tmp_path, tuned, steps, best
 ):
     stages(monkeypatch, result_of(0.8), tuned)
-    plan = TransferPlan(HEAD, TUNE, 1, None)
+    plan = TransferPlan(HEAD, TUNE, 1, None, None)
     before = fresh.model.get_weights()[0]
     result = fit_transfer(fresh, samples, samples, plan, TimeBudget(None), tmp_path)
     np.testing.assert_allclose(fresh.model.get_weights()[0], before + steps, atol=1e-5)
