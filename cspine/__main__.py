@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 # Command → the package whose `cli.py` registers it, and its line in `--help`.
 COMMANDS = {
-    "audit": ("data", "say what a data set holds: copies, leaks, conflicts and shortcuts"),
+    "audit": ("data", "find copies, leaks, label conflicts and shortcuts in a data set"),
     "evaluate": ("evaluate", "measure a model on your own labelled images, without retraining"),
-    "report": ("evaluate", "build a model's report page again"),
+    "report": ("evaluate", "rebuild a model's report page"),
     "sign": ("model", "sign a model's card with an Ed25519 key"),
     "phantom": ("phantom", "write a set of synthetic CT slices"),
-    "predict": ("predict", "answer files and folders of slices, and whole DICOM series"),
+    "predict": ("predict", "classify image files, folders of slices and whole DICOM series"),
     "serve": (
         "serve",
-        "serve the model in CSPINE_MODEL_DIR over HTTP; settings are CSPINE_* alone",
+        "serve the model in CSPINE_MODEL_DIR over HTTP; all settings are CSPINE_* variables",
     ),
     "train": ("train", "train, compare and publish a classifier"),
 }
@@ -50,9 +50,9 @@ def build_parser(command: str = "", prog: str | None = None) -> argparse.Argumen
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     if command in COMMANDS:
         # Only this package is imported, because importing all of them takes seconds.
-        room = COMMANDS[command][0]
-        given = (load_predict,) if room == "evaluate" else ()
-        importlib.import_module(f"cspine.{room}.cli").register(commands, *given)
+        package = COMMANDS[command][0]
+        given = (load_predict,) if package == "evaluate" else ()
+        importlib.import_module(f"cspine.{package}.cli").register(commands, *given)
     else:
         for name, (_, text) in COMMANDS.items():
             commands.add_parser(name, help=text)

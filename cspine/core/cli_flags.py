@@ -56,7 +56,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE.toml",
-        help="a file that sets any of the above and every other number; flags go before it",
+        help="a file with any of these settings and those without a flag; flags override the file",
     )
 
 

@@ -45,39 +45,57 @@ _SWITCH = Rules(parse=_parse_switch, rule="on or off")
 class ServeSettings:
     """All settings of the service, explained by each field's help text."""
 
-    model_dir: str = setting("models", "where best.json and its files lie")
-    listen: tuple[str, int] = setting(("0.0.0.0", 9696), "the listener", **_ADDRESS)
-    precision: str = setting("auto", "numbers inference uses", choices=PRECISIONS, parse=str.lower)
-    streams: int | None = setting(None, "parallel inferences; by default the engine's own", 1, 256)
-    max_queue: int = setting(64, "predictions accepted at once; beyond it, 503", 1, 4096)
-    max_bytes: int = setting(32 * 1024 * 1024, "bytes of one image", 1024, 2**31)
-    max_pixels: int = setting(40_000_000, "pixels of one image", 1024, _PILLOW_PX)
+    model_dir: str = setting("models", "folder of best.json and the model's files")
+    listen: tuple[str, int] = setting(
+        ("0.0.0.0", 9696), "address and port to listen on", **_ADDRESS
+    )
+    precision: str = setting(
+        "auto", "numeric precision of inference", choices=PRECISIONS, parse=str.lower
+    )
+    streams: int | None = setting(
+        None, "parallel inferences; by default, the number of cores", 1, 256
+    )
+    max_queue: int = setting(
+        64, "predictions accepted at once; further ones get status 503", 1, 4096
+    )
+    max_bytes: int = setting(32 * 1024 * 1024, "maximum bytes of one image", 1024, 2**31)
+    max_pixels: int = setting(40_000_000, "maximum pixels of one image", 1024, _PILLOW_PX)
     fetch: bool = setting(True, "whether image URLs are fetched", **_SWITCH)
     fetch_timeout_s: float = setting(
-        5.0, "for one whole fetch, redirects included", 0.1, 60, rule=_SECONDS
+        5.0, "time limit of one fetch, including redirects", 0.1, 60, rule=_SECONDS
     )
     fetch_allow: tuple[str, ...] = setting(
-        (), "host[:port] that may be fetched although its address is not public"
+        (), "host[:port] entries that may be fetched even if their address is not public"
     )
     cache: bool = setting(True, "remember answers by image content", **_SWITCH)
     deadline_s: float = setting(
-        10.0, "for one prediction, from its first byte", 0.1, 300, rule=_SECONDS
+        10.0,
+        "time limit of one prediction, from the first byte of the request",
+        0.1,
+        300,
+        rule=_SECONDS,
     )
-    api_keys: tuple[str, ...] = setting((), "keys that callers must send", secret=True)
+    api_keys: tuple[str, ...] = setting((), "API keys; a caller must send one of them", secret=True)
     rate_per_key: float | None = setting(
-        None, "predictions a second for each key", 0.001, 1_000_000
+        None, "predictions per second for each key", 0.001, 1_000_000
     )
-    cors_origins: tuple[str, ...] = setting((), "web origins that may call from a browser")
+    cors_origins: tuple[str, ...] = setting(
+        (), "web origins whose pages may call the service from a browser"
+    )
     metrics_listen: tuple[str, int] | None = setting(
-        None, "a listener of its own for /metrics", **_ADDRESS
+        None, "separate address and port for /metrics", **_ADDRESS
     )
-    card_key: str | None = setting(None, "public key (PEM) that the model card must be signed with")
+    card_key: str | None = setting(
+        None, "PEM file of the public key that must verify the model card's signature"
+    )
     answer_synthetic: bool = setting(
         False,
-        "whether a model of synthetic images answers for any image, for experiments",
+        "whether a model trained on synthetic images answers for any image; for experiments only",
         **_SWITCH,
     )
-    log_level: str = setting("info", "least level logged", choices=LOG_LEVELS, parse=str.lower)
+    log_level: str = setting(
+        "info", "lowest level that is logged", choices=LOG_LEVELS, parse=str.lower
+    )
 
 
 def _variable(name: str) -> str:

@@ -109,7 +109,7 @@ def _cast(name: str, spec: Field[Any], kind: Any, value: Any) -> Any:
         raise _fault(name, spec, "be a comma-separated list", value)
     entries = tuple(_cast_one(name, spec, get_args(kind)[0], one) for one in given)
     if "unique" in spec.metadata and len(set(entries)) < len(entries):
-        raise _fault(name, spec, "name each once", value)
+        raise _fault(name, spec, "name each entry only once", value)
     return entries
 
 

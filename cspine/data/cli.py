@@ -14,14 +14,19 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the `audit` command to the subparsers of `python -m cspine`."""
     parser = subparsers.add_parser(
         "audit",
-        description="Find out which files are one slice, what leaks between the published sides, "
-        "which slices are in both classes, and what a model could learn without a fracture.",
+        description="Report which files show the same slice, which slices are on two sides of the "
+        "published split or in both classes, and from which features that show no fracture a "
+        "model could predict the class.",
     )
     parser.add_argument("source", nargs="?", help="a folder, ZIP or CSV in any known layout")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML page")
-    parser.add_argument("--names", metavar="FILE", help="answer from a list of names, one a line")
-    parser.add_argument("--ignore-names", action="store_true", help="group by pixels alone")
+    parser.add_argument(
+        "--names", metavar="FILE", help="audit the file names in FILE, one per line, not a data set"
+    )
+    parser.add_argument(
+        "--ignore-names", action="store_true", help="group the files by their pixels only"
+    )
     parser.set_defaults(run=run_audit)
 
 
@@ -39,11 +44,16 @@ def run_audit(args: argparse.Namespace) -> int:
     from cspine.data.index import scan_dataset
 
     if (args.source is None) == (args.names is None):
-        raise ConfigError("`audit` needs a folder, ZIP or CSV, or else --names FILE")
+        given = "neither" if args.source is None else "both"
+        raise ConfigError(
+            f"`audit` needs either a folder, ZIP or CSV file, or --names FILE. Received: {given}"
+        )
     # The targets are checked before the audit, which may take minutes.
     for target in (args.json, args.html):
         if target and not Path(target).parent.is_dir():
-            raise ConfigError(f"`{target}` must be in a folder that exists. Received: none such")
+            raise ConfigError(
+                f"`{target}` must be in a folder that exists. Received: no such folder"
+            )
         if target and Path(target).is_dir():
             raise ConfigError(f"`{target}` must be a file to write. Received: a folder")
     if args.names is not None:
@@ -66,7 +76,7 @@ def _read_names(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"`names` must be a readable text file. Received: {path}") from error
     if not any(map(str.strip, names)):
-        raise ConfigError(f"`names` must hold a name a line. Received: none in {path}")
+        raise ConfigError(f"`names` must hold one name per line. Received: none in {path}")
     return names
 
 

@@ -35,14 +35,14 @@ def find_data_domain(dataset: Dataset) -> str:
         raise DataError(
             "The images of `data` must be all synthetic or all real. Received: the mark of a "
             f"synthetic image in {len(marked)} of {count_noun(len(files), 'file')}, such as "
-            f"{marked[0]}, and none in {unmarked}. Make a set of each kind; if all are synthetic, "
-            f"{REWRITE}"
+            f"{marked[0]}, and no mark in {unmarked}. Make one data set for each kind; if all "
+            f"images are synthetic, {REWRITE}"
         )
     # Like the table of a set, the file may be at the root or one folder below it.
     if any(n in (PHANTOM_FILE, f"{n.split('/')[0]}/{PHANTOM_FILE}") for n in dataset.storage.names):
         raise DataError(
             "The images of a phantom set must have the mark of a synthetic image. Received: "
-            f"{PHANTOM_FILE} and {count_noun(len(files), 'image')} without it, as an older "
-            f"version or another program wrote them; {REWRITE}"
+            f"{PHANTOM_FILE}, and {count_noun(len(files), 'image')} without the mark, written by an "
+            f"older version or another program; {REWRITE}"
         )
     return REAL

@@ -59,8 +59,8 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     faults = _shorten(found)
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
-        advice = "`--skip-unreadable` goes on without them"
-        faults.append(f"{len(named)} unreadable ({advice}): {_list(named)}")
+        advice = "`--skip-unreadable` leaves them out"
+        faults.append(f"{len(named)} unreadable files ({advice}): {_list(named)}")
     # `--skip-unreadable` does not skip these slices: they can be read, but one label is wrong.
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
@@ -90,7 +90,7 @@ def scan_dataset(source: Path) -> Dataset:
 
 def _refuse(faults: list[str]) -> None:
     if faults:
-        raise DataError(f"`data` must be sound. Received: {'; '.join(faults)}")
+        raise DataError(f"`data` must have no faults. Received: {'; '.join(faults)}")
 
 
 def _read_all(listed: Dataset) -> Dataset:

@@ -36,7 +36,7 @@ def read_mask(
     # Any nonzero value is fracture, because masks are saved as 1 or as 255.
     mask = decode_image(read(record.mask_path)).grey > 0
     if mask.shape != shape:
-        raise DataError(f"the mask must be of the image's size {shape}. Received: {mask.shape}")
+        raise DataError(f"the mask must have the image's size {shape}. Received: {mask.shape}")
     return mask
 
 

@@ -48,14 +48,14 @@ def resolve_data(
         source, why = default_folder, f"{default_folder}/, because it has a known layout"
     elif argument is None or argument == "phantom":
         source = write_phantom_once(build_dir, phantom or PhantomConfig())
-        because = f"because no --data was given and {default_folder}/ has none"
-        why = f"the synthetic phantom set in {source}, {'as asked' if argument else because}"
+        because = f"because no --data was given and {default_folder}/ has no known layout"
+        why = f"the synthetic phantom set in {source}, {'as requested' if argument else because}"
         # This program wrote the phantom's files, so an unreadable file is always an error.
         skip_unreadable = False
     elif argument == "kaggle":
         source, why = download_kaggle(), f"the published set {KAGGLE_SET}, downloaded"
     else:
-        source, why = Path(argument).expanduser(), f"{argument}, as asked"
+        source, why = Path(argument).expanduser(), f"{argument}, as requested"
     dataset = index_dataset(source, skip_unreadable)
     patients = len({record.patient_id for record in dataset.records})
     slices = len({record.slice_id for record in dataset.records})
@@ -82,7 +82,7 @@ def download_kaggle() -> Path:
     Raises:
         DataError: kagglehub is not installed, or the download fails for any reason.
     """
-    advice = "Download it from the set's page by hand instead, and give the ZIP: --data archive.zip"
+    advice = "Or download the ZIP file from the set's page and use --data archive.zip"
     try:
         # kagglehub is optional, and importing it may access its configuration files.
         import kagglehub
@@ -96,7 +96,7 @@ def download_kaggle() -> Path:
         # The message is one line, even if the error has several.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"`data` kaggle must be downloadable (network, and an account where the site asks for "
+            f"`data` kaggle needs a download (network access, and an account if the site asks for "
             f"one). Received: {reason}. {advice}"
         ) from error
 

@@ -222,12 +222,12 @@ def _split_folds(records: Records, seed: int) -> Split:
     # Figures and threshold come from all held-out records, which therefore need both classes.
     if not _has_both(tuple(record for fold in trainable for record in fold.held_out)):
         raise DataError(
-            "`data` must hold each class in at least 2 patients, so that either can be left out. "
-            "Received: all slices of a class are of one patient"
+            "`data` must hold each class in at least 2 patients, so that one patient can be left "
+            "out. Received: a class with slices of only one patient"
         )
     if dropped := len(folds) - len(trainable):
-        turns = f"{dropped} of these {len(folds)} turns"
-        how += f", but for {turns}, which would leave one class alone to learn from"
+        left_out = f"{dropped} of these {len(folds)} folds"
+        how += f", except {left_out}, whose training side would have only one class"
     note = f"No independent test: {how}. One variant of each slice is used."
     return Split(train=records, validation=(), test=(), note=note, folds=trainable)
 
@@ -284,7 +284,7 @@ def _split_published(records: Records, seed: int) -> Split:
     slices = [f"{name} has {_describe(side)}" for name, side in sides.items() if side]
     note = f"As published: {'; '.join(slices)}; on two sides: {shared}."
     if not sides["test"]:
-        note = f"No independent test: none is published, and validation chose. {note}"
+        note = f"No independent test: none is published, and the validation set chose the model. {note}"
     return Split(
         train=sides["train"],
         validation=sides["validation"],

@@ -45,7 +45,7 @@ class Storage(ABC):
         """
         # Only listed files are read, so that no name leads out of the root.
         if name not in self:
-            raise DataError(f"`{self.root}` must hold the file named. Received: {name}")
+            raise DataError(f"`{self.root}` must hold the file `{name}`. Received: no such file")
         try:
             return self._load(name, max_bytes)
         except _READ_ERRORS as error:

@@ -102,10 +102,12 @@ def fit_calibration(
 def _check(logits: np.ndarray, labels: np.ndarray) -> None:
     if logits.shape != labels.shape or logits.ndim != 1:
         raise DataError(
-            f"`logits` and `labels` must be of one length. Received: {logits.shape}, {labels.shape}"
+            f"`logits` and `labels` must have the same length. Received: {logits.shape}, {labels.shape}"
         )
     if not np.isfinite(logits).all():
-        raise DataError(f"`logits` must be finite. Received: {(~np.isfinite(logits)).sum()} others")
+        raise DataError(
+            f"`logits` must be finite. Received: {(~np.isfinite(logits)).sum()} that are not"
+        )
     if labels.min(initial=1) == labels.max(initial=0):
         raise DataError("`labels` must hold both classes. Received: one class")
 

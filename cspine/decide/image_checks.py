@@ -63,7 +63,7 @@ def check_image(grey: np.ndarray, is_colour: bool) -> str | None:
     """
     height, width = grey.shape
     if is_colour:
-        return "The picture is in colour, so it is no CT slice."
+        return "The picture is in colour, so it is not a CT slice."
     if min(height, width) < MIN_SIDE_PX:
         return f"The picture is too small for a CT slice: {width} × {height} pixels."
     if max(height, width) > MAX_ASPECT * min(height, width):
@@ -85,7 +85,7 @@ def _refusal(look: Appearance) -> str | None:
             return "The picture looks like a page of text or a drawing."
         return MANY_BORDERS
     if look.sharp < 0.021:
-        return "The picture has no sharp border between body and air, as a CT slice has."
+        return "The picture has no sharp border between body and air, unlike a CT slice."
     if look.two_tones < 0.68 or look.disc_tones < 0.66:
         return "The picture has no even soft tissue; it may be a radiograph or a photograph."
     if evenness < 1.58 or (look.unrest > 0.055 and look.sharp < 0.036):

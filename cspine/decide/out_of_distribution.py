@@ -86,7 +86,9 @@ class InDistribution:
         """
         scores = np.asarray(scores, np.float64)
         if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
-            raise DataError(f"`scores` must be finite, (M,), M ≥ 1. Received: {scores.shape}")
+            raise DataError(
+                f"`scores` must be finite, of shape (M,) with M ≥ 1. Received: {scores.shape}"
+            )
         # "higher" takes an observed score, so that at least the share `quantile` is accepted.
         threshold = float(np.quantile(scores, self.quantile, method="higher"))
         return replace(self, threshold=threshold)
@@ -129,7 +131,7 @@ def _check(embeddings: np.ndarray, name: str, least: int) -> np.ndarray:
     embeddings = np.asarray(embeddings, np.float64)
     if embeddings.ndim != 2 or len(embeddings) < least or not np.isfinite(embeddings).all():
         raise DataError(
-            f"`{name}` must be finite, (N, D) with N ≥ {least}. Received: {embeddings.shape}"
+            f"`{name}` must be finite, of shape (N, D) with N ≥ {least}. Received: {embeddings.shape}"
         )
     return embeddings
 

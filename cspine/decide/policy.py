@@ -225,7 +225,7 @@ def _read_normal(part: Mapping[str, Any]) -> NormalLogits:
     named = {f"quantiles[{i}]": value for i, value in enumerate(values)}
     quantiles = tuple(_number(named, name, -1e3, 1e3) for name in named)
     if any(after < before for before, after in pairwise(quantiles)):
-        raise ArtifactError("`quantiles` must not fall. Received: some that do")
+        raise ArtifactError("`quantiles` must be in ascending order. Received: some that are not")
     return NormalLogits(quantiles, int(_number(part, "slices", 1, 1e9)))
 
 
@@ -240,14 +240,14 @@ def _read_in_distribution(
     missing = [name for name in NEEDED[scaling] if name not in arrays]
     if missing:
         raise ArtifactError(
-            f"The model file must hold {', '.join(missing)}, as this version trains it; train "
-            "again. Received: none"
+            f"The model file must hold {', '.join(missing)}, as this version writes it. "
+            "Received: none. Train the model again"
         )
     # The shape is checked here, since a wrong shape would fail only later, without the file's name.
     centres = np.asarray(arrays[CENTRES], np.float32)
     if centres.ndim != 2 or not 1 <= len(centres) <= MAX_CENTRES or not np.isfinite(centres).all():
         raise ArtifactError(
-            f"`{CENTRES}` must be (K, D), 1 ≤ K ≤ {MAX_CENTRES}, and finite. "
+            f"`{CENTRES}` must be finite, of shape (K, D) with 1 ≤ K ≤ {MAX_CENTRES}. "
             f"Received: {centres.shape}"
         )
     units = centres.shape[1]
@@ -265,6 +265,6 @@ def _read_units(arrays: Mapping[str, np.ndarray], name: str, units: int) -> np.n
     values = np.asarray(arrays[name], np.float32)
     if values.shape != (units,) or not (np.isfinite(values) & (values > 0)).all():
         raise ArtifactError(
-            f"`{name}` must be ({units},), finite and positive. Received: {values.shape}"
+            f"`{name}` must be finite and positive, of shape ({units},). Received: {values.shape}"
         )
     return values

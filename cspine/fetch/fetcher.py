@@ -175,7 +175,9 @@ class Fetcher:
             if response.status in _REDIRECTS and "Location" in response.headers:
                 return _as_text(response.headers["Location"])
             if response.status != 200:
-                raise FetchError(f"The server must answer 200. Received: {response.status}")
+                raise FetchError(
+                    f"The server must answer with status 200. Received: {response.status}"
+                )
             body = self._read(response)
             if not body:
                 raise FetchError("The server must answer with an image. Received: 0 bytes")
@@ -224,7 +226,7 @@ def _as_fetch_error(error: Exception) -> FetchError:
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         return FetchError("The server's TLS certificate must be valid for the URL's host.")
-    return FetchError("The server did not answer with a whole image.")
+    return FetchError("The server did not send a complete image.")
 
 
 class _BoundedResponse(PlainResponse):

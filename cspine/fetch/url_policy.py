@@ -99,7 +99,7 @@ def parse_url(url: str) -> Target:
         )
     match = _URL.fullmatch(url)
     if match is None:
-        raise UrlNotAllowedError(f"`url` must be {_broken_rule(url)}.")
+        raise UrlNotAllowedError(f"`url` must {_broken_rule(url)}.")
     resource = (match["path"] or "/") + (f"?{match['query']}" if match["query"] else "")
     if not _TEXT.fullmatch(resource + (match["fragment"] or "")):
         raise UrlNotAllowedError("`url` must have no space, control character or stray `%`.")
@@ -115,10 +115,12 @@ def parse_url(url: str) -> Target:
 def _broken_rule(url: str) -> str:
     """Return the rule that a URL breaks which does not match `_URL`."""
     if not re.match(r"https?://", url, re.IGNORECASE):
-        return "http:// or https://"
+        return "begin with http:// or https://"
     if "@" in url.split("/", 3)[2]:
-        return "without a user name or password"
-    return "plain: scheme://host[:port]/path, the host in letters, digits, dots and hyphens"
+        return "have no user name or password"
+    return (
+        "have the form scheme://host[:port]/path, with a host of letters, digits, dots and hyphens"
+    )
 
 
 def _read_host(host: str) -> str:
@@ -130,12 +132,14 @@ def _read_host(host: str) -> str:
             raise UrlNotAllowedError("`url` must have a valid IPv6 address.") from None
     labels = host.split(".")
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise UrlNotAllowedError("`url` must have a host name with no empty or odd part.")
+        raise UrlNotAllowedError("`url` must have a host name without empty or invalid parts.")
     if _NUMBER_LIKE.fullmatch(labels[-1]):
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
-            raise UrlNotAllowedError("`url` must spell IPv4 as four decimal numbers.") from None
+            raise UrlNotAllowedError(
+                "`url` must write an IPv4 address as four decimal numbers."
+            ) from None
     return host
 
 

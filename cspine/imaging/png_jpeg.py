@@ -127,8 +127,8 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
     warnings: tuple[str, ...] = ()
     if 0 < int(values.max()) < 4096:
         warnings = (
-            "The 16-bit picture uses only its lowest 12 bits and comes out nearly black: "
-            "window it before saving, or send the DICOM.",
+            "The 16-bit picture uses only its lowest 12 bits and appears nearly black: apply a "
+            "window before saving it, or send the DICOM file.",
         )
     return (values >> 8).astype(np.uint8), False, warnings
 

@@ -14,12 +14,14 @@ def register(subparsers: Any) -> None:
     """Add the command `sign`."""
     parser = subparsers.add_parser(
         "sign",
-        description="Sign best.json of a model folder, into best.json.sig. A service with "
+        description="Sign best.json of a model folder, and write the signature to best.json.sig. A service with "
         "CSPINE_CARD_KEY set to the public key serves no other card. Make the keys with "
         "`openssl genpkey -algorithm ed25519 -out card-key.pem` and "
         "`openssl pkey -in card-key.pem -pubout -out card-key.pub.pem`.",
     )
-    parser.add_argument("models", type=Path, nargs="?", default=Path("models"), help="the folder")
+    parser.add_argument(
+        "models", type=Path, nargs="?", default=Path("models"), help="the model folder"
+    )
     parser.add_argument("--key", type=Path, required=True, help="the private key, a PEM file")
     parser.set_defaults(run=run_sign)
 

@@ -88,10 +88,10 @@ def _check_group(group: h5g.GroupID, name: str, depth: int, walk: _Walk) -> None
     """Check a group, its attributes and, link by link, all objects below it."""
     _check_object(group, name, walk)
     if depth > MAX_DEPTH:
-        _refuse(name, f"lie at most {MAX_DEPTH} groups deep", "a deeper one")
+        _refuse(name, f"be at most {MAX_DEPTH} groups deep", "a deeper one")
     # Checked before the names are listed, because the list itself could fill the memory.
     if group.get_num_objs() + len(walk.seen) > MAX_OBJECTS:
-        _refuse(name, f"leave the file at no more than {MAX_OBJECTS} objects", "more")
+        _refuse(name, f"not bring the file to more than {MAX_OBJECTS} objects", "more")
     for raw in list(group):
         child = f"{name.rstrip('/')}/{raw.decode('utf8', 'replace')}"
         if group.links.get_info(raw).type != h5l.TYPE_HARD:
@@ -110,7 +110,7 @@ def _check_object(found: Any, name: str, walk: _Walk) -> None:
     # By address, since two hard links to one object have different names.
     address = h5o.get_info(found).addr
     if address in walk.seen:
-        _refuse(name, "be reached by one link only", "a second hard link")
+        _refuse(name, "be reached by only one link", "a second hard link")
     walk.seen.add(address)
     count = h5a.get_num_attrs(found)
     if count > MAX_ATTRIBUTES:
@@ -157,7 +157,7 @@ def _check_dataset(data: h5d.DatasetID, name: str, walk: _Walk) -> None:
     size = math.prod(space.get_simple_extent_dims()) * int(kind.get_size())
     # Data that was never written reads as zeros, whatever size is claimed.
     if size and data.get_storage_size() != size:
-        _refuse(name, "lie in the file with all its bytes", f"{size} bytes claimed, not stored")
+        _refuse(name, "have all its bytes in the file", f"{size} bytes claimed, but not stored")
     # The sizes are summed, since data sets that claim the same bytes would each pass the check.
     walk.data_bytes += size
     if walk.data_bytes > walk.file_bytes:

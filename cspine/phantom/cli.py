@@ -26,18 +26,34 @@ _SIZES = {"grouped": (150, 8), "kaggle": (4, 48), "dicom": (2, 48), "rsna": (12,
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `phantom`."""
     parser = subparsers.add_parser("phantom")
-    parser.add_argument("folder", type=Path, nargs="?", help="where to; absent or empty")
-    parser.add_argument("--layout", choices=_WRITERS, help="by default grouped")
-    parser.add_argument("--patients", type=int, help="by default 150, or 4, 2, 12 by layout")
-    parser.add_argument("--slices", type=int, help="of each patient, by default 8, 48, 48, 24")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder to write; absent or empty")
+    parser.add_argument("--layout", choices=_WRITERS, help="layout of the set (default: grouped)")
+    parser.add_argument(
+        "--patients",
+        type=int,
+        help="number of patients; by default 150 (grouped), 4 (kaggle), 2 (dicom) or 12 (rsna)",
+    )
+    parser.add_argument(
+        "--slices",
+        type=int,
+        help="slices of each patient; by default 8 (grouped), 48 (kaggle and dicom) or 24 (rsna)",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--confound", choices=["height"], help="fractures in the upper neck alone, as published"
+        "--confound",
+        choices=["height"],
+        help="place fractures only in the upper neck, as in the published set",
     )
     parser.add_argument(
-        "--variants", action="store_true", help="kaggle: also rotated and sharpened copies"
+        "--variants",
+        action="store_true",
+        help="also write rotated and sharpened copies (kaggle layout only)",
     )
-    parser.add_argument("--sheet", type=Path, help="write no set, but a 4 × 6 sheet to this PNG")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        help="instead of a set, write a contact sheet of 4 × 6 slices to this PNG file",
+    )
     parser.set_defaults(run=run)
 
 
@@ -50,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     layout = args.layout or "grouped"
     if args.variants and layout != "kaggle":
-        raise ConfigError(f"`--variants` must go with `--layout kaggle`. Received: {layout}")
+        raise ConfigError(f"`--variants` needs `--layout kaggle`. Received: {layout}")
     if args.folder is None:
         raise ConfigError("`folder` or `--sheet FILE` must be given. Received: neither")
     patients, slices = _SIZES[layout]
@@ -67,7 +83,8 @@ def _refuse_options_of_sets(args: argparse.Namespace) -> None:
     """Raise `ConfigError` for options that only a set has; a sheet takes only the seed."""
     if args.confound:
         raise ConfigError(
-            "`--sheet` must have both classes at every level. Received: --confound height"
+            "`--sheet` shows both classes at every level and must be used without `--confound`. "
+            "Received: --confound height"
         )
     given = {
         "DIR": args.folder,
@@ -78,6 +95,6 @@ def _refuse_options_of_sets(args: argparse.Namespace) -> None:
     }
     if extra := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
-            f"`--sheet` writes no set and must go without {', '.join(given)}. "
+            f"`--sheet` writes no set and must be used without {', '.join(given)}. "
             f"Received: {', '.join(extra)}"
         )

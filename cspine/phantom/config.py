@@ -53,15 +53,20 @@ class PhantomConfig:
             self.slices_per_patient >= 2, "slices_per_patient", "2 or more", self.slices_per_patient
         )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
-        _require(0 <= self.fractured_share <= 1, "fractured_share", "0 to 1", self.fractured_share)
         _require(
-            0 <= self.normal_patients < 1, "normal_patients", "0 to below 1", self.normal_patients
+            0 <= self.fractured_share <= 1, "fractured_share", "from 0 to 1", self.fractured_share
+        )
+        _require(
+            0 <= self.normal_patients < 1,
+            "normal_patients",
+            "at least 0 and below 1",
+            self.normal_patients,
         )
         widths = (self.min_width_mm, self.max_width_mm)
         _require(
             0.05 <= widths[0] <= widths[1] <= 5,
             "min_width_mm, max_width_mm",
-            "rising, 0.05 to 5",
+            "in ascending order, from 0.05 to 5",
             widths,
         )
         _require(self.confound in (None, "height"), "confound", "None or `height`", self.confound)

@@ -48,7 +48,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise ConfigError(f"A path must be a file or a folder. Received: {path}")
+            raise ConfigError(f"A path must be an existing file or folder. Received: {path}")
         found |= dict.fromkeys(_walk(path) if path.is_dir() else [path])
     if not found:
         raise ConfigError("The paths must hold PNG, JPEG or DICOM files. Received: none")
@@ -150,7 +150,9 @@ class ResumableCsv:
         heading, (first, newline, _) = ",".join(COLUMNS), text.partition("\n")
         # After an interruption, even the heading may be incomplete.
         if first.strip() != heading if newline else not heading.startswith(first):
-            raise ConfigError(f"`--csv` must be a file of this command. Received: {self._path}")
+            raise ConfigError(
+                f"`--csv` must be a file that this command wrote. Received: {self._path}"
+            )
         # An incomplete last row is dropped, and its file is answered again.
         whole = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(io.StringIO(whole)))
@@ -163,7 +165,7 @@ class ResumableCsv:
         answered = [row for row in rows if not row["error"]]
         if any((OPENED in row["warnings"]) != is_opened for row in answered):
             raise ConfigError(
-                "`--csv` must hold answers given under the same CSPINE_ANSWER_SYNTHETIC. "
+                "`--csv` must hold answers given with the same CSPINE_ANSWER_SYNTHETIC setting. "
                 f"Received: {self._path}"
             )
         # Rows of failed files are left out, so that those files are tried again.

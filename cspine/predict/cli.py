@@ -25,9 +25,14 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write rows here; an interrupted run goes on"
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write the answers to this CSV file; if it exists, continue it",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per line to stdout"
+    )
     parser.set_defaults(run=run_predict)
 
 
@@ -55,7 +60,7 @@ def run_predict(given: argparse.Namespace) -> int:
             if given.json or not table:
                 _write(json.dumps(row) if given.json else _line(row, model))
     except KeyboardInterrupt:
-        advice = f" Run it again to go on in {given.csv}." if table else ""
+        advice = f" Run the command again to continue {given.csv}." if table else ""
         sys.stderr.write(f"Stopped: {len(rows) - len(done)} of {len(rest)} answered.{advice}\n")
         raise
     for score in score_studies(predictor.policy.series, rows):
@@ -66,7 +71,7 @@ def run_predict(given: argparse.Namespace) -> int:
     for line in _tally(rows):
         sys.stderr.write(f"{line}\n")
     summary = f"{len(rest) - failed} answered{f', {failed} failed' if failed else ''}"
-    sys.stderr.write(f"{summary}, {len(done)} already there. {MEDICAL_NOTICE}\n")
+    sys.stderr.write(f"{summary}, {len(done)} answered before. {MEDICAL_NOTICE}\n")
     return int(failed > 0)
 
 

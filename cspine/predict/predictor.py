@@ -159,7 +159,7 @@ class Predictor:
         contents = read_h5(files.h5)
         # If versions are not kept, another model may have been written over this one meanwhile.
         if hash_file(files.h5) != files.h5_sha256:
-            raise ArtifactError("`best.h5` must stay as it is while it is loaded. It has changed")
+            raise ArtifactError("`best.h5` must not change while it is loaded. Received: a change")
         domain = find_domain(contents.facts, files.card)
         check_same(files.card, {**contents.facts, "version": files.version, "domain": domain})
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
@@ -175,7 +175,7 @@ class Predictor:
         try:
             self.engine.compile_low_latency()
         except Exception as error:  # whatever it is, the model works without this step
-            logger.warning("an image that comes alone has one core: %s", error)
+            logger.warning("a single image is computed on only one core: %s", error)
 
     def predict(
         self, data: bytes, explain: bool = False, deadline: Deadline = NO_DEADLINE

@@ -22,8 +22,8 @@ class Reason:
 
 # Code → its text in the counts by reason.
 CODES = {
-    "header": "the DICOM header says that it is no axial slice",
-    "picture": "no axial CT slice of the neck by its looks",
+    "header": "not an axial slice by its DICOM header",
+    "picture": "does not look like an axial CT slice of the neck",
     "synthetic_model": "a model of synthetic images names no class for other images",
     "no_vertebra": "no cervical vertebra found",
     "unlike_training": "unlike the images that the model learned from",
@@ -58,7 +58,10 @@ OPENED = (
     "CSPINE_ANSWER_SYNTHETIC is on: this model learned from synthetic images alone and answers for "
     "any image. For experiments only."
 )
-UNRECORDED = "What this model learned from is not recorded, so nothing says what it may judge."
+UNRECORDED = (
+    "The training images of this model are not recorded, so it is not known which images it may "
+    "judge."
+)
 
 
 def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
@@ -70,7 +73,7 @@ def refuse_image(header: str | None, picture: str | None) -> tuple[Reason, ...]:
     """
     for code, found in (("header", header), ("picture", picture)):
         if found is not None:
-            return (Reason(code, f"The image is no axial CT slice of the neck: {found}"),)
+            return (Reason(code, f"The image is not an axial CT slice of the neck: {found}"),)
     return ()
 
 

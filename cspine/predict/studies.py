@@ -108,17 +108,17 @@ def _find_reason(known: int, counted: int, rule: SeriesScore) -> str:
     """Return a sentence that says why the series gets no class, or "" if it gets one."""
     if known < MIN_SLICES:
         return (
-            f"{count_noun(known, 'slice')} in distribution, and at least {MIN_SLICES} are needed."
+            f"{count_noun(known, 'slice')} in distribution, but at least {MIN_SLICES} are needed."
         )
     if 2 * known < counted:
         return (
             f"{count_noun(known, 'slice')} in distribution of the {counted} that show a vertebra, "
-            "and at least half are needed."
+            "but at least half are needed."
         )
     if not rule.covers(known):
         return (
             f"{count_noun(known, 'slice')} in distribution, more than the {rule.normal.slices} "
-            "normal ones that the model's series score was fitted on; train on more patients."
+            "normal ones on which the model's series score was fitted; train on more patients."
         )
     return ""
 

@@ -27,7 +27,7 @@ def group_codes(groups: np.ndarray | None, count: int) -> np.ndarray:
         return np.arange(count)
     groups = np.asarray(groups)
     if groups.shape != (count,):
-        raise DataError(f"`groups` must be ({count},). Received: {groups.shape}")
+        raise DataError(f"`groups` must have the shape ({count},). Received: {groups.shape}")
     return np.unique(groups, return_inverse=True)[1]
 
 

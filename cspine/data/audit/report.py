@@ -130,7 +130,7 @@ class AuditReport:
         """Return further lines: examples of each finding, and the score of each shortcut."""
         lines = [f"Unreadable: {path}: {reason}" for path, reason in self.unreadable.items()]
         lines += _name_groups("Equal bytes", self.exact_duplicates)
-        lines += _name_groups("One slice", self.near_duplicates)
+        lines += _name_groups("Same slice", self.near_duplicates)
         lines += _name_groups("In both classes", self.label_conflicts)
         lines += [
             f"On two sides: {leak.slice_id}: "
@@ -149,15 +149,19 @@ class AuditReport:
         best = self.shortcut_auroc
         if best is None:
             return (
-                "Shortcuts: not measured, for that needs pictures of both classes in two volumes."
+                "Shortcuts: not measured, because this needs images of both classes from at least "
+                "two volumes."
             )
         if not self.confounds:
-            return f"Shortcuts: none found (highest AUROC without a fracture in sight: {best:.2f})."
+            return (
+                "Shortcuts: none found (highest AUROC of a feature that shows no fracture: "
+                f"{best:.2f})."
+            )
         named = " and ".join(self.confounds)
-        verb = "tells" if len(self.confounds) == 1 else "tell"
+        verb = "separates" if len(self.confounds) == 1 else "separate"
         return (
             f"Shortcuts: {named} alone {verb} {CLASS_NAMES[1]} from {CLASS_NAMES[0]} (AUROC "
-            f"{best:.2f} on volumes left out): a model can score high without seeing a fracture."
+            f"{best:.2f} on held-out volumes): a model can score high without seeing a fracture."
         )
 
 

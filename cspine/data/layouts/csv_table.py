@@ -92,7 +92,7 @@ def _read_row(row: dict[str, str], folder: PurePosixPath, storage: Storage) -> S
             return None
         name = str(folder / cell)
         if name not in storage:
-            raise DataError(f"`{column}` must name a file. Received: {cell}")
+            raise DataError(f"`{column}` must name an existing file. Received: {cell}")
         return name
 
     path = stored("path")

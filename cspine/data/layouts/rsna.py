@@ -87,8 +87,8 @@ def index_rsna(storage: Storage, prefix: str) -> Dataset:
     drawn = _match_deciles(pool, rng)
     if not drawn:
         raise DataError(
-            "`data` must hold fractured and normal slices of one tenth of the neck. Received: "
-            f"{len(studies)} studies, {sum(labels.values())} of the listed ones fractured, and none"
+            "`data` must hold fractured and normal slices of the same tenth of the neck. Received: "
+            f"none in {len(studies)} studies; the table lists {sum(labels.values())} as fractured"
         )
     # Unboxed studies are sampled last, so that they do not change the sample of the others. The
     # label NORMAL lets every slice be taken, as in a study without a fracture.
@@ -108,8 +108,8 @@ def describe_unboxed(count: int) -> str:
     if not count:
         return ""
     if count == 1:
-        return "1 fractured study without boxes: its study label alone is known."
-    return f"{count} fractured studies without boxes: their study labels alone are known."
+        return "1 fractured study without boxes: only its study label is known."
+    return f"{count} fractured studies without boxes: only their study labels are known."
 
 
 def _read_table(storage: Storage, name: str, columns: list[str]) -> list[dict[str, str]]:

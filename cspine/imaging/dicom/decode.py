@@ -118,7 +118,7 @@ def _read_format(attributes: Attributes, limits: Limits) -> PixelFormat:
     high_bit = attributes.unsigned("HighBit")
     if allocated not in (8, 16) or stored is None or not 1 <= stored <= allocated:
         raise UnsupportedImageError(
-            "A DICOM slice must have 8 or 16 bits allocated and 1 to as many stored. "
+            "A DICOM slice must have 8 or 16 bits allocated, and must store at least 1 of them. "
             f"Received: {allocated} and {stored}"
         )
     if high_bit not in (None, stored - 1):
@@ -146,8 +146,8 @@ def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -
     slope, intercept = (slopes or (1.0,))[0], (intercepts or (0.0,))[0]
     if slope == 0 or max(abs(slope), abs(intercept)) > _MAX_RESCALE:
         raise ImageError(
-            f"`RescaleSlope` must not be 0, nor it or `RescaleIntercept` beyond "
-            f"{_MAX_RESCALE:.0f}. Received: another value"
+            "`RescaleSlope` must not be 0, and it and `RescaleIntercept` must be between "
+            f"-{_MAX_RESCALE:.0f} and {_MAX_RESCALE:.0f}. Received: another value"
         )
     # The conversion is exact, because float32 holds every integer of 16 bits.
     hu = stored.astype(np.float32)

@@ -255,4 +255,6 @@ class _Walk:
             start = self.position
             self._skip(length)
             fragments.append(self.view[start : self.position])
-        raise ImageError("Encapsulated pixel data must be few items. Received: too many")
+        raise ImageError(
+            f"Encapsulated pixel data must be fewer than {_MAX_ELEMENTS} items. Received: more"
+        )

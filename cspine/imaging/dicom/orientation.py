@@ -16,10 +16,10 @@ from cspine.imaging.dicom.attributes import Attributes
 # Largest angle between the patient's long axis and the slice normal. A gantry tilts by at most 30°;
 # coronal and sagittal reformats are at 90°.
 MAX_TILT_DEG = 45.0
-LOCALISER = "The DICOM header says that it is a localiser (ImageType LOCALIZER)."
+LOCALISER = "The DICOM header says that the image is a localiser (ImageType LOCALIZER)."
 NOT_AXIAL = (
-    "The DICOM header says that it is not axial: the slice normal lies {:.0f}° from the patient's "
-    "long axis (ImageOrientationPatient)."
+    "The DICOM header says that the image is not axial: the slice normal is at {:.0f}° to the "
+    "patient's long axis (ImageOrientationPatient)."
 )
 
 

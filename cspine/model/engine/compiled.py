@@ -41,7 +41,7 @@ def compile_network(network: ov.Model, precision: str, streams: int) -> ov.Compi
         return ov.Core().compile_model(network, "CPU", options)
     except RuntimeError as error:
         raise ArtifactError(
-            "The network must be one that OpenVINO compiles, with the memory there is. "
+            "OpenVINO must be able to compile the network with the available memory. "
             f"Received: {str(error).splitlines()[0][:200]}"
         ) from error
 

@@ -103,7 +103,7 @@ class Engine:
             quantised = find_int8(files)
             if quantised is not None:
                 return cls.of_mapped(quantised, "int8", streams)
-            logger.warning("best_int8.xml is missing or of another model; serving in f32 instead")
+            logger.warning("best_int8.xml is missing or of another model; using f32 instead")
             precision = "f32"
         return cls.of_mapped(find_or_build_ir(files), precision, streams)
 
@@ -142,7 +142,7 @@ class Engine:
             ValueError: the images have another shape or type.
         """
         if len(images) == 0:
-            raise ValueError("`images` must be at least one. Received: 0")
+            raise ValueError("`images` must hold at least one image. Received: 0")
         futures = [self.submit(image) for image in images]
         return EngineOutput.join([future.result() for future in futures])
 
@@ -175,7 +175,7 @@ class Engine:
         request.wait()
         # The weights were read from the file again, after their hash was compared.
         if not np.allclose(request.get_tensor("cam").data, expected.cam, rtol=1e-2, atol=1e-2):
-            raise ArtifactError("`best.bin` must stay as it is while it is served. It has changed")
+            raise ArtifactError("`best.bin` must not change while it is served. Received: a change")
         self._of_alone = frozenset((id(request),))
         self._alone.append(request)
 

@@ -103,13 +103,13 @@ def _build_ir(files: ModelFiles) -> MappedNetwork:
             found = _find_listed(files, IR_NAME) or _map_own(files, built)
     except OSError as error:
         raise ArtifactError(
-            f"{IR_NAME} must be made in a temporary folder that can be written: set TMPDIR to one, "
+            f"{IR_NAME} must be made in a temporary folder that is writable: set TMPDIR to one, "
             f"or publish a card that lists {IR_NAME}. Received: {error.strerror or error}"
         ) from error
     if found is None:
         raise ArtifactError(
-            f"{files.h5.name} must give a network of its own, and `image_size` in {CARD_NAME} must "
-            f"be that network's. Received: another, or {files.card['image_size']}"
+            f"`image_size` in {CARD_NAME} must be the input size of the network in {files.h5.name}. "
+            f"Received: {files.card['image_size']}, or a network of another file"
         )
     return found
 

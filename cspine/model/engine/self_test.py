@@ -43,11 +43,12 @@ def check_self_test(engine: Engine, card: Mapping[str, Any]) -> None:
         # The message is cut, because NumPy quotes all of a text that is not a number, even
         # megabytes.
         raise ArtifactError(
-            f"`self_test` of a card must be whole. Received: {str(error)[:200]}"
+            f"`self_test` of a card must be well-formed. Received: {str(error)[:200]}"
         ) from error
     if expected.shape != (len(images),):
         raise ArtifactError(
-            f"`self_test` must have a logit an image. Received: {expected.shape}, {len(images)}"
+            "`self_test` must have one logit per image. Received: logits of shape "
+            f"{expected.shape} for {len(images)} images"
         )
     if engine.precision != "f32":
         allowed = np.maximum(allowed, ROUNDED_FLOOR + ROUNDED_SHARE * np.abs(expected))
@@ -64,5 +65,7 @@ def _decode(text: str, side: int) -> np.ndarray:
     """Decode a base64 PNG to uint8 (side, side), and check its size before reading its pixels."""
     with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as image:
         if image.size != (side, side):
-            raise ValueError(f"an image of {image.size} for a network of {side}")
+            raise ValueError(
+                f"an image of size {image.size} for a network with an input side of {side}"
+            )
         return np.asarray(image.convert("L"))

@@ -41,7 +41,9 @@ def main() -> int:
     """Convert the file that the command line names; if that fails, write one line to stderr."""
     parser = argparse.ArgumentParser(prog="python -m cspine.model.export", description=__doc__)
     parser.add_argument("h5", type=Path, help="the .h5 file, or a folder that holds best.h5")
-    parser.add_argument("out", type=Path, nargs="?", help="folder for the IR (that of the .h5)")
+    parser.add_argument(
+        "out", type=Path, nargs="?", help="folder for the IR; by default, that of the .h5"
+    )
     given = parser.parse_args()
     h5 = given.h5 / "best.h5" if given.h5.is_dir() else given.h5
     # The parent's backend does not matter: only this backend exports without TensorFlow.
@@ -53,8 +55,8 @@ def main() -> int:
         made = convert_h5(h5, given.out or h5.parent)
         if given.h5.is_dir() and given.out is None and not _is_listed(made):
             sys.stderr.write(
-                f"The card does not list this {made.name}: each start makes one of its own, in a "
-                "temporary folder that it must be able to write.\n"
+                f"The card does not list this {made.name}, so each start converts the .h5 again, in "
+                "a temporary folder that must be writable.\n"
             )
     except CspineError as error:
         sys.stderr.write(f"{error}\n")

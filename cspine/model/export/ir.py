@@ -57,7 +57,9 @@ def export_ir(h5_path: Path, out_dir: Path) -> Path:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ArtifactError(f"Export must end in {CHILD_TIMEOUT_S} s. Received: more") from error
+        raise ArtifactError(
+            f"Export must end within {CHILD_TIMEOUT_S} s. Received: more"
+        ) from error
     if child.returncode != 0:
         # The last line is the reason; earlier lines are from Keras and OpenVINO.
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]

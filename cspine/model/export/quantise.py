@@ -32,7 +32,9 @@ def quantise_ir(folder: Path, h5_sha256: str, images: np.ndarray) -> Path:
     """
     network = read_ir(folder / IR_NAME, h5_sha256)
     if network is None:
-        raise ArtifactError(f"{IR_NAME} must belong to the model being quantised. Received: not so")
+        raise ArtifactError(
+            f"{IR_NAME} must belong to the model being quantised. Received: none that does"
+        )
     write_ir(quantise_network(network, images), folder / INT8_NAME, h5_sha256)
     return folder / INT8_NAME
 

@@ -39,7 +39,7 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def parse_json(text: bytes, what: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
     for name, holds in rules.items():
         if not holds:
             raise ArtifactError(
-                f"`{name}` of {what} must be one that cspine knows. "
+                f"`{name}` of {what} must be a value that cspine knows. "
                 f"Received: {quote(facts.get(name))}"
             )
     size = facts.get("image_size")
@@ -110,7 +110,7 @@ def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
         said = card.get(name, true[name] if name == "domain" else None)
         if said != true[name]:
             raise ArtifactError(
-                f"`{name}` in {CARD_NAME} must be {true[name]}, as best.h5 has it. Received: "
+                f"`{name}` in {CARD_NAME} must be {true[name]}, as in best.h5. Received: "
                 f"{str(said)[:40]!r}"
             )
 
@@ -213,5 +213,6 @@ def _verify(text: bytes, signature_path: Path, public_key: bytes) -> None:
     # base64's own error is a ValueError.
     except (InvalidSignature, ValueError) as error:
         raise ArtifactError(
-            f"{CARD_NAME} must be signed by the key that is set. Received: another signature"
+            f"{CARD_NAME} must be signed with the private key of the public key that is set. "
+            "Received: another signature"
         ) from error

@@ -136,7 +136,7 @@ def _require(folder: Path, name: str, digest: str) -> None:
     # On Windows, backslashes and colons can leave the folder as well.
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
         raise ArtifactError(
-            f"A card may list files inside its folder only. Received: {quote(name)}"
+            f"A card must list only files inside its folder. Received: {quote(name)}"
         )
     path = folder / pure
     try:
@@ -144,7 +144,9 @@ def _require(folder: Path, name: str, digest: str) -> None:
     except OSError as error:
         raise ArtifactError(f"`{name}` must be readable. Received: {error.strerror}") from error
     if not is_listed:
-        raise ArtifactError(f"`{name}` must have the SHA-256 that its card gives. Received: not so")
+        raise ArtifactError(
+            f"`{name}` must have the SHA-256 that its card lists. Received: another file, or none"
+        )
 
 
 def copy_files(source: Path, target: Path, names: list[str]) -> None:
@@ -175,14 +177,14 @@ def resolve_version(
         ArtifactError: there is nothing that can be served; the message gives each folder's reason.
     """
     if version is not None and not _is_version(version):
-        raise ArtifactError(f"A version is 12 hex digits. Received: {quote(version)}")
+        raise ArtifactError(f"A version must be 12 hex digits. Received: {quote(version)}")
     reasons = []
     for folder in _folders(models_dir, version, or_older):
         try:
             return _open_folder(folder, public_key)
         except ArtifactError as error:
             reasons.append(str(error))
-            logger.warning("%s is passed over: %s", folder, error)
+            logger.warning("%s is skipped: %s", folder, error)
     # With a key, a model without a card is refused, because an attacker could delete the card.
     bare = (models_dir / H5_NAME).is_file() and not (models_dir / CARD_NAME).exists()
     if bare and version is None and public_key is None:

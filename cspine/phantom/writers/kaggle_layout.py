@@ -86,7 +86,7 @@ def write_kaggle(out: Path, config: PhantomConfig) -> Path:
             if len(files) < 2:
                 raise DataError(
                     f"Each class must have 2 slices, one for each split. Received: {len(files)} "
-                    f"of {label}; ask for more patients or slices"
+                    f"of {label}. Raise `--patients` or `--slices`"
                 )
             # As in the published Kaggle set, copies of one slice may end up in both splits.
             held_out = max(1, len(files) // 10)
