@@ -64,7 +64,7 @@ def test_what_needs_no_room_imports_none(option):
     command = [sys.executable, "-c", code, option]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     modules = done.stdout.split()
-    assert not {"numpy", *(f"cspine.{room}" for room, _ in COMMANDS.values())} & set(modules)
+    assert not {"numpy", *(f"cspine.{package}" for package, _ in COMMANDS.values())} & set(modules)
     assert "cspine.core.cli_flags" in modules
 
 

@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_and_ctrl_c_keeps_the_best(tree, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0, log.read_text()[-3000:]
     told = log.read_text()
-    assert f"going on after epoch {len(kept)}" in told
+    assert f"continuing after epoch {len(kept)}" in told
     assert "epoch 1, loss" not in told
     card = json.loads((tmp_path / "models" / "best.json").read_text())
     assert card["training"]["stopped"] == "interrupted" and card["interrupted"]

@@ -42,7 +42,7 @@ def find_data_domain(dataset: Dataset) -> str:
     if any(n in (PHANTOM_FILE, f"{n.split('/')[0]}/{PHANTOM_FILE}") for n in dataset.storage.names):
         raise DataError(
             "The images of a phantom set must have the mark of a synthetic image. Received: "
-            f"{PHANTOM_FILE}, and {count_noun(len(files), 'image')} without the mark, written by an "
-            f"older version or another program; {REWRITE}"
+            f"{PHANTOM_FILE}, and {count_noun(len(files), 'image')} without the mark, written by "
+            f"an older version or another program; {REWRITE}"
         )
     return REAL

@@ -16,6 +16,7 @@ from pathlib import Path
 from cspine.core.errors import CspineError, DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
+from cspine.core.text import count_noun
 from cspine.data.domain import PHANTOM_FILE
 from cspine.data.layouts.class_folders import find_empty_classes, find_table, index_tree
 from cspine.data.layouts.csv_table import index_table
@@ -60,11 +61,11 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     if dataset.unreadable and not skip_unreadable:
         named = [f"{path} ({reason})" for path, reason in sorted(dataset.unreadable.items())]
         advice = "`--skip-unreadable` leaves them out"
-        faults.append(f"{len(named)} unreadable files ({advice}): {_list(named)}")
+        faults.append(f"{count_noun(len(named), 'unreadable file')} ({advice}): {_list(named)}")
     # `--skip-unreadable` does not skip these slices: they can be read, but one label is wrong.
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
-        faults.append(f"{len(conflicts)} slices in both classes: {_list(conflicts)}")
+        faults.append(f"{count_noun(len(conflicts), 'slice')} in both classes: {_list(conflicts)}")
     missing = _find_missing(dataset)
     if missing:
         faults.append(f"no readable image in {' and '.join(missing)}")

@@ -284,7 +284,8 @@ def _split_published(records: Records, seed: int) -> Split:
     slices = [f"{name} has {_describe(side)}" for name, side in sides.items() if side]
     note = f"As published: {'; '.join(slices)}; on two sides: {shared}."
     if not sides["test"]:
-        note = f"No independent test: none is published, and the validation set chose the model. {note}"
+        why = "none is published, and the validation set chose the model"
+        note = f"No independent test: {why}. {note}"
     return Split(
         train=sides["train"],
         validation=sides["validation"],

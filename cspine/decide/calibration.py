@@ -102,7 +102,8 @@ def fit_calibration(
 def _check(logits: np.ndarray, labels: np.ndarray) -> None:
     if logits.shape != labels.shape or logits.ndim != 1:
         raise DataError(
-            f"`logits` and `labels` must have the same length. Received: {logits.shape}, {labels.shape}"
+            "`logits` and `labels` must have the same length. "
+            f"Received: {logits.shape}, {labels.shape}"
         )
     if not np.isfinite(logits).all():
         raise DataError(

@@ -131,7 +131,8 @@ def _check(embeddings: np.ndarray, name: str, least: int) -> np.ndarray:
     embeddings = np.asarray(embeddings, np.float64)
     if embeddings.ndim != 2 or len(embeddings) < least or not np.isfinite(embeddings).all():
         raise DataError(
-            f"`{name}` must be finite, of shape (N, D) with N ≥ {least}. Received: {embeddings.shape}"
+            f"`{name}` must be finite, of shape (N, D) with N ≥ {least}. "
+            f"Received: {embeddings.shape}"
         )
     return embeddings
 

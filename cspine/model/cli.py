@@ -14,8 +14,9 @@ def register(subparsers: Any) -> None:
     """Add the command `sign`."""
     parser = subparsers.add_parser(
         "sign",
-        description="Sign best.json of a model folder, and write the signature to best.json.sig. A service with "
-        "CSPINE_CARD_KEY set to the public key serves no other card. Make the keys with "
+        description="Sign best.json of a model folder, and write the signature to best.json.sig. "
+        "A service with CSPINE_CARD_KEY set to the public key serves only cards signed with this "
+        "private key. Make the keys with "
         "`openssl genpkey -algorithm ed25519 -out card-key.pem` and "
         "`openssl pkey -in card-key.pem -pubout -out card-key.pub.pem`.",
     )

@@ -53,7 +53,7 @@ class Admission:
         with self._lock:
             if self.is_full:
                 raise OverloadedError(
-                    f"The service holds as many predictions as it accepts, {self._places}. "
+                    f"The service already holds {self._places} predictions, its maximum. "
                     "Try again in a second."
                 )
             self._taken += 1

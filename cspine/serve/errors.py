@@ -49,7 +49,7 @@ MANY = 3  # failures in a row make a streak
 # The service is ready again this long after the last failure. A service that is not ready gets no
 # requests, so it could never show that it recovered.
 MEMORY_S = 10.0
-OUR_FAULT = "The service met a fault of its own. The log has it under this request's id."
+OUR_FAULT = "The service failed. Its log shows the cause under this request's id."
 # The codes for a lack of threads or processes, of open files (in the process or in the system), of
 # buffers or of memory.
 _SCARCE = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -63,7 +63,9 @@ def as_fault(error: Exception) -> CspineError:
     """Return the error to report for an unexpected `error`, with `error` as its cause."""
     fault: CspineError = FaultError(OUR_FAULT)
     if lacks_resource(error):
-        fault = OverloadedError("The service lacks memory for this now. Try again.", 5)
+        fault = OverloadedError(
+            "The service lacks the resources for this request now. Try again.", 5
+        )
     fault.__cause__ = error
     return fault
 

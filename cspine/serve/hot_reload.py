@@ -68,15 +68,17 @@ class ModelManager:
             ArtifactError: there is no such version, or it cannot be loaded or fails its own test.
         """
         if self._load is None:
-            raise ArtifactError("The model must come from a folder to be loaded again.")
+            raise ArtifactError(
+                "The model must come from a folder, so that another one can be loaded."
+            )
         with self._swapping:
             try:
                 predictor = self._load(version)
             except Exception as error:  # also for a damaged file, a full disk or a lack of memory
                 if isinstance(error, ArtifactError):
-                    logger.error("another model was refused, the old one stays: %s", error)
+                    logger.error("another model was refused; the old model stays: %s", error)
                 else:
-                    logger.exception("another model could not be loaded, the old one stays")
+                    logger.exception("another model could not be loaded; the old model stays")
                 self._on_refusal()
                 raise
             # A request reads either the old or the new predictor, because this is one assignment.
@@ -85,7 +87,7 @@ class ModelManager:
             # an operator may have chosen.
             self._again_s = math.inf
             self._on_swap(predictor)
-            logger.info("model %s serves in place of %s", predictor.version, version_before)
+            logger.info("model %s replaces model %s", predictor.version, version_before)
             self._is_new = True
         return predictor
 

@@ -32,7 +32,10 @@ IsWanted = Callable[[], bool]
 # The limit for one list of images. It is enough for both pictures of 64 images of 1024 × 1024
 # pixels.
 MAX_PICTURE_BYTES = 128 * 1024 * 1024
-NO_ROOM = "The pictures are left out: those of one list may take 128 MiB. Ask for fewer at once."
+NO_ROOM = (
+    "The pictures are left out, because those of one request may take at most 128 MiB. Send fewer "
+    "images per request."
+)
 
 
 class _Pictures:

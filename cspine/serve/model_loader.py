@@ -141,9 +141,9 @@ class ModelLoader:
             try:
                 predictor = self.load(version)
             except ArtifactError as error:
-                logger.error("the kept version %s does not serve: %s", version, error)
+                logger.error("the kept version %s cannot be served: %s", version, error)
                 continue
-            logger.error("the newest model was refused, %s serves instead: %s", version, refused)
+            logger.error("the newest model was refused; %s is served instead: %s", version, refused)
             self._metrics.count_refused_model()
             return predictor
         raise refused

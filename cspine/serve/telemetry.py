@@ -59,7 +59,7 @@ class Metrics:
         self._decisions = counter("cspine_decisions", "Predictions by answer", ("prediction",))
         self._distribution = counter(
             "cspine_in_distribution",
-            "Predictions by whether the image looks like training's",
+            "Predictions by whether the image looks like the training images",
             ("in_distribution",),
         )
         # The facts are in the labels, as is usual for a metric named `_info`. The value is 1.

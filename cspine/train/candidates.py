@@ -97,8 +97,9 @@ def load_side(
     samples = context.load(records, image_size, with_twins)
     if records and not len(samples):
         raise DataError(
-            "`data` must hold images in which a vertebra is found. Received: none among "
-            f"{len(records)}, {records[0].path} the first; `--view slice` takes whole images"
+            "`data` must hold images in which a vertebra is found. Received: none in "
+            f"{len(records)} images, such as {records[0].path}. Use `--view slice` to train on "
+            "whole slices"
         )
     return samples
 

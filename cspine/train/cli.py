@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> int:
         # Older checkpoints may be of a run with other settings, except if this run resumed them.
         found = list_checkpoints(Path(config.out))
         if config.resume or any(one.stat().st_mtime >= began_s for one in found):
-            logger.info("`--resume` goes on from the checkpoints in %s/run.", config.out)
+            logger.info("Use `--resume` to continue from the checkpoints in %s/run.", config.out)
         raise
     for row in result.rows:
         # The chosen candidate is marked, since two may have the same validation AUROC.
@@ -56,7 +56,7 @@ def train(config: TrainConfig) -> int:
         logger.error("%s", line)
     if result.version is None:
         logger.error(
-            "Not published: %s/run/staging holds what was trained, and its report.", config.out
+            "Not published: the trained model and its report are in %s/run/staging.", config.out
         )
         return 1
     logger.info(

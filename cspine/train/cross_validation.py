@@ -63,8 +63,8 @@ def fit_folds(
         if not _has_both(everything.labels[is_scored]):
             raise KeyboardInterrupt
         logger.info(
-            "%s: interrupted; %d of %d folds are scored, and all slices fitted once more. "
-            "Ctrl-C ends that too.",
+            "%s: interrupted after %d of %d folds. The network is now fitted to all slices; "
+            "Ctrl-C stops this too.",
             name,
             len(results),
             len(folds),
@@ -129,12 +129,15 @@ def list_folds(candidates: Sequence[Fold], everything: Samples) -> list[tuple[Fo
             folds.append((fold, left_out))
             pooled |= scored
         else:
-            logger.warning("%s is not left out: too few vertebrae were found", fold_name(fold))
+            logger.warning(
+                "%s is not held out, because too few vertebrae were found", fold_name(fold)
+            )
     # Checked before hours of work, because calibration and threshold need both classes.
     if not _has_both(everything.labels[pooled]):
         raise DataError(
             "`data` must hold images in which a vertebra is found, of each class in at least 2 "
-            "patients. Received: fewer; `--view slice` takes whole images"
+            "patients. Received: fewer. Use `--view slice` to train on whole "
+            "slices"
         )
     return folds
 

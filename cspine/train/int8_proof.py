@@ -61,7 +61,7 @@ def compare_precisions(
     for name, file in networks.items():
         mapped = map_ir(folder / file, h5_sha256)
         if mapped is None:
-            raise RuntimeError(f"{file} was not written as it should have been")
+            raise RuntimeError(f"{file} was not written correctly")
         engine = Engine.of_mapped(mapped, name, None)
         # The engine is warm, so this measures only inference.
         began = time.perf_counter()
@@ -102,7 +102,8 @@ def compare_answers(
 def find_proven_precision(parts: dict[str, Any], slices: int) -> tuple[str, str]:
     """Return the precision for `auto` and the reason in words."""
     if slices < MIN_SLICES:
-        return "f32", f"{slices} held-out slices cannot show a bounded loss; it takes {MIN_SLICES}"
+        why = f"{slices} held-out slices are too few to bound the loss; {MIN_SLICES} are needed"
+        return "f32", why
     rates = {name: part["images_per_s"] for name, part in parts.items()}
     # A rounded precision is useful only if it is faster.
     faster = [name for name in ROUNDED if _is_proven(name, parts) and rates[name] > rates["f32"]]

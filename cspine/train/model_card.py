@@ -88,9 +88,9 @@ def build_card(
 
 def _describe_preprocessing(view: str, image_size: int) -> dict[str, Any]:
     how = (
-        f"the vertebra is found and {image_size} source pixels a side are cropped, not resized"
+        f"a crop of {image_size} × {image_size} source pixels on the vertebra, not resized"
         if view == "vertebra"
-        else f"the whole slice is resized to {image_size} pixels a side"
+        else f"the whole slice, resized to {image_size} × {image_size} pixels"
     )
     return {"view": view, "description": how, "pixels": "uint8 0–255, grey in three channels"}
 

@@ -39,7 +39,9 @@ def check_run(config: TrainConfig) -> Dataset:
     # Checked before hours of work: data sets whose domain is mixed or unclear are refused.
     logger.info("The images are %s.", find_data_domain(dataset))
     if config.resume and not list_checkpoints(Path(config.out)):
-        logger.warning("No checkpoint is in %s/run: `--resume` starts anew.", config.out)
+        logger.warning(
+            "There is no checkpoint in %s/run: `--resume` starts from the beginning.", config.out
+        )
     return dataset
 
 
@@ -60,7 +62,9 @@ def check_config(config: TrainConfig) -> None:
         )
     for metric, _ in config.require:
         if metric not in METRICS:
-            raise ConfigError(f"`require` must be one of {', '.join(METRICS)}. Received: {metric}")
+            raise ConfigError(
+                f"`require` must name one of {', '.join(METRICS)}. Received: {metric}"
+            )
     for name, place in (("out", Path(config.out)), ("cache", Path(config.cache))):
         if place.exists() and not place.is_dir():
             raise ConfigError(f"`{name}` must be a folder. Received: {place} (a file)")

@@ -135,7 +135,7 @@ def _prove_precision(
     """
     write_int8(staging, digest, best.candidate.train.images, context.config.seed)
     if context.split.folds is not None:
-        why = "the shipped network has seen every slice, so no loss can be shown"
+        why = "the shipped network was trained on every slice, so none is left to measure a loss"
         return {"chosen": "f32", "why": why, "slices": 0, "compared": {}}
     held_out = best.samples["validation"]
     return compare_precisions(staging, digest, held_out, best.policy, context.config.resamples)

@@ -106,6 +106,8 @@ def spread_over_devices(count: int | None) -> None:
         raise ConfigError(f"`devices` needs KERAS_BACKEND=jax. Received: {received}")
     found = keras.distribution.list_devices()
     if len(found) < count:
-        raise ConfigError(f"`devices` must be at most {len(found)}, those found. Received: {count}")
+        raise ConfigError(
+            f"`devices` must be at most {len(found)}, the number found. Received: {count}"
+        )
     # Set before any network is built, since variables are distributed when they are created.
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:count]))

@@ -101,7 +101,7 @@ def test_a_value_that_breaks_the_rules_is_an_error_with_its_name(name, data):
 def test_no_entry_of_a_list_of_training_is_named_twice(name):
     entry = {"architectures": "cnn", "require": "auroc=0.9"}.get(name, "a")
     if name in OF_TRAINING:
-        with pytest.raises(ConfigError, match=f"`{name}` must name each once"):
+        with pytest.raises(ConfigError, match=f"`{name}` must name each entry only once"):
             read(name, [entry, entry])
     else:
         assert read(name, "a,a") == ("a", "a")

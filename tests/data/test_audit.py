@@ -129,7 +129,7 @@ def test_names_alone(published):
     assert [leak.slice_id for leak in report.split_leaks] == ["B10 (18)"]
     assert report.shortcuts["slice number"].is_confound
     assert report.shortcut_auroc == 1.0
-    assert "slice number alone tells fracture from normal" in report.lines()[2]
+    assert "slice number alone separates fracture from normal" in report.lines()[2]
 
 
 def test_names_decide_before_pixels(tmp_path):

@@ -32,7 +32,7 @@ def test_a_set_that_is_marked_in_part_is_refused(tmp_path):
     replaced = sorted((root / "images").iterdir())[0]
     replaced.write_bytes(png(picture(1)))
     files = 16 + len(list((root / "twins").iterdir()))
-    told = rf"in {files - 1} of {files} files, .* none in .*Make a set of each kind"
+    told = rf"in {files - 1} of {files} files, .* no mark in .*Make one data set for each kind"
     with pytest.raises(DataError, match=told):
         find_data_domain(index_dataset(root))
 
@@ -40,7 +40,9 @@ def test_a_set_that_is_marked_in_part_is_refused(tmp_path):
 def test_a_phantom_set_without_marks_is_refused(make_tree):
     root = make_tree(["train/normal/a.png", "train/fracture/b.png"])
     (root / "phantom.json").write_text(json.dumps({"version": "phantom-v1"}))
-    with pytest.raises(DataError, match=r"without it.*write the phantom set again with `python"):
+    with pytest.raises(
+        DataError, match=r"without the mark.*write the phantom set again with `python"
+    ):
         find_data_domain(index_dataset(root))
 
 

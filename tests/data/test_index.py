@@ -162,7 +162,11 @@ def test_faults_of_every_kind_are_named_at_once(make_tree):
     shutil.copy(root / "train/normal/b.png", root / "train/fracture/b.png")
     with pytest.raises(DataError) as caught:
         index_dataset(root)
-    for part in ("1 unreadable (`--skip-unreadable`", "1 slices in both", "image in val/normal"):
+    for part in (
+        "1 unreadable file (`--skip-unreadable`",
+        "1 slice in both",
+        "image in val/normal",
+    ):
         assert part in str(caught.value)
 
 

@@ -83,7 +83,7 @@ def unboxed(tmp_path_factory) -> Path:
 
 def test_a_fractured_study_without_boxes_is_counted(unboxed, dataset):
     found, line = resolve_data(str(unboxed))
-    sentence = "1 fractured study without boxes: its study label alone is known."
+    sentence = "1 fractured study without boxes: only its study label is known."
     [uid] = found.unboxed_studies
     assert found.studies[uid] == FRACTURE and dataset.unboxed_studies == ()
     assert uid not in {record.patient_id for record in found.records}

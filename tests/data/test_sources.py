@@ -18,7 +18,7 @@ SMALL = PhantomConfig(patients=2, slices_per_patient=2, seed=7)
 
 def test_phantom_is_written_once(tmp_path: Path):
     dataset, line = resolve_data("phantom", tmp_path, SMALL)
-    assert dataset.layout == "phantom" and "as asked" in line and "4 files" in line
+    assert dataset.layout == "phantom" and "as requested" in line and "4 files" in line
     assert {record.label for record in dataset.records} == {0, 1}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again, _ = resolve_data("phantom", tmp_path, SMALL)

@@ -148,4 +148,4 @@ def test_the_note_counts_the_turns_that_cannot_be_trained(make_dataset):
     records = [record(p, 0, FRACTURE) for p in range(10)] + normal
     split = split_dataset(make_dataset(records), "grouped", 0)
     assert len(split.folds) == 14
-    assert "but for 1 of these 15 turns, which would leave one class" in split.note
+    assert "except 1 of these 15 folds, whose training side would have only one class" in split.note

@@ -60,7 +60,7 @@ def test_sixteen_bit_colour_is_the_high_byte():
 
 def test_twelve_bits_in_sixteen_are_warned_of():
     decoded = decode_image(make_picture(Image.fromarray(RAMP.astype(np.uint16) * 8)))
-    assert "window it before saving" in decoded.warnings[0]
+    assert "window before saving it" in decoded.warnings[0]
 
 
 def test_palette_colours_are_looked_up():

@@ -154,8 +154,8 @@ def test_an_axial_or_unknown_orientation_is_not_refused(cosines):
 )
 def test_an_orientation_that_is_not_axial_is_told(cosines, degrees):
     assert decode_image(ct_bytes(RAMP, ImageOrientationPatient=cosines)).refusal == (
-        "The DICOM header says that it is not axial: the slice normal lies "
-        f"{degrees}° from the patient's long axis (ImageOrientationPatient)."
+        "The DICOM header says that the image is not axial: the slice normal is at "
+        f"{degrees}° to the patient's long axis (ImageOrientationPatient)."
     )
 
 
@@ -169,7 +169,7 @@ def test_an_orientation_that_cannot_be_read_is_absent():
 def test_a_localiser_is_told():
     image_type = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     assert decode_image(ct_bytes(RAMP, ImageType=image_type)).refusal == (
-        "The DICOM header says that it is a localiser (ImageType LOCALIZER)."
+        "The DICOM header says that the image is a localiser (ImageType LOCALIZER)."
     )
     assert decode_image(ct_bytes(RAMP, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])).refusal is None
     padded = ct_bytes(RAMP, ImageType=["DERIVED", "SECONDARY", "LOCALIZER ", "CT_SOM5 TOP"])
@@ -266,7 +266,7 @@ def test_what_is_not_read_is_said(changes, words):
         ({"Rows": 0}, "must have pixels. Received: 32 × 0"),
         ({"Rows": 25}, "must have 1600 bytes. Received: 1536"),
         ({"RescaleSlope": 0}, "`RescaleSlope` must not be 0"),
-        ({"RescaleIntercept": "1e30"}, "beyond 1000000"),
+        ({"RescaleIntercept": "1e30"}, "between -1000000 and 1000000"),
     ],
 )
 def test_what_is_contradictory_is_said(changes, words):

@@ -10,12 +10,12 @@ from cspine.__main__ import main
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["--sheet", "sheet.png", "--confound", "height"], "`--sheet` must have both classes"),
+        (["--sheet", "sheet.png", "--confound", "height"], "`--sheet` shows both classes"),
         (["set", "--sheet", "sheet.png", "--slices", "3"], "Received: DIR, --slices"),
         ([], "`folder` or `--sheet FILE` must be given"),
         (["set", "--patients", "0"], "`patients` must be at least 1"),
         (["set", "--slices", "0"], "`slices_per_patient` must be 2 or more"),
-        (["set", "--variants"], "`--variants` must go with"),
+        (["set", "--variants"], "`--variants` needs"),
     ],
 )
 def test_what_cannot_be_drawn_is_told_in_one_line(arguments, told, tmp_path, monkeypatch, capsys):

@@ -89,7 +89,7 @@ def test_the_published_layout_has_its_truth_beside_it(tmp_path):
 @pytest.mark.parametrize("seed", [1, 3])
 def test_a_set_too_small_for_two_splits_is_refused(tmp_path, seed):
     config = PhantomConfig(patients=1, slices_per_patient=2, seed=seed)
-    with pytest.raises(DataError, match="ask for more patients or slices"):
+    with pytest.raises(DataError, match="Raise `--patients` or `--slices`"):
         write_kaggle(tmp_path / "set", config)
     assert list(tmp_path.iterdir()) == []
 

@@ -119,7 +119,7 @@ def test_the_command_goes_on_and_tells_failures_by_its_exit_code(
     assert len(lines) == 3
     (folder / "broken.png").unlink()
     assert main(command) == 0
-    assert "0 answered, 2 already there" in capsys.readouterr().err
+    assert "0 answered, 2 answered before" in capsys.readouterr().err
     with out.open() as file:
         assert len(list(csv.DictReader(file))) == 2
 

@@ -108,7 +108,7 @@ def test_the_wait_for_the_engine_is_told_apart_from_its_work(tiny_models, neck_p
 
 def test_weights_that_change_under_the_load_are_refused(tiny_models):
     files = resolve_version(tiny_models)
-    with pytest.raises(ArtifactError, match="It has changed"):
+    with pytest.raises(ArtifactError, match="must not change"):
         Predictor.from_engine(replace(files, h5_sha256="0" * 64), Engine.load(files))
 
 
@@ -124,7 +124,7 @@ def test_a_gate_of_another_networks_width_is_refused(tiny_models):
     ("picture", "reason"),
     [
         (np.full((256, 256), 100, np.uint8), "blank"),
-        (np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8), "no axial CT"),
+        (np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8), "not an axial CT"),
         (np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8), "colour"),
     ],
 )

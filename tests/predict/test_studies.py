@@ -46,8 +46,8 @@ def test_a_series_is_scored_by_the_models_rule():
     ("answers", "reason"),
     [
         # Eight slices of a chest of which three look like a neck.
-        ([HIGH] * 3 + [STRANGE] * 5, "3 slices in distribution, and at least 5 are needed."),
-        ([HIGH] * 4 + [EMPTY] * 9, "4 slices in distribution, and at least 5 are needed."),
+        ([HIGH] * 3 + [STRANGE] * 5, "3 slices in distribution, but at least 5 are needed."),
+        ([HIGH] * 4 + [EMPTY] * 9, "4 slices in distribution, but at least 5 are needed."),
         ([HIGH] * 5 + [STRANGE] * 6 + [EMPTY] * 9, "5 slices in distribution of the 11 that"),
         ([HIGH] * 51, "51 slices in distribution, more than the 50 normal ones"),
     ],

@@ -39,7 +39,7 @@ def test_a_refused_model_leaves_the_old_one(caplog):
         holder.reload()
     assert holder.current.version == "a" * 12
     assert refused == [1]
-    assert "the old one stays: damaged" in caplog.text
+    assert "the old model stays: damaged" in caplog.text
 
 
 def test_a_model_that_was_handed_in_cannot_be_changed():
@@ -161,7 +161,7 @@ def test_whatever_stops_a_load_on_demand_is_counted_and_the_old_one_stays(failur
     with pytest.raises(type(failure)):
         holder.reload()
     assert (holder.current.version, refused) == ("a" * 12, [1])
-    assert "the old one stays" in caplog.text
+    assert "the old model stays" in caplog.text
 
 
 def test_a_load_is_answered_before_the_new_model_is_hastened(quick):

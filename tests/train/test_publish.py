@@ -82,7 +82,7 @@ def test_the_self_test_holds_three_drawn_images():
 def test_settings_are_checked_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="`image_size` for `xception` must be at least 71"):
         check_run(TrainConfig(architectures=("xception",), image_size=64))
-    with pytest.raises(ConfigError, match="`require` must be one of"):
+    with pytest.raises(ConfigError, match="`require` must name one of"):
         check_run(TrainConfig(require=(("beauty", 1.0),)))
     with pytest.raises(ConfigError, match=r"`weights` must be .* Received: nowhere"):
         check_run(TrainConfig(weights="nowhere"))
@@ -95,7 +95,7 @@ def test_settings_are_checked_before_any_work(tmp_path):
         spread_over_devices(2)
     with pytest.raises(ConfigError, match="`batch_size` must be a multiple of `devices`, 3"):
         check_run(TrainConfig(devices=3))
-    with pytest.raises(ConfigError, match="`architectures` must name each once"):
+    with pytest.raises(ConfigError, match="`architectures` must name each entry only once"):
         TrainConfig(architectures=("cnn", "cnn"))
     with pytest.raises(ConfigError, match="`data` must be text that is not empty"):
         TrainConfig(data="")
@@ -123,5 +123,5 @@ def test_an_interrupted_run_says_whether_it_can_go_on(tmp_path, monkeypatch, cap
     monkeypatch.setattr(run, "run_training", interrupt)
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
         cli.train(config)
-    assert "`--resume` starts anew" in caplog.text
-    assert "`--resume` goes on from the checkpoints" in caplog.text
+    assert "`--resume` starts from the beginning" in caplog.text
+    assert "Use `--resume` to continue from the checkpoints" in caplog.text

@@ -108,8 +108,8 @@ def _build_ir(files: ModelFiles) -> MappedNetwork:
         ) from error
     if found is None:
         raise ArtifactError(
-            f"`image_size` in {CARD_NAME} must be the input size of the network in {files.h5.name}. "
-            f"Received: {files.card['image_size']}, or a network of another file"
+            f"`image_size` in {CARD_NAME} must be the input size of the network in "
+            f"{files.h5.name}. Received: {files.card['image_size']}, or a network of another file"
         )
     return found
 

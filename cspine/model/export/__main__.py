@@ -55,8 +55,8 @@ def main() -> int:
         made = convert_h5(h5, given.out or h5.parent)
         if given.h5.is_dir() and given.out is None and not _is_listed(made):
             sys.stderr.write(
-                f"The card does not list this {made.name}, so each start converts the .h5 again, in "
-                "a temporary folder that must be writable.\n"
+                f"The card does not list this {made.name}, so each start converts the .h5 again, "
+                "in a temporary folder that must be writable.\n"
             )
     except CspineError as error:
         sys.stderr.write(f"{error}\n")

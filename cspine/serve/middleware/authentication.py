@@ -88,7 +88,9 @@ class Authentication:
         if wait_s > 0:
             # `Retry-After` is in whole seconds (RFC 9110, 10.2.3). It is rounded up, so that the
             # next attempt succeeds.
-            raise TooManyRequests("The key's rate is used up.", retry_after=math.ceil(wait_s))
+            raise TooManyRequests(
+                "The key's rate limit is used up. Try again later.", retry_after=math.ceil(wait_s)
+            )
         g.charge = partial(self._rate.charge, caller)
 
 

@@ -42,5 +42,5 @@ class RefuseCompressedBodies:
         """
         if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
             raise UnsupportedMediaType(
-                "`Content-Encoding` must be absent: bodies are read as sent."
+                "`Content-Encoding` must be absent, because the service does not decode bodies."
             )

@@ -37,5 +37,5 @@ def show_metrics() -> Response:
     """Answer with all metrics, or with 404 if the metrics have their own listener."""
     service = find_service()
     if service.settings.metrics_listen is not None:
-        raise NotFound("Metrics have a listener of their own (CSPINE_METRICS_LISTEN).")
+        raise NotFound("Metrics are served on a separate address (CSPINE_METRICS_LISTEN).")
     return Response(service.metrics.render(), content_type=CONTENT_TYPE)

@@ -152,7 +152,7 @@ def load() -> Response:
         predictor = service.models.reload(version)
     except ArtifactError:
         # The error's text names folders of this machine.
-        raise BadRequest("There must be such a version, kept whole. The log says more.") from None
+        raise BadRequest("The version must be kept and valid. The log shows the reason.") from None
     return answer_json({"name": NAME, "version": predictor.version})
 
 

@@ -114,7 +114,7 @@ def read_predict_request(request: Request) -> PredictRequest:
             f"`Content-Type` must be one of {known}. Received: {request.mimetype[:100] or 'none'}"
         )
     if not 1 <= len(sources) <= MAX_ITEMS:
-        raise BadRequest(f"There must be 1 to {MAX_ITEMS} images. Received: {len(sources)}")
+        raise BadRequest(f"A request must hold 1 to {MAX_ITEMS} images. Received: {len(sources)}")
     return PredictRequest(sources, is_batch, explain)
 
 
@@ -140,7 +140,7 @@ def parse_json_object(
     """
     for mark, most in max_marks.items():
         if body.count(mark) > most:
-            raise BadRequest(f"JSON must have at most {most} times `{mark.decode()}`.")
+            raise BadRequest(f"JSON must have at most {most} characters `{mark.decode()}`.")
     try:
         value = json.loads(body)
     # A thousand brackets pass the check above, but may be nested too deeply for the parser.

@@ -148,7 +148,9 @@ def _read_images(
         # shape allows, which is enough to see that there are too many.
         images = tuple(itertools.islice(_split_bytes(binary), count + 1))
     if len(images) != count or len(shape) > 2:
-        raise BadRequest(f"`image` must hold {count} elements by its shape. Received: others")
+        raise BadRequest(
+            f"`image` must hold {count} elements, as its shape says, in 1 or 2 dimensions."
+        )
     return tuple(map(InlineImage, images))
 
 
@@ -171,7 +173,7 @@ def _read_pixels(
     data = _flatten(tensor.get("data")) if binary is None else binary
     values = np.frombuffer(data, np.uint8)
     if values.size != math.prod(shape):
-        raise BadRequest(f"`pixels` must hold {math.prod(shape)} values by its shape.")
+        raise BadRequest(f"`pixels` must hold {math.prod(shape)} values, as its shape says.")
     return tuple(map(PixelArray, values.reshape(shape)))
 
 
@@ -184,7 +186,7 @@ def _flatten(data: object) -> bytes:
     values: list[Any] = data if isinstance(data, list) else [data]
     while values and isinstance(values[0], list):
         if set(map(type, values)) != {list} or len(set(map(len, values))) > 1:
-            raise BadRequest("`data` must be a regular list of numbers.")
+            raise BadRequest("`data` must be a list of numbers, or lists of equal length.")
         values = list(itertools.chain.from_iterable(values))
     try:
         if set(map(type, values)) != {int}:

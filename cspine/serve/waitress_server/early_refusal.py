@@ -18,7 +18,7 @@ from cspine.serve.middleware.security_headers import HEADERS
 access = logging.getLogger(ACCESS_LOG)
 
 MALFORMED = "The request must be well-formed HTTP/1.1 within the service's limits."
-OVERLOADED = "The service holds as much work as it accepts. Try again in a second."
+OVERLOADED = "The service already holds as much work as it accepts. Try again in a second."
 _PREDICTIONS = re.compile(r"/predict|/v2/models/cspine(/versions/[^/]+)?/infer")
 
 

@@ -33,7 +33,7 @@ def _refuse_ambiguous(header_plus: bytes) -> None:
     if codings and (codings != [b"chunked"] or not is_1_1 or b"content-length" in fields):
         raise ParsingError("The body must be framed in one way")
     if len(hosts) > 1 or (is_1_1 and not hosts):
-        raise ParsingError("There must be one Host")
+        raise ParsingError("There must be exactly one Host header")
 
 
 class RequestParser(HTTPRequestParser):
@@ -52,7 +52,10 @@ class RequestParser(HTTPRequestParser):
             skipped = len(data) - len(data := data.lstrip(b"\r\n"))
         taken = skipped + int(super().received(data))
         if self.chunked and self.body_bytes_received > 2 * len(self.body_rcv) + _FRAMING_BYTES:
-            self.error, self.completed = BadRequest("The body is mostly framing"), True
+            self.error, self.completed = (
+                BadRequest("The body consists mostly of chunk framing"),
+                True,
+            )
         return taken
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -65,4 +68,4 @@ class RequestParser(HTTPRequestParser):
         try:
             super().parse_header(header_plus)
         except ValueError:  # for a bracket without an address, or a length of thousands of digits
-            raise ParsingError("The header holds no request") from None
+            raise ParsingError("The header must be a valid request") from None

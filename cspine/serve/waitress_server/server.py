@@ -138,7 +138,7 @@ class Runner:
         except (OSError, ValueError) as error:  # ValueError: the host name is malformed
             raise ConfigError(
                 "`CSPINE_LISTEN` and `CSPINE_METRICS_LISTEN` must be addresses of this machine on "
-                f"ports that no other program has. Received: {host}:{port} ({error})"
+                f"ports that no other program uses. Received: {host}:{port} ({error})"
             ) from error
 
     def run(self) -> None:

@@ -69,8 +69,8 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
         return _read(path, key)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"`--resume` needs whole checkpoints. Received: {path} ({error}). Remove it, or go "
-            "without `--resume`"
+            f"`--resume` needs whole checkpoints. Received: {path} ({error}). Remove the file, "
+            "or run without `--resume`"
         ) from error
 
 
@@ -80,7 +80,9 @@ def _read(path: Path, key: str) -> Checkpoint | None:
         head = json.loads(str(file["head"]))
         # Continuing from another fit's checkpoint would mix two fits.
         if head["key"] != key:
-            logger.warning("%s is of other settings or data: this fit starts anew", path)
+            logger.warning(
+                "%s belongs to other settings or data, so this fit starts from the beginning", path
+            )
             return None
         parts = {
             # The numbers have leading zeros, so the sorted names are in numeric order.

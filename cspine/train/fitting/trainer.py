@@ -297,7 +297,7 @@ class Trainer:
     def _resume(self, state: Checkpoint | None) -> None:
         if state is None:
             return
-        logger.info("going on after epoch %d", len(state.history))
+        logger.info("continuing after epoch %d", len(state.history))
         pairs = [
             *zip(self.network.variables, state.network, strict=True),
             *zip(self.optimizer.variables, state.optimizer, strict=True),

@@ -76,7 +76,7 @@ def test_a_signed_card_passes_and_a_changed_one_does_not(tmp_path):
     assert load_card(tmp_path, public) == CARD
     text = (tmp_path / "best.json").read_text()
     (tmp_path / "best.json").write_text(text.replace("192", "193"))
-    with pytest.raises(ArtifactError, match="signed by the key"):
+    with pytest.raises(ArtifactError, match="signed with the private key"):
         load_card(tmp_path, public)
 
 
@@ -86,7 +86,7 @@ def test_another_key_or_no_signature_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=r"must have best.json.sig"):
         load_card(tmp_path, other)
     write_card(tmp_path, CARD, Ed25519PrivateKey.generate())
-    with pytest.raises(ArtifactError, match="signed by the key"):
+    with pytest.raises(ArtifactError, match="signed with the private key"):
         load_card(tmp_path, other)
 
 

@@ -53,7 +53,7 @@ def test_a_card_changed_after_signing_is_refused(tmp_path, models):
     for folder in (models, models / "versions" / version):
         text = (folder / "best.json").read_text()
         (folder / "best.json").write_text(text.replace('"image_size": 192', '"image_size": 224'))
-    with pytest.raises(ArtifactError, match="signed by the key"):
+    with pytest.raises(ArtifactError, match="signed with the private key"):
         resolve_version(models, public_key=PUBLIC)
 
 

@@ -124,9 +124,9 @@ def test_a_model_folder_that_goes_and_comes_back(service, folder, neck_png):
     folder.rename(away)
     assert service.post(neck_png).json() == before
     assert_well(service)
-    reloads = service.log.read_text().count("serves in place of")
+    reloads = service.log.read_text().count("replaces model")
     shutil.copytree(away, folder)
-    wait_for(lambda: service.log.read_text().count("serves in place of") > reloads, 60)
+    wait_for(lambda: service.log.read_text().count("replaces model") > reloads, 60)
     assert service.post(neck_png).json() == before
     assert_well(service)
 

@@ -156,8 +156,8 @@ def test_a_signed_model_is_served_and_a_changed_card_is_not(tiny_models, neck_pn
         assert service.post(neck_png).ok
         for card in folder.rglob("best.json"):
             card.write_text(card.read_text().replace(NOTE, "Another note."))
-        wait_for(lambda: "signed by the key" in service.log.read_text())
+        wait_for(lambda: "signed with the private key" in service.log.read_text())
         assert service.post(neck_png).json()["warnings"] == [NOTE]
     log = tmp_path / "second.txt"
     assert end_of(start(log, **settings)) == 2
-    assert "signed by the key" in log.read_text()
+    assert "signed with the private key" in log.read_text()

@@ -31,11 +31,11 @@ OPENED = (
     "CSPINE_ANSWER_SYNTHETIC is on: this model learned from synthetic images alone and answers for "
     "any image. For experiments only."
 )
-NO_NECK = "The image is no axial CT slice of the neck: "
-LOCALISER = f"{NO_NECK}The DICOM header says that it is a localiser (ImageType LOCALIZER)."
+NO_NECK = "The image is not an axial CT slice of the neck: "
+LOCALISER = f"{NO_NECK}The DICOM header says that the image is a localiser (ImageType LOCALIZER)."
 SAGITTAL = (
-    f"{NO_NECK}The DICOM header says that it is not axial: the slice normal lies 90° from the "
-    "patient's long axis (ImageOrientationPatient)."
+    f"{NO_NECK}The DICOM header says that the image is not axial: the slice normal is at 90° to "
+    "the patient's long axis (ImageOrientationPatient)."
 )
 BORDERS = (
     f"{NO_NECK}The picture has more sharp borders than a neck; it may be another part of the body, "
@@ -177,7 +177,7 @@ def test_a_series_of_a_chest_has_no_class(setting, tmp_path, monkeypatch, capsys
     assert (series["slices"], series["prediction"], series["probability"]) == (8, "uncertain", None)
     noun = "slice" if series["used"] == 1 else "slices"
     assert series["reason"] == (
-        f"{series['used']} {noun} in distribution, and at least 5 are needed."
+        f"{series['used']} {noun} in distribution, but at least 5 are needed."
     )
     if setting == "off":
         left = [f"{tmp_path / 'chest'}/{number}.dcm" for number in range(1, 9)]
@@ -205,6 +205,6 @@ def test_the_command_prints_a_reason_behind_every_line_and_a_tally(tmp_path, cap
         "1 file: failed",
         "1 file: fracture",
         "  uncertain, a model of synthetic images names no class for other images: 8",
-        "  uncertain, the DICOM header says that it is no axial slice: 1",
+        "  uncertain, not an axial slice by its DICOM header: 1",
     ]
-    assert "10 answered, 1 failed, 0 already there." in err
+    assert "10 answered, 1 failed, 0 answered before." in err

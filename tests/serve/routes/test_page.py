@@ -93,9 +93,12 @@ def test_no_answer_stands_beside_another_slice(page, predictor):
 @pytest.mark.parametrize(
     ("domain", "said"),
     [
-        ("synthetic", "Demo model, trained on synthetic images. It says nothing about a patient."),
+        (
+            "synthetic",
+            "Demo model, trained on synthetic images. Its answers say nothing about a patient.",
+        ),
         ("real", ""),
-        ("unknown", "What this model learned from is not recorded."),
+        ("unknown", "The training images of this model are not recorded."),
     ],
 )
 def test_what_the_model_learned_from_stands_above_the_answer(page, predictor, domain, said):

@@ -45,7 +45,7 @@ function loadImage(source) {
   return new Promise((resolve, reject) => {
     const image = new Image();
     image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error("not a picture that a browser shows"));
+    image.onerror = () => reject(new Error("not a picture that a browser can show"));
     image.src = source;
   });
 }
@@ -127,9 +127,9 @@ const DOMAIN_NAMES = {
   unknown: "training images not recorded",
 };
 const DOMAINS = {
-  synthetic: "Demo model, trained on synthetic images. It says nothing about a patient.",
-  painted: "This model learned from synthetic fractures painted into real scans.",
-  unknown: "What this model learned from is not recorded.",
+  synthetic: "Demo model, trained on synthetic images. Its answers say nothing about a patient.",
+  painted: "This model was trained on synthetic fractures painted into real scans.",
+  unknown: "The training images of this model are not recorded.",
 };
 
 const format = (number) => number.toFixed(number >= 0.01 && number <= 0.99 ? 2 : 3);
@@ -180,7 +180,7 @@ function showGauge(answer) {
 function showProblem(problem) {
   const known = typeof problem.status === "number";
   $("problem-title").textContent = known ? problem.title : "The service did not answer";
-  $("problem-detail").textContent = known ? problem.detail.replaceAll("`", "") : "It may be starting or stopping. Try again.";
+  $("problem-detail").textContent = known ? problem.detail.replaceAll("`", "") : "The service may be starting or stopping. Try again.";
   $("key-form").hidden = problem.status !== 401;
   $("region").hidden = true;
   $("heat").getContext("2d").clearRect(0, 0, $("heat").width, $("heat").height);
