@@ -232,7 +232,7 @@ def test_a_zip_with_backslashes_is_read(make_tree, tmp_path):
 
 def test_a_slice_in_two_classes_is_named(make_tree, published):
     root = make_tree([*published, "cervical fracture/train/normal/CSFDV1B11 (1).png"])
-    with pytest.raises(DataError, match=r"1 slices in both classes: .*B11 \(1\)"):
+    with pytest.raises(DataError, match=r"1 slice in both classes: .*B11 \(1\)"):
         index_dataset(root)
     assert len(scan_dataset(root).records) == len(published) + 1
 

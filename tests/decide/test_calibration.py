@@ -83,7 +83,7 @@ def test_probabilities_are_finite_and_keep_the_order(pairs):
     [
         ([1.0, 2.0], [1, 1], "both classes"),
         ([1.0, np.nan], [0, 1], "finite"),
-        ([1.0], [0, 1], "one length"),
+        ([1.0], [0, 1], "same length"),
     ],
 )
 def test_bad_input_is_named(logits, labels, text):

@@ -74,7 +74,7 @@ def test_a_cut_csv_is_gone_on_with(predictor, folder, tmp_path):
 def test_a_file_that_is_none_of_ours_is_refused_and_stays(content, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="of this command"):
+    with pytest.raises(ConfigError, match="that this command wrote"):
         ResumableCsv(path, "f" * 12)
     assert path.read_bytes() == content
     with pytest.raises(ConfigError, match="folder of `--csv` must exist"):
