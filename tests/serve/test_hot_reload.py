@@ -147,7 +147,7 @@ def test_a_start_finds_an_older_model_where_the_newest_fails(tiny_models, tmp_pa
     bad = publish_bad(folder)
     assert bad == good.version  # the weights are the same, and so is the name
     older = open_models(ServeSettings(model_dir=str(folder), precision="f32"), metrics).current
-    assert older.version != bad and "serves instead" in caplog.text
+    assert older.version != bad and "is served instead" in caplog.text
     assert 'cspine_reloads_total{result="refused"} 1.0' in metrics.render().decode()
 
 
