@@ -159,7 +159,7 @@ class Predictor:
         contents = read_h5(files.h5)
         # If versions are not kept, another model may have been written over this one meanwhile.
         if hash_file(files.h5) != files.h5_sha256:
-            raise ArtifactError("`best.h5` must not change while it is loaded. Received: a change")
+            raise ArtifactError("`best.h5` must not change while loaded. Received: a changed file")
         domain = find_domain(contents.facts, files.card)
         check_same(files.card, {**contents.facts, "version": files.version, "domain": domain})
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)

@@ -175,7 +175,7 @@ class Engine:
         request.wait()
         # The weights were read from the file again, after their hash was compared.
         if not np.allclose(request.get_tensor("cam").data, expected.cam, rtol=1e-2, atol=1e-2):
-            raise ArtifactError("`best.bin` must not change while it is served. Received: a change")
+            raise ArtifactError("`best.bin` must not change while served. Received: a changed file")
         self._of_alone = frozenset((id(request),))
         self._alone.append(request)
 
