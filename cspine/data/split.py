@@ -237,13 +237,15 @@ def _leave_out_each(records: Records, groups: Iterable[str]) -> list[Fold]:
 
 
 def _fold_training_side(records: Records, seed: int) -> tuple[Fold, ...]:
-    """Return folds of a training side by group; none if they could not score both classes."""
+    """Return folds of a training side by group; none if fewer than two have an AUROC.
+
+    A fold needs both classes on either side, since only then can it order the epochs by AUROC.
+    """
     groups = sorted({record.patient_id for record in records})
     few = len(groups) < FOLDS
     folds = _leave_out_each(records, groups) if few else _fold_repeats(records, seed)[:FOLDS]
-    trainable = tuple(fold for fold in folds if _has_both(fold.train))
-    scored = tuple(record for fold in trainable for record in fold.held_out)
-    return trainable if len(trainable) > 1 and _has_both(scored) else ()
+    usable = tuple(fold for fold in folds if _has_both(fold.train) and _has_both(fold.held_out))
+    return usable if len(usable) > 1 else ()
 
 
 def _fold_repeats(records: Records, seed: int) -> list[Fold]:
