@@ -30,7 +30,7 @@ from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 EPOCHS_SCRATCH, EPOCHS_HEAD = 20, 20
 # Strongly augmented slices need a number of steps rather than of epochs: about so many images, in
 # at least so many epochs.
-SLICE_IMAGES, MIN_SLICE_EPOCHS = 12_800, 5
+SLICE_IMAGES, MIN_SLICE_EPOCHS = 25_600, 5
 
 
 @dataclass(frozen=True)
