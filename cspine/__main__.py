@@ -81,7 +81,8 @@ def main(arguments: Sequence[str], prog: str = "python -m cspine") -> int:
     """Run one command and return the exit code: 2 for an error that the user can correct."""
     command = arguments[0] if arguments else ""
     set_environment(command)
-    # Some commands need these, which only an entry point may read or set.
+    # Only an entry point may read the environment or set up logging, so a command that needs either
+    # gets it here.
     given = argparse.Namespace(
         command="",
         environment=os.environ,

@@ -1,8 +1,9 @@
 """Cache of crops: each slice of a data set, decoded and cropped once, in memory-mapped arrays.
 
 The cache key covers the bytes of every image, mask and twin (the same slice without its fracture),
-the view, the size, and the source code of the imaging package and of the image check. A change in
-any of these makes a new entry.
+each image's label and boxes, whether it is a twin, whether masks are used, the view, the size, and
+the source code of the imaging package and of the image check. A change in any of these makes a new
+entry.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class SliceRecord:
         path: relative to the data set's root, or the name inside the ZIP; `/` separators.
         label: `labels.NORMAL` or `labels.FRACTURE`; None if only the study has a label.
         split: `train`, `validation` or `test` as published, else None.
-        patient_id, volume_id, slice_id: groups, from coarse to fine; each slice has one volume and
-            one patient.
+        patient_id, volume_id, slice_id: what the file shows, from coarse to fine; each slice has
+            one volume and one patient.
         variant: how the file was derived from its slice; "" for the original.
         mask_path: the file with the fracture's mask.
         twin_path: the file of the twin, which is the same slice without its fracture.

@@ -80,7 +80,7 @@ def _resize(grey: GreyArray, size: int) -> GreyArray:
 
 
 def _square_around(box: Box, size: int) -> Box:
-    """Return the square of `size` pixels with the centre of `box`."""
+    """Return the square with sides of `size` pixels and the same centre as `box`."""
     x, y = box.centre
     x0, y0 = round(x - size / 2), round(y - size / 2)
     return Box(x0, y0, x0 + size, y0 + size)

@@ -6,9 +6,9 @@
    the variant. The series counts as the volume and also as the patient, because the name says
    nothing else about the patient.
 2. Numbers after words, such as `patient012_slice034.png`: one of the words `patient`, `case`,
-   `study`, `subject`, `series` and `volume` with a number or letters, then one of the words
-   `slice`, `image` and `img` with a number. The first word and its number are both the volume and
-   the patient.
+   `study`, `subject`, `series` and `volume`, followed by letters or digits, then one of the words
+   `slice`, `image` and `img` with a number, and then the same chain of variants as in rule 1. The
+   first word and what follows it (`patient012`) serve as the volume and as the patient.
 3. Any other name says nothing. The file is then its own slice, volume and patient, until the audit
    finds its near-duplicates by pixels.
 """
@@ -64,7 +64,7 @@ def parse_name(path: str) -> ParsedName | None:
 
 
 def identify_file(path: str) -> ParsedName:
-    """Return the groups of a file; if no rule matches, the file is its own slice and volume."""
+    """Return what a file's name says; if no rule matches, the file is its own slice and volume."""
     own = str(PurePosixPath(path).with_suffix(""))
     return parse_name(path) or ParsedName(own, own, 0, "")
 

@@ -36,7 +36,8 @@ def written_beside(out: Path) -> Iterator[Path]:
     Raises:
         DataError: `out` is a file, or a folder that is not empty.
     """
-    # A path like `.` has no name from which the folder beside it could be named.
+    # Resolved, because the folder beside `out` gets a name made from that of `out`, and a path like
+    # `.` has none.
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`out` must be absent or an empty folder. Received: {out}")
