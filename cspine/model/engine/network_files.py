@@ -1,5 +1,6 @@
 """Find the network of a version, f32 or int8: a file that the card lists, or made from the `.h5`.
 
+A network is stored as OpenVINO's IR: an `.xml` of the graph and a `.bin` of the weights.
 OpenVINO parses a file only if the card lists its hash, because a file's own records can be forged.
 Otherwise the network is made from the `.h5`, which is checked in full.
 """

@@ -1,1 +1,1 @@
-"""Export of `best.h5` to OpenVINO's IR (`python -m cspine.model.export`), and to int8."""
+"""Export of `best.h5` to OpenVINO's format, IR (`python -m cspine.model.export`), and to int8."""

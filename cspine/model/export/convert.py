@@ -1,4 +1,4 @@
-"""The child process's part of the export: build the network of an `.h5`, trace it, write its IR.
+"""The child process's part of the export: build an `.h5`'s network, trace it, write OpenVINO's IR.
 
 This module imports Keras, which must use the OpenVINO backend; `__main__.py` sets that before.
 """

@@ -1,5 +1,6 @@
 """Export of `best.h5` to OpenVINO's IR, by a child process with Keras's OpenVINO backend.
 
+The IR is OpenVINO's format of a network: an `.xml` of the graph and a `.bin` of the weights.
 The child process keeps Keras and its training backend out of the serving process. An IR records the
 SHA-256 of the `.h5` from which it was made and of its own `.bin`; if a hash does not match, the IR
 is not used. Matching records can still be forged; only a card's hashes prove the origin.

@@ -23,12 +23,12 @@ _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 def quantise_ir(folder: Path, h5_sha256: str, images: np.ndarray) -> Path:
-    """Write `best_int8.xml` and `.bin` from the f32 IR in `folder`; return the `.xml`'s path.
+    """Write `best_int8.xml` and `.bin` from the f32 network in `folder`; return the `.xml`'s path.
 
     `images` are calibration crops, uint8 (N, S, S); a few hundred training crops are plenty.
 
     Raises:
-        ArtifactError: `folder` holds no f32 IR of that `.h5`.
+        ArtifactError: `folder` holds no f32 network of that `.h5`.
     """
     network = read_ir(folder / IR_NAME, h5_sha256)
     if network is None:

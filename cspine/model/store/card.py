@@ -118,8 +118,10 @@ def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
 def find_domain(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """Return the kind of data a model learned from: `synthetic`, `painted`, `real` or `unknown`.
 
-    `facts` are those of its `.h5`; if they name a domain, that is returned. If they do not, the
-    file is older, and its note or the card's layout shows whether it was trained on phantoms.
+    `painted` means real scans with synthetic fractures. If `facts`, which are from the model's
+    `.h5`, name a domain, that is returned. Older files name none: then the model counts as
+    `synthetic` if the note in `facts` or the data layout in the card is that of phantoms, else as
+    `unknown`.
     """
     if "domain" in facts:
         return str(facts["domain"])
