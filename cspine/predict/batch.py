@@ -1,6 +1,6 @@
-"""Find image files, answer them in parallel, and write the rows to a CSV that can be resumed.
+"""Find image files, classify them in parallel, and write the rows to a CSV that can be resumed.
 
-An existing CSV is continued: files with an answer in it are not answered again.
+An existing CSV is continued: files with an answer in it are not classified again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLUMNS = tuple(
 )
 # Folders beside a `slices.csv` that hold masks, and twins (the same slices without fractures).
 ASIDE = ("masks", "twins")
-# The number of files that are read and answered at once is limited, so that memory is bounded.
+# The number of files that are read and classified at once is limited, to bound the memory.
 _WINDOW = 64
 
 Row = dict[str, str]
@@ -69,7 +69,7 @@ def _is_aside(path: Path) -> bool:
 
 
 def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
-    """Yield one row for each file, in order; a file that cannot be answered has `error` set."""
+    """Yield one row for each file, in order; a file that cannot be classified has `error` set."""
 
     def answer(path: Path) -> Row:
         try:
@@ -153,7 +153,7 @@ class ResumableCsv:
             raise ConfigError(
                 f"`--csv` must be a file that this command wrote. Received: {self._path}"
             )
-        # An incomplete last row is dropped, and its file is answered again.
+        # An incomplete last row is dropped, and its file is classified again.
         whole = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(io.StringIO(whole)))
         # Answers of several models must not be mixed. Rows of failed files name no version.

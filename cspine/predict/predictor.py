@@ -101,7 +101,7 @@ class Predictor:
         self.is_opened = self.domain == SYNTHETIC and answer_synthetic
         self.notes = find_notes(card.get("note"), self.domain, self.is_opened)
         self._observe = observe
-        self._counting, self._in_work = threading.Lock(), 0  # images being answered
+        self._counting, self._in_work = threading.Lock(), 0  # images being classified
         self._slots = DecodeSlots(count_cores(), observe)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""One verdict for each DICOM series of answered slices, or the reason why no class is named.
+"""One verdict for each DICOM series, from its slices' answers, or the reason for naming no class.
 
 Slices without a vertebra, such as those above and below the neck, and slices that the header
 refuses are set aside. A class is named only if at least MIN_SLICES distinct slices are in
