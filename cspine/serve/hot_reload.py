@@ -30,9 +30,10 @@ class ModelManager:
 
     Args:
         predictor: the first predictor, ready to answer.
-        load: loads the kept version with the given name, or the newest version for None. If `load`
-            is None, the model cannot be replaced.
-        stamp: returns a value that changes when a model is published; None if it is unknown.
+        load: called with the name of a version kept in the model folder, or with None for the
+            newest. Without `load`, the model cannot be replaced.
+        stamp: returns a value that changes when a model is published, or None while the folder
+            shows no model.
         seen: the stamp from before `predictor` was loaded, so that a later model is noticed.
         on_swap: called after another model took over.
         on_refusal: called after a model was refused.
@@ -52,7 +53,8 @@ class ModelManager:
         self._stamp = stamp
         self._seen = seen
         self._again_s = math.inf  # when a model that was refused is tried again
-        # The lock allows one load at a time: two would need the memory of three models.
+        # The lock allows one load at a time, because each load holds one more model in memory
+        # beside the served one.
         self._swapping = threading.Lock()
         self._is_new = True  # `current` is not compiled for low latency yet
         self._is_ending = threading.Event()  # replaced by the event passed to `watch`
@@ -62,10 +64,12 @@ class ModelManager:
         """Serve another version from now on, and return its predictor.
 
         Args:
-            version: a kept version; None for the newest.
+            version: a version kept in the model folder; None for the newest.
 
         Raises:
-            ArtifactError: there is no such version, or it cannot be loaded or fails its own test.
+            ArtifactError: there is no such version, it cannot be loaded, it fails its own test, or
+                this manager has no `load`.
+            Exception: any other error of the load, such as a full disk or a lack of memory.
         """
         if self._load is None:
             raise ArtifactError(

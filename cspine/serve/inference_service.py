@@ -93,7 +93,7 @@ class InferenceService:
         """Return the prediction for one image.
 
         Raises:
-            OverloadedError: no slot is free, or the deadline passed.
+            OverloadedError: no slot of `admission` is free, or the deadline passed.
             FetchError: a URL could not be fetched.
             ImageError: the image cannot be read.
         """
@@ -110,8 +110,8 @@ class InferenceService:
     ) -> list[Prediction | CspineError]:
         """Return a prediction or an error for each image, in order.
 
-        The list takes one slot and has one deadline. With a deadline for each image, a few lists of
-        slow URLs would hold all slots for minutes.
+        The list takes one slot of `admission` and has one deadline. With a deadline for each image,
+        a few lists of slow URLs would hold all slots for minutes.
 
         Args:
             sources: the images.
@@ -120,7 +120,8 @@ class InferenceService:
             predictor: answers all images of the list; by default the current model.
 
         Raises:
-            OverloadedError: no slot is free, or threads that should answer have died.
+            OverloadedError: no slot of `admission` is free, or threads that should answer have
+                died.
         """
         # One predictor answers the entire list, so that a reload in between cannot mix two models.
         predictor = predictor or self._models.current

@@ -27,9 +27,10 @@ if TYPE_CHECKING:  # these import SciPy, which would delay the load of the model
     from cspine.predict.predictor import Predictor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# `slot` is the wait for a slot to decode, `queue` the wait for the engine.
 STAGES = ("fetch", "slot", "decode", "queue", "inference", "total")
-# The buckets are finer below 50 ms, because clients' deadlines are there. The last buckets are for
-# overload.
+# The buckets start at 1 ms, because a client may set a deadline below 50 ms. The last buckets
+# are for overload.
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 

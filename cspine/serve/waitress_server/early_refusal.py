@@ -25,8 +25,8 @@ _PREDICTIONS = re.compile(r"/predict|/v2/models/cspine(/versions/[^/]+)?/infer")
 def bounded_route(request: Any) -> str | None:
     """Return the route of a request for predictions; None for any other request.
 
-    Only requests for predictions take a slot. Routes are named as in the application's URL rules,
-    because the metrics use these names.
+    Only requests for predictions take a slot of `Admission`. Routes are named as in the
+    application's URL rules, because the metrics use these names.
     """
     found = _PREDICTIONS.fullmatch(request.path) if request.command == "POST" else None
     if found is None:
@@ -35,7 +35,7 @@ def bounded_route(request: Any) -> str | None:
 
 
 class ServerFullError(Error):
-    """Every slot is taken; the request is refused before it reaches the application."""
+    """Every slot for predictions is taken; the request does not reach the application."""
 
     code = 503
     reason = "Service Unavailable"

@@ -31,7 +31,7 @@ class Deadlines:
 
 
 class Sockets(dict[int, Any]):
-    """All sockets of one loop by file descriptor: connections, listeners and their triggers.
+    """All sockets of an event loop by file descriptor: connections, listeners and their triggers.
 
     Args:
         deadlines: the deadlines that apply to every connection.

@@ -1,4 +1,8 @@
-"""A Waitress listener that refuses predictions early while every slot is taken."""
+"""A Waitress listener that refuses requests for predictions while the service is full.
+
+The service is full while every slot of its `Admission` is taken: each request for predictions that
+is in progress holds one. A refused request does not reach the application.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ class Listener(TcpWSGIServer):
     Args:
         app: the WSGI application.
         sockets: all sockets that Waitress's event loop serves.
-        service: knows whether every slot is taken, and counts refusals; None for the listener of
+        service: knows whether it is full, and counts refusals; None for the listener of
             the metrics.
         waitress: the arguments `dispatcher`, `adj` and `sockinfo` of `TcpWSGIServer`.
     """
@@ -40,7 +44,7 @@ class Listener(TcpWSGIServer):
         super().__init__(app, sockets, **waitress)
 
     def add_task(self, task: DeadlineChannel) -> None:
-        """Hand a complete request to a thread; mark it as refused if every slot is taken."""
+        """Hand a complete request to a thread; mark it as refused if the service is full."""
         task.begin("work")
         request = task.requests[0]
         if self.service and not request.error and self.service.inference.admission.is_full:

@@ -37,8 +37,8 @@ STOP_LIMIT_S = 30.0
 WORK_MARGIN_S = 30.0
 # Threads for health, metrics, the page and refusals while every slot for predictions is taken.
 SPARE_THREADS = 8
-# The number of sockets of the loop. It is raised if there are more slots for predictions, because
-# no request would ever be refused if there were fewer sockets than slots.
+# The number of sockets of Waitress's event loop. It is raised if there are more slots for
+# predictions: with fewer sockets than slots, no request would ever be refused.
 MAX_SOCKETS = 512
 # Sockets that connections without a request must leave free.
 RESERVE = 32
@@ -72,7 +72,8 @@ class Runner:
         self._service: Service = app.extensions[EXTENSION]
         settings = self._service.settings
         bound_memory()
-        # Each slot has a thread. With fewer, requests would wait in Waitress and not be measured.
+        # Each slot for predictions has a thread. With fewer threads, requests would wait in
+        # Waitress and not be measured.
         threads = settings.max_queue + SPARE_THREADS
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.set_thread_count(threads)
