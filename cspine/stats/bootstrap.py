@@ -1,6 +1,6 @@
 """Bootstrap samples of groups (patients), as a weight for each slice.
 
-Slices of one patient are alike, so that samples of single slices would give too narrow intervals.
+Slices of one patient are alike, so sampling single slices would make intervals too narrow.
 Hence each sample draws patients, with all of their slices. A slice's weight is how often its
 patient was drawn; what is computed from the weights is up to the caller.
 """
@@ -46,8 +46,8 @@ def draw_weights(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.nd
     portion = max(1, CELLS_AT_ONCE // max(len(codes), total))
     for start in range(0, resamples, portion):
         rows = min(portion, resamples - start)
-        # Drawing groups and counting them equals a multinomial with probabilities 1/G, but is much
-        # faster for large G.
+        # Counts of G drawn groups (G = `total`) have the same distribution as `rng.multinomial`
+        # with probabilities 1/G, which is much slower for large G.
         drawn = rng.integers(0, total, (rows, total)) + total * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * total).reshape(rows, total)
         # From (r, G) to (r, N): a slice's weight is how often its patient was drawn.
