@@ -16,8 +16,9 @@ from cspine.model.store.registry import resolve_version
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.train import cross_validation, publish
-from cspine.train.candidates import RunContext, _transfer_plan
+from cspine.train.candidates import RunContext, _transfer_plan, count_epochs
 from cspine.train.fitting.augment import augment
+from cspine.train.fitting.augment_slices import augment_slices
 from cspine.train.fitting.result import FitResult, join_results
 from cspine.train.fitting.trainer import TimeBudget
 from cspine.train.run import run_training
@@ -234,3 +235,10 @@ def test_three_patients_become_a_version_that_says_it_has_no_test(tmp_path, monk
     assert (tmp_path / "models" / "run" / "cnn" / "all" / "fit.npz").is_file()
     page = (tmp_path / "models" / "report" / "index.html").read_text()
     assert "No independent test" in page
+
+
+def test_augmented_slices_are_learned_for_a_number_of_images():
+    assert count_epochs(128, augment_slices) == 200
+    assert count_epochs(3200, augment_slices) == 8
+    assert count_epochs(100_000, augment_slices) == 5
+    assert count_epochs(128, augment) == count_epochs(128, None) == 20

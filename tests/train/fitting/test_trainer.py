@@ -13,7 +13,13 @@ import pytest
 
 from cspine.core.errors import ConfigError
 from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cspine.train.fitting.trainer import FitPlan, TimeBudget, class_weights, rate_at
+from cspine.train.fitting.trainer import (
+    FitPlan,
+    TimeBudget,
+    class_weights,
+    rate_at,
+    rate_epoch,
+)
 from support.fits import start_fit
 
 ROOT = Path(__file__).parents[3]
@@ -124,3 +130,9 @@ def test_a_part_of_the_clock_is_a_part_of_what_is_left():
     assert TimeBudget(None).part(0.5).limit_s is None
     assert TimeBudget(100.0).part(0.25).limit_s == pytest.approx(25.0, abs=0.1)
     assert math.isclose(TimeBudget(None).elapsed_share, 0.0)
+
+
+def test_epochs_are_ordered_by_auroc_and_by_loss_where_it_says_nothing():
+    assert rate_epoch(0.8, 0.1) == 0.8
+    assert rate_epoch(1.0, 0.3) > rate_epoch(1.0, 0.4) > rate_epoch(0.999, 0.01)
+    assert rate_epoch(math.nan, 0.3) > rate_epoch(math.nan, 0.4)
