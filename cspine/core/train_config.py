@@ -92,7 +92,7 @@ class TrainConfig:
     )
     epochs: int | None = setting(
         None,
-        "most passes over the training set; by default 20, or what suits complete slices",
+        "maximum number of epochs; by default 20, or enough for 25,600 complete slices",
         1,
         10_000,
     )
@@ -137,12 +137,12 @@ class TrainConfig:
     )
     dropout: float = setting(0.2, "dropout rate before the logit", 0.0, 0.9)
     map_weight: float = setting(
-        1.0, "weight of the map loss relative to the label loss", 0.0, 1000.0
+        1.0, "weight of the fracture map's loss relative to the label's loss", 0.0, 1000.0
     )
     # A fracture fills only a few of the map's 576 cells, so that without a weight an empty map
     # would have a low loss.
     map_positive_weight: float = setting(
-        20.0, "weight of a fracture's cells in the map loss", 1.0, 10_000.0
+        20.0, "weight of the map's cells on a fracture, in the map's loss", 1.0, 10_000.0
     )
     twins: bool = setting(
         True, "also train on the twin of each fractured phantom slice, which has no fracture"

@@ -37,7 +37,7 @@ class DisjointSets:
         return self.find(one) == self.find(other)
 
     def groups(self) -> list[list[int]]:
-        """Return the indices of each set in order, sorted by the smallest index of each set."""
+        """Return the sets, each as sorted indices, in the order of their smallest index."""
         members: dict[int, list[int]] = defaultdict(list)
         for index in range(len(self._parent)):
             members[self.find(index)].append(index)

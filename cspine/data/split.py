@@ -1,12 +1,13 @@
 """Splitting of a data set into sides, so that no patient, volume or slice is on two sides.
 
 The groups are the patients. If a record has no known patient, its volume or else its slice counts
-as its patient. Groups are sampled separately from the patients with and without a fracture, so that
+as its patient. Patients with a fracture and patients without one are sampled separately, so that
 every side gets both classes.
 
 With 40 groups or more there are three sides: validation and test each get 15 % of the groups, but
-at least 10. With fewer groups, a single side would be too small to measure on. Each group is then
-held out once. With 5 groups or more, each of 5 folds of groups is held out instead, 3 times over.
+at least 10. With fewer groups, or if a side would lack a class, a single side could not be measured
+on. Then 5 groups or more are divided into 5 folds, and each fold is held out once; this is repeated
+with 3 random divisions. With 2 to 4 groups, each group is held out once.
 
 The published mode keeps the sides of the data set's own folders, including their leaks, and counts
 the slices of each side. Folds of its training side are then used only to choose the epoch.
@@ -33,7 +34,7 @@ from cspine.data.records import Dataset, SliceRecord
 
 Records = tuple[SliceRecord, ...]
 SIDES = ("train", "validation", "test")
-# With 40 groups, the fewest for three sides, 10 groups per side leave half for training.
+# Three sides need 40 groups: 10 for validation and 10 for test leave half for training.
 MIN_GROUPS_A_SIDE = 10
 HELD_OUT_SHARE = 0.15
 # Folds are repeated, because with few patients a figure depends on which of them share a fold.
@@ -57,9 +58,9 @@ class Split:
     """The sides of a data set.
 
     If there are `folds`, `train` holds every record, and `validation` and `test` are empty.
-    `training_folds` leave out groups of `train` beside the other sides; there may be none. `note`
-    says in one sentence what the split is and how much data its figures are based on. `mode` is
-    `grouped` or `published`.
+    `training_folds` are folds of `train` only, in addition to the three sides; the tuple may be
+    empty. `note` says in one sentence what the split is and how much data its figures are based on.
+    `mode` is `grouped` or `published`.
     """
 
     train: Records
@@ -187,7 +188,8 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
         # `groups` is sorted, so the shuffled order does not depend on the order of the files.
         order = [groups[i] for i in rng.permutation(len(groups))]
         for side in SIDES[1:]:
-            # The share refers to the groups that are left, so that rounding never loses a group.
+            # `missing` is divided in proportion to the strata not yet handled, so that each side
+            # gets exactly `wanted` groups despite rounding.
             count = math.ceil(missing[side] * len(groups) / left) if left else 0
             missing[side] -= count
             side_of.update(dict.fromkeys(order[:count], side))
@@ -203,7 +205,8 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
 def _split_folds(records: Records, seed: int) -> Split:
     """Return a split that holds out each group once, without an independent test.
 
-    With 5 groups or more, each of 5 folds of groups is held out instead, 3 times over.
+    5 groups or more are divided into 5 folds, which are held out in their place; this is repeated
+    with 3 random divisions.
     """
     groups = sorted({record.patient_id for record in records})
     if len(groups) < 2:

@@ -62,7 +62,7 @@ class FolderStorage(Storage):
 
     def __init__(self, root: Path) -> None:
         paths = list(root.rglob("*"))
-        # Broken links are listed as well, so that the error of reading one names it.
+        # Broken links are listed as well, so that reading one raises an error that names it.
         files = [p for p in paths if p.is_file() or (p.is_symlink() and not p.exists())]
         folders = [p for p in paths if p.is_dir()]
         super().__init__(root, _relative(files, root), _relative(folders, root))

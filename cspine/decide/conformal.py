@@ -1,8 +1,9 @@
-"""Split-conformal sets of the classes that a probability leaves possible, one quantile per class.
+"""Split-conformal prediction sets: which classes remain possible at a given probability.
 
-A class's score is one minus its probability. The sets leave out the true class for at most a share
-`alpha` of the slices of each class, whatever the shares of the classes, if validation slices and
-new slices are exchangeable (Vovk's label-conditional, or Mondrian, validity).
+Each class has a quantile of its own. A class's score is one minus its probability. If validation
+slices and new slices are exchangeable, at most a share `alpha` of the slices of each class get a
+set without their true class, however common the class is (Vovk's label-conditional, or Mondrian,
+validity).
 `out_of_distribution.py` checks whether a new slice is like the known ones.
 """
 

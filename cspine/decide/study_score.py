@@ -27,7 +27,7 @@ from cspine.decide.threshold import Threshold, choose_threshold
 
 # Candidates for `top`. A fracture crosses only a few slices, and more would dilute it.
 TOPS = (1, 2, 3, 5)
-# So many that the steps between quantiles are far below the differences between slices.
+# Enough that neighbouring quantiles differ far less than the logits of two slices do.
 QUANTILES = 65
 
 
@@ -35,21 +35,22 @@ QUANTILES = 65
 class NormalLogits:
     """Quantiles of the logits of held-out normal slices.
 
-    `quantiles` are at least two logits that never fall. The tail of a quantile is the share of the
-    slices above it. The tails fall geometrically from 1 to 1 / (slices + 1), the smallest tail that
-    `slices` slices can resolve.
+    `quantiles` holds at least two logits in non-decreasing order. The tail of a quantile is the
+    share of the slices above it. The tails fall geometrically from 1 to 1 / (slices + 1), the
+    smallest tail that `slices` slices can resolve.
     """
 
     quantiles: tuple[float, ...]
     slices: int
 
     def expected(self, count: int, top: int) -> np.ndarray:
-        """Return the expected `top` highest logits, (min(top, count),), of `count` normal slices.
+        """Return the `top` highest logits expected of `count` normal slices, (min(top, count),).
 
         `count` is from 1 to `slices`; the highest logit comes first.
         """
         ranks = np.arange(1, min(top, count) + 1)
-        # Interpolated over the logarithm of the tail, where an exponential tail is a straight line.
+        # Interpolated over the logarithm of the tail: if the logits' distribution falls off
+        # exponentially, they are linear in it.
         finest = -np.log(self.slices + 1)
         depth = np.log(ranks / (count + 1)) / finest  # 0..1
         steps = np.linspace(0, 1, len(self.quantiles))
@@ -69,7 +70,8 @@ class SeriesScore:
     def covers(self, count: int) -> bool:
         """Return whether the rule holds for a study of `count` slices, 1 or more.
 
-        For more slices than the normal ones that were measured, the highest logit is unknown.
+        If the study has more slices than there were held-out normal slices, its expected highest
+        logit is unknown.
         """
         return count <= self.normal.slices
 

@@ -67,8 +67,8 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     card = read_card(given.models)
     # The model is loaded before the audit, which takes minutes, because loading may fail.
     predict = predict_factory(given.models, find_precision(given))
-    # The audit joins copies that only their pixels reveal, as in training, so that they count as
-    # neither slices nor patients.
+    # As in training, the audit joins copies that are recognised only by their pixels, so that a
+    # copy does not count as another slice or another patient.
     dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
     seen = read_seen(given.models, card)
     result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit, seen)

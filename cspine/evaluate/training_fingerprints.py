@@ -1,4 +1,4 @@
-"""Fingerprints of the training files, a list beside the model in which `evaluate` looks files up.
+"""Fingerprints of the training files: a list, beside the model, in which `evaluate` looks up files.
 
 Each line is the start of the SHA-256 of one file's bytes. The lines are sorted, so the list reveals
 no path, no patient and no order. The model card holds the hash of the list, which ties it to the

@@ -30,9 +30,11 @@ def describe_unboxed_studies(
     """Return how well the series score finds fractured studies without boxes, as JSON values.
 
     `studies` is the number of these studies, and `unboxed` holds their slices, whose labels are
-    ignored. `scored` is the number of studies with a score. If it is not 0, there are two figures,
-    each {value, low, high}: `recall` at the series score's threshold, and `auroc` against the
-    unfractured patients of `labelled`.
+    ignored.
+
+    In the result, `scored` is the number of these studies that have a score. If it is not 0, there
+    are two figures, each {value, low, high}: `recall` at the series score's threshold, and `auroc`
+    against the unfractured patients of `labelled`.
     """
     fractured = _score_patients(unboxed, series)[1]
     found: dict[str, Any] = {"studies": studies, "scored": len(fractured)}

@@ -112,7 +112,7 @@ class Predictor:
         streams: int | None = None,
         **options: Unpack[Options],
     ) -> Predictor:
-        """Load the newest version of a folder whose hashes match.
+        """Load from a folder the newest version whose hashes match.
 
         Args:
             models_dir: the folder.
@@ -168,7 +168,7 @@ class Predictor:
         return cls(engine, policy, {**files.card, "domain": domain}, **options)
 
     def compile_low_latency(self) -> None:
-        """Compile the network a second time, so that all cores compute an image that comes alone.
+        """Compile the network a second time, so that all cores compute a single waiting image.
 
         This takes about as long as loading, and is best done after the model has begun to serve.
         """

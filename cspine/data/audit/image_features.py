@@ -19,8 +19,8 @@ from cspine.imaging.decode import decode_image
 _READERS = 2
 _THUMBNAIL = 16
 _BINS = 32
-# A kind of file is rare if fewer files than this share have it, such as screenshots, scout views or
-# files of another export.
+# A kind of file (such as screenshots, scout views or files of another export) is rare if less than
+# this share of the files is of that kind.
 _ODD_SHARE = 0.05
 
 
@@ -77,7 +77,7 @@ def score_shortcuts(
     Args:
         records: all records of the data set.
         rows: the index of one record per slice.
-        features: index → features; empty for a list of names, which has no images.
+        features: index → features; empty if only a list of file names is audited, without images.
         groups: path → (slice id, volume id).
     """
     rows = [i for i in rows if records[i].label is not None and (not features or i in features)]

@@ -1,6 +1,7 @@
 """The rows of text that show the audit of a data set, made from its JSON values.
 
-The rows follow the keys of the audit. A key that an older audit lacks gives no row.
+Each row shows one key of the audit, in the order of `_ROWS`. A key that an older audit lacks gives
+no row.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _kinds(words: str, value: Mapping[str, int]) -> list[AuditRow]:
 
 
 def _example(item: Any) -> str:
-    """Return a name, a group of paths, a pair (path, reason), or a leak as words."""
+    """Return `item` as words: a name, a group of paths, a pair (path, reason) or a leak."""
     if isinstance(item, str):
         return item
     if isinstance(item, Mapping):
@@ -87,7 +88,7 @@ _ROWS: tuple[tuple[str, str, Callable[[str, Any], list[AuditRow]]], ...] = (
     ("files", "files", _count),
     ("slices", "distinct slices", _count),
     ("classes", "distinct slices of class", _classes),
-    ("volumes", "volumes, the units that an interval may count as independent", _count),
+    ("volumes", "volumes, which the intervals treat as independent", _count),
     (
         "unboxed_studies",
         "fractured studies without bounding boxes, known only by their study label",

@@ -31,7 +31,7 @@ def compile_network(network: ov.Model, precision: str, streams: int) -> ov.Compi
         ArtifactError: OpenVINO cannot compile the network.
     """
     options = {
-        # On a CPU, streams of one image each process more images per second than batches.
+        # On a CPU, several streams with one image each have a higher throughput than batches.
         "PERFORMANCE_HINT": "THROUGHPUT",
         "NUM_STREAMS": str(streams),
         # Always set: by default OpenVINO takes bf16 where the CPU has it.

@@ -36,7 +36,7 @@ def body_distance(at: Plane, v: Vertebra) -> Array:
 
 
 def thinned(t: float, low: float, high: float, edge: float = 0.12) -> float:
-    """How many mm a part that spans heights `low` to `high` has lost all around at height `t`."""
+    """Return by how many mm a part shrinks at height `t`; it spans the heights `low` to `high`."""
     outside = max(low - t, t - high, -edge) + edge
     # The result, to be added to a distance, is 0 well inside the span, 4 mm at the ends of the span
     # and rises further beyond them.
