@@ -23,14 +23,14 @@ CALIBRATION_IMAGES = 16
 AT_ONCE = 16
 
 
-def build(folder: Path, name: str, seed: int = 0) -> None:
+def build(folder: Path, name: str, seed: int = 0, map_head: bool = True, revision: int = 1) -> None:
     """Publish a model with random weights, its IR and its int8 IR into `folder`."""
     from cspine.core.labels import REAL
     from cspine.model.networks.classifier import build_classifier
 
     size = ARCHITECTURES[name].image_size
     staging = folder / f"staging{seed}"
-    classifier = build_classifier(name, size, weights="none", seed=seed, map_head=True)
+    classifier = build_classifier(name, size, "none", seed, map_head, revision=revision)
     policy = make_policy(int(classifier.serving.output["embedding"].shape[-1]), seed)
     shape = (CALIBRATION_IMAGES, size, size)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

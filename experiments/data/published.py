@@ -3,7 +3,6 @@
     python -m experiments.data.published [--patients 150] [--seed 1] [--unseen 300]
         [--unseen-seed 1005] [--model DIR …] [--time-limit 20m] [--seeds 0] [--copies 20]
         [--claim-patients N] [--cache DIR] [--rival-only]
-    python -m experiments.data.published --data DIR [--time-limit 5m] [--seeds 0]
 
 On phantoms the rival reads the 224² published-layout export with its copies, ours, in its default
 view, the grouped 512² export of the same seed. Ours is trained here, or `--model` names folders
@@ -12,9 +11,6 @@ trained on that very set (their cards are checked); unseen patients are those of
 copies), `unseen` that on new patients. Errors are 1 − balanced accuracy, fractures ≥ 1 mm against
 all normal slices, abstention off, at a threshold chosen on validation by the card's rule and, where
 the report is there, the other. Where ours finds no vertebra it errs.
-
-`--data DIR` holds original slices under the published names, in `fracture/` and `normal/`; copies
-of our own making are added, both read that tree, and each series is left out in turn.
 """
 
 from __future__ import annotations
@@ -45,7 +41,6 @@ from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle
 from experiments.data.our_training import RESAMPLES, Called, call, read_split, train_ours
 from experiments.data.published_network import SIDE_PX, Files, Rival, claim, fit_rival, read_files
-from experiments.data.published_series import run_real
 from experiments.model.model_figures import Truth, bootstrap, error_of
 from experiments.phantom.crops import Crops, load_crops
 
@@ -174,9 +169,8 @@ def read_published(folder: Path, config: PhantomConfig, copies: int = COPIES) ->
 
 
 def main() -> None:
-    """Run one of the two comparisons and print one JSON object."""
+    """Run the comparison and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="a folder of real slices, instead of phantoms")
     parser.add_argument("--patients", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--unseen", type=int, default=300, help="unseen patients")
@@ -191,8 +185,7 @@ def main() -> None:
     parser.add_argument("--rival-only", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = run_real if arguments.data else run_phantoms
-        report = run(arguments, Path(folder))
+        report = run_phantoms(arguments, Path(folder))
     about = {"machine": describe_machine(), "epochs": arguments.epochs}
     print(json.dumps(about | report, indent=1))
 

@@ -9,7 +9,8 @@ published, the first fifth of each class's training files by name is validation.
 
 For each seed, the published network and ours learn from the same files and are tested on the same
 copies of the originals in `val`, which choose nothing: no setting, epoch, threshold or candidate.
-Then our networks learn from the originals alone, with each series left out in turn.
+Then each series is left out in turn, and all are scored on its originals. The published network
+learns from the copies of the other series, ours from their originals.
 
 Runs are kept in `--work`, so a second call goes on where the first one ended.
 """
@@ -19,6 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_DETERMINISTIC_OPS"] = "1"
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.machine import describe_machine
+from cspine.core.atomic_write import written_folder, written_whole
 from cspine.core.labels import ARCHITECTURE_NAMES
+from cspine.core.progress import progress
 from cspine.evaluate.metrics import compute_metrics
 from cspine.evaluate.report.inputs import INPUTS_FILE, load_inputs
 from cspine.model.store.card import CARD_NAME
 from cspine.model.store.registry import resolve_version
+from cspine.phantom.writers.kaggle_layout import make_variants
 from experiments.data.our_training import train_ours
-from experiments.data.published_network import EPOCHS, fit_rival, read_files
-from experiments.data.published_series import FOLDER, add_copies
+from experiments.data.published_network import EPOCHS, SIDE_PX, fit_rival, read_files
 
+FOLDER = "cervical fracture"
 FIGURES = ("accuracy_at_half", "accuracy", "auroc", "recall", "specificity")
 WORTH = (
     "The test folder is 20 slices of one patient, with 20 copies of each: no interval by patient "
@@ -45,6 +52,23 @@ WORTH = (
     "no figure shows that a network sees fractures. The training folder holds normal slices of the "
     "tested patient."
 )
+
+
+def add_copies(source: Path, out: Path) -> None:
+    """Write the originals under `source`, each with 20 copies, in the published layout.
+
+    Originals in a folder `val` become the test folder, all others the training folder.
+    """
+    with written_folder(out) as folder:
+        for number, path in enumerate(progress(sorted(source.rglob("*.png")), "copies")):
+            side = "val" if path.parent.parent.name == "val" else "train"
+            place = folder / FOLDER / side / path.parent.name
+            place.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as picture:
+                copies = make_variants(picture.convert("L"), np.random.default_rng([0, number]))
+            for suffix, copy in copies.items():
+                small = copy.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+                small.convert("RGB").save(place / f"{path.stem}{suffix}.png", compress_level=1)
 
 
 def test_published_network(tree: Path, seed: int, epochs: int) -> dict[str, Any]:
@@ -57,6 +81,29 @@ def test_published_network(tree: Path, seed: int, epochs: int) -> dict[str, Any]
         "best_epoch": rival.best_epoch,
         **{name: found[name].value for name in FIGURES},
     }
+
+
+def leave_out_of_published_network(tree: Path, seed: int, epochs: int) -> dict[str, Any]:
+    """Return the published network's figures on the originals of the series that it did not see."""
+    files = read_files(tree)
+    probabilities = np.full(len(files.labels), np.nan)
+    for series in np.unique(files.groups):
+        is_left_out = files.groups == series
+        rival = fit_rival(files.take(~is_left_out), seed, epochs)
+        probabilities[is_left_out] = rival.predict(files.images[is_left_out])
+    is_original = np.char.endswith(files.names, ")")
+    originals = files.take(is_original)
+    found = compute_metrics(originals.labels, probabilities[is_original], 0.5, originals.groups)
+    return {name: found[name].value for name in FIGURES}
+
+
+def compute_once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the JSON object in `path`, which `compute` makes if there is none."""
+    if not path.is_file():
+        with written_whole(path) as part:
+            part.write_text(json.dumps(compute()), encoding="utf-8")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def read_candidates(model: Path, split: str) -> dict[str, Any]:
@@ -101,10 +148,8 @@ def play_protocol(arguments: argparse.Namespace, tree: Path) -> dict[str, Any]:
     rivals, ours = [], []
     for seed in arguments.seeds:
         kept = arguments.work / f"published-network-{seed}.json"
-        if not kept.is_file():
-            found = test_published_network(tree, seed, arguments.epochs)
-            kept.write_text(json.dumps(found), encoding="utf-8")
-        rivals.append(json.loads(kept.read_text(encoding="utf-8")))
+        fit = partial(test_published_network, tree, seed, arguments.epochs)
+        rivals.append(compute_once(kept, fit))
         model = arguments.work / f"published-{seed}"
         train_once(tree, model, seed, arguments, "--split", "published")
         ours.append(read_candidates(model, "test"))
@@ -118,10 +163,13 @@ def play_protocol(arguments: argparse.Namespace, tree: Path) -> dict[str, Any]:
     }
 
 
-def leave_out_series(arguments: argparse.Namespace) -> dict[str, Any]:
+def leave_out_series(arguments: argparse.Namespace, tree: Path) -> dict[str, Any]:
     """Return pooled figures on the originals, each series scored by networks of the others."""
-    runs = []
+    rivals, runs = [], []
     for seed in arguments.left_out_seeds:
+        kept = arguments.work / f"left-out-published-network-{seed}.json"
+        fit = partial(leave_out_of_published_network, tree, seed, arguments.epochs)
+        rivals.append(compute_once(kept, fit))
         model = arguments.work / f"left-out-{seed}"
         train_once(arguments.data, model, seed, arguments)
         runs.append(read_candidates(model, "out-of-fold"))
@@ -129,7 +177,10 @@ def leave_out_series(arguments: argparse.Namespace) -> dict[str, Any]:
         name: average([run["out-of-fold"][name] for run in runs])
         for name in arguments.architectures
     }
-    return {"seeds": runs, "by_architecture": by_name}
+    return {
+        "published_network": {"seeds": rivals, "average": average(rivals)},
+        "ours": {"seeds": runs, "by_architecture": by_name},
+    }
 
 
 def main() -> None:
@@ -145,7 +196,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tree = arguments.work / "tree"
     if not tree.is_dir():
-        add_copies(arguments.data, tree, seed=0)
+        add_copies(arguments.data, tree)
     report = {
         "machine": describe_machine(),
         "worth": WORTH,
@@ -154,7 +205,7 @@ def main() -> None:
         "test_folder": play_protocol(arguments, tree),
     }
     if arguments.left_out_seeds:
-        report["left_out"] = leave_out_series(arguments)
+        report["left_out"] = leave_out_series(arguments, tree)
     print(json.dumps(report, indent=1))
 
 
