@@ -1,4 +1,5 @@
-"""Speed and memory: each module measures one thing and prints JSON, kept in `results/`.
+"""Benchmarks of speed and memory. Each module prints JSON; `results/` keeps the published runs.
 
-Run from the repository's root, as `python -m benchmarks.serving`. `docs/benchmarks.md` lists them.
+Run a module from the repository's root, for example `python -m benchmarks.serving`.
+`docs/benchmarks.md` lists the modules and their results.
 """

@@ -2,9 +2,9 @@
 
     python -m benchmarks.decode [FOLDER of PNG slices] > benchmarks/results/decode.json
 
-Without a folder it makes 20 slices of blurred noise in a circle. OpenCV is measured where it is
-importable, and is no dependency. Every figure is the minimum of several rounds on one thread, which
-other work on the machine disturbs little.
+Without a folder, the benchmark makes 20 slices of blurred noise in a circle. OpenCV is measured
+only if it is installed; the project does not depend on it. Every figure is the minimum of several
+rounds on one thread, because other work on the machine hardly changes the minimum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Measured = dict[str, tuple[Callable[[Any], object], list[Any]]]
 
 
 def make_slices() -> list[np.ndarray]:
-    """Blurred noise in a circle, black outside: it packs about as well as a CT slice."""
+    """Return blurred noise in a circle on black, which compresses about as well as a CT slice."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX] - SIDE_PX / 2
     inside = x**2 + y**2 < (SIDE_PX * 0.45) ** 2
@@ -51,21 +51,21 @@ def make_slices() -> list[np.ndarray]:
 
 
 def read_files(folder: Path) -> list[bytes]:
-    """The first PNG files of 512 × 512 under `folder`, in the order of their names."""
+    """Return the first PNG files of 512 × 512 pixels under `folder`, sorted by path."""
     files = (path.read_bytes() for path in sorted(folder.rglob("*.png")))
     right = (data for data in files if decode_image(data).grey.shape == (SIDE_PX, SIDE_PX))
     return list(itertools.islice(right, SLICES))
 
 
 def encode_jpeg(grey: np.ndarray) -> bytes:
-    """Quality 92, as viewers export."""
+    """Return a JPEG of quality 92, a usual setting of viewers that export images."""
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
 def encode_dicom(grey: np.ndarray) -> bytes:
-    """A CT slice of 12 bits, uncompressed."""
+    """Return an uncompressed 12-bit CT slice as a DICOM file."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -74,7 +74,7 @@ def encode_dicom(grey: np.ndarray) -> bytes:
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
-    # 8 bits spread over the 12 that CT stores.
+    # Scales 8-bit values to the 12 bits that CT stores.
     data.PixelData = (grey.astype(np.uint16) * 16).tobytes()
     data["PixelData"].VR = "OW"
     buffer = io.BytesIO()
@@ -83,31 +83,31 @@ def encode_dicom(grey: np.ndarray) -> bytes:
 
 
 def open_with_pillow(data: bytes) -> np.ndarray:
-    """Pillow as it is, without any check."""
+    """Decode with Pillow and its default settings, without any check of ours."""
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def draft_with_pillow(data: bytes) -> np.ndarray:
-    """Pillow decoding a JPEG at half size in the transform's domain."""
+    """Decode a JPEG with Pillow at half size, which scales in the DCT domain."""
     image = Image.open(io.BytesIO(data))
     image.draft("L", (SIDE_PX // 2, SIDE_PX // 2))
     return np.asarray(image)
 
 
 def resize_with(name: str, size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Pillow's resize with the filter of that name."""
+    """Return a function that resizes with Pillow and the filter called `name`."""
     chosen = Image.Resampling[name]
     return lambda grey: np.asarray(Image.fromarray(grey).resize((size, size), chosen))
 
 
 def reduce_then_resize(size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Pillow's `reduce(2)`, then bilinear."""
+    """Return a function that applies Pillow's `reduce(2)` and then a bilinear resize."""
     bilinear = Image.Resampling.BILINEAR
     return lambda grey: np.asarray(Image.fromarray(grey).reduce(2).resize((size, size), bilinear))
 
 
 def list_decoders(pngs: list[bytes], slices: list[np.ndarray]) -> Measured:
-    """Name → (function, inputs) of every way to decode."""
+    """Return name → (function, inputs) for every decoder."""
     jpegs = [encode_jpeg(grey) for grey in slices]
     ways: Measured = {
         "png: cspine": (decode_image, pngs),
@@ -127,7 +127,7 @@ def list_decoders(pngs: list[bytes], slices: list[np.ndarray]) -> Measured:
 
 
 def list_preparations(slices: list[np.ndarray]) -> Measured:
-    """Name → (function, inputs) of every way to prepare and to encode."""
+    """Return name → (function, inputs) for every way to preprocess, resize and encode."""
     ways: Measured = {
         "slice view 299: cspine": (lambda grey: preprocess(grey, "slice", 299), slices),
         "vertebra view 192: cspine": (lambda grey: preprocess(grey, "vertebra", 192), slices),
@@ -144,9 +144,10 @@ def list_preparations(slices: list[np.ndarray]) -> Measured:
 
 
 def measure(ways: Measured) -> dict[str, float]:
-    """Name → CPU milliseconds an image, the least of all rounds; rounds are interleaved."""
+    """Return name → CPU milliseconds per image, the minimum over all rounds."""
     least = dict.fromkeys(ways, float("inf"))
-    # Interleaved: a busy moment spoils one round of all, and the least leaves it out.
+    # Each round runs every function once. If the machine is busy for a moment, only that round
+    # is slow for all functions, and the minimum ignores it.
     for _ in range(ROUNDS):
         for name, (function, inputs) in ways.items():
             start = time.process_time()
@@ -162,7 +163,7 @@ def main() -> None:
     pngs = [encode_png(grey) for grey in make_slices()] if folder is None else read_files(folder)
     slices = [decode_image(data).grey for data in pngs]
     if cv2 is not None:
-        # One thread, as the others have: CPU time counts all threads together.
+        # The other libraries use one thread, and CPU time is the sum over all threads.
         cv2.setNumThreads(1)
     result = {
         "machine": describe_machine(),

@@ -1,9 +1,12 @@
 """Measure the engine's speed, start-up time and memory for each network and precision.
 
-Random weights: speed does not depend on their values. `latency_ms` is one image at a time over all
-cores (one stream), `images_per_s` many images over one stream a core, `start` a fresh process from
-its start to a warmed engine, with the IR there and from `best.h5` alone, and its resident memory.
-Not measured: decoding, HTTP, accuracy. `python -m benchmarks.engine --help`.
+    python -m benchmarks.engine [--architectures NAME …] [--seconds 4] [--out FILE]
+
+The weights are random, because speed does not depend on their values. `latency_ms` is the time for
+one image, with all cores working on it (one stream). `images_per_s` is the rate for many images at
+once, with one stream per core. `start_*` is the time from the start of a new process to a warmed-up
+engine, and its resident memory then: once with the OpenVINO files (IR) in the folder, once with
+only `best.h5`. Decoding, HTTP and accuracy are not measured.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from cspine.model.networks.architectures import ARCHITECTURES
 ROOT = Path(__file__).resolve().parents[1]
 
 PRECISIONS = ("f32", "bf16", "int8")
-# Field 22 of /proc/self/stat is the start in ticks since boot; the name before may hold blanks.
+# Field 22 of /proc/self/stat is the process's start time in clock ticks since boot. Field 2, the
+# program's name in parentheses, may contain blanks, so the text is split after the last ")".
 START = """
 import json, os, sys, time
 from pathlib import Path
@@ -46,7 +50,7 @@ print(json.dumps({"ready_s": round(up - ticks / os.sysconf("SC_CLK_TCK"), 2),
 
 
 def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> dict[str, Any]:
-    """Latency over all cores and rate over one stream a core."""
+    """Return the latency with one stream, and the rate with one stream per core."""
     from cspine.model.engine.engine import Engine
     from cspine.model.store.registry import resolve_version
 
@@ -60,7 +64,7 @@ def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> di
         alone.infer(images[:1])
         times.append(1e3 * (time.perf_counter() - began))
     engine = Engine.load(files, precision)
-    # Process time, which counts the engine's own threads as well.
+    # `process_time` includes the engine's own threads.
     began, busy, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < began + seconds or done < 32:
         engine.infer(images)
@@ -74,14 +78,14 @@ def measure_speed(folder: Path, size: int, precision: str, seconds: float) -> di
 
 
 def measure_start(folder: Path, precision: str) -> dict[str, Any]:
-    """Seconds from a process's start to a warmed engine, and its resident memory then."""
+    """Return the seconds from process start to a warmed-up engine, and its resident memory then."""
     command = [sys.executable, "-c", START, str(folder), precision]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(child.stdout.splitlines()[-1])
 
 
 def measure(name: str, seconds: float) -> dict[str, Any]:
-    """All figures of one architecture."""
+    """Return all figures of one architecture."""
     with tempfile.TemporaryDirectory() as text:
         build(Path(text), name)
         folder, size = Path(text) / "staging0", ARCHITECTURES[name].image_size
@@ -90,7 +94,7 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
             result[precision] = measure_speed(folder, size, precision, seconds)
         result["start_from_ir"] = measure_start(folder, "f32")
         result["start_from_ir_int8"] = measure_start(folder, "int8")
-        # best.xml and best.bin, so that the IR must be made from best.h5 first.
+        # Deletes best.xml and best.bin, so that the engine must first make the IR from best.h5.
         for path in folder.glob("best.[xb]*"):
             path.unlink()
         result["start_from_h5"] = measure_start(folder, "f32")
@@ -98,14 +102,14 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the architectures asked for; print JSON and, with --out, write it."""
+    """Measure the given architectures; print JSON and, with --out, also write it to a file."""
     names = list(ARCHITECTURES)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architectures", nargs="+", default=names, choices=names)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     given = parser.parse_args()
-    # Keras reads it once, when it is first imported.
+    # Keras reads this variable once, when it is first imported.
     os.environ["KERAS_BACKEND"] = "openvino"
     report: dict[str, Any] = {"machine": describe_machine()}
     report["networks"] = {name: measure(name, given.seconds) for name in given.architectures}

@@ -1,8 +1,9 @@
 """Load client and picture server of the serving benchmarks, written to use little CPU.
 
-Each is a process of its own with raw sockets, because its CPU is taken from the service that is
-measured. No two requests carry the same bytes: a number of fixed length stands in each, so nothing
-in flight is ever shared. `python -m benchmarks.load_client ROLE` starts one as a child.
+Each runs in its own process and uses raw sockets, because its CPU time is lost to the service that
+is measured. No two requests carry the same bytes: each contains a different number of fixed length,
+so the service can never share one answer between two requests. The benchmarks start a child process
+with `python -m benchmarks.load_client ROLE`.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ Part = tuple[str, str]
 
 @dataclass(frozen=True)
 class Job:
-    """What one client process is to do.
+    """The work of one client process.
 
-    `parts` are pairs of base64: a body is the first, a number, the second. With `rate` 0 the loop
-    is closed: each of `clients` asks again when it is answered. Else it is open: `rate` requests a
-    second are due, at even or (`poisson`) random instants, whether or not the service keeps up,
-    and latency counts from the instant due. The first `warm_s` seconds are not counted. With
-    `answers` the result lists each answer's picture, model version and probability, and the times
-    of failures.
+    `parts` are pairs of base64 texts; a request's body is the first text, a number and the second
+    text. With `rate` 0 the loop is closed: each of `clients` sends its next request when the last
+    one was answered. With a higher `rate` the loop is open: `rate` requests per second are due,
+    evenly spaced or (`poisson`) at random times, whether or not the service keeps up, and latency
+    counts from the time at which a request was due. The first `warm_s` seconds are not counted.
+    With `answers`, the result also lists each answer's picture, model version and probability, and
+    the number of failures in each second.
     """
 
     port: int
@@ -52,27 +54,27 @@ class Job:
 
 @dataclass
 class _Tally:
-    """What the threads write down, in seconds since the beginning; appending is atomic."""
+    """Records of all threads; times are in seconds since the start. Appending is atomic."""
 
-    done: list[tuple[float, float]] = field(default_factory=list)  # asked (or due), answered
-    failures: list[tuple[str, float]] = field(default_factory=list)  # what, and when
+    done: list[tuple[float, float]] = field(default_factory=list)  # time sent (or due), answered
+    failures: list[tuple[str, float]] = field(default_factory=list)  # error or status, time
     answers: list[tuple[int, str, float]] = field(default_factory=list)
 
 
 def upload_parts(pictures: list[bytes]) -> list[Part]:
-    """Bodies that are pictures; the number follows a picture's end, where no decoder looks."""
+    """Return bodies that are pictures; decoders skip the number, which follows the picture."""
     return [(base64.b64encode(one).decode(), "") for one in pictures]
 
 
 def url_parts(port: int, count: int) -> list[Part]:
-    """Bodies that name pictures of the picture server on `port`."""
-    # Left open: the number and the end of the JSON are put behind it, request by request.
+    """Return bodies with links to the pictures of the picture server on `port`."""
+    # The JSON text stops after "?". Each request appends its number and the closing `"}`.
     links = [f'{{"url": "http://127.0.0.1:{port}/{n}.png?' for n in range(count)]
     return [(base64.b64encode(one.encode()).decode(), "In0=") for one in links]  # `"}`
 
 
 def ways_to_ask(pictures: list[bytes], port: int) -> dict[str, tuple[list[Part], str]]:
-    """Bodies and content type by `upload`, and by `url` from the picture server on `port`."""
+    """Return bodies and content type for `upload`, and for `url` (picture server on `port`)."""
     return {
         "upload": (upload_parts(pictures), "image/png"),
         "url": (url_parts(port, len(pictures)), "application/json"),
@@ -80,22 +82,22 @@ def ways_to_ask(pictures: list[bytes], port: int) -> dict[str, tuple[list[Part],
 
 
 class Client:
-    """Asks as its job says, over a connection a thread."""
+    """A load client that does one job, with one connection per thread."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._bodies = [(base64.b64decode(a), base64.b64decode(b)) for a, b in job.parts]
-        # Numbers that no earlier run has used: a cache that remembers must not answer for the
-        # service.
+        # Starts from the clock, so that no number was used by an earlier run. Otherwise the
+        # service could answer from its cache.
         self._numbers = itertools.count(int(time.time() * 1000) * 10**4)
         self._turns = itertools.count()
         self._dues = _due_times(job)
         self._tally = _Tally()
 
     def run(self) -> dict[str, Any]:
-        """Ask for the job's seconds; return rate, latencies, failures and this process's CPU."""
+        """Send requests for the job's time; return rate, latencies, failures and CPU used here."""
         threads = [threading.Thread(target=self._ask_on) for _ in range(self._job.clients)]
-        # Before the first thread: due times count from here.
+        # Set before the first thread starts, because due times count from here.
         self._begin, cpu = time.perf_counter(), time.process_time()
         for thread in threads:
             thread.start()
@@ -115,7 +117,8 @@ class Client:
             if self._job.rate:
                 if turn >= len(self._dues):
                     break
-                # From the instant due: else a stall would slow the asking and hide itself.
+                # Latency counts from the due time. If it counted from the sending, a stall of the
+                # service would delay the sending too, and would not show in the latency.
                 asked_s = self._dues[turn]
                 time.sleep(max(0.0, asked_s - self._now()))
             try:
@@ -130,8 +133,10 @@ class Client:
         self._tally.failures.append((type(error).__name__, self._now()))
 
     def _connect_again(self) -> socket.socket | None:
-        """A new connection, tried for until the time is over: a thread that gave up would lower
-        the load unnoticed."""
+        """Return a new connection, or None if there was none until the end of the job.
+
+        A thread that gave up earlier would lower the load unnoticed.
+        """
         while self._now() < self._job.seconds:
             try:
                 return connect(self._job.port)
@@ -162,7 +167,8 @@ class Client:
 
 
 def _due_times(job: Job) -> list[float]:
-    """Instants in 0…`seconds` at which requests are due; the random ones are the same each time."""
+    """Return the times of 0…`seconds` at which requests are due; random times are the same in
+    every run."""
     if not job.rate:
         return []
     gaps = random.Random(0)
@@ -174,7 +180,7 @@ def _due_times(job: Job) -> list[float]:
 
 def _summarise(job: Job, tally: _Tally, took_s: float, cpu_s: float) -> dict[str, Any]:
     counted = [end - asked for asked, end in tally.done if asked >= job.warm_s]
-    # By the instant of the answer: what comes after the end is no rate of these seconds.
+    # Counted by the time of the answer: an answer after the end does not belong to the rate.
     ended = sum(job.warm_s <= end <= job.seconds for _, end in tally.done)
     sent = max(1, len(tally.done) + len(tally.failures))
     return {
@@ -190,13 +196,13 @@ def _summarise(job: Job, tally: _Tally, took_s: float, cpu_s: float) -> dict[str
 
 
 def _tell_each(tally: _Tally) -> dict[str, Any]:
-    """Every answer, and how many failed in which second: in one bad moment, or steadily."""
+    """Return every answer, and the failures per second, which show if they came all at once."""
     failed = Counter(int(at_s) for _, at_s in tally.failures)
     return {"answers": tally.answers, "failures_by_second": failed}
 
 
 def _percentile_ms(latencies_s: list[float], share: float) -> float | None:
-    """The nearest-rank percentile; None of nothing."""
+    """Return the nearest-rank percentile, or None if there are no latencies."""
     if not latencies_s:
         return None
     ranked = sorted(latencies_s)
@@ -204,14 +210,14 @@ def _percentile_ms(latencies_s: list[float], share: float) -> float | None:
 
 
 def main() -> None:
-    """Be one of the child processes: `client`, `pictures FILE…` or `answerer`."""
+    """Run one of the roles: `client`, `pictures FILE…` or `answerer`."""
     role, *paths = sys.argv[1:]
     if role == "client":
         job = json.loads(sys.stdin.read())
         print(json.dumps(Client(Job(**job)).run()))
         return
     listener = listen()
-    # Flushed, since the parent waits for this line and the process then serves for ever.
+    # Flushed at once, because the parent process waits for this line.
     print(listener.getsockname()[1], flush=True)
     pictures = [Path(path).read_bytes() for path in paths]
     arguments = (pictures, listener) if role == "pictures" else (listener,)
@@ -222,7 +228,7 @@ def main() -> None:
 
 
 def encode_job(job: Job) -> str:
-    """Return the job as the text that the client's process reads."""
+    """Return the job as the JSON text that the client process reads from its standard input."""
     return json.dumps(asdict(job))
 
 

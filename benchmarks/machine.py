@@ -12,7 +12,7 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, the instructions that matter to the engine, load now, Python."""
+    """Return processor, cores, instruction sets that the engine uses, current load and Python."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
     pairs = (line.partition(":") for line in lines if ":" in line)
@@ -28,6 +28,6 @@ def describe_machine() -> dict[str, Any]:
 
 
 def resident_mib() -> float:
-    """Resident memory of this process now (Linux's statm)."""
+    """Return this process's current resident memory in MiB (from Linux's statm)."""
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return round(pages * resource.getpagesize() / 2**20, 1)

@@ -1,13 +1,19 @@
 """Measure latency at a steady load, and goodput at ten times the maximum load.
 
-`python -m benchmarks.open_loop [--architecture xception] [--seconds 30]` prints JSON. Reference
-runs in a closed loop find the maximum rate, by upload and by URL: each twice, and the larger
-counts, since other work on the machine can only make it smaller. Then requests come at instants
-that do not depend on the answers (open loop), and latency counts from the instant a request was
-due: at 80 % of the maximum by upload, spaced evenly and at random (Poisson); and at ten times the
-maximum by URL, where what is refused with 503 counts as sent and not as done. Load clients and
-service share the machine, so goodput there is compared with the maximum rate times the share of
-CPU that clients and picture server leave, relative to the reference run. int8 forced, cache off.
+    python -m benchmarks.open_loop [--architecture xception] [--seconds 30] [--out FILE]
+
+First, reference runs in a closed loop find the maximum rate, by upload and by URL. Each runs twice
+and the larger rate counts, because other work on the machine can only lower it. Then requests are
+sent at times that do not depend on the answers (an open loop), and latency counts from the time at
+which a request was due:
+
+- uploads at 80 % of the maximum, once evenly spaced and once at random times (Poisson);
+- URLs at ten times the maximum. A request refused with 503 counts as sent but not as done.
+
+Load clients and service share the machine. The goodput under overload is therefore compared with
+the maximum rate × the share of CPU that the clients and the picture server leave to the service,
+relative to the reference run. The precision is int8 by default, and the answer cache is off. Prints
+JSON.
 """
 
 from __future__ import annotations
@@ -34,13 +40,13 @@ from cspine.core.labels import ARCHITECTURE_NAMES
 
 MODELS = "benchmarks.random_models"
 STEADY_SHARE, OVERLOAD_FACTOR = 0.8, 10.0
-# 128 are more than the service accepts at once (64), or it would refuse nothing.
+# 128 connections are more than the service accepts at once (64), so that it has to refuse some.
 REFERENCE_CLIENTS, STEADY_CONNECTIONS, OVERLOAD_CONNECTIONS = 8, 32, 128
 P99_TO_P50, GOODPUT_SHARE = 2.5, 0.9
 
 
 class Bench:
-    """One service, its picture server, and the ways to ask it."""
+    """One service, its picture server, and the request bodies by upload and by URL."""
 
     def __init__(
         self, service: Service, pictures: psutil.Process, port: int, paths: list[Path]
@@ -49,7 +55,7 @@ class Bench:
         self._ways = ways_to_ask([path.read_bytes() for path in paths], port)
 
     def ask(self, way: str, clients: int, seconds: float, **loop: Any) -> dict[str, Any]:
-        """Run a client; adds the CPU that picture server and client took, in cores."""
+        """Run a client; return its figures and how many cores client and picture server used."""
         parts, kind = self._ways[way]
         before = sum(self._pictures.cpu_times()[:2])
         figures = self._service.measure(
@@ -61,7 +67,7 @@ class Bench:
 
 
 def measure(bench: Bench, seconds: float) -> dict[str, Any]:
-    """Return the reference runs, the steady runs and the overload, each as the client saw it."""
+    """Return the client's figures of the reference runs, the steady runs and the overload run."""
     runs = [(way, bench.ask(way, REFERENCE_CLIENTS, seconds)) for way in ("upload", "url") * 2]
     result: dict[str, Any] = {
         f"reference_{way}": max(
@@ -70,7 +76,8 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
         for way in ("upload", "url")
     }
     result["reference_rates_per_s"] = [[way, run["requests_per_s"]] for way, run in runs]
-    # Shares of what this machine did a moment ago, so a busy hour moves both.
+    # The rates follow from the reference runs of a moment ago, so that a machine that is busy for
+    # an hour gets a lower load as well.
     steady = STEADY_SHARE * result["reference_upload"]["requests_per_s"]
     flood = OVERLOAD_FACTOR * result["reference_url"]["requests_per_s"]
     for name, poisson in (("steady_even", False), ("steady_poisson", True)):
@@ -82,10 +89,10 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
 
 
 def compare_with_bars(runs: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was asked for beside what was seen; the Poisson run has no bar."""
+    """Return each measured value beside its bar (the required value); the Poisson run has none."""
     cores = os.cpu_count() or 1
     reference, overload = runs["reference_url"], runs["overload_url"]
-    # Ten times the requests take ten times the client's CPU, from the same cores.
+    # Ten times as many requests take ten times as much CPU of the client, on the same cores.
     left = (cores - overload["load_cores"]) / (cores - reference["load_cores"])
     goodput = overload["requests_per_s"] / (reference["requests_per_s"] * left)
     spread = {
@@ -118,7 +125,7 @@ def main() -> None:
     """Build a model, measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="xception", choices=ARCHITECTURE_NAMES)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each run")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of each run")
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()

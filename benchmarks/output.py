@@ -1,4 +1,4 @@
-"""Write a benchmark's figures as JSON to the terminal and to a file."""
+"""Output of benchmarks and experiments: JSON on the terminal and, if wanted, in a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def print_figures(figures: Mapping[str, Any], out: Path | None) -> None:
-    """Print the figures as one JSON object, and write the same to `out` where it is given."""
+    """Print the figures as one JSON object, and also write them to the file `out` if given."""
     text = json.dumps(figures, indent=1, ensure_ascii=False)
     print(text)
     if out:

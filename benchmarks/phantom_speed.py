@@ -1,9 +1,11 @@
-"""Measure the phantom slices rendered and written per second, with masks and twins (512² PNGs).
+"""Measure how many phantom slices are rendered and written per second, with masks and twins.
 
     python -m benchmarks.phantom_speed [--patients 60] [--out FILE]
 
-A fractured slice is two pictures, itself and its twin. Prints JSON: wall-clock and CPU seconds, all
-processes' starts included; the load average says how idle the machine was. The bar is 30 slices/s.
+A slice is a PNG of 512² pixels. A fractured slice counts as two pictures: itself and its twin, the
+same slice without the fracture. Prints JSON with wall-clock and CPU seconds, which include the
+start of all processes. The load average shows how busy the machine was before. The required speed
+is 30 slices/s.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from cspine.phantom.writers.grouped import write_grouped
 
 
 def measure(patients: int) -> dict[str, object]:
-    """Write one grouped set and return its figures."""
+    """Write one phantom set in the grouped layout and return the figures."""
     config = PhantomConfig(patients=patients)
     slices = patients * config.slices_per_patient
     # Read before the work starts, so that the work's own load is not counted.

@@ -1,8 +1,11 @@
-"""Model folders with random weights, and a plain service, for measuring speed.
+"""Child processes of the benchmarks: random models, a plain service, costs without HTTP.
 
-`python -m benchmarks.random_models --role build FOLDER NAME [SEED]` publishes a model, with its IR
-and its int8 IR, into FOLDER; other roles measure what a request's path costs without HTTP, each
-alone on the machine. The calibration depends on the seed, so that two versions' answers differ.
+    python -m benchmarks.random_models --role build FOLDER NAME [SEED]
+
+The role `build` publishes a model with random weights, its OpenVINO files (IR) and its int8 IR into
+FOLDER. Its calibration depends on SEED, so that the answers of two versions differ. The role
+`plain` is the plain Flask service that ours is compared with. The roles `engine` and `stages`
+measure the parts of a request without HTTP; each must run alone on the machine.
 """
 
 from __future__ import annotations
@@ -47,9 +50,10 @@ def publish(
     note: str = "",
     calibration_images: np.ndarray | None = None,
 ) -> None:
-    """Publish a network and its policy into `folder` with the least that a card must hold.
+    """Publish a network and its policy into `folder`, with the smallest card that is valid.
 
-    `staging` is made for its files; with `calibration_images`, uint8 (N, S, S), they include int8.
+    The files are first written to the new folder `staging`. If `calibration_images`, uint8
+    (N, S, S), are given, the files include the int8 IR.
     """
     from cspine.core.labels import CLASS_NAMES
     from cspine.model.export.ir import export_ir
@@ -83,14 +87,16 @@ def publish(
 
 
 def make_policy(width: int, seed: int) -> Any:
-    """A decision policy of full size that finds nothing strange; `seed` shifts its calibration."""
+    """Return a decision policy of full size that accepts every image; `seed` sets the calibration's
+    shift."""
     from cspine.decide.calibration import Calibration
     from cspine.decide.conformal import Conformal
     from cspine.decide.out_of_distribution import MAX_CENTRES, InDistribution
     from cspine.decide.policy import DecisionPolicy
     from cspine.decide.threshold import Threshold
 
-    # As many centres as a fitted gate may have, so that it costs as much; no score reaches 1e12.
+    # The gate has as many centres as a fitted gate may have, so it costs as much CPU. It refuses
+    # nothing, because no score reaches 1e12.
     centres, scales = np.zeros((MAX_CENTRES, width), np.float32), np.ones(width, np.float32)
     gate = InDistribution(centres, 1e12, 0.995, scales, scales)
     calibration = Calibration("platt", 1.0, 0.5 * seed)
@@ -98,7 +104,7 @@ def make_policy(width: int, seed: int) -> Any:
 
 
 def serve_plain(folder: Path, port: int) -> None:
-    """The plain service: decode with Pillow, crop the middle, `model.predict`."""
+    """Run the plain service: decode with Pillow, crop the middle, call `model.predict`."""
     import io
 
     import keras
@@ -124,13 +130,13 @@ def serve_plain(folder: Path, port: int) -> None:
     def ready() -> str:
         return "ready"
 
-    # Keras builds its function at the first call, which no client is to wait for.
+    # Keras builds its function at the first call. Called here so that no client waits for it.
     model.predict(np.zeros((1, size, size, 3), np.float32), verbose=0)
     waitress.serve(app, listen=f"127.0.0.1:{port}", threads=8, _quiet=True)
 
 
 def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, float]:
-    """Images a second of the bare engine on decoded crops, and CPU seconds an image."""
+    """Return the engine's images per second on random crops, and its CPU seconds per image."""
     from cspine.model.engine.engine import Engine
     from cspine.model.store.registry import resolve_version
 
@@ -138,7 +144,7 @@ def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, fl
     image = np.random.default_rng(0).integers(0, 256, (engine.image_size,) * 2, dtype=np.uint8)
     start, cpu, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
-        # Many at once, or all streams but one would idle.
+        # Many images at once, to keep all streams busy.
         for future in [engine.submit(image) for _ in range(AT_ONCE)]:
             future.result()
         done += AT_ONCE
@@ -147,10 +153,11 @@ def measure_engine(folder: Path, precision: str, seconds: float) -> dict[str, fl
 
 
 def measure_stages(paths: list[Path], size: int, seconds: float) -> dict[str, float]:
-    """CPU seconds an image of decoding and of resizing, with a process a core at the same time.
+    """Return the CPU seconds per image of each stage before the network.
 
-    In `vertebra` view the resize is the search for the vertebra and the crop; that of `slice` view
-    and the check whether the picture is a neck are reported as well.
+    The stages are decoding, the check whether the picture is a neck CT, and the preprocessing in
+    both views; in `vertebra` view that is the search for the vertebra and the crop. One process per
+    core runs at the same time.
     """
     cores = cpu_count() or 1
     with ProcessPoolExecutor(cores) as pool:
@@ -185,7 +192,7 @@ def _time_stages(paths: list[Path], size: int, seconds: float) -> dict[str, floa
 
 
 def main() -> None:
-    """Be one of the child processes."""
+    """Run the role that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--role", required=True, choices=("build", "plain", "engine", "stages"))
     parser.add_argument("arguments", nargs="+")

@@ -1,7 +1,7 @@
 """Start, measure and stop services, load clients and picture servers as child processes.
 
-What the benchmarks of serving have in common beside the load itself. `ours` is `predict_flask.py`
-with a model folder; CPU and memory are read from the system, not from what a service says.
+The benchmarks of serving share this module. Our service is `predict_flask.py` with a model folder.
+CPU and memory are read from the operating system, not from the service's own metrics.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def run_child(module: str, role: str, *arguments: object, backend: str = "openvino") -> str:
-    """Run one role of a benchmark in a process of its own and return what it prints."""
+    """Run one role of a benchmark in a child process and return what it prints."""
     command = [sys.executable, "-m", module, "--role", role, *map(str, arguments)]
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
@@ -52,13 +52,13 @@ class Service:
     """A service in a child process."""
 
     def __init__(self, command: list[str], port: int, environment: dict[str, str]) -> None:
-        """Start it and wait until `/health/ready` says 200; `ready_s` is how long that took."""
+        """Start the process, wait for status 200 of `/health/ready`, and set `ready_s`."""
         start = time.perf_counter()
         self.port = port
         self._child = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL
         )
-        # A benchmark that fails must leave nothing running.
+        # Stops the service even if the benchmark fails.
         atexit.register(self.end)
         self._process = psutil.Process(self._child.pid)
         while self._ask("/health/ready")[0] != 200:
@@ -80,35 +80,35 @@ class Service:
             connection.close()
 
     def precision(self) -> str:
-        """Return the precision that the service says it runs in."""
+        """Return the precision that the service reports in its metrics."""
         found = re.search(r'cspine_model_info\{.*?precision="(\w+)"', self._ask("/metrics")[1])
         return found[1] if found else "unknown"
 
     def count_swaps(self) -> int:
-        """Return how often another model took the old one's place."""
+        """Return how often the service has replaced its model by a new version."""
         found = re.search(
             r'cspine_reloads_total\{result="swapped"\} (\d+)', self._ask("/metrics")[1]
         )
         return int(found[1]) if found else 0
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of the service and of what it started, so far."""
-        # Children too: decoding in other processes is not free.
+        """Return the CPU seconds used so far by the service and its child processes."""
+        # Child processes count, because the service may decode in them.
         every = [self._process, *self._process.children(recursive=True)]
         return float(sum(sum(one.cpu_times()[:2]) for one in every))
 
     def resident_mb(self) -> float:
-        """Return the memory it holds now, in 10⁶ bytes."""
+        """Return the current resident memory, in 10⁶ bytes."""
         return round(self._process.memory_info().rss / 1e6, 1)
 
     def peak_mb(self) -> float:
-        """Return the most memory it ever held, in 10⁶ bytes (Linux's VmHWM)."""
-        # The kernel's own maximum: readings in between would miss a peak.
+        """Return the largest resident memory so far, in 10⁶ bytes (Linux's VmHWM)."""
+        # Readings at intervals would miss a peak; the kernel keeps the maximum.
         status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8")
         return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6, 1)
 
     def measure(self, job: Job) -> dict[str, Any]:
-        """Return the client's figures, and the service's CPU a request and memory."""
+        """Run a client; return its figures, and the service's CPU per request and memory."""
         before = self.cpu_s()
         figures = run_client(job)
         figures["service_cpu_s_per_request"] = round((self.cpu_s() - before) / figures["sent"], 4)
@@ -116,13 +116,13 @@ class Service:
         return figures
 
     def end(self) -> None:
-        """Stop the process; again does nothing."""
+        """Stop the process; further calls do nothing."""
         self._child.terminate()
         self._child.wait()
 
 
 def start_ours(folder: Path, precision: str, pictures_port: int = 1, **settings: str) -> Service:
-    """Start `predict_flask.py`, its answer cache off, with links to the picture server allowed."""
+    """Start `predict_flask.py` without its answer cache; it may fetch from the picture server."""
     port = free_port()
     given = {f"CSPINE_{name.upper()}": value for name, value in settings.items()}
     return Service(
@@ -134,7 +134,7 @@ def start_ours(folder: Path, precision: str, pictures_port: int = 1, **settings:
             "CSPINE_PRECISION": precision,
             "CSPINE_CACHE": "off",
             "CSPINE_LOG_LEVEL": "warning",
-            # Benchmarks measure whatever they send.
+            # A model of synthetic images then judges every image that a benchmark sends.
             "CSPINE_ANSWER_SYNTHETIC": "on",
             "CSPINE_FETCH_ALLOW": f"127.0.0.1:{pictures_port}",
             **given,
@@ -159,7 +159,7 @@ def run_client(job: Job) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def helper(role: str, *arguments: object) -> Iterator[tuple[int, psutil.Process]]:
-    """Run the picture server or the answerer; gives its port and its process."""
+    """Run the picture server or the answerer; yield its port and its process."""
     command = [sys.executable, "-m", LOAD, role, *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         try:
@@ -170,13 +170,13 @@ def helper(role: str, *arguments: object) -> Iterator[tuple[int, psutil.Process]
 
 
 def write_pictures(folder: Path, count: int = 16) -> list[Path]:
-    """Write PNGs of synthetic slices, 512², in each of which the finder sees a vertebra."""
+    """Write `count` PNGs of synthetic slices, 512², in which the finder finds a vertebra."""
     from cspine.core.png import encode_png
     from cspine.imaging.vertebra.finder import find_vertebra
     from cspine.phantom.config import PhantomConfig
     from cspine.phantom.render import render_patient
 
-    # A slice without a vertebra would be answered without the network.
+    # A slice without a vertebra is answered without running the network.
     paths: list[Path] = []
     for seed in range(1, 100):
         for one in render_patient(seed, PhantomConfig()):

@@ -1,14 +1,17 @@
-"""Compare throughput, latency, CPU and memory of ours with a plain Flask service, in one run.
+"""Compare throughput, latency, CPU and memory of our service with those of a plain Flask service.
 
-`python -m benchmarks.serving [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]` prints
-JSON. The plain service is what a careful user would write: Flask, Waitress, Keras on TensorFlow,
-`model.predict`, warmed. Both get the same 512² PNGs from the same clients, on one machine, so the
-clients' CPU is part of what is measured. Ours runs with its answer cache off and int8 forced; what
-`auto` chooses for random weights, and its rate, stand beside.
+    python -m benchmarks.serving [--architectures cnn …] [--clients 1 2 8 32] [--seconds 6]
 
-The machine's limit is its cores ÷ the sum of the CPU seconds that engine, decoding, resizing and
-load client take for an image, each measured alone. `bars` says what was asked for and what was
-seen. The parts are `load_client.py`, `service_processes.py` and `random_models.py`.
+The plain service is what a careful user would write: Flask, Waitress, Keras on TensorFlow and
+`model.predict`, warmed up. Both services get the same 512² PNGs from the same clients, one after
+the other. Services and clients share the machine, so the clients' CPU time lowers both rates. Our
+service runs without its answer cache and, by default, at int8. The precision that `auto` chooses
+for random weights is reported with its rate.
+
+The machine's limit is the number of its cores ÷ the CPU seconds that an image takes in the engine,
+the decoder, the resize and the load client together; each is measured alone. `bars` holds the
+required and the measured values. `load_client.py`, `service_processes.py` and `random_models.py`
+are parts of this benchmark. Prints JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from cspine.core.labels import ARCHITECTURE_NAMES
 MODELS = "benchmarks.random_models"
 AT_LEAST_FASTER = {"resnet50v2": 6.0, "inceptionv3": 6.0, "xception": 5.0}  # rate at 8 clients
 AT_LEAST_SOONER = {"resnet50v2": 5.0, "inceptionv3": 4.0, "xception": 5.0}  # p50 at 1 client
-# What was asked for, set before anything was measured.
+# The bars (required values) were set before anything was measured.
 AT_LEAST_OF_LIMIT, AT_LEAST_BY_URL = 0.85, 0.85
 READY_S, READY_FROM_H5_S, RESIDENT_MB = 2.0, 4.0, 400
 MANY = 8
@@ -71,22 +74,22 @@ def measure_architecture(
 
 
 def measure_client(paths: list[Path], seconds: float) -> float:
-    """CPU seconds a request of the load client alone: uploads to what answers the same always."""
-    # Something that costs the machine nothing but the client's own work.
+    """Return the load client's CPU seconds per upload."""
+    # The answerer sends the same bytes to every request and costs almost no CPU itself.
     with helper("answerer") as (port, _):
         figures = run_client(Job(port, _uploads(paths), "image/png", MANY, seconds))
     return float(figures["client_cpu_s_per_request"])
 
 
 def find_limit(alone: dict[str, Any]) -> float:
-    """Requests a second that the cores allow if nothing but the named parts took any CPU."""
+    """Return the requests per second that the cores allow if only the named parts took CPU."""
     stages = alone["stages"]
     spent = alone["engine"]["cpu_s_per_image"] + stages["decode"] + stages["resize_vertebra"]
     return round((os.cpu_count() or 1) / (spent + alone["client"]), 2)
 
 
 def measure_plain(folder: Path, options: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
-    """Return the plain service's figures by number of clients."""
+    """Return the plain service's figures for each number of clients."""
     port = free_port()
     command = [sys.executable, "-m", MODELS, "--role", "plain", str(folder), str(port)]
     service = Service(command, port, {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"})
@@ -99,7 +102,7 @@ def measure_plain(folder: Path, options: argparse.Namespace, paths: list[Path]) 
 
 
 def measure_ours(folder: Path, options: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
-    """Return our figures by upload and by URL, by number of clients."""
+    """Return our service's figures by upload and by URL, for each number of clients."""
     result: dict[str, Any] = {"upload": {}, "url": {}}
     with helper("pictures", *paths) as (pictures_port, pictures):
         service = start_ours(folder, options.precision, pictures_port)
@@ -118,7 +121,7 @@ def measure_ours(folder: Path, options: argparse.Namespace, paths: list[Path]) -
 
 
 def measure_auto(folder: Path, options: argparse.Namespace, paths: list[Path]) -> dict[str, Any]:
-    """Return what `auto` chose, and its rate by upload at the number of clients of the bars."""
+    """Return the precision that `auto` chose, and the figures of uploads from MANY clients."""
     service = start_ours(folder, "auto")
     result = {"chose": service.precision()}
     result |= service.measure(
@@ -129,7 +132,10 @@ def measure_auto(folder: Path, options: argparse.Namespace, paths: list[Path]) -
 
 
 def measure_starts(folder: Path, bare: Path, precision: str) -> dict[str, Any]:
-    """Seconds from process start to ready, and memory then: with the IR, and from `best.h5`."""
+    """Return the seconds from process start to ready, and the memory then.
+
+    Measured with the IR in the folder, and with only `best.h5`.
+    """
     bare.mkdir()
     shutil.copy(folder / "best.h5", bare)
     result = {}
@@ -146,7 +152,7 @@ def measure_starts(folder: Path, bare: Path, precision: str) -> dict[str, Any]:
 
 
 def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what was asked for beside what was seen, where both were measured."""
+    """Return each measured value beside its bar, for the values that this run measured."""
     plain, upload, url = figures["plain"], figures["ours"]["upload"], figures["ours"]["url"]
     one, many = "1", str(MANY)
     bars = []
@@ -156,7 +162,7 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         bars.append({"what": what, "seen": round(seen, 3), "bar": bar, "met": met})
 
     def rate(row: dict[str, Any]) -> float:
-        # A service that answered nothing must not end the comparison by a division.
+        # Avoids a division by zero if a service answered no request.
         return max(0.01, float(row["requests_per_s"]))
 
     if name in AT_LEAST_FASTER:
@@ -179,7 +185,7 @@ def compare_with_bars(name: str, figures: dict[str, Any]) -> list[dict[str, Any]
         add(f"seconds to ready, {label}", start["ready_s"], bar, at_least=False)
         if name == "resnet50v2" and label.startswith("ir"):
             add(f"resident MB, {label}", start["resident_mb"], RESIDENT_MB, at_least=False)
-    # The network that the bar on memory is set for.
+    # The bar on memory is set for this network only.
     if name == "resnet50v2":
         held = max(float(row["resident_mb"]) for row in (*upload.values(), *url.values()))
         add("resident MB after the load", held, RESIDENT_MB, at_least=False)
@@ -198,12 +204,12 @@ def _uploads(paths: list[Path]) -> list[Part]:
 
 
 def main() -> None:
-    """Run everything and print the figures as JSON; each architecture's also go to stderr."""
+    """Run everything and print JSON; the bars of each architecture also go to stderr."""
     names = ARCHITECTURE_NAMES
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architectures", nargs="+", default=list(names), choices=names)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 2, 8, 32])
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement")
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()

@@ -1,12 +1,16 @@
 """Soak test: half an hour at 80 % load while the model is replaced every 10 seconds.
 
-`python -m benchmarks.soak [--architecture cnn] [--minutes 30]` prints JSON. Two versions with
-other weights and another calibration take turns in the model folder, as `train.py` publishes them;
-the service notices by itself. The maximum, of which 80 % are asked, is measured for a minute with
-the same exchanges, and once more at the end. Anything but a 200 counts as failed, a 503 too. Which
-probability each version gives for each picture is found beforehand without HTTP; an answer whose
-probability is not that of the version it names comes from a mixed model. Memory is read every 10
-seconds; its end is compared with minute 5 (with the middle, in shorter runs). f32, cache off.
+    python -m benchmarks.soak [--architecture cnn] [--minutes 30] [--out FILE]
+
+Two versions with different weights and calibration are published to the model folder in turn, as
+`train.py` would publish them, and the service loads each one by itself. The maximum rate is
+measured for a minute before the load and again after it, while the model is replaced as well; the
+load is 80 % of the first maximum. Every answer other than a 200 counts as failed, including a 503.
+
+The probability that each version gives for each picture is computed beforehand without HTTP. If an
+answer's probability is not that of the version it names, the answer comes from a mixed model.
+Memory is read every 10 seconds, and the memory at the end is compared with that at minute 5 (in
+runs shorter than 10 minutes, at the middle). Precision f32, answer cache off. Prints JSON.
 """
 
 from __future__ import annotations
@@ -33,19 +37,20 @@ from cspine.core.labels import ARCHITECTURE_NAMES
 ROOT = Path(__file__).resolve().parents[1]
 
 MODELS = "benchmarks.random_models"
-# Far oftener than anybody publishes, to have hundreds of exchanges in half an hour.
+# Much more often than anybody publishes, so that half an hour has over a hundred replacements.
 RELOAD_EVERY_S = 10.0
-# More connections than places, or nothing could be refused.
+# More connections than the service's queue has slots, so that requests can be refused.
 REFERENCE_CLIENTS, REFERENCE_S, MORE_CONNECTIONS = 8, 60.0, 64
 LOAD_SHARE, MEMORY_SHARE = 0.8, 0.05
-# Before that allocator and caches still grow to their size.
+# The memory allocator and caches still grow before this time.
 SETTLED_S = 300.0
-# Of a probability: sums in another order; the versions differ by far more.
+# Allowed error of a probability, since sums may be computed in another order. The versions'
+# probabilities differ by far more.
 TOLERANCE = 1e-4
 
 
 def expect_answers(models: Path, paths: list[Path]) -> dict[str, list[float]]:
-    """Return each kept version's probability of each picture, from a process without HTTP."""
+    """Return each stored version's probability for each picture, from a process without HTTP."""
     script = (
         "import json, sys; from pathlib import Path\n"
         "from cspine.model.store.registry import list_versions, resolve_version\n"
@@ -62,7 +67,7 @@ def expect_answers(models: Path, paths: list[Path]) -> dict[str, list[float]]:
 
 
 class Exchanger(threading.Thread):
-    """Publishes the staged models in turn, and notes the service's memory, until it is stopped."""
+    """A thread that publishes the staged models in turn and records the service's memory."""
 
     def __init__(
         self, models: Path, stagings: list[Path], service: Service, published: int = 0
@@ -74,7 +79,7 @@ class Exchanger(threading.Thread):
         self.memory: list[tuple[float, float]] = []  # seconds since the start, MB
 
     def run(self) -> None:
-        """Publish and look, every RELOAD_EVERY_S."""
+        """Publish a model and read the memory every RELOAD_EVERY_S seconds."""
         from cspine.model.store.registry import publish_version
 
         start = time.monotonic()
@@ -84,7 +89,7 @@ class Exchanger(threading.Thread):
             self.memory.append((time.monotonic() - start, self._service.resident_mb()))
 
     def while_running(self, job: Job) -> dict[str, Any]:
-        """Exchange while the load of `job` runs; return the client's figures."""
+        """Replace the model while the load of `job` runs; return the client's figures."""
         self.start()
         figures = run_client(job)
         self._ending.set()
@@ -95,9 +100,10 @@ class Exchanger(threading.Thread):
 def count_mixed(
     answers: list[tuple[int, str, float]], expected: dict[str, list[float]]
 ) -> dict[str, Any]:
-    """Return how many answers are not those of the version they name, and what sets them apart."""
+    """Return how many answers are not those of the version they name, and how versions differ."""
     off = [abs(answer - expected[version][which]) for which, version, answer in answers]
-    # Told as well: versions no farther apart than the tolerance would hide a mix.
+    # The report includes the versions' smallest difference. If it were below the tolerance, an
+    # answer of a mixed model could not be recognised.
     first, second = expected.values()
     apart = [abs(a - b) for a, b in zip(first, second, strict=True)]
     versions = [version for _, version, _ in answers]
@@ -110,11 +116,11 @@ def count_mixed(
 
 
 def summarise_memory(memory: list[tuple[float, float]], seconds: float) -> dict[str, float]:
-    """Memory around minute 5 (or the middle), around the end, and their ratio; medians of 5."""
+    """Return the memory at minute 5 (or the middle), at the end, and their ratio."""
     settled_s = min(SETTLED_S, seconds / 2)
     settled = [mb for at_s, mb in memory if at_s >= settled_s][:5]
     end = [mb for _, mb in memory][-5:]
-    # Medians of five: a single reading may fall into an exchange, when two models are held.
+    # Medians of five readings: one reading may fall into a replacement, when two models are loaded.
     early, late = statistics.median(settled), statistics.median(end)
     return {
         "settled_at_s": settled_s,
@@ -128,11 +134,11 @@ def summarise_memory(memory: list[tuple[float, float]], seconds: float) -> dict[
 def soak(
     models: Path, stagings: list[Path], paths: list[Path], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Run the load beside the exchanges and return everything seen."""
+    """Run the load while models are replaced, and return all figures."""
     expected = expect_answers(models, paths)
     parts = upload_parts([path.read_bytes() for path in paths])
     service = start_ours(models, "f32", max_queue=str(options.max_queue))
-    # The most it can do, measured first: 80 % of a guess would be idling or overload.
+    # The maximum rate is measured first: 80 % of a guess could be almost no load or an overload.
     job = Job(service.port, parts, "image/png", REFERENCE_CLIENTS, REFERENCE_S)
     warming = Exchanger(models, stagings, service)
     maximum_per_s = warming.while_running(job)["requests_per_s"]
@@ -155,11 +161,11 @@ def soak(
         "maximum_per_s": maximum_per_s,
         "asked_per_s": round(rate, 2),
         "maximum_per_s_at_the_end": maximum_at_the_end,
-        # Of all that were published, and were swapped in, those of the load alone.
+        # `published` and `swapped` count the complete run, with both measurements of the maximum.
         "published": closing.published,
         "swapped": swapped,
         "published_in_the_load": exchanger.published - warming.published,
-        # Of a virtual machine: what its host gave to others.
+        # On a virtual machine: the CPU time that its host gave to other machines.
         "stolen_cpu_s": round(stolen_s, 1),
         "load": figures,
         "answers": mixed,
@@ -186,8 +192,8 @@ def main() -> None:
     """Build two versions, run, and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="cnn", choices=ARCHITECTURE_NAMES)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--max-queue", type=int, default=64, help="CSPINE_MAX_QUEUE (64)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="length of the load")
+    parser.add_argument("--max-queue", type=int, default=64, help="CSPINE_MAX_QUEUE (default 64)")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     options = parser.parse_args()
     report: dict[str, Any] = {

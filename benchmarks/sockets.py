@@ -1,6 +1,6 @@
-"""Raw sockets of the load client, and two servers that use very little CPU.
+"""Raw-socket functions of the load client, and two servers that use very little CPU.
 
-One serves pictures, the other answers every request alike.
+One server serves pictures; the other sends the same answer to every request.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ _CANNED = b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b" " * 200
 def connect(port: int) -> socket.socket:
     """Return a connection to a port of this machine."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
-    # Nagle's algorithm would hold a request's last bytes until those before are acknowledged.
+    # Nagle's algorithm would hold back a request's last bytes until the bytes before them are
+    # acknowledged.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 def read_answer(connection: socket.socket) -> tuple[int, bytes]:
-    """Return status and body of one answer, which must state its length."""
+    """Return status and body of one answer, which must have a Content-Length header."""
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _receive(connection)
-    # Names of headers have no case (RFC 9110, 5.1).
+    # Header names are case-insensitive (RFC 9110, 5.1).
     head, body = data[:end].lower(), data[end + 4 :]
     length = int(head.partition(b"content-length:")[2].split(b"\r", 1)[0])
     while len(body) < length:
@@ -46,7 +47,10 @@ def listen() -> socket.socket:
 
 
 def serve_pictures(pictures: list[bytes], listener: socket.socket) -> None:
-    """Answer `/<n>.png?<number>` with picture n and the number, one request a connection."""
+    """Answer `/<n>.png?<number>` with picture n followed by the number; one request per connection.
+
+    Never returns.
+    """
     while True:
         connection, _ = listener.accept()
         with connection:
@@ -57,11 +61,11 @@ def serve_pictures(pictures: list[bytes], listener: socket.socket) -> None:
                 head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
                 connection.sendall(head % len(body) + body)
             except (OSError, ValueError, IndexError):
-                continue  # one who asked and left, or a probe
+                continue  # the client disconnected, or its request is not for a picture
 
 
 def answer_all(listener: socket.socket) -> None:
-    """Answer every request of one connection after another with the same 200 bytes."""
+    """Answer every request of every connection with the same 200 bytes. Never returns."""
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=_answer_connection, args=(connection,), daemon=True).start()

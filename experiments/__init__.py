@@ -1,5 +1,6 @@
-"""Claims about learning and data: each module tests one and prints JSON, kept in `results/`.
+"""Experiments that test claims about learning and data. Each module tests one claim.
 
-Run from the repository's root, as `python -m experiments.data.leaks`. `docs/benchmarks.md` lists
-them. Experiments may import `benchmarks`, which never imports them.
+A module prints JSON; `results/` keeps the published runs. Run a module from the repository's root,
+for example `python -m experiments.data.leaks`. `docs/benchmarks.md` lists the modules and their
+results. Experiments may import `benchmarks`, but benchmarks never import experiments.
 """

@@ -1,4 +1,4 @@
-"""What is done of a long benchmark, kept in a file, so that a run that was cut off goes on."""
+"""A file of finished results, so that a long experiment continues after an interruption."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cspine.core.atomic_write import written_whole
 
 
 class Progress:
-    """Results by name; those of a file with other settings are not read.
+    """Finished results by name. The results of a file with other settings are ignored.
 
     Args:
-        path: the file; its folder is made with the first result.
-        settings: of the run, JSON values.
+        path: the file; its folder is created with the first result.
+        settings: the settings of the run, JSON values.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -27,13 +27,14 @@ class Progress:
             self.done = found if found["settings"] == settings else self.done
 
     def keep(self, name: str, result: dict[str, Any]) -> None:
-        """Put a result into the file."""
+        """Write a result to the file."""
         self.done[name] = result
         with written_whole(self._path) as part:
             part.write_text(json.dumps(self.done, indent=1), encoding="utf-8")
 
     def once(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result of `work`, and the seconds it took; it runs unless it did before."""
+        """Return the result of `work` and the seconds it took; run it only if it is not in the
+        file."""
         if name not in self.done:
             print(name, file=sys.stderr)
             began = time.perf_counter()

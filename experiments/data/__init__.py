@@ -1,1 +1,1 @@
-"""Experiments on data sets, and on the figures that models trained on them report."""
+"""Experiments on data sets, and on the scores that models report for them."""

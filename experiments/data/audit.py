@@ -1,12 +1,15 @@
-"""Measure the audit: its speed, its findings on real slices, its false joins on phantoms.
+"""Measure the audit: its speed, its findings on real slices, its false matches on phantoms.
 
     python -m experiments.data.audit [--real DIR] [--phantoms N|DIR] [--speed N] [--out FILE]
 
+The audit groups files that show the same slice (copies) and finds slices on both sides of a split.
 `--real` is a folder with `originals/train/{fracture,normal}`, `variants/train/{fracture,normal}`
-and `names.txt` of the published set; no image of it is kept. `--phantoms` takes a number of slices
-to write, or a grouped phantom set that is there already. Prints JSON with wall-clock and CPU
-seconds (of all processes: on a busy machine only the latter says what the audit costs), and the
-most memory that all processes held at once (proportional set size, looked at every 0.2 s).
+and `names.txt` of the published set; no image is copied from it. `--phantoms` is either the number
+of slices to write, or the folder of an existing grouped phantom set.
+
+Prints JSON with wall-clock and CPU seconds of all processes; on a busy machine only the CPU seconds
+show what the audit costs. Memory is the largest sum over all processes (proportional set size, read
+every 0.2 s).
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from cspine.phantom.writers.kaggle_layout import write_kaggle
 
 
 def read_clock() -> tuple[float, float]:
-    """Return wall-clock and CPU seconds, those of ended child processes included."""
+    """Return wall-clock and CPU seconds, including those of child processes that have ended."""
     cpu = sum(
         sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
@@ -50,14 +53,14 @@ def seconds_since(start: tuple[float, float]) -> dict[str, Any]:
 
 
 def measure_real(folder: Path) -> dict[str, Any]:
-    """Names alone, and originals with variants by pixels alone."""
+    """Audit the published set: the names only, then originals with variants by pixels only."""
     names = audit_names((folder / "names.txt").read_text(encoding="utf-8").splitlines())
     with tempfile.TemporaryDirectory() as scratch:
         for part in ("originals", "variants"):
             shutil.copytree(folder / part / "train", Path(scratch) / "train", dirs_exist_ok=True)
         dataset = scan_dataset(Path(scratch) / "train")
         start = read_clock()
-        # Without the names, which say at once what the pixels have to find.
+        # The names would reveal which files are copies, which the pixels are to show.
         blind = audit_dataset(dataset, ignore_names=True)
         spent = seconds_since(start)
         originals = scan_dataset(folder / "originals/train")
@@ -68,7 +71,7 @@ def measure_real(folder: Path) -> dict[str, Any]:
         members[slice_id].add(path)
     right, impure = 0, []
     for paths in members.values():
-        # By the names, which the blind audit did not see.
+        # The names, which the audit by pixels did not see, give the true groups.
         parsed = [name for path in paths if (name := parse_name(path))]
         sources = {name.slice_id for name in parsed}
         originals_here = {name.slice_id for name in parsed if not name.variant}
@@ -100,7 +103,7 @@ def measure_real(folder: Path) -> dict[str, Any]:
 
 
 def measure_phantoms(what: str) -> dict[str, Any]:
-    """Phantom slices, all different, by pixels alone."""
+    """Audit phantom slices, which are all different, by pixels only."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(what)
         if what.isdigit():
@@ -108,7 +111,7 @@ def measure_phantoms(what: str) -> dict[str, Any]:
             root = write_grouped(Path(scratch) / "set", config)
         dataset = scan_dataset(root)
         start = read_clock()
-        # No two are copies, so whatever is joined here is a mistake.
+        # No slice is a copy of another, so every match is a mistake.
         report = audit_dataset(dataset, ignore_names=True)
         return {
             "files": report.files,
@@ -122,15 +125,15 @@ def measure_phantoms(what: str) -> dict[str, Any]:
 
 @contextmanager
 def watched_memory() -> Iterator[list[float]]:
-    """Fill a list with the MiB that this process and its children hold, until the block ends."""
+    """Yield a list that gets the MiB of this process and its children while the block runs."""
     held_mib, is_over, parent = [0.0], threading.Event(), psutil.Process()
 
     def watch() -> None:
         while not is_over.wait(0.2):
             held = 0
             for process in (parent, *parent.children(recursive=True)):
-                with suppress(psutil.Error):  # a child that has just ended
-                    # Of memory that several share, each one's part.
+                with suppress(psutil.Error):  # the child may have just ended
+                    # PSS divides memory that several processes share between them.
                     held += process.memory_full_info().pss
             held_mib.append(held / 2**20)
 
@@ -144,11 +147,11 @@ def watched_memory() -> Iterator[list[float]]:
 
 
 def measure_speed(files: int) -> dict[str, Any]:
-    """A published-style set with variants: by names, then by pixels alone."""
+    """Audit phantoms with copies in the published layout: by names, then by pixels only."""
     found: dict[str, Any] = {}
     groups = []
     with tempfile.TemporaryDirectory() as scratch:
-        # A slice has 21 files, itself and its copies.
+        # Each slice has 21 files: the original and 20 copies.
         config = PhantomConfig(
             patients=max(2, files // (21 * 10)), slices_per_patient=10, seed=5, variants=True
         )
@@ -161,7 +164,8 @@ def measure_speed(files: int) -> dict[str, Any]:
             groups.append(report.groups)
             found[what] = {"files": report.files, "slices": report.slices, **spent}
         named, blind = groups
-        # One pair a slice where both agree: a split adds one to a name, a join one to a group.
+        # If names and pixels agree, there is one pair per slice. If the pixels split a slice, its
+        # name has a second pair; if they join two slices, their group has a second pair.
         pairs = {(named[path][0], blind[path][0]) for path in named}
         found["pixels"]["split_slices"] = len(pairs) - len({a for a, _ in pairs})
         found["pixels"]["joined_slices"] = len(pairs) - len({b for _, b in pairs})
@@ -169,12 +173,12 @@ def measure_speed(files: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Run the chosen measurements and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--real", type=Path)
-    parser.add_argument("--phantoms", default="2000", help="how many, a folder, or 0")
-    parser.add_argument("--speed", type=int, default=4200)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--real", type=Path, help="folder of real slices (see above)")
+    parser.add_argument("--phantoms", default="2000", help="number of slices, a folder, or 0")
+    parser.add_argument("--speed", type=int, default=4200, help="files of the speed test, or 0")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     found: dict[str, Any] = {"machine": describe_machine()}
     if args.real:

@@ -1,4 +1,4 @@
-"""Run our own training for a comparison with the published recipe, and read its scores."""
+"""Functions that train our model for the comparison with the published recipe."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from cspine.model.store.registry import resolve_version
 
 ROOT = Path(__file__).parents[2]
 RESAMPLES = 1000
-Called = dict[str, np.ndarray]  # rule of the threshold → bool (N,), on the fracture's side
+# Rule that chose the threshold → bool (N,), True if the slice is called a fracture.
+Called = dict[str, np.ndarray]
 
 
 def call(probabilities: np.ndarray, validation: tuple[np.ndarray, np.ndarray]) -> Called:
-    """What each rule's threshold, chosen on (probabilities, labels) of validation, calls."""
+    """Return each rule's calls, at its threshold chosen on validation: (probabilities, labels)."""
     return {rule: choose_threshold(*validation, rule).apply(probabilities) for rule in METHODS}
 
 
@@ -29,6 +30,6 @@ def train_ours(data: Path, out: Path, seed: int, *flags: str) -> None:
 
 
 def read_split(model: Path, name: str) -> SplitScores:
-    """What the model of a folder said of one of its own splits, from its report."""
+    """Return a model's scores of one of its own splits, read from its training report."""
     inputs = load_inputs(model / "report" / INPUTS_FILE, resolve_version(model).card)
     return next(split for split in inputs.splits if split.name == name).scored()

@@ -1,16 +1,21 @@
-"""Compare the published recipe with ours on the same patients and slices, in one run.
+"""Compare the published training recipe (the rival) with ours on the same patients and slices.
 
     python -m experiments.data.published [--patients 150] [--seed 1] [--unseen 300]
         [--unseen-seed 1005] [--model DIR …] [--time-limit 20m] [--seeds 0] [--copies 20]
         [--claim-patients N] [--cache DIR] [--rival-only]
 
-On phantoms the rival reads the 224² published-layout export with its copies, ours, in its default
-view, the grouped 512² export of the same seed. Ours is trained here, or `--model` names folders
-trained on that very set (their cards are checked); unseen patients are those of a further seed.
-`claimed` is the rival's accuracy at 0.5 on a random tenth of the files (or N patients' with their
-copies), `unseen` that on new patients. Errors are 1 − balanced accuracy, fractures ≥ 1 mm against
-all normal slices, abstention off, at a threshold chosen on validation by the card's rule and, where
-the report is there, the other. Where ours finds no vertebra it errs.
+The rival learns from the export in the published layout, 224² pixels
+with copies. Our model learns from the grouped export of the same seed, 512² pixels, in its default
+view. It is trained here, or `--model` names folders of models trained on that same set, which their
+cards must confirm. Unseen patients come from another seed.
+
+`claimed_by_file_split` holds the rival's accuracy at 0.5 on a random tenth of the files, held out
+before training; with `--claim-patients N`, of the files of N patients with all their copies.
+`unseen` holds the rival's scores on new patients.
+
+`errors` are 1 − balanced accuracy, with fractures ≥ 1 mm against all normal slices and abstention
+off. The threshold was chosen on validation by the rule in the model's card and, if the model has a
+report, also by the other rule. A slice in which our model finds no vertebra counts as an error.
 """
 
 from __future__ import annotations
@@ -50,7 +55,10 @@ COPIES = 20  # of each slice in the published set
 def answer_ours(
     model: Path, unseen: PhantomConfig, whole: Crops, cache: Path | None
 ) -> tuple[np.ndarray, Called]:
-    """Our probabilities, NaN without a vertebra, and calls on every slice of `whole`."""
+    """Return our probabilities and calls for every slice of `whole`.
+
+    A probability is NaN if no vertebra was found; the call then is the wrong one.
+    """
     files = resolve_version(model)
     contents = read_h5(files.h5)
     policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
@@ -68,7 +76,11 @@ def answer_ours(
 
 
 def check_models(models: list[Path], arguments: argparse.Namespace) -> None:
-    """Refuse models of other patients than the rival's, or that saw the unseen ones."""
+    """Check that the models learned from the rival's patients and not from the unseen ones.
+
+    Raises:
+        SystemExit: a model did not.
+    """
     for model in models:
         card = resolve_version(model).card
         seed, patients = card["seeds"]["phantom"], card["data"]["patients"]
@@ -82,7 +94,7 @@ def check_models(models: list[Path], arguments: argparse.Namespace) -> None:
 
 
 def describe_rival(rival: Rival, probabilities: np.ndarray, truth: Truth) -> dict[str, Any]:
-    """The rival's figures on unseen patients at 0.5, each with its interval."""
+    """Return the rival's scores on unseen patients at threshold 0.5, each with its interval."""
     names = ("accuracy", "auroc", "recall", "specificity")
     figures = compute_metrics(truth.labels, probabilities, 0.5, truth.groups, RESAMPLES)
     return {
@@ -93,7 +105,10 @@ def describe_rival(rival: Rival, probabilities: np.ndarray, truth: Truth) -> dic
 
 
 def compare_errors(rivals: list[Called], ours: list[Called], truth: Truth) -> dict[str, Any]:
-    """By rule that all know: mean errors over seeds, ours over the rival's, with intervals."""
+    """Return mean errors over seeds and the ratio of ours to the rival's, with intervals.
+
+    By rule of the threshold; only the rules for which all our models have calls.
+    """
     found = {}
     for rule in (rule for rule in METHODS if all(rule in one for one in ours)):
 
@@ -113,7 +128,7 @@ def compare_errors(rivals: list[Called], ours: list[Called], truth: Truth) -> di
 
 
 def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Both on synthetic patients."""
+    """Run the comparison on synthetic patients."""
     check_models(models := list(arguments.model), arguments)
     config = PhantomConfig(
         patients=arguments.patients, seed=arguments.seed, variants=arguments.copies > 0
@@ -164,25 +179,26 @@ def run_phantoms(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def read_published(folder: Path, config: PhantomConfig, copies: int = COPIES) -> Files:
-    """Write the published-layout export and read it back, each slice with so many copies."""
+    """Write a set in the published layout and read it back, with `copies` copies of each slice."""
     return read_files(write_kaggle(folder, config)).keep_copies(copies)
 
 
 def main() -> None:
     """Run the comparison and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patients", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--unseen", type=int, default=300, help="unseen patients")
-    parser.add_argument("--unseen-seed", type=int, default=1005)
-    parser.add_argument("--model", type=Path, nargs="+", default=[])
-    parser.add_argument("--time-limit", default="20m", help="of our training, where it is done")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--copies", type=int, default=COPIES, help="of each slice's 20 copies")
-    parser.add_argument("--claim-patients", type=int, help="patients of the claim; default: all")
-    parser.add_argument("--epochs", type=int, default=20, help="of the rival; published: 20")
-    parser.add_argument("--cache", type=Path, help="where rendered slices are kept")
-    parser.add_argument("--rival-only", action="store_true")
+    add = parser.add_argument
+    add("--patients", type=int, default=150, help="synthetic patients to learn from")
+    add("--seed", type=int, default=1, help="seed of these patients")
+    add("--unseen", type=int, default=300, help="number of unseen patients")
+    add("--unseen-seed", type=int, default=1005, help="seed of the unseen patients")
+    add("--model", type=Path, nargs="+", default=[], help="folders of our trained models")
+    add("--time-limit", default="20m", help="time limit of our training, if no --model is given")
+    add("--seeds", type=int, nargs="+", default=[0], help="seeds of the trainings")
+    add("--copies", type=int, default=COPIES, help="copies of each slice that the rival gets")
+    add("--claim-patients", type=int, help="patients of the claimed accuracy; default: all")
+    add("--epochs", type=int, default=20, help="the rival's epochs; the published number is 20")
+    add("--cache", type=Path, help="folder in which rendered slices are kept")
+    add("--rival-only", action="store_true", help="do not train our model")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report = run_phantoms(arguments, Path(folder))

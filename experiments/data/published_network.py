@@ -1,8 +1,10 @@
-"""The published recipe: its network, its optimiser and its split of the files.
+"""The published training recipe, called the rival: its network, optimiser and split of the files.
 
-Two strided convolutions of 64 and 32, dropout 0.2, batch norm, max-pool, dense 64, sigmoid; SGD at
-0.01, × 0.1 after two epochs without a better validation accuracy, 20 epochs, the best validation
-epoch kept, batches of 16, 224² pixels over 255, a fifth of each class's sorted files as validation.
+- Network: two strided convolutions with 64 and 32 filters, dropout 0.2, batch norm, max-pool, dense
+  layer of 64, sigmoid. Input: 224² pixels, divided by 255.
+- Training: SGD, batches of 16, 20 epochs. The learning rate starts at 0.01 and is multiplied by 0.1
+  after two epochs without a better validation accuracy. The epoch with the best one is kept.
+- Validation: the first fifth of each class's files, sorted by name.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from PIL import Image
 from cspine.core.labels import CLASS_NAMES
 from cspine.imaging.channels import as_network_input
 
-# The published recipe's own numbers; changing one would be another rival.
+# The numbers of the published recipe. With any other number it would not be that recipe.
 SIDE_PX = 224
 BATCH = 16
 EPOCHS = 20
@@ -27,10 +29,11 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Files:
-    """N files in the order of their names, fractures after normals.
+    """N files: first the normal ones, then the fractured ones, each sorted by name.
 
-    `images` uint8 (N, 224, 224), one channel for three equal ones; `labels` int (N,); `names` str
-    (N,); `slices` str (N,), the name without its variant's suffix; `groups` str (N,), the series.
+    `images` uint8 (N, 224, 224), one channel, which the network gets three times; `labels` int
+    (N,); `names` str (N,); `slices` str (N,), the name without the suffix of a copy; `groups` str
+    (N,), the series.
     """
 
     images: np.ndarray
@@ -40,13 +43,13 @@ class Files:
     groups: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Files:
-        """The files where the mask or the indices `chosen` say so."""
+        """Return the files that `chosen`, a mask or indices, selects."""
         return Files(*(values[chosen] for values in vars(self).values()))
 
     def keep_copies(self, copies: int) -> Files:
-        """Each slice's original and the first `copies` of its copies."""
+        """Return each slice's original and its first `copies` copies."""
         _, slices = np.unique(self.slices, return_inverse=True)
-        # The original's name is the shortest, so the first.
+        # Sorting by name puts the original first, because the copies' names only add a suffix.
         order = np.lexsort((self.names, slices))
         places = np.empty(len(order), np.int64)
         starts = np.searchsorted(slices[order], np.arange(slices.max() + 1))
@@ -55,7 +58,7 @@ class Files:
 
 
 def read_files(folder: Path) -> Files:
-    """Every file of a tree whose folders are named by class, as the published loader reads them."""
+    """Read every file of a tree with one folder per class, resized as in the published recipe."""
     rows = []
     for label, name in enumerate(CLASS_NAMES):
         paths = folder.rglob(f"{name}/*.png")
@@ -75,7 +78,7 @@ def read_files(folder: Path) -> Files:
 
 
 def build_network(seed: int) -> keras.Model:
-    """The published network, its weights drawn by `seed`."""
+    """Return the published network with random initial weights."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     network = keras.Sequential(
@@ -97,7 +100,10 @@ def build_network(seed: int) -> keras.Model:
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled batches of 16, three equal channels, made when they are asked for."""
+    """Batches of 16 with three equal channels, each made when Keras asks for it.
+
+    Shuffled every epoch, unless `seed` is None.
+    """
 
     def __init__(self, files: Files, seed: int | None) -> None:
         super().__init__()
@@ -105,7 +111,7 @@ class Batches(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def on_epoch_end(self) -> None:
-        """Shuffle anew."""
+        """Shuffle the files again."""
         count = len(self.files.labels)
         self.order = np.arange(count) if self.rng is None else self.rng.permutation(count)
 
@@ -113,7 +119,7 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.order) // BATCH)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        # Sorted: the pictures may be memory-mapped.
+        # Sorted, because memory-mapped pictures are read faster in their order.
         chosen = np.sort(self.order[index * BATCH : (index + 1) * BATCH])
         pixels = self.files.images[chosen].astype(np.float32)
         return as_network_input(pixels), self.files.labels[chosen].astype(np.float32)
@@ -121,7 +127,7 @@ class Batches(keras.utils.PyDataset):
 
 @dataclass(frozen=True)
 class Rival:
-    """A fitted network, the files it was validated on, what it said of them, and its accuracy."""
+    """A fitted network, its validation files, and its probabilities and accuracy on them."""
 
     network: keras.Model
     validation: Files
@@ -130,12 +136,12 @@ class Rival:
     best_epoch: int
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
+        """Return P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
         return predict(self.network, images)
 
 
 def predict(network: keras.Model, images: np.ndarray) -> np.ndarray:
-    """P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
+    """Return P(fracture), float64 (N,), for uint8 (N, 224, 224)."""
     parts = []
     for start in range(0, len(images), 64):
         pixels = as_network_input(images[start : start + 64].astype(np.float32))
@@ -144,7 +150,7 @@ def predict(network: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def split_sorted(labels: np.ndarray) -> np.ndarray:
-    """bool (N,): the first fifth of each class's files, in the order given, is validation."""
+    """Return bool (N,), True for validation: the first fifth of each class, in the given order."""
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
@@ -157,7 +163,7 @@ def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
     held_out = split_sorted(files.labels)
     validation = files.take(held_out)
     network = build_network(seed)
-    # Patience of all epochs: never stops, only keeps the best.
+    # With a patience of all epochs the callback never stops; it only keeps the best epoch.
     best = keras.callbacks.EarlyStopping(
         "val_accuracy", patience=epochs, mode="max", restore_best_weights=True
     )
@@ -176,7 +182,7 @@ def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
 
 
 def claim(files: Files, seed: int, epochs: int) -> dict[str, Any]:
-    """The rival's figures on a split by file: its validation, and a random tenth held out."""
+    """Return the rival's accuracy on a split by file: on validation and on a random tenth."""
     rng = np.random.default_rng(seed)
     held_out = rng.permutation(len(files.labels)) % 10 == 0
     rival = fit_rival(files.take(~held_out), seed, epochs)
