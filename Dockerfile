@@ -1,10 +1,11 @@
-# The serving image: no TensorFlow, no pipenv, no shell needed. BASE is any image with Python 3.11 and venv.
+# The serving image. It has no TensorFlow and no pipenv, and runs without a shell. BASE may be any image with
+# Python 3.11 and venv.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /build
 COPY Pipfile Pipfile.lock ./
-# pipenv turns the lock into hashed requirements and stays behind in this stage.
+# pipenv converts the lock to requirements with hashes. It is installed only in this build stage.
 RUN ["python3", "-m", "venv", "/build/tools"]
 RUN ["/build/tools/bin/python", "-m", "pip", "install", "--quiet", "--no-cache-dir", "pipenv==2026.10.3"]
 RUN /build/tools/bin/pipenv requirements --categories serve --hash | grep -v '^-i ' > requirements.txt
@@ -15,8 +16,9 @@ WORKDIR /opt/cspine
 COPY predict_flask.py predict_test.py healthcheck.py LICENSE ./
 COPY cspine cspine
 COPY models models
-# The engine's own files are made here, so that a read-only container is ready at once. They are used
-# only where the card lists them, by their hashes; else this says so, and a start needs a /tmp.
+# Makes OpenVINO's files now, so that a read-only container need not make them at its start. The service uses
+# them only if the model's card lists their hashes. If it does not, this step says so, and every start makes
+# them again in /tmp.
 RUN ["/opt/cspine/venv/bin/python", "-m", "cspine.model.export", "models"]
 
 FROM ${BASE}

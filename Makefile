@@ -1,4 +1,4 @@
-# Each target is one or two pipenv commands; docs/deployment.md gives them for machines without make.
+# Each target runs a few commands. docs/deployment.md gives the pipenv commands for machines without make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIPENV_VERSION := 2026.10.3
 IMAGE ?= cspine
@@ -27,7 +27,7 @@ demo: env
 test: env env-serve lint
 	.venv/bin/python -m pytest --cov
 
-# Hours of malformed requests, images and files: too long for every change.
+# Fuzz runs with malformed requests, images and files. They take hours, too long to run for every change.
 test-slow: env env-serve
 	.venv/bin/python -m tests.fuzz.fuzz_requests
 	.venv/bin/python -m tests.fuzz.fuzz_parsers
@@ -38,25 +38,25 @@ lint: env
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# The smoke test's own slice, on port 9697, may be fetched although its address is not public.
+# Allows the service to fetch the smoke test's slice from port 9697, although the address is not public.
 serve: env-serve
 	CSPINE_FETCH_ALLOW="$${CSPINE_FETCH_ALLOW-127.0.0.1:9697}" .venv-serve/bin/python predict_flask.py
 
 docs: env
 	.venv/bin/python -m sphinx -W --keep-going -b html docs build/docs
 
-# Podman and buildah drop the HEALTHCHECK from their own format.
+# The default image format of podman and buildah has no HEALTHCHECK, so they must write Docker's format.
 image:
 	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),,--format docker) --build-arg BASE=$(BASE) --tag $(IMAGE) .
 
-# The lock names no package source, so that it installs from whichever index pip is set to.
+# Removes the package sources from the lock, so that packages are installed from the index that pip is set to.
 lock: env
 	PIP_CONFIG_FILE=/dev/null .venv/bin/pipenv lock
 	.venv/bin/python -c "import json, pathlib; lock = pathlib.Path('Pipfile.lock'); \
 	content = json.loads(lock.read_text()); content['_meta']['sources'] = []; \
 	lock.write_text(json.dumps(content, indent=4) + '\n')"
 
-# A bill of materials of what serves, as the lock has it, and its known vulnerabilities.
+# Writes the bill of materials of the locked serving packages, and checks them for known vulnerabilities.
 audit: env
 	mkdir -p build
 	.venv/bin/pipenv requirements --categories serve --hash | grep -v '^-i ' > build/requirements.txt

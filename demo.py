@@ -1,8 +1,11 @@
-"""The demonstration: trains on synthetic CT, serves, asks about two slices, and stays up.
+"""The demonstration: train on synthetic CT, start the service, and ask it about two slices.
 
-`python demo.py [--once]`. Everything goes to `build/demo`. It asks by URL, over HTTP, about one
-fracture and one normal slice of patients that are in no training set, prints the truth beside each
-answer, and exits 1 unless both are right. Not a medical device.
+    python demo.py [--once]
+
+All files go to `build/demo`. The demonstration posts the URLs of a fractured and a normal slice, of
+patients who are in no training set, and prints each answer with the truth. The service then runs
+until Ctrl-C, or ends at once with `--once`. The exit code is 0 if both answers are right, else 1.
+Not a medical device.
 """
 
 import argparse
@@ -24,45 +27,47 @@ from cspine.phantom.writers.demo_slices import DemoSlice, demo_slices
 from predict_test import post, read_answer, serve_slice
 
 ROOT = Path(__file__).parent
-SLICES = "127.0.0.1:9697"  # where the two slices can be fetched from
-SEED = 6  # a pair on which models of three trainings agreed
-# A service that stops may take 30 s to finish what it accepted.
+SLICES = "127.0.0.1:9697"  # the address that serves the two slices
+SEED = 6  # gives two slices on which the models of three trainings agreed
+# A service that is stopped may take 30 s to answer the accepted requests.
 READY_S, STOP_S = 60, 35
 SETTINGS = ROOT / "configs" / "quick.toml"
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the command line's arguments; `configs/quick.toml` has the defaults of training."""
+    """Return the command line's arguments; training defaults come from `configs/quick.toml`."""
     settings = tomllib.loads(SETTINGS.read_text(encoding="utf-8"))
-    parser = argparse.ArgumentParser(description=f"Train, serve and ask. {MEDICAL_NOTICE}")
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="default: %(default)s")
-    parser.add_argument("--once", action="store_true", help="end after the answers")
-    parser.add_argument("--port", type=int, default=9696, help="default: %(default)s")
-    parser.add_argument("--patients", type=int, help="synthetic patients")
-    # Epochs, not a time limit: a busy machine then takes longer, and learns the same.
-    parser.add_argument("--epochs", type=int, help="of training; default: %(default)s")
+    about = "Train a model on synthetic CT, start the service, and ask it about two slices."
+    parser = argparse.ArgumentParser(description=f"{about} {MEDICAL_NOTICE}")
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("build/demo"), help="output folder; default: %(default)s")
+    add("--once", action="store_true", help="stop the service after the two answers")
+    add("--port", type=int, default=9696, help="preferred port; default: %(default)s")
+    add("--patients", type=int, help="synthetic patients; default: %(default)s")
+    # Epochs instead of a time limit, so that the model is the same on a busy machine.
+    add("--epochs", type=int, help="epochs of training; default: %(default)s")
     parser.set_defaults(patients=settings["patients"], epochs=settings["epochs"])
     return parser.parse_args()
 
 
 def train(arguments: argparse.Namespace) -> Path:
-    """Train the CNN on the phantom set and return the folder of the model."""
+    """Train the CNN on the phantom set and return the folder of its models."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     settings = arguments.out / "settings.toml"
-    # Patients have no flag of their own.
+    # The number of patients has no flag in `train.py`, only this setting.
     patients = f"patients = {arguments.patients}"
     text = re.sub(r"(?m)^patients = .*$", patients, SETTINGS.read_text(encoding="utf-8"))
     settings.write_text(text, encoding="utf-8")
     models = arguments.out / "models"
     command = [sys.executable, "train.py", "--config", str(settings.resolve())]
     command += ["--epochs", str(arguments.epochs)]
-    # As seen from the root, where it runs; `--out` was given from where the caller stands.
+    # `train.py` runs in the repository's root, so the path is converted from the current folder.
     subprocess.run([*command, "--out", os.path.relpath(models, ROOT)], cwd=ROOT, check=True)
     return models
 
 
 def pick_port(wanted: int) -> int:
-    """Return `wanted` where it is free, else any free port."""
+    """Return the port `wanted` if it is free, else any free port."""
     # The port is released before the service binds it; another program may take it in between.
     with socket.socket() as probe:
         try:
@@ -92,14 +97,14 @@ def serve(models: Path, port: int) -> Iterator[str]:
 
 
 def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
-    """Return when the service answers that its model is ready.
+    """Return as soon as the service answers that its model is ready.
 
     Raises:
-        TimeoutError: it ended, or was not ready in time.
+        TimeoutError: the service ended, or was not ready in time.
     """
     deadline = time.monotonic() + READY_S
     with requests.Session() as session:
-        session.trust_env = False  # a proxy knows nothing of this machine's own addresses
+        session.trust_env = False  # a proxy cannot reach the loopback address of this machine
         while service.poll() is None and time.monotonic() < deadline:
             with suppress(requests.ConnectionError, requests.Timeout):
                 if session.get(f"{address}/health/ready", timeout=2).ok:
@@ -109,7 +114,7 @@ def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
 
 
 def ask(address: str, item: DemoSlice) -> bool:
-    """Ask about one slice by its URL, print answer and truth, and return whether they agree."""
+    """Post one slice's URL, print answer and truth, and return whether they agree."""
     with serve_slice(item.png, SLICES) as url:
         answer = read_answer(post(address, json={"url": url}))
     truth = CLASS_NAMES[item.truth.label]
@@ -122,16 +127,16 @@ def ask(address: str, item: DemoSlice) -> bool:
 
 
 def main() -> int:
-    """Train, serve, ask; return 0 when both answers are right."""
+    """Train, serve and ask; return 0 if both answers are right, else 1."""
     arguments = parse_arguments()
     right: list[bool] = []
     try:
-        # Before minutes of training: the slices' address must be free.
+        # Checks that the slices' address is free before the training, which takes minutes.
         with serve_slice(b"", SLICES):
             pass
         with serve(train(arguments), pick_port(arguments.port)) as address:
             right = [ask(address, item) for item in demo_slices(SEED)]
-            print(f"{sum(right)} of {len(right)} answers are right. The page: {address}/")
+            print(f"{sum(right)} of {len(right)} answers are right. Web page: {address}/")
             print(MEDICAL_NOTICE)
             while not arguments.once:
                 time.sleep(1)

@@ -1,7 +1,7 @@
-"""The container's HEALTHCHECK: exit code 0 if the service of this machine is ready, else 1.
+"""The container's HEALTHCHECK: exit code 0 if the service in this container is ready, else 1.
 
-It asks `/health/ready` on the port of `CSPINE_LISTEN`. It runs every few seconds beside the
-service, so it imports the standard library alone.
+It requests `/health/ready` from the address in `CSPINE_LISTEN`. Because it runs every few seconds
+beside the service, it imports only the standard library.
 """
 
 import http.client
@@ -10,16 +10,16 @@ import sys
 
 LISTEN = "0.0.0.0:9696"  # the default of `CSPINE_LISTEN`
 TIMEOUT_S = 2
-# Addresses to listen on, and where to ask instead.
+# A service that listens on all addresses is asked at the loopback address.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def main() -> int:
-    """Ask once and return the exit code."""
+    """Send one request and return the exit code."""
     try:
         host, _, port = (os.environ.get("CSPINE_LISTEN") or LISTEN).rpartition(":")
         host = host.strip("[]")
-        # Without urllib, which would ask a proxy of the environment.
+        # Not urllib, which would use a proxy if the environment names one.
         connection = http.client.HTTPConnection(EVERYWHERE.get(host, host), int(port), TIMEOUT_S)
         connection.request("GET", "/health/ready")
         return int(connection.getresponse().status != 200)

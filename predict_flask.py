@@ -1,8 +1,9 @@
-"""The WSGI entry: `app`, for `waitress-serve predict_flask:app` or any WSGI server.
+"""The prediction service: a command that serves, and `app` for any WSGI server.
 
-Run directly it serves with Waitress under the project's own limits, on `CSPINE_LISTEN` (by default
-0.0.0.0:9696), and SIGTERM ends it without dropping what was accepted. All settings are `CSPINE_*`
-variables. `cspine/serve/cli.py` holds the work. Not a medical device.
+`python predict_flask.py` serves with Waitress under the project's own limits, on `CSPINE_LISTEN`
+(by default 0.0.0.0:9696). After SIGTERM it first answers all accepted requests, then ends. Another
+WSGI server imports `app`, for example `waitress-serve predict_flask:app`. All settings are
+`CSPINE_*` environment variables. `cspine/serve/cli.py` does the work. Not a medical device.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import os
 import sys
 import time
 
-# Before the heavy imports, which are part of what a start takes.
+# Taken before the heavy imports, because they are part of the start-up time.
 STARTED_S = time.monotonic()
-# Before Keras is imported, which reads it once.
+# Set before Keras is imported, because Keras reads its backend only once.
 os.environ.setdefault("KERAS_BACKEND", "openvino")
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 
 from cspine.core.errors import CspineError
 from cspine.serve.cli import build_app, open_settings, serve
 
-# At import, since a WSGI server looks for `app` here; SystemExit is one line, no traceback.
+# `app` is built at import, because a WSGI server looks for it in this module. An error ends the
+# process with one line instead of a traceback.
 try:
     if __name__ == "__main__":
         serve(os.environ, logging.basicConfig, STARTED_S)

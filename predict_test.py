@@ -1,7 +1,8 @@
 """Smoke test: post one image to /predict and print the answer. Not a medical device.
 
-With no argument it serves a synthetic slice on `--listen` and posts that URL; if the service may
-not fetch it, it says which setting to change and uploads the slice."""
+Without an image it serves a synthetic slice on `--listen` and posts the slice's URL. If the service
+is not allowed to fetch the URL, it prints which setting to change and uploads the slice instead.
+"""
 
 import argparse
 import json
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 
 SAMPLE = Path(__file__).parent / "cspine" / "predict" / "sample_slice.png"
-TIMEOUT_S = 60  # well above the service's own deadline, which should end a late request first
+TIMEOUT_S = 60  # well above the service's own deadline, so that the service ends a late request
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def serve_slice(png: bytes, listen: str) -> Iterator[str]:
         server = server_class((host.strip("[]"), int(port)), handler)
     except (OSError, ValueError, OverflowError) as error:
         what = f"{listen} ({getattr(error, 'strerror', 'not HOST:PORT')})"
-        raise OSError(f"the slice needs an address of its own. Received: {what}") from error
+        raise OSError(f"`--listen` must be a free HOST:PORT. Received: {what}") from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # an address to fetch from
     try:
@@ -52,18 +53,22 @@ def post(server: str, **body: Any) -> requests.Response:
 
 
 def read_answer(response: requests.Response) -> dict[str, Any]:
-    """Return the prediction in a response; an OSError holds what it says instead."""
+    """Return the prediction in a response.
+
+    Raises:
+        OSError: the response is an error or not JSON; the message holds its status and reason.
+    """
     try:
         body = dict(response.json())
     except (ValueError, TypeError):
-        raise OSError(f"{response.status_code}, and no JSON object") from None
+        raise OSError(f"status {response.status_code} without a JSON object") from None
     if response.status_code == 200 and "prediction" in body:
         return body
-    raise OSError(f"{response.status_code} {body.get('detail', body)}")
+    raise OSError(f"status {response.status_code}: {body.get('detail', body)}")
 
 
 def ask(server: str, image: str, listen: str, require_url: bool) -> requests.Response:
-    """Post a URL or a file, or the sample: by its URL, and as a file if that is refused."""
+    """Post a URL, a file, or the sample slice: first by its URL, then as a file if refused."""
     if image.lower().startswith(("http://", "https://")):
         return post(server, json={"url": image})
     data = Path(image or SAMPLE).read_bytes()
@@ -71,12 +76,12 @@ def ask(server: str, image: str, listen: str, require_url: bool) -> requests.Res
         with serve_slice(data, listen) as url:
             print(f"POST {server}/predict  {url}")
             response = post(server, json={"url": url})
-        if response.status_code != 403 or require_url:  # 403: it does not fetch from there
+        if response.status_code != 403 or require_url:  # 403: the URL's address is not allowed
             return response
         place = urlsplit(url).netloc
         print(
-            f"The service does not fetch from {place}. To allow it, start it with "
-            f"CSPINE_FETCH_ALLOW={place}, without CSPINE_FETCH=off. Uploading it."
+            f"The service does not fetch from {place}. To allow it, start the service with "
+            f"CSPINE_FETCH_ALLOW={place} and without CSPINE_FETCH=off. Uploading the slice instead."
         )
     return post(server, files={"file": data})
 
@@ -84,16 +89,16 @@ def ask(server: str, image: str, listen: str, require_url: bool) -> requests.Res
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Post one image to a running cspine service.")
     add = parser.add_argument
-    add("image", nargs="?", default="", help="a URL or a file; by default a synthetic slice")
-    add("--server", default="http://127.0.0.1:9696", help="default: %(default)s")
-    add("--listen", default="127.0.0.1:9697", help="HOST:PORT; default %(default)s")
-    add("--require-url", action="store_true", help="exit 1 if it is refused")
+    add("image", nargs="?", default="", help="URL or file; default: a synthetic slice")
+    add("--server", default="http://127.0.0.1:9696", help="the service; default: %(default)s")
+    add("--listen", default="127.0.0.1:9697", help="where to serve the slice; default: %(default)s")
+    add("--require-url", action="store_true", help="exit with 1 if the slice's URL is refused")
     given = parser.parse_args()
     given.server = f"{'' if '://' in given.server else 'http://'}{given.server}".rstrip("/")
     try:
         answer = read_answer(ask(**vars(given)))
     except (OSError, ValueError) as error:
-        silent = f"nothing serves at {given.server}. Start `python predict_flask.py`"
+        silent = f"no service at {given.server}. Start it with `python predict_flask.py`"
         text = silent if isinstance(error, requests.ConnectionError) else error
         sys.exit(f"predict_test.py: no answer: {text}")
     print(json.dumps(answer, indent=2))

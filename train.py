@@ -1,7 +1,8 @@
-"""Train, compare and publish a model: `python train.py --help` says how.
+"""Command that trains, compares and publishes models. `python train.py --help` lists its options.
 
-Sets what must stand before Keras is imported, parses, calls, and turns errors into one line and
-exit code 2. Exit code 1 means that a bar of `--require` was missed.
+The exit code is 0 if the training succeeded, 1 if the model missed a value that `--require`
+demands, 2 after an error, which is printed as one line, and 130 after Ctrl-C. `cspine/train/`
+does the work.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from cspine.core.errors import CspineError
 
 def main(arguments: list[str]) -> int:
     """Run one training; return the exit code."""
-    # A default: for several devices the environment says `jax`.
+    # Only a default: to train on several devices, the user sets `jax`.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # Show only fatal C++ log lines; the others are about CPU features and missing GPUs.
+    # Shows only fatal C++ log lines; the others are about CPU features and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # No default: the same seed gives the same weights, whoever starts it.
+    # Overrides the environment, so that the same seed gives the same weights on every machine.
     os.environ["TF_DETERMINISTIC_OPS"] = "1"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # Each candidate and fold is a network of its own, which TensorFlow takes for a mistake.
+    # TensorFlow warns if a program builds many networks, as training does for candidates and folds.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         config = parse_config(arguments, prog="train.py")
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
-        # 128 + SIGINT, as shells say it.
+        # 128 + the number of SIGINT, as shells report it.
         return 130
 
 

@@ -1,5 +1,6 @@
-"""Programs that make files: what `cspine` ships, and stand-ins for pre-trained weights.
+"""Programs that generate files: files that `cspine` ships, and stand-ins for pre-trained weights.
 
-Run from the repository's root, as `python -m tools.train_localiser`. `docs/benchmarks.md` lists
-them. Tools may import `experiments`, which never imports them.
+Run a program from the repository's root, for example `python -m tools.train_localiser`.
+`docs/benchmarks.md` lists the programs. Tools may import `experiments`, but experiments never
+import tools.
 """

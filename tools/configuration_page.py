@@ -2,8 +2,8 @@
 
     python -m tools.configuration_page
 
-The text of the page is written by hand; each table between `<!-- generated: NAME -->` and
-`<!-- end -->` is replaced.
+Only the tables between `<!-- generated: NAME -->` and `<!-- end -->` are replaced. The rest of the
+page is written by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TABLE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 
 def describe_default(value: Any, words: tuple[str, str]) -> str:
-    """Return a default as a user would write it, `words` for False and True."""
+    """Return a default as a user would write it; `words` are the texts of False and True."""
     if value is None or value in ((), ""):
         return "none"
     if isinstance(value, bool):
@@ -32,7 +32,7 @@ def describe_default(value: Any, words: tuple[str, str]) -> str:
 
 
 def describe_values(rules: Mapping[str, Any]) -> str:
-    """Return which values a field's metadata allows, in words; empty if it does not say."""
+    """Return the values that a field's metadata allows, in words; empty if any value is allowed."""
     if "choices" in rules:
         return ", ".join(f"`{choice}`" for choice in rules["choices"])
     bounds = " to ".join(
@@ -66,7 +66,7 @@ def make_tables() -> dict[str, str]:
 
 
 def fill_page(text: str) -> str:
-    """Return the page with every table made anew."""
+    """Return the page with every table generated again."""
     tables = make_tables()
     return _TABLE.sub(lambda found: found[1] + tables[found[2]] + found[3], text)
 

@@ -1,8 +1,8 @@
-"""Write MODEL_CARD.md, the shipped model's card for people, from models/best.json.
+"""Write MODEL_CARD.md, the readable card of the shipped model, from models/best.json.
 
     python -m tools.model_card
 
-The text is in model_card.md beside this file.
+The template is model_card.md in this folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEMPLATE = Path(__file__).with_suffix(".md")
 
 
 def make_page(card: Mapping[str, Any]) -> str:
-    """Return a model card `best.json` as Markdown."""
+    """Return the content of a model's `best.json` as Markdown."""
     details, data = card["details"]["test"], card["data"]
     facts = card_facts(card)
     facts["data"] = facts["data"][0].upper() + facts["data"][1:]
@@ -70,7 +70,7 @@ def _figure(metrics: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _order(item: tuple[str, Any]) -> tuple[bool, float]:
-    """Return the place of a band of widths, such as "1–1.5 mm"; sums come last."""
+    """Return the sort key of a width band such as "1–1.5 mm"; totals over bands come last."""
     low = item[0].split("–")[0]
     return (True, 0.0) if low == item[0] else (False, float(low))
 

@@ -1,9 +1,11 @@
-"""Pretext task of the stand-in weights: windows of unbroken vertebrae, some with drawn cuts.
+"""Training task of the stand-in weights: windows of unbroken vertebrae, some with drawn cuts.
 
-The main task is the cuts: dark lines drawn across bone, as CutPaste's scars (Li et al. 2021) are
-drawn into pictures of things without a fault. They are no fractures: nothing moves, there is no
-soft tissue and no label of the phantom is read. Beside them the design's three: the level (C1–C7),
-by how many quarters the window was turned, and how much noise was added.
+The weights are stand-ins for ImageNet weights and learn a pretext task, which needs no fracture
+label. The main task is to find the cuts: dark lines drawn across bone, like the scars that CutPaste
+(Li et al. 2021) draws into pictures of faultless objects. A cut is not a fracture: no bone is
+displaced, no soft tissue changes, and no label of the phantom is used. Three further tasks are to
+tell the vertebra's level (C1–C7), by how many quarter turns the window was rotated, and how much
+noise was added.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from cspine.phantom.config import LEVELS, PhantomConfig
 from cspine.phantom.render import render_patient
 
 PATIENTS_SEED = 900_001  # far from the seeds of every other set
-CROP, WINDOW = 192, 96  # pixels a side of a vertebra's crop, and of a window of it
+CROP, WINDOW = 192, 96  # side in pixels of a vertebra's crop, and of a window cut out of the crop
 MAX_NOISE = 15.0  # grey values
 MAX_CUTS = 4
-# Of a crop's grey values: soft tissue, which shows in a cut, and what passes for bone.
-TISSUE, BONE = 40, 85  # percentiles
-OFF_BONE = 30  # pixels that a window's centre may lie beside bone
-VISIBLE = 20.0  # grey values that a cut must take away to be seen
+# Percentiles of a crop's grey values: the grey of soft tissue, to which a cut darkens bone, and the
+# lowest grey that counts as bone.
+TISSUE, BONE = 40, 85
+OFF_BONE = 30  # largest offset in pixels, per axis, of a window's centre from a bone pixel
+VISIBLE = 20.0  # a pixel belongs to a cut if the cut darkens it by more grey values than this
 
 Targets = dict[str, np.ndarray]
 
@@ -41,17 +44,20 @@ class Crops:
     patients: np.ndarray
 
     def of(self, chosen: np.ndarray) -> Crops:
-        """The crops that a bool (N,) picks."""
+        """Return the crops that the mask `chosen`, bool (N,), selects."""
         return Crops(self.images[chosen], self.levels[chosen], self.patients[chosen])
 
 
 def render_crops(patients: int) -> Crops:
-    """Crops of `patients` unbroken phantom patients; slices with no vertebra found are left out."""
+    """Return the crops of `patients` phantom patients without fractures.
+
+    Slices in which no vertebra is found are left out.
+    """
     config = PhantomConfig(patients=patients, seed=PATIENTS_SEED)
     rows = []
     for number in range(patients):
         for item in render_patient(number, config):
-            # A fractured slice's twin, so that no fracture is ever seen.
+            # A fractured slice is replaced by its twin: the same slice without the fracture.
             grey = item.grey if item.twin_grey is None else item.twin_grey
             crop = preprocess(grey, "vertebra", CROP)
             if crop is not None:
@@ -61,18 +67,19 @@ def render_crops(patients: int) -> Crops:
 
 
 def batches(crops: Crops, size: int, seed: int) -> Iterator[tuple[np.ndarray, Targets]]:
-    """Batches without end, the same for the same seed."""
+    """Yield batches without end, the same for the same seed."""
     rng = np.random.default_rng(seed)
     while True:
         yield draw_batch(crops, size, rng)
 
 
 def draw_batch(crops: Crops, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Targets]:
-    """Pixels (B, WINDOW, WINDOW, 3) in 0…255, and what there is to say of them.
+    """Return pixels (B, WINDOW, WINDOW, 3) in 0…255, and the targets of the five tasks.
 
-    `logit` (B, 1) 1 where cuts show, `fracture_map` (B, WINDOW/8, WINDOW/8, 1) 1 where they run,
-    under the names that a classifier gives its outputs; `level` (B,) 0…6, `side` (B,) quarters
-    0…3, `noise` (B, 1) 0…1 of MAX_NOISE.
+    Two targets have the names of a classifier's outputs: `logit` (B, 1) is 1 if the window has
+    visible cuts, and `fracture_map` (B, WINDOW/8, WINDOW/8, 1) is 1 in the cells with a cut. The
+    others are `level` (B,), 0…6; `side` (B,), the quarter turns, 0…3; and `noise` (B, 1), the noise
+    as a share of MAX_NOISE, 0…1.
     """
     chosen, sides = rng.integers(len(crops.images), size=size), rng.integers(4, size=size)
     drawn = [_draw_window(crops.images[i], rng) for i in chosen]
@@ -91,7 +98,7 @@ def draw_batch(crops: Crops, size: int, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _draw_window(crop: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A window near bone, float32, and where it is cut, bool; half of them have cuts."""
+    """Return a window near bone, float32, and the mask of its cuts, bool; half have cuts."""
     tissue, bone = np.percentile(crop, (TISSUE, BONE))
     around = rng.choice(np.argwhere(crop >= bone)) + rng.integers(-OFF_BONE, OFF_BONE + 1, 2)
     top, left = np.clip(around - WINDOW // 2, 0, CROP - WINDOW)
@@ -106,14 +113,17 @@ def _draw_window(crop: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray
 def _draw_cut(
     window: np.ndarray, tissue: float, bone: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Darken bone along a crooked line towards the grey of soft tissue; return where it shows."""
+    """Darken bone in `window` along a crooked line towards the grey of soft tissue.
+
+    Returns the mask of the pixels that became visibly darker, bool.
+    """
     bones = np.argwhere(window >= bone)
     if not len(bones):
         return np.zeros(window.shape, bool)
     length, width = int(rng.uniform(15, 70)), np.exp(rng.uniform(np.log(0.4), np.log(2.0)))
     direction = rng.uniform(0, np.pi) + np.cumsum(rng.normal(0, 0.11, length))
     path = np.cumsum(np.stack([np.sin(direction), np.cos(direction)], 1), axis=0)
-    # Its middle is in bone.
+    # Moves the middle of the line to a random bone pixel.
     path += rng.choice(bones) - path[length // 2]
     path = np.rint(path).astype(int)
     path = path[((path >= 0) & (path < WINDOW)).all(axis=1)]

@@ -2,12 +2,14 @@
 
     python -m tools.pretrain build/standin > tools/results/pretrain.json
 
-Each backbone learns what `pretext.py` draws from phantom patients that no other set holds: above
-all whether, and where, a dark line was drawn across bone. Written under Keras's own file names into
-a folder for `python train.py --weights FOLDER`. Prints JSON: figures on held-out patients, beside
-chance, and what `experiments/model/standin_transfer.py` finds of transfer to fractures. The
-defaults are meant for an hour on two cores. A run that was cut off goes on where it is started
-again: what is done stands in FOLDER/progress.json.
+Each backbone learns the tasks of `pretext.py`, on phantom patients that no other set uses: above
+all whether and where a dark line was drawn across bone. The weights are written to the folder under
+Keras's own file names, so that `python train.py --weights FOLDER` can read them.
+
+Prints JSON: scores on held-out patients beside those of chance, and how well the weights transfer
+to finding fractures (`experiments/model/standin_transfer.py`). With the defaults it takes about an
+hour on two cores. A run that was interrupted continues when it is started again; the finished parts
+are in FOLDER/progress.json.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A quarter faster on CPUs without AVX-512.
+# oneDNN is a quarter faster on CPUs without AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from benchmarks.machine import describe_machine
@@ -36,22 +38,27 @@ from experiments.progress import Progress
 from tools.pretext import CROP, WINDOW, Crops, batches, draw_batch, render_crops
 
 BACKBONES = ("resnet50v2", "inceptionv3", "xception")
-SELECTION = ("out", "architectures")  # of the command line; the rest must not change in a run
+SELECTION = ("out", "architectures")  # arguments that may differ when a run is continued
 HELD_OUT = 0.15
-JUDGED = 400  # windows
-# Keras's 0.99 would leave the statistics of new networks half unlearned after 70 steps.
+JUDGED = 400  # windows on which a backbone is scored
+# With Keras's default of 0.99, batch norm's moving averages would still be half at their initial
+# values after 70 steps.
 NORM_MOMENTUM = 0.95
 PLAN = FitPlan(epochs=1, batch_size=32, learning_rate=1e-3, seed=0, warmup=0.05)
-# An image costs it half of what it costs the others, and it learns half as much from one.
+# Inceptionv3 needs half as much time per image as the others, and learns half as much from it.
 STEPS_FACTOR = {"inceptionv3": 2}
-# Cuts are few cells of a window.
+# Cells with a cut are rare, so they get a higher weight.
 CUT_WEIGHT = 10.0
-# What a window of half a crop tells of level and side is little: they must not drown the cuts.
+# A window of half a crop's side shows little of level and side. Their weights are low so that the
+# cuts dominate the loss.
 WEIGHTS = {"logit": 1.0, "fracture_map": 2.0, "level": 0.2, "side": 0.2, "noise": 1.0}
 
 
 def build_network(name: str) -> tuple[Any, Any]:
-    """A classifier's backbone, and a network of all five tasks: its two heads and three more."""
+    """Return a classifier's backbone, and the network that learns all five tasks.
+
+    The network has the classifier's two heads and three more.
+    """
     import keras
 
     from cspine.model.networks.classifier import build_classifier
@@ -82,8 +89,11 @@ def build_network(name: str) -> tuple[Any, Any]:
 
 
 def judge(network: Any, crops: Crops) -> dict[str, float]:
-    """Figures of each task, held out: AUROC of cuts by window and by cell, accuracies, and the
-    mean error of noise as a share of its range."""
+    """Return the scores of each task on `crops`.
+
+    They are the AUROC of cuts by window and by cell, two accuracies, and the mean absolute error of
+    the noise as a share of its range.
+    """
     pixels, truth = draw_batch(crops, JUDGED, np.random.default_rng(7))
     said = {name: np.asarray(value) for name, value in network.predict(pixels, verbose=0).items()}
     return {
@@ -107,7 +117,7 @@ def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, An
     most = STEPS_FACTOR.get(name, 1) * given.steps
     began, steps, done, loss = time.perf_counter(), 0, 0.0, float("nan")
     while done < 1.0:
-        # By steps or by time, whichever ends first.
+        # The schedule follows the steps or the time, whichever ends first.
         network.optimizer.learning_rate = rate_at(done, PLAN)
         loss = float(np.asarray(network.train_on_batch(*next(source))).ravel()[0])
         steps += 1
@@ -127,7 +137,7 @@ def pretrain(name: str, crops: Crops, given: argparse.Namespace) -> dict[str, An
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    """Pre-train and transfer what is not done yet; return the report."""
+    """Run the parts that are not finished yet, and return the report."""
     from experiments.model.standin_transfer import compare_weights, load_sides, train_cnn
 
     given.out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +147,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     crops = render_crops(given.patients)
     levels = np.bincount(crops.levels)
     chance = round(float(levels.max() / levels.sum()), 3)
-    # Of noise: always answering the middle of an even draw is off by a quarter of its range.
+    # Chance for noise: always answering the middle of a uniform distribution has a mean error of a
+    # quarter of its range.
     report["pretext_chance"] = {
         "cut_auroc": 0.5,
         "cut_auroc_by_cell": 0.5,
@@ -164,11 +175,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make and judge stand-ins for ImageNet weights.")
     parser.add_argument("out", type=Path, help="folder for the *_notop.h5 files")
     parser.add_argument("--architectures", nargs="+", default=BACKBONES, choices=BACKBONES)
-    parser.add_argument("--patients", type=int, default=150, help="of the pretext")
-    parser.add_argument("--transfer-patients", type=int, default=150)
-    parser.add_argument("--steps", type=int, default=600, help="at most, of most backbones")
-    parser.add_argument("--minutes", type=float, default=25.0, help="at most, each backbone")
-    parser.add_argument("--cnn-minutes", type=float, default=4.0)
+    add = parser.add_argument
+    add("--patients", type=int, default=150, help="patients of the pretext task")
+    add("--transfer-patients", type=int, default=150, help="patients of the transfer to fractures")
+    add("--steps", type=int, default=600, help="most steps per backbone (inceptionv3: twice that)")
+    add("--minutes", type=float, default=25.0, help="most minutes per backbone")
+    add("--cnn-minutes", type=float, default=4.0, help="training time of the CNN")
     print(json.dumps(run(parser.parse_args()), indent=1))
 
 

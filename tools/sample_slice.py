@@ -1,8 +1,8 @@
-"""The synthetic slice that `predict_test.py` sends: a plain fracture of an unseen phantom patient.
+"""Write cspine/predict/sample_slice.png, the synthetic slice that `predict_test.py` sends.
 
     python -m tools.sample_slice
 
-Writes cspine/predict/sample_slice.png.
+The slice shows a plain fracture of a phantom patient who is in no training set.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Experiments on trained models: accuracy, abstention, agreement of formats, training settings."""
+"""Experiments on trained models: accuracy, abstention, numerical agreement, training settings."""

@@ -1,12 +1,12 @@
-"""Train all four architectures on a published layout and compare three readers of each `.h5`.
+"""Train all four architectures and check that Keras and the serving engine read each `.h5` alike.
 
     python -m experiments.model.four_architectures [--architectures NAME …] [--sources folder zip]
 
-A synthetic set in the published layout, as a folder and as a ZIP, is trained on for one epoch from
-random weights at a small image size, once for each architecture and source. Each `best.h5` is then
-read by a plain `keras.models.load_model` on TensorFlow and by the serving engine at f32; the
-largest difference of their probabilities on slices of the set and on noise is printed as JSON. Exit
-code 1 where one is above 1e-4. It does not measure how well anything is learned.
+Each architecture is trained on a synthetic set in the published layout, once from a folder and once
+from a ZIP, for one epoch from random weights at a small image size. Each `best.h5` is then loaded
+with plain `keras.models.load_model` on TensorFlow and with the serving engine at f32. Both get
+slices of the set and noise. Prints JSON with the largest difference of their probabilities; the
+exit code is 1 if a difference is above 1e-4. How well a network learns is not measured.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def train(name: str, source: Path, out: Path) -> float:
     """Run `train.py` as a user would; return its seconds.
 
     Raises:
-        RuntimeError: it failed; holds the end of what it said.
+        RuntimeError: the training failed; the message holds the end of its output.
     """
     out.mkdir()
-    # A cache of its own, so that every run reads its source anew.
+    # Each run has its own cache, so that it must read its source.
     (out / "settings.toml").write_text('resamples = 100\ncache = "cache"\n', encoding="utf-8")
     size = ARCHITECTURES[name].min_size
     words = f"--architectures {name} --image-size {size} --weights none --epochs 1"
@@ -64,7 +64,7 @@ def train(name: str, source: Path, out: Path) -> float:
 
 
 def compare_readers(models: Path, size: int, tree: Path) -> float:
-    """The largest difference between plain Keras's probabilities and the engine's."""
+    """Return the largest difference between the probabilities of plain Keras and of the engine."""
     import keras
 
     files = resolve_version(models)
@@ -79,8 +79,9 @@ def compare_readers(models: Path, size: int, tree: Path) -> float:
 
 
 def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Every architecture on every source; returns seconds and differences."""
-    # 40 patients are the fewest that are split in three; fewer would be 16 fits a run.
+    """Train every architecture on every source; return seconds and differences."""
+    # From 40 patients on, the set is split in three. With fewer, a run would cross-validate, with
+    # 16 fits.
     tree = write_kaggle(folder / "tree", PhantomConfig(patients=40, slices_per_patient=2))
     sources = {"folder": tree, "zip": Path(shutil.make_archive(str(tree), "zip", tree))}
     found = {}
@@ -101,9 +102,9 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run and print; 1 where any difference is above the bound."""
+    """Run and print; return 1 if a difference is above the bound."""
     names = list(ARCHITECTURES)
-    parser = argparse.ArgumentParser(description="Train and read back all four architectures.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--architectures", nargs="+", default=names, choices=names)
     parser.add_argument("--sources", nargs="+", default=["folder", "zip"])
     given = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Figures that compare models: errors at each one's threshold, means over models, coverage.
+"""Scores that compare models: errors at each model's threshold, means over models, coverage.
 
-Takes answers and true labels alone: no model, image or file.
+The functions need only the models' answers and the true labels, no model, image or file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESPLITS = 20
 
 
 class Truth(Protocol):
-    """What is known of N slices: `labels` int, `widths_mm` float (NaN for none), `groups` str."""
+    """The truth about N slices."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -34,45 +34,51 @@ class Truth(Protocol):
 
     @property
     def widths_mm(self) -> np.ndarray:
-        """float (N,), NaN where there is no width."""
+        """float (N,), the fracture's width; NaN if there is no fracture or its width is unknown."""
         ...
 
     @property
     def groups(self) -> np.ndarray:
-        """str (N,), the patient."""
+        """str (N,), the patient or series."""
         ...
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's decision parts and what they say of N slices."""
+    """A model's decision policy and its decisions for N slices."""
 
     policy: DecisionPolicy
     decisions: Decisions
 
     @property
     def called(self) -> np.ndarray:
-        """bool (N,): on the fracture's side of the model's threshold, abstention off."""
+        """bool (N,): the probability is on the fracture side of the threshold, abstention off."""
         return self.policy.threshold.apply(self.decisions.probability)
 
 
 def bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray], groups: np.ndarray, resamples: int
 ) -> Interval:
-    """A figure of weights (R, N) → (R,) with its interval by bootstrap over groups (N,)."""
+    """Return a statistic with its interval by bootstrap over groups (N,).
+
+    `statistic` maps weights (R, N) to values (R,), one per resample.
+    """
     value = float(statistic(np.ones((1, len(groups))))[0])
-    # A fixed seed: figures of the same slices use the same draws.
+    # The seed is fixed, so that all statistics of the same slices use the same resamples.
     weights = draw_weights(group_codes(groups, len(groups)), resamples, 0)
     drawn = [statistic(portion) for portion in weights]
     return percentile_interval(value, np.concatenate(drawn or [np.empty(0)]))
 
 
 def error_of(called: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarray:
-    """1 − balanced accuracy (R,) under weights (R, N): visible fractures against all normals."""
-    # Of no known width: counted.
+    """Return 1 − balanced accuracy (R,) under weights (R, N).
+
+    It compares visible fractures with all normal slices.
+    """
+    # A fracture of unknown width counts as visible.
     positive = (truth.labels == 1) & ~(truth.widths_mm < VISIBLE_MM)
     negative = truth.labels == 0
-    # A resample without one class has no error: NaN.
+    # The error of a resample that lacks one of the classes is NaN.
     with np.errstate(invalid="ignore"):
         misses = (weights @ (positive & ~called)) / (weights @ positive.astype(float))
         alarms = (weights @ (negative & called)) / (weights @ negative.astype(float))
@@ -80,12 +86,12 @@ def error_of(called: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarra
 
 
 def balanced_error(answers: Answers, truth: Truth, resamples: int) -> Interval:
-    """1 − balanced accuracy of one model at its threshold."""
+    """Return 1 − balanced accuracy of one model at its threshold."""
     return mean_balanced_error([answers], truth, resamples)
 
 
 def mean_balanced_error(models: Sequence[Answers], truth: Truth, resamples: int) -> Interval:
-    """The mean over models of 1 − balanced accuracy, each at its own threshold."""
+    """Return the mean over models of 1 − balanced accuracy, each at its own threshold."""
 
     def mean(weights: np.ndarray) -> np.ndarray:
         return np.mean([error_of(model.called, truth, weights) for model in models], axis=0)
@@ -96,7 +102,10 @@ def mean_balanced_error(models: Sequence[Answers], truth: Truth, resamples: int)
 def mean_auroc_by_width(
     probabilities: Sequence[np.ndarray], truth: Truth, resamples: int
 ) -> dict[str, Interval]:
-    """By width band: the mean over models (N,) of AUROC against all normal slices."""
+    """Return by width band the mean of the models' AUROCs, fractures against all normal slices.
+
+    `probabilities` holds (N,) for each model.
+    """
     found = {}
     for name, low, high in width_bands():
         fractured = (truth.labels == 1) & (truth.widths_mm >= low) & (truth.widths_mm < high)
@@ -118,8 +127,11 @@ def mean_auroc_by_width(
 def ece_at_share(
     card: Mapping[str, Any], answers: Answers, truth: Truth, resamples: int
 ) -> Interval:
-    """ECE once each probability is moved from the share of fractures that calibration supposed to
-    this set's share, as Bayes' rule moves it (Saerens et al. 2002, equation 2.4)."""
+    """Return the expected calibration error after adapting probabilities to the share of fractures.
+
+    The calibration was fitted on a set with another share. Each probability is adapted to this
+    set's share by Bayes' rule (Saerens et al. 2002, equation 2.4).
+    """
     supposed, share = calibrated_share(card), truth.labels.mean()
     if supposed is None:
         raise SystemExit("The card must say how many slices calibration was fitted on.")
@@ -130,17 +142,18 @@ def ece_at_share(
 
 
 def conformal_coverage(probability: np.ndarray, truth: Truth, alpha: float) -> dict[str, Any]:
-    """How often sets fitted on half of the patients hold the other half's truth, over 20 splits.
+    """Return how often conformal sets fitted on half of the patients hold the other half's truth.
 
-    By class: the mean coverage of its slices, the lowest and the highest of the splits, and the
-    fewest patients with such a slice that a half held.
+    Over 20 random splits, for each class: the mean, lowest and highest coverage of its slices, and
+    the smallest number of patients with such a slice in a half.
     """
     codes = group_codes(truth.groups, len(truth.groups))
     rng = np.random.default_rng(0)
     shares: list[list[float]] = []
     patients: list[list[int]] = []
     for _ in range(RESPLITS):
-        # (N,): halves of the patients, since slices of one patient in both would be no test.
+        # bool (N,). The patients are split, not the slices: a patient in both halves would be no
+        # test.
         fitted = (rng.permutation(codes.max() + 1) % 2 == 0)[codes]
         sets = fit_conformal(probability[fitted], truth.labels[fitted], alpha).sets(probability)
         is_class = [truth.labels == label for label in range(len(CLASS_NAMES))]

@@ -1,7 +1,8 @@
-"""500 pictures that are no axial CT slice of the neck, drawn by seed, as the bytes of PNG files.
+"""Generator of 500 synthetic pictures that are not axial CT slices of the neck.
 
-Photographs, pages, drawn radiographs, noise and blanks are those of the image checks' own tests;
-this file adds colour, projections through synthetic necks, inverted slices and slices of a head.
+Photographs, text pages, drawn radiographs, noise and blank pictures come from the code that the
+tests of the image checks use, with other seeds. This file adds colour photographs, radiographs made
+by projection through synthetic necks, inverted slices, and slices of a head.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cspine.phantom.config import PhantomConfig
 from cspine.phantom.render import render_patient
 from tests.support.non_ct import draw_picture
 
-SEED = 77_000  # of the drawn pictures, far from the tests' own
+SEED = 77_000  # first seed of the drawn pictures, far from the seeds of the tests
 COUNTS = {
     "photograph, grey": 65,
     "photograph, colour": 55,
@@ -36,19 +37,19 @@ _DRAWN = {
     "noise": "noise",
     "blank": "blank",
 }
-_STACK = 40  # slices of one neck behind its projections
-_VIEWS = 15  # projections of one neck
+_STACK = 40  # slices per neck
+_VIEWS = 15  # projections per neck
 
 
 def encode(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W) or (H, W, 3) as the bytes of a PNG."""
+    """Return uint8 (H, W) or (H, W, 3) as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def draw_pictures(kind: str, count: int) -> Iterator[np.ndarray]:
-    """`count` pictures of one kind of COUNTS, uint8 (H, W) or (H, W, 3)."""
+    """Yield `count` pictures of one kind of COUNTS, uint8 (H, W) or (H, W, 3)."""
     if kind == "radiograph, projection":
         yield from _project(count)
     elif kind == "inverted CT":
@@ -70,7 +71,7 @@ def _draw(kind: str, seed: int) -> np.ndarray:
 
 
 def _draw_colour(seed: int) -> np.ndarray:
-    """A photograph whose channels are tinted and mixed with another's."""
+    """Return a colour photograph: each channel is another mixture of the same two photographs."""
     rng = np.random.default_rng([5, seed])
     first = draw_picture("photograph", seed).astype(float)
     second = draw_picture("photograph", seed + 500).astype(float)
@@ -79,7 +80,7 @@ def _draw_colour(seed: int) -> np.ndarray:
 
 
 def _project(count: int) -> Iterator[np.ndarray]:
-    """Radiographs: sums through the slices of synthetic necks, seen from several sides."""
+    """Yield radiographs: projections through synthetic necks from several directions."""
     config = PhantomConfig(patients=1, seed=SEED, slices_per_patient=_STACK)
     for number in range(count):
         if number % _VIEWS == 0:
@@ -89,9 +90,9 @@ def _project(count: int) -> Iterator[np.ndarray]:
         turned = ndimage.rotate(
             volume, 180 * (number % _VIEWS) / _VIEWS, axes=(1, 2), order=1, reshape=False
         )
-        path = turned.sum(axis=1)  # (Z, 256): what the beam passes
-        # Either what a detector measures, dark bone, or the negative that is read, bright bone.
-        # By Beer and Lambert a detector sees e to the minus path.
+        path = turned.sum(axis=1)  # (Z, 256): attenuation along the beam
+        # A third of the pictures show what a detector measures, exp(−path) by the law of Beer and
+        # Lambert, with dark bone. The others show bright bone, as radiologists read them.
         beam = np.exp(-path / np.percentile(path, 90)) if number % 3 == 0 else path
         beam = 255 * (beam - beam.min()) / np.ptp(beam)
         picture = Image.fromarray(beam.astype(np.uint8)).resize(
@@ -101,7 +102,7 @@ def _project(count: int) -> Iterator[np.ndarray]:
 
 
 def _draw_head(rng: np.random.Generator) -> np.ndarray:
-    """A slice of a head: a closed ring of skull, even brain, ventricles, sometimes orbits."""
+    """Return a slice of a head: a closed ring of skull, brain, ventricles, sometimes orbits."""
     side = 512
     rows, columns = np.mgrid[:side, :side].astype(float)
     angle, middle = rng.normal(0, 0.12), 256 + rng.normal(0, 12, 2)
@@ -120,9 +121,8 @@ def _draw_head(rng: np.random.Generator) -> np.ndarray:
     for mirror in (-1, 1):  # the lateral ventricles
         bent = (x - mirror * (14 + 0.25 * np.abs(y))) / rng.uniform(7, 14)
         grey[brain & (np.hypot(bent, y / rng.uniform(35, 70)) < 1)] = fluid
-    # The falx.
-    grey[brain & (np.abs(x) < 1.5) & (np.abs(y) > 60)] = fluid + 25
-    # Lower down: orbits and sinuses in front.
+    grey[brain & (np.abs(x) < 1.5) & (np.abs(y) > 60)] = fluid + 25  # the falx
+    # Some slices are low in the head, with orbits and sinuses in front.
     if rng.random() < 0.4:
         for mirror in (-1, 1):
             globe = np.hypot(x - mirror * 0.45 * short, y + 0.72 * long)

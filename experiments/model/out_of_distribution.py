@@ -1,12 +1,16 @@
-"""Measure how many pictures that are no neck CT, and how many unseen phantoms, are refused.
+"""Measure how many non-CT pictures and how many unseen phantoms a model refuses to judge.
 
     python -m experiments.model.out_of_distribution [--model models] [--patients 60] [--seed 1003]
         [--real DIR]
 
-Every picture takes the serving path as the bytes of a PNG, at f32. Bars: at least 99 % of the other
-pictures refused, at most 1 % of unseen phantoms; of real slices, which a model that learned from
-phantoms alone must not judge, at least 90 % `uncertain` and not in distribution. DIR is searched
-for PNGs; none of them is named. Prints JSON.
+Every picture is a PNG that takes the path of a served request, at f32. The bars (required values):
+
+- at least 99 % of the pictures of `other_pictures.py` are refused;
+- at most 1 % of the unseen phantoms are refused;
+- at least 90 % of real slices are answered with `uncertain` and `in_distribution` false, because a
+  model that learned only from phantoms must not judge them.
+
+All PNGs under DIR are used; the output contains none of their names. Prints JSON.
 """
 
 from __future__ import annotations
@@ -32,15 +36,15 @@ from experiments.model.other_pictures import COUNTS, draw_pictures, encode
 
 
 def encode_patient(patient: int, config: PhantomConfig) -> list[bytes]:
-    """The slices of one patient, each as the bytes of a PNG."""
+    """Return the slices of one patient, each as the bytes of a PNG file."""
     return [encode(item.grey) for item in render_patient(patient, config)]
 
 
 def summarise(answers: Iterable[Prediction]) -> dict[str, Any]:
-    """How many were refused, how sure that share is, and why, by the warning that was given."""
+    """Return how many pictures were refused, their share with its interval, and the reasons."""
     said = list(answers)
     strangers = [one for one in said if not one.in_distribution]
-    # The last warning is the reason; those before it speak of the model or the file.
+    # The last warning is the reason; warnings before it are about the model or the file.
     reasons = Counter(one.warnings[-1] if one.warnings else "" for one in strangers)
     return {
         "pictures": len(said),
@@ -52,7 +56,7 @@ def summarise(answers: Iterable[Prediction]) -> dict[str, Any]:
 
 
 def read_real(folder: Path) -> Iterator[bytes]:
-    """The bytes of every PNG under a folder, in the order of their names."""
+    """Yield the bytes of every PNG file under a folder, sorted by path."""
     for path in sorted(folder.rglob("*.png")):
         yield path.read_bytes()
 
@@ -62,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models"))
     parser.add_argument("--patients", type=int, default=60, help="unseen synthetic patients")
-    parser.add_argument("--seed", type=int, default=1003, help="not a training set's seed")
+    parser.add_argument("--seed", type=int, default=1003, help="must not be a training set's seed")
     parser.add_argument("--real", type=Path, help="folder of real slices")
     arguments = parser.parse_args()
     predictor = Predictor.load(arguments.model, "f32", answer_synthetic=True)

@@ -1,11 +1,12 @@
-"""Compare served answers, from a real server on a socket, with those of `evaluate`.
+"""Compare the answers of a running service with those of `python -m cspine evaluate`.
 
     python -m experiments.model.parity [--model models] [--patients 25] [--seed 1004]
         [--precision f32]
 
-Writes unseen synthetic slices (8 a patient) as PNGs, has `python -m cspine evaluate` judge them,
-posts the same files to `predict_flask.py` over HTTP, both at one CSPINE_PRECISION, and compares
-every probability and every decision. Bars: probabilities within 1e-3, no decision differs.
+Writes unseen synthetic slices (8 per patient) as PNGs, evaluates them with
+`python -m cspine evaluate`, and posts the same files to `predict_flask.py` over HTTP, both at the
+same CSPINE_PRECISION. Compares every probability and every decision. Bars (required values):
+probabilities differ by at most 1e-3, and no decision differs. Prints JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LARGEST_DIFFERENCE = 1e-3
 
 
 def ask_server(port: int, files: list[Path]) -> list[dict[str, Any]]:
-    """The served answer for the bytes of each file, one request each."""
+    """Return the service's answer for each file, with one request per file."""
     answers = []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for file in files:
@@ -48,7 +49,7 @@ def ask_server(port: int, files: list[Path]) -> list[dict[str, Any]]:
 
 
 def evaluate_folder(model: Path, data: Path, out: Path, precision: str) -> list[dict[str, str]]:
-    """The rows that `python -m cspine evaluate` writes for a folder."""
+    """Return the rows that `python -m cspine evaluate` writes for a folder."""
     command = [
         sys.executable,
         "-m",
@@ -57,9 +58,9 @@ def evaluate_folder(model: Path, data: Path, out: Path, precision: str) -> list[
         str(data),
         "--models",
         str(model.resolve()),
-        # Only answers.csv is read, so intervals may be rough.
         "--out",
         str(out),
+        # Few resamples suffice: only answers.csv is read, which has no intervals.
         "--resamples",
         "20",
     ]
@@ -70,13 +71,13 @@ def evaluate_folder(model: Path, data: Path, out: Path, precision: str) -> list[
 
 
 def compare(rows: list[dict[str, str]], served: list[dict[str, Any]]) -> dict[str, Any]:
-    """The largest difference of probability, and how many answers differ in anything else."""
+    """Return the largest difference of a probability, and how many answers differ otherwise."""
     differences = [0.0]
     other = Counter(prediction=0, in_distribution=0, has_probability=0)
     for row, answer in zip(rows, served, strict=True):
         other["prediction"] += row["prediction"] != answer["prediction"]
         other["in_distribution"] += (row["in_distribution"] == "True") != answer["in_distribution"]
-        # Empty in the table, null in the answer: a slice without a vertebra.
+        # A slice without a vertebra has an empty cell in the table and null in the answer.
         if (row["probability"] == "") != (answer["probability"] is None):
             other["has_probability"] += 1
         elif answer["probability"] is not None:
@@ -94,7 +95,7 @@ def compare(rows: list[dict[str, str]], served: list[dict[str, Any]]) -> dict[st
 
 
 def main() -> None:
-    """Ask both and print one JSON object."""
+    """Evaluate, ask the service, compare, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models"))
     parser.add_argument("--patients", type=int, default=25)

@@ -1,12 +1,13 @@
-"""Measure the loss of int8 and bf16 against f32 on unseen synthetic patients.
+"""Measure how much accuracy int8 and bf16 lose against f32 on unseen synthetic patients.
 
     python -m experiments.model.precision [--model models] [--patients 300] [--seed 1008]
         [--out FILE]
 
-Slices take the serving path. AUROC comes by fracture width, each band's fractures against all
-normal slices, with the loss beside f32 on the same slices (bootstrap over patients); then how many
-decisions differ, and how far a probability moves. The model's folder must hold its int8 files. bf16
-is measured only where the processor computes in it. Prints JSON; see also `shipped_model.py`.
+Slices take the path of a served request. Reported: AUROC by fracture width, the fractures of each
+width band against all normal slices; the loss of AUROC against f32 on the same slices, with an
+interval by bootstrap over patients; the share of decisions that differ; and the largest change of a
+probability. int8 is measured only if the model's folder holds its int8 files, bf16 only if the
+processor supports it. Prints JSON; see also `shipped_model.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ROUNDED = ("bf16", "int8")
 
 
 def answer(files: ModelFiles, crops: Crops, precision: str) -> Decisions | None:
-    """What the model says of every crop at a precision; None where the engine runs another one."""
+    """Return the model's decisions at a precision, or None if the engine chose another one."""
     engine = Engine.load(files, precision)
     if engine.precision_used != precision:
         return None
@@ -43,13 +44,13 @@ def answer(files: ModelFiles, crops: Crops, precision: str) -> Decisions | None:
 
 
 def describe(said: Decisions, crops: Crops, resamples: int) -> dict[str, Any]:
-    """AUROC by width band."""
+    """Return the AUROC by width band."""
     bands = mean_auroc_by_width([said.probability], crops, resamples)
     return {"auroc_by_width": {name: one.to_dict() for name, one in bands.items()}}
 
 
 def compare(exact: Decisions, other: Decisions, crops: Crops, resamples: int) -> dict[str, Any]:
-    """What is lost beside f32."""
+    """Return what `other` loses against `exact`, the decisions at f32."""
     visible = (crops.labels == 0) | (crops.widths_mm >= VISIBLE_MM)
     sides = {"all": np.ones(len(crops), bool), "≥ 1 mm": visible}
     losses = {
@@ -71,11 +72,11 @@ def compare(exact: Decisions, other: Decisions, crops: Crops, resamples: int) ->
 
 
 def main() -> None:
-    """Answer at each precision and print one JSON object."""
+    """Run the model at each precision and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models"))
     parser.add_argument("--patients", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1008, help="not a training set's seed")
+    parser.add_argument("--seed", type=int, default=1008, help="must not be a training set's seed")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()

@@ -4,12 +4,15 @@
         [--fractured-share 0.5] [--normal-patients 0.25]
         [--cache DIR] [--resamples 1000]
 
-Give one model of each training seed; every figure comes for each of them, and as their mean. Slices
-take the serving path: the picture checks, the finder, the crop, the engine in f32, the model's own
-calibration and gate. AUROC is by slice, each band's fractures against all normal slices, beside the
-AUROC of an observer who knows the fracture and the noise exactly; intervals are by bootstrap over
-patients, and a mean's interval draws the same patients for all models. By default half of the
-slices are fractured, as in training, and three quarters of the patients.
+Give one model per training seed. The report has figures of each model, and the means of the main
+ones. Slices take the path of a served request: image checks, vertebra finder, crop, engine at f32,
+and the model's own calibration and gate.
+
+AUROC is by slice; the fractures of each width band are compared with all normal slices. Beside it
+stands the AUROC of an ideal observer, who knows the fracture and the noise exactly. Intervals are
+by bootstrap over patients; for a mean over models, each resample takes the same patients for all
+models. By default half of the slices and three quarters of the patients are fractured, as in
+training. Prints JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from experiments.phantom.crops import Crops, load_crops
 
 
 def answer(files: ModelFiles, crops: Crops) -> Answers:
-    """What the model of these files says of every crop, at f32."""
+    """Return the model's answers for every crop, at f32."""
     contents = read_h5(files.h5)
     policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
     output = Engine.load(files, "f32").infer(crops.images)
@@ -51,7 +54,7 @@ def answer(files: ModelFiles, crops: Crops) -> Answers:
 def describe_model(
     card: Mapping[str, Any], answers: Answers, crops: Crops, resamples: int
 ) -> dict[str, Any]:
-    """Every figure of one model."""
+    """Return all figures of one model."""
     policy, said = answers.policy, answers.decisions
     cut, total = policy.threshold.value, int(crops.slices[0])
     figures = compute_metrics(crops.labels, said.probability, cut, crops.groups, resamples)
@@ -76,7 +79,7 @@ def describe_model(
         "ece_at_this_share": ece_at_share(card, answers, crops, resamples).to_dict(),
         "balanced_error_at_threshold": balanced_error(answers, crops, resamples).to_dict(),
         "conformal": conformal_coverage(said.probability, crops, policy.conformal.alpha),
-        # A slice without a vertebra is refused as well.
+        # `total` includes slices without a vertebra, which are refused as well.
         "refused_share": float((total - said.in_distribution.sum()) / total),
         "refused_by_picture_checks": float((~crops.image_ok).mean()),
         "uncertain_share": float(1 - named.sum() / total),
@@ -87,7 +90,7 @@ def describe_model(
 
 
 def ideal_by_width(crops: Crops) -> dict[str, float]:
-    """The ideal observer's mean AUROC over the fractures of each band that has any."""
+    """Return the ideal observer's mean AUROC over the fractures of each band that is not empty."""
     found = {}
     for name, low, high in width_bands():
         inside = (crops.widths_mm >= low) & (crops.widths_mm < high)
@@ -97,20 +100,21 @@ def ideal_by_width(crops: Crops) -> dict[str, float]:
 
 
 def main() -> None:
-    """Render (or read), answer with every model, and print one JSON object."""
+    """Render or load the crops, run every model, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, nargs="+", default=[Path("models")])
     parser.add_argument("--patients", type=int, default=1200)
-    parser.add_argument("--seed", type=int, default=1002, help="not a training set's seed")
-    parser.add_argument("--fractured-share", type=float, default=0.5, help="of the slices")
-    parser.add_argument("--normal-patients", type=float, default=0.25, help="their share")
-    parser.add_argument("--cache", type=Path, help="where rendered crops are kept")
+    add = parser.add_argument
+    add("--seed", type=int, default=1002, help="must not be a training set's seed")
+    add("--fractured-share", type=float, default=0.5, help="share of fractured slices")
+    add("--normal-patients", type=float, default=0.25, help="share of patients without a fracture")
+    add("--cache", type=Path, help="folder in which rendered crops are kept")
     parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
     models = [resolve_version(folder) for folder in arguments.model]
     if any(files.card["seeds"]["phantom"] == arguments.seed for files in models):
         parser.error("--seed must differ from the seed that a model was trained on")
-    # One set of crops for all, so that a mean over models is one over the same slices.
+    # All models use the same crops, so that a mean over models is over the same slices.
     views = {(files.card["view"], files.card["image_size"]) for files in models}
     if len(views) != 1:
         parser.error("the models must share view and image size")

@@ -1,8 +1,9 @@
-"""Measure transfer from stand-in weights: a frozen backbone's head, and fine-tuning.
+"""Measure how well stand-in weights (for ImageNet weights) transfer to finding fractures.
 
-Called by `tools/pretrain.py`. The same head learns on the same patients from the stand-in
-backbone's embeddings and from a random one's; both are scored once, after the last epoch, on
-patients that neither has seen. The CNN learns from scratch beside them.
+`tools/pretrain.py` calls this module. A head is trained on the embeddings of the frozen stand-in
+backbone, and the same head on those of a backbone with random weights, both on the same patients.
+Both are scored once, after the last epoch, on unseen patients. The stand-in backbone is then
+fine-tuned and scored as well. For comparison, the CNN is trained from scratch on these patients.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from cspine.train.fitting.from_scratch import fit_scratch
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
-# Neither the pretext's patients nor those of any other set.
+# A seed that no other set uses, the pretext task's included.
 PHANTOM_SEED = 900_002
 UNSEEN_SHARE = 0.4
-# Each further one would cost minutes of a run that has 25.
+# Copies per slice whose features are cached; the first is not augmented. Each further copy would
+# take minutes of a run that has 25.
 COPIES = 1
 HEAD = FitPlan(epochs=30, batch_size=32, learning_rate=1e-3, seed=0, patience=None)
 TUNE = replace(HEAD, epochs=4, learning_rate=1e-4, warmup=0.1)
@@ -40,13 +42,16 @@ CNN = replace(HEAD, epochs=400, learning_rate=3e-3)
 
 @dataclass(frozen=True)
 class Sides:
-    """Patients to learn from, with twins, and patients to be scored on."""
+    """Samples of the training patients, with twins, and of the unseen patients.
+
+    A twin is the same slice without its fracture.
+    """
 
     train: Samples
     unseen: Samples
 
     def describe(self) -> dict[str, int]:
-        """Counts of patients, slices and wide fractures."""
+        """Return the numbers of patients, slices and wide fractures."""
         return {
             "train_patients": len(np.unique(self.train.groups)),
             "unseen_patients": len(np.unique(self.unseen.groups)),
@@ -56,20 +61,22 @@ class Sides:
 
 
 def load_sides(patients: int, size: int, folder: Path) -> Sides:
-    """Vertebra crops `size` pixels a side of a phantom set of its own."""
+    """Return vertebra crops of `size` × `size` pixels of a phantom set used only here."""
     config = PhantomConfig(patients=patients, seed=PHANTOM_SEED)
     dataset, _ = resolve_data("phantom", folder, config)
     cache = folder / "cache"
     everything = load_samples(dataset, dataset.records, "vertebra", size, cache, with_twins=True)
     names = np.unique(everything.groups)
     unseen = np.isin(everything.groups, names[round(len(names) * (1 - UNSEEN_SHARE)) :])
-    # Twins are to learn from, and not to be scored: no set of real slices has any.
+    # Twins are for training only, because a set of real slices has none.
     return Sides(everything.take(~unseen), everything.take(unseen & ~everything.is_twin))
 
 
 def compare_weights(name: str, sides: Sides, folder: Path) -> dict[str, Any]:
-    """The figures of one backbone, whose weights lie in `folder`: both heads, their difference,
-    and the tuned top."""
+    """Return the scores of one backbone, whose stand-in weights are in `folder`.
+
+    They are those of both heads, their difference, and those after fine-tuning.
+    """
     standin, tuned = _fit(name, sides, folder, folder, TUNE)
     random, _ = _fit(name, sides, "none", folder, NO_TUNING)
     wide = _choose_wide(sides.unseen)
@@ -88,7 +95,7 @@ def compare_weights(name: str, sides: Sides, folder: Path) -> dict[str, Any]:
 
 
 def train_cnn(sides: Sides, folder: Path, seconds: float) -> dict[str, float]:
-    """The CNN's figures, trained from scratch for so long on the same patients."""
+    """Train the CNN from scratch for `seconds` on the same patients, and return its scores."""
     size = sides.train.images.shape[1]
     classifier = build_classifier("cnn", size, seed=0, map_head=sides.train.masks is not None)
     clock, key = TimeBudget(seconds), f"{seconds} {sides.train.key}"
@@ -99,10 +106,11 @@ def train_cnn(sides: Sides, folder: Path, seconds: float) -> dict[str, float]:
 
 
 def judge_logits(logits: np.ndarray, samples: Samples) -> dict[str, float]:
-    """AUROC of logits (N,): of all slices, and of fractures at least 1 mm wide against normal."""
+    """Return the AUROC of logits (N,): over all slices, and over the normal slices and the
+    fractures at least 1 mm wide."""
     wide = _choose_wide(samples)
     if not samples.labels[wide].any():
-        raise SystemExit("There is no unseen fracture as wide as 1 mm: ask for more patients.")
+        raise SystemExit("No unseen fracture is at least 1 mm wide. Use more patients.")
     return {
         "auroc": round(compute_auroc(samples.labels, logits), 3),
         "auroc_at_least_1_mm": round(compute_auroc(samples.labels[wide], logits[wide]), 3),
@@ -112,7 +120,7 @@ def judge_logits(logits: np.ndarray, samples: Samples) -> dict[str, float]:
 def _fit(
     name: str, sides: Sides, weights: Path | str, folder: Path, tune: FitPlan
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N,) of the unseen slices after the head's last epoch and after the last of all."""
+    """Return logits (N,) of the unseen slices, after the head's training and after fine-tuning."""
     size = sides.train.images.shape[1]
     keras.utils.clear_session()
     classifier = build_classifier(name, size, weights, seed=0)

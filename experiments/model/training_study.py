@@ -3,10 +3,10 @@
     python -m experiments.model.training_study [--patients 400] [--seconds 300] [--seeds 3]
         [--only NAME …] [--progress build/study/progress.json]
 
-Every run gets the same training time on one core of its own, so a dearer setting sees fewer crops;
-as many run at once as there are cores. AUROC is by slice on the phantom set's validation patients,
-whom no run learns from; the last epoch counts, none is picked. A study that was cut off goes on
-where it is started again. It changes nothing in the project.
+Every run gets the same training time on one core, so a slower setting trains on fewer crops. One
+run per core runs at a time. AUROC is by slice on the phantom set's validation patients, from whom
+no run learns; the last epoch counts, and no epoch is selected. A study that was interrupted
+continues when it is started again. Prints JSON and changes nothing in the project.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ BASE = FitPlan(epochs=400, batch_size=32, learning_rate=3e-3, seed=0, patience=N
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run learns from and how; the defaults are the shipped model's.
+    """Data and training settings of a run; the defaults are those of the shipped model.
 
-    `plan` are changes of the fit's plan, `share` is of the training patients, `side` the crop's in
-    pixels (of the whole slice in the slice view); `halved` averages it over blocks of 2 × 2.
+    `plan` holds changes to the fields of `BASE`, `share` is the share of the training patients that
+    are used, and `side` is the side of the crop in pixels (of the complete slice in slice view).
+    With `halved`, the crop is averaged over blocks of 2 × 2 pixels.
     """
 
     plan: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +89,7 @@ SETTINGS = {
 
 
 def load_sides(patients: int, setting: Setting) -> tuple[Samples, Samples]:
-    """Training samples with twins, and validation samples, of the phantom set."""
+    """Return training samples with twins, and validation samples, of the phantom set."""
     config = TrainConfig()
     dataset, _ = resolve_data("phantom", Path("build"), PhantomConfig(patients=patients))
     split = split_dataset(dataset, "grouped", config.seed)
@@ -101,7 +102,7 @@ def load_sides(patients: int, setting: Setting) -> tuple[Samples, Samples]:
 
 
 def halve(samples: Samples) -> Samples:
-    """The same field at half the resolution; a cell of the masks is then four of the old ones."""
+    """Return the same crops at half the resolution; four cells of a mask become one."""
     count, side = samples.images.shape[:2]
     blocks = samples.images.reshape(count, side // 2, 2, side // 2, 2)
     masks = samples.masks
@@ -112,7 +113,7 @@ def halve(samples: Samples) -> Samples:
 
 
 def choose_training(train: Samples, setting: Setting) -> Samples:
-    """The first patients of the training side, with or without twins and masks."""
+    """Return the samples of the first patients, with or without twins and masks."""
     groups = np.unique(train.groups)
     wanted = groups[: max(1, round(setting.share * len(groups)))]
     chosen = np.isin(train.groups, wanted) & (setting.twins | ~train.is_twin)
@@ -121,8 +122,8 @@ def choose_training(train: Samples, setting: Setting) -> Samples:
 
 
 def take_core(cores: Any) -> None:
-    """Keep this process on the next core: TensorFlow then has one thread, and no run waits for
-    another."""
+    """Pin this process to one free core, so that TensorFlow uses one thread and runs do not compete
+    for cores."""
     os.sched_setaffinity(0, {cores.get()})
 
 
@@ -162,12 +163,12 @@ def run_setting(run: Run) -> dict[str, float]:
 
 
 def title(run: Run) -> str:
-    """The run's name in the file of what is done."""
+    """Return the run's name in the progress file."""
     return f"{run[0]}, seed {run[1]}"
 
 
 def run_all(runs: list[Run], kept: Progress) -> None:
-    """Run them, as many at once as there are cores, and keep each result as it comes."""
+    """Run the runs, one per core at a time, and keep each result as soon as it is there."""
     spawning = multiprocessing.get_context("spawn")
     cores = sorted(os.sched_getaffinity(0))
     queue = spawning.Manager().Queue()
@@ -181,7 +182,7 @@ def run_all(runs: list[Run], kept: Progress) -> None:
 
 
 def summarise(runs: list[dict[str, float]]) -> dict[str, Any]:
-    """The runs of one setting, and their means."""
+    """Return the runs of one setting, and their means."""
     names = ("auroc", "auroc_at_least_1_mm")
     means = {f"mean_{one}": round(float(np.mean([run[one] for run in runs])), 4) for one in names}
     return {"runs": runs, **means}
@@ -190,13 +191,14 @@ def summarise(runs: list[dict[str, float]]) -> dict[str, Any]:
 def main() -> None:
     """Run the settings and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patients", type=int, default=400)
-    parser.add_argument("--seconds", type=float, default=300, help="of each run, on one core")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", default=list(SETTINGS), metavar="NAME")
-    parser.add_argument("--progress", type=Path, default=Path("build/study/progress.json"))
+    add = parser.add_argument
+    add("--patients", type=int, default=400, help="patients of the phantom set")
+    add("--seconds", type=float, default=300, help="training time of each run, on one core")
+    add("--seeds", type=int, default=3, help="runs per setting")
+    add("--only", nargs="+", default=list(SETTINGS), metavar="NAME", help="settings to run")
+    add("--progress", type=Path, default=Path("build/study/progress.json"), help="finished runs")
     arguments = parser.parse_args()
-    # Once before the runs, which then only read.
+    # Writes the cache before the runs start, so that the runs only read it.
     for name in arguments.only:
         load_sides(arguments.patients, SETTINGS[name])
     train, validation = load_sides(arguments.patients, Setting())

@@ -1,1 +1,1 @@
-"""Experiments on the phantom: realism, limits set by physics, and finding the vertebra."""
+"""Experiments on the phantom: its realism, physical limits, shortcuts, and the vertebra finder."""

@@ -1,7 +1,7 @@
-"""Unseen phantom slices as the served path crops them, rendered once and kept on disk.
+"""Crops of unseen phantom slices, cut as for a served request and cached on disk.
 
-A set is kept under a hash of its configuration, the view, the size and the source of all code that
-makes pixels or checks them.
+The cache key of a set is a hash of its configuration, the view, the size, and the source of the
+code that makes or checks the crops.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ Row = tuple[np.ndarray | None, bool, int, float, float, str]
 
 @dataclass(frozen=True)
 class Crops:
-    """The N slices in which a vertebra was found.
+    """Crops of the N slices in which a vertebra was found, and the truth about them.
 
-    `images` uint8 (N, S, S); `image_ok` bool (N,), the picture passed the served checks; `labels`
-    int (N,); `widths_mm` float (N,), NaN on normal slices; `ideal` float (N,), the AUROC of an
-    observer who knows the fracture and the noise exactly, NaN on normal slices; `groups` str (N,),
-    the patient; `indices` int (N,), each one's place among all slices; `slices` int (1,), how many
-    there were with those without a vertebra.
+    - `images` uint8 (N, S, S)
+    - `image_ok` bool (N,): the picture passed the image checks of the service
+    - `labels` int (N,)
+    - `widths_mm` float (N,), NaN on normal slices
+    - `ideal` float (N,): the AUROC of an observer who knows the fracture and the noise exactly; NaN
+      on normal slices
+    - `groups` str (N,): the patient
+    - `indices` int (N,): the index among all slices of the set
+    - `slices` int (1,): the number of all slices, including those without a vertebra
     """
 
     images: np.ndarray
@@ -54,9 +58,10 @@ class Crops:
 
 
 def load_crops(config: PhantomConfig, view: str, size: int, cache: Path | None) -> Crops:
-    """Return the crops of a set, from `cache` where they lie there.
+    """Return the crops of a set, from the folder `cache` if they are there.
 
-    `view` is `vertebra` or `slice`, or `published`: the whole slice resized as that layout has it.
+    `view` is `vertebra`, `slice`, or `published`: the complete slice, resized as in the published
+    layout.
     """
     place = None if cache is None else cache / f"crops-{_key(config, view, size)}.npz"
     if place is not None and place.is_file():
@@ -70,7 +75,10 @@ def load_crops(config: PhantomConfig, view: str, size: int, cache: Path | None) 
 
 
 def crop_patient(patient: int, config: PhantomConfig, view: str, size: int) -> list[Row]:
-    """Crop (None without a vertebra), check, label, width in mm, ideal AUROC, patient of each."""
+    """Return for each slice of a patient a row with the columns of `Crops`, up to `groups`.
+
+    The image is None if no vertebra was found.
+    """
     rows = []
     for one in render_patient(patient, config):
         image = _crop(one.grey, view, size)
@@ -84,7 +92,7 @@ def crop_patient(patient: int, config: PhantomConfig, view: str, size: int) -> l
 
 def _crop(grey: np.ndarray, view: str, size: int) -> np.ndarray | None:
     if view == "published":
-        # As `write_kaggle` shrinks a slice.
+        # `write_kaggle` resizes a slice in the same way.
         whole = Image.fromarray(grey).resize((size, size), Image.Resampling.BICUBIC)
         return np.asarray(whole)
     crop = preprocess(grey, view, size)
@@ -101,7 +109,8 @@ def _render(config: PhantomConfig, view: str, size: int) -> Crops:
 
 
 def _key(config: PhantomConfig, view: str, size: int) -> str:
-    # Not the phantom's source: its configuration holds a version, which changes whenever pixels do.
+    # The phantom's source is left out, because its configuration holds a version that changes with
+    # the phantom's pixels.
     digest = hashlib.sha256(json.dumps([asdict(config), view, size, imaging_source()]).encode())
     for path in (Path(image_checks.__file__), Path(__file__)):
         digest.update(path.read_bytes())

@@ -2,21 +2,23 @@
 
     python -m experiments.phantom.ideal_observer [--patients 40] [--seed 7] [--out FILE]
 
-For a signal known exactly in Gaussian noise the filter's detectability is d'² = Σ |S(f)|² / N(f),
-and its AUROC Φ(d' / √2) (Barrett and Myers, Foundations of Image Science, 13.2). S is the scanned
-difference from the twin, N the scanner's noise and the rounding to grey levels. Saturation of the
-window is not in it, so the figure is an upper bound.
+A twin is the same slice without its fracture. For a signal that is known exactly, in Gaussian
+noise, the filter's detectability is d'² = Σ |S(f)|² / N(f) and its AUROC is Φ(d' / √2) (Barrett and
+Myers, Foundations of Image Science, 13.2). S is the difference from the twin after the scanner's
+transfer function; N is the scanner's noise plus the rounding to grey levels. Saturation of the
+display window is left out, so the AUROC is an upper bound.
 
-Bands are those of `evaluate.metrics.auroc_by_width`, a band's fractures against all normal slices,
-which here are the twins. A slice's score is drawn from the log-likelihood ratio's own distribution,
-N(± d'² / 2, d'²), so that slices of different d' are ranked as one set, as a model's are.
+The width bands are those of `evaluate.metrics.auroc_by_width`: a band's fractures against all
+normal slices, which here are the twins. A slice's score is drawn from the distribution of the
+log-likelihood ratio, N(± d'² / 2, d'²). Slices of different d' can thus be ranked as one set, as
+those of a model are.
 
-The figure is 1 in every band, and that is honest: this observer is given the fracture's exact place
-and shape and the bone's exact picture without it, and noise alone hides next to nothing; even of
-hairlines a few pixels long many pixels differ. So physics is not what limits a model here. What
-does is not knowing where to look, nor what this patient's bone looked like before. d' says how much
-physical evidence there is: it falls with the width, and 2 is about where noise begins to hide.
-Prints JSON.
+The AUROC is 1 in every band. This observer knows the exact position and shape of the fracture and
+the exact picture of the bone without it, and noise hides almost nothing of that: even for a
+hairline a few pixels long, many pixels differ. So a model is not limited by physics here, but by
+not knowing where to look and how this patient's bone looked before. d' measures the physical
+evidence. It falls with the width, and noise begins to hide a fracture at a d' of about 2. Prints
+JSON.
 """
 
 from __future__ import annotations
@@ -38,12 +40,13 @@ from cspine.phantom.scanner import noise_amplitude, transfer
 
 
 def detectability(item: PhantomSlice) -> float:
-    """d' of one fractured slice against its twin."""
+    """Return d' of one fractured slice against its twin."""
     patient = item.patient
     difference = fft.rfft2(item.ideal_hu - item.ideal_twin_hu)
     signal = np.abs(difference * transfer(patient.spacing_mm, patient.bone_kernel)) ** 2
-    # To whole HU and to grey levels of width / 255 HU: a step q adds q² / 12, at all frequencies
-    # alike; rfft2 does not divide by the number of pixels.
+    # The scan is rounded to integer HU and then to grey levels of width / 255 HU. Rounding with
+    # step q adds a variance of q² / 12, the same at every frequency. rfft2 does not normalise, so
+    # the sum is multiplied by the number of pixels.
     rounding = item.hu.size * (1 + (patient.window[1] / 255) ** 2) / 12
     noise = noise_amplitude(patient, item.position).astype(np.float64) ** 2 + rounding
     weights = np.full(signal.shape[1], 2.0)
@@ -52,7 +55,7 @@ def detectability(item: PhantomSlice) -> float:
 
 
 def score_slices(d_prime: np.ndarray, seed: int) -> np.ndarray:
-    """Return scores 0..1 (2 N,) of N fractured slices, then of their twins, by rank."""
+    """Return scores (2 N,) of N fractured slices and then of their twins: ranks scaled to 0..1."""
     rng = np.random.default_rng(seed)
     half = d_prime**2 / 2
     ratios = np.concatenate([rng.normal(half, d_prime), rng.normal(-half, d_prime)])
@@ -60,14 +63,14 @@ def score_slices(d_prime: np.ndarray, seed: int) -> np.ndarray:
 
 
 def measure(patients: int, seed: int) -> dict[str, object]:
-    """Return AUROC and d' of each width band, and of all."""
+    """Return AUROC and d' of each width band and of all fractures."""
     config = PhantomConfig(seed=seed, fractured_share=1.0)
     items = [item for number in range(patients) for item in _fractured(number, config)]
     widths, d_prime = (np.array(column) for column in zip(*items, strict=True))
     owners = np.repeat(np.arange(patients), config.slices_per_patient)
     labels = np.repeat([FRACTURE, NORMAL], len(widths))
     twice = np.concatenate([widths, np.full(len(widths), np.nan)])
-    # A twin belongs to its slice's patient: both are drawn together.
+    # A twin has its slice's patient, so that the bootstrap resamples both together.
     bands = auroc_by_width(labels, score_slices(d_prime, seed), twice, np.tile(owners, 2))
     return {
         "patients": patients,
@@ -85,13 +88,13 @@ def measure(patients: int, seed: int) -> dict[str, object]:
 
 
 def _fractured(number: int, config: PhantomConfig) -> list[tuple[float, float]]:
-    """Width and d' of each slice of one patient."""
+    """Return width and d' of each slice of one patient."""
     items = render_patient(number, config)
     return [(item.truth.width_mm or 0.0, detectability(item)) for item in items]
 
 
 def _summary(d_prime: np.ndarray) -> dict[str, float]:
-    """The d' of some slices, and what the worst one's AUROC against its own twin would be."""
+    """Return the median and the least d', and the AUROC that the least one would have alone."""
     least = float(d_prime.min())
     return {
         "d_prime_median": round(float(np.median(d_prime)), 1),
@@ -101,11 +104,11 @@ def _summary(d_prime: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--patients", type=int, default=40, help="synthetic patients")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the patients")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     found = {"machine": describe_machine(), **measure(args.patients, args.seed)}
     print_figures(found, args.out)

@@ -3,11 +3,12 @@
     python -m experiments.phantom.localise [--patients 50] [--seed 501] [--out FILE]
         [--real FOLDER [--sheet FILE]]
 
-Prints JSON. With --sheet the real slices are drawn small into one picture, each with the box that
-was found, to be checked by eye: a figure shows that a box was found, not that it is in the right
-place. FOLDER holds `fracture/` and `normal/` PNGs under the published names; the slices that hold
-no cervical vertebra are named in `real_no_vertebra.txt`, chosen by eye beforehand. The true
-centre is the phantom's own middle of the vertebra (cspine.phantom.anatomy.bone.VERTEBRA_MIDDLE).
+On phantoms the true centre of the vertebra is known
+(cspine.phantom.anatomy.bone.VERTEBRA_MIDDLE). On real slices it is not, so the figures only say
+whether a box was found. `--sheet` draws the real slices as thumbnails into one picture, each with
+its box, to check by eye whether the boxes are in the right place. FOLDER holds PNGs in `fracture/`
+and `normal/` under the published names. `real_no_vertebra.txt` lists the slices without a cervical
+vertebra, which were chosen by eye before the finder was first run on them. Prints JSON.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from cspine.phantom.render import PhantomSlice, render_patient
 
 HERE = Path(__file__).resolve().parent
 
-# The side of the CNN's crop in vertebra view.
+# Side of the CNN's crop in vertebra view.
 CROP_PX = 192
 SHEET_COLUMNS, TILE_PX = 12, 160
 Boxes = dict[str, dict[str, Box | None]]
 
 
 def true_middle(sliced: PhantomSlice) -> tuple[float, float]:
-    """The vertebra's true middle as (x, y), in pixels."""
+    """Return the vertebra's true middle as (x, y), in pixels."""
     patient, side = sliced.patient, sliced.grey.shape[0]
     cos, sin = np.cos(patient.rotation), np.sin(patient.rotation)
     x, y = VERTEBRA_MIDDLE
@@ -48,7 +49,7 @@ def true_middle(sliced: PhantomSlice) -> tuple[float, float]:
 
 
 def holds(centre: tuple[float, float], mask: np.ndarray) -> bool:
-    """Whether the crop around `centre` holds every pixel of `mask`."""
+    """Return whether the crop around `centre` holds every pixel of `mask`."""
     x, y = (round(place - CROP_PX / 2) for place in centre)
     rows, columns = np.nonzero(mask)
     inside = (rows >= y) & (rows < y + CROP_PX) & (columns >= x) & (columns < x + CROP_PX)
@@ -56,19 +57,19 @@ def holds(centre: tuple[float, float], mask: np.ndarray) -> bool:
 
 
 def measure_phantoms(slices: Iterable[PhantomSlice]) -> dict[str, object]:
-    """Fractures held, centre error and time over `slices`."""
+    """Return the share of fractures inside the crop, the centre error and the CPU time."""
     errors, held, possible, times = [], [], [], []
     for sliced in slices:
         start = time.process_time()
         box = find_vertebra(sliced.grey)
         times.append(time.process_time() - start)
         truth = true_middle(sliced)
-        # A vertebra that is not found is infinitely far off, and so fails every bound.
+        # If no vertebra is found, the error is infinite and above every bound.
         away = np.hypot(*np.subtract(box.centre, truth)) if box else np.inf
         errors.append(away * sliced.truth.spacing_mm)
         if sliced.mask.any():
             held.append(box is not None and holds(box.centre, sliced.mask))
-            # No finder can do better: a fracture may reach out of the crop at the true centre.
+            # Even a crop at the true centre may cut a fracture off; no finder can do better.
             possible.append(holds(truth, sliced.mask))
     return {
         "slices": len(errors),
@@ -83,7 +84,7 @@ def measure_phantoms(slices: Iterable[PhantomSlice]) -> dict[str, object]:
 
 
 def find_in(folder: Path) -> Boxes:
-    """The box, or None, of each real slice by class and name."""
+    """Return the box of each real slice by class and name, None if no vertebra was found."""
     found = {
         kind: {
             path.stem: find_vertebra(decode_image(path.read_bytes()).grey)
@@ -97,11 +98,14 @@ def find_in(folder: Path) -> Boxes:
 
 
 def measure_real(boxes: Boxes) -> dict[str, object]:
-    """What is found on the normal slices, on those without a cervical vertebra, and on the rest."""
+    """Return how many boxes were found on normal slices, on listed slices, and on the rest.
+
+    The listed slices are those without a cervical vertebra.
+    """
     lines = (HERE / "real_no_vertebra.txt").read_text(encoding="utf-8").splitlines()
     listed = {line for line in lines if line and not line.startswith("#")}
     rest = {name: box for name, box in boxes["fracture"].items() if name not in listed}
-    # A listed slice that is missing counts as not refused.
+    # If a listed slice is missing in the folder, it counts as not refused.
     refused = [name for name in listed if boxes["fracture"].get(name, True) is None]
     return {
         "normal_slices": len(boxes["normal"]),
@@ -109,14 +113,15 @@ def measure_real(boxes: Boxes) -> dict[str, object]:
         "no_vertebra_slices": len(listed),
         "no_vertebra_refused": len(refused),
         "wrongly_found": sorted(listed - set(refused)),
-        # Upper necks beside the skull: no bar is set for them, and many boxes are out of place.
+        # These slices show the upper neck beside the skull. Many of their boxes are in the wrong
+        # place, and no bar (required value) is set for them.
         "other_fracture_slices": len(rest),
         "other_fracture_slices_with_a_box": sum(box is not None for box in rest.values()),
     }
 
 
 def draw_sheet(folder: Path, boxes: Boxes, path: Path) -> None:
-    """Draw all slices small, twelve in a row, each with its box; those without are crossed out."""
+    """Draw thumbnails of all slices, twelve per row, with their boxes; cross out those without."""
     named = [(kind, name, box) for kind in boxes for name, box in boxes[kind].items()]
     rows = -(-len(named) // SHEET_COLUMNS)
     sheet = Image.new("RGB", (SHEET_COLUMNS * TILE_PX, rows * TILE_PX))
@@ -139,13 +144,13 @@ def draw_sheet(folder: Path, boxes: Boxes, path: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=501)
-    parser.add_argument("--real", type=Path)
-    parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--patients", type=int, default=50, help="synthetic patients")
+    parser.add_argument("--seed", type=int, default=501, help="seed of the synthetic patients")
+    parser.add_argument("--real", type=Path, help="folder of real slices")
+    parser.add_argument("--sheet", type=Path, help="picture to draw of the real slices")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
     config = PhantomConfig(patients=arguments.patients, seed=arguments.seed)
     slices = (s for patient in range(config.patients) for s in render_patient(patient, config))

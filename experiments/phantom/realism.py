@@ -1,11 +1,11 @@
-"""Compare noise spectrum and edge sharpness of phantoms with those of real slices.
+"""Compare the noise spectrum and the edge sharpness of phantoms with those of real slices.
 
     python -m experiments.phantom.realism FOLDER_OF_REAL_PNGS [--count 40] [--out FILE]
 
-The spectrum is radial, of the flattest soft-tissue patches, normalised to a sum of 1, in eighths
-of the Nyquist frequency. Sharpness is the 10–90 % rise of air-to-skin edges in pixels, along rows.
-Real pixel sizes are not known, so both are in pixels; pictures that are not 512² are left out.
-Prints JSON; copies no picture.
+The spectrum is the radial noise power of the flattest soft-tissue patches, normalised to a sum of
+1, in eighths of the Nyquist frequency. Sharpness is the 10–90 % rise of air-to-skin edges along
+rows. Both are in pixels, because the real pixel sizes are not known. Only pictures of 512² pixels
+are used. Prints JSON; no picture is copied.
 """
 
 from __future__ import annotations
@@ -29,25 +29,29 @@ SEED, PHANTOM_SEED = 0, 11
 
 
 def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
-    """Normalised radial power, float (8,), of the flattest patches of 32² between air and bone."""
+    """Return the normalised radial noise power, float (8,), of the flattest soft-tissue patches.
+
+    None if the picture has too few patches of 32² pixels without air and saturated bone.
+    """
     grid = grey[:512, :512].astype(np.float64).reshape(16, PATCH_PX, 16, PATCH_PX)
     # (256, 32, 32): the picture cut into patches.
     tiles = grid.transpose(0, 2, 1, 3).reshape(-1, PATCH_PX, PATCH_PX)
-    # Neither saturated nor air: clipping would flatten the noise.
+    # Patches with saturated pixels or air are left out, because clipping reduces the noise there.
     usable = (tiles.max(axis=(1, 2)) < 250) & (tiles.min(axis=(1, 2)) > 30)
     tiles = tiles[usable]
     if len(tiles) < FLATTEST:
         return None
-    # (n,): how far a quarter's mean is from the patch's; a slope or an edge shows there.
+    # (n,): the largest difference between a quarter's mean and the patch's mean. It is large if the
+    # patch has a slope or an edge.
     spread = np.abs(
         tiles.reshape(len(tiles), 2, 16, 2, 16).mean(axis=(2, 4)).reshape(-1, 4)
         - tiles.mean(axis=(1, 2))[:, None]
     ).max(axis=1)
     flat = tiles[np.argsort(spread)[:FLATTEST]]
-    # Hann, or the patch's borders would leak into every frequency.
+    # A Hann window keeps the patch's borders from leaking into every frequency.
     window = np.hanning(PATCH_PX)[:, None] * np.hanning(PATCH_PX)
     power = np.abs(np.fft.fft2((flat - flat.mean(axis=(1, 2), keepdims=True)) * window)) ** 2
-    # In units of the Nyquist frequency.
+    # Frequencies in units of the Nyquist frequency.
     ticks = np.fft.fftfreq(PATCH_PX) * 2
     radius = np.hypot(ticks[:, None], ticks[None, :])
     mean = power.mean(axis=0)
@@ -58,7 +62,7 @@ def noise_spectrum(grey: np.ndarray) -> np.ndarray | None:
 
 
 def edge_rises(grey: np.ndarray) -> list[float]:
-    """10–90 % rise, in pixels, of the first air-to-skin edge of each row."""
+    """Return the 10–90 % rise, in pixels, of the first air-to-skin edge of every fourth row."""
     rises = []
     for row in grey[100:400:4].astype(np.float64):
         inside = row[150:362]
@@ -72,7 +76,7 @@ def edge_rises(grey: np.ndarray) -> list[float]:
 
 
 def measure(pictures: Iterable[np.ndarray]) -> dict[str, object]:
-    """Mean spectrum and median rise of some pictures."""
+    """Return the mean spectrum and the median rise of some pictures."""
     spectra, rises, count = [], [], 0
     for grey in pictures:
         count += 1
@@ -91,7 +95,7 @@ def measure(pictures: Iterable[np.ndarray]) -> dict[str, object]:
 
 
 def read_real(folder: Path, count: int) -> list[np.ndarray]:
-    """Up to `count` pictures of 512², drawn at random and always alike."""
+    """Return up to `count` pictures of 512², chosen at random with a fixed seed."""
     paths = sorted(folder.rglob("*.png"))
     random.Random(SEED).shuffle(paths)
     pictures = (np.asarray(Image.open(path).convert("L")) for path in paths)
@@ -102,11 +106,11 @@ def read_real(folder: Path, count: int) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Measure both and print."""
+    """Measure real slices and phantoms, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("real", type=Path)
-    parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("real", type=Path, help="folder of real slices")
+    parser.add_argument("--count", type=int, default=40, help="pictures of each kind")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     real = measure(read_real(args.real, args.count))
     config = PhantomConfig(seed=PHANTOM_SEED, slices_per_patient=2)

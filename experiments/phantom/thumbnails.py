@@ -1,11 +1,12 @@
-"""Shortcut test: predict phantom labels from thumbnail, histogram and height, by patient.
+"""Test whether phantom labels can be predicted from simple features (shortcuts).
 
     python -m experiments.phantom.thumbnails [--data DIR] [--patients 200] [--seed 21] [--out FILE]
 
-Logistic regressions on the 16 × 16 thumbnail, the histogram and the height in the neck, each
-cross-validated over patients, with a 95 % interval by bootstrap over patients; 0.5 is chance. The
-bar is 0.60 for the thumbnail. `--data` is a grouped phantom set that is there already, of which the
-first patients are taken; else one is written with `--seed` and thrown away. Prints JSON.
+The features are the 16 × 16 thumbnail, the histogram and the height in the neck. For each one, a
+logistic regression is cross-validated over patients. Its AUROC has a 95 % interval by bootstrap
+over patients; 0.5 is chance. The thumbnail's AUROC must not exceed 0.60. `--data` is the folder of
+an existing grouped phantom set, of which the first patients are used. Without it, a set is written
+with `--seed` and deleted afterwards. Prints JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SIDE_PX, BINS, BAR = 16, 32, 0.60
 def read_features(
     folder: Path, patients: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Return features by name, float (N, D), labels int (N,) and patients str (N,)."""
+    """Return features by name, float (N, D), labels, int (N,), and patients, str (N,)."""
     with (folder / "slices.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     chosen = set(sorted({row["patient_id"] for row in rows})[:patients])
@@ -73,12 +74,12 @@ def measure(folder: Path, patients: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--patients", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=21)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--data", type=Path, help="folder of a grouped phantom set")
+    parser.add_argument("--patients", type=int, default=200, help="number of patients")
+    parser.add_argument("--seed", type=int, default=21, help="seed of the set that is written")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as scratch:

@@ -50,11 +50,11 @@ def test_the_smoke_test_uploads_its_own_slice_where_its_url_is_refused(service):
     words = ["--server", service.url, "--listen", "127.0.0.1:0"]
     done = run_smoke_test(*words)
     assert done.returncode == 0, done.stderr
-    assert "start it with CSPINE_FETCH_ALLOW=127.0.0.1:" in done.stdout
+    assert "start the service with CSPINE_FETCH_ALLOW=127.0.0.1:" in done.stdout
     assert run_smoke_test(*words, "--require-url").returncode == 1
     done = run_smoke_test("--server", "127.0.0.1:1")
     assert done.returncode == 1
-    assert "nothing serves at http://127.0.0.1:1." in done.stderr
+    assert "no service at http://127.0.0.1:1." in done.stderr
 
 
 def test_the_smoke_test_posts_what_it_is_given(service, neck_png, tmp_path):
