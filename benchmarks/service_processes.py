@@ -63,7 +63,7 @@ class Service:
         self._process = psutil.Process(self._child.pid)
         while self._ask("/health/ready")[0] != 200:
             if self._child.poll() is not None or time.perf_counter() - start > START_LIMIT_S:
-                raise RuntimeError(f"{command} did not become ready")
+                raise RuntimeError(f"{command} ended, or was not ready within {START_LIMIT_S} s")
             time.sleep(0.01)
         self.ready_s = round(time.perf_counter() - start, 2)
         self.resident_mb_when_ready = self.resident_mb()

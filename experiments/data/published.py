@@ -85,12 +85,16 @@ def check_models(models: list[Path], arguments: argparse.Namespace) -> None:
         card = resolve_version(model).card
         seed, patients = card["seeds"]["phantom"], card["data"]["patients"]
         if seed == arguments.unseen_seed:
-            raise SystemExit(f"{model} was trained on the seed of the unseen patients")
+            raise SystemExit(
+                f"`--unseen-seed` must differ from the seed of {model}. Received: {seed}"
+            )
         if card["data"]["layout"] != "phantom" or (seed, patients) != (
             arguments.seed,
             arguments.patients,
         ):
-            raise SystemExit(f"{model} was trained on {patients} patients of seed {seed}")
+            wanted = f"{arguments.patients} patients of phantom seed {arguments.seed}"
+            received = f"{patients} of seed {seed}, layout {card['data']['layout']}"
+            raise SystemExit(f"{model} must be trained on {wanted}. Received: {received}")
 
 
 def describe_rival(rival: Rival, probabilities: np.ndarray, truth: Truth) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def main() -> None:
     crops = load_crops(config, str(files.card["view"]), int(files.card["image_size"]), None)
     exact = answer(files, crops, "f32")
     if exact is None:
-        raise SystemExit("f32 must run everywhere. Received: another precision")
+        raise SystemExit("The engine must run at f32. Received: another precision")
     report: dict[str, Any] = {
         "machine": describe_machine(),
         "model": files.version,
