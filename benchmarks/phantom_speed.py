@@ -48,10 +48,10 @@ def measure(patients: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=60)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--patients", type=int, default=60, help="synthetic patients to render")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     print_figures(measure(args.patients), args.out)
 

@@ -208,7 +208,9 @@ def main() -> None:
     names = ARCHITECTURE_NAMES
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architectures", nargs="+", default=list(names), choices=names)
-    parser.add_argument("--clients", nargs="+", type=int, default=[1, 2, 8, 32])
+    parser.add_argument(
+        "--clients", nargs="+", type=int, default=[1, 2, 8, 32], help="numbers of clients"
+    )
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement")
     parser.add_argument("--precision", default="int8", choices=("f32", "bf16", "int8"))
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")

@@ -177,7 +177,7 @@ def measure_audit(root: Path, config: PhantomConfig) -> dict[str, object]:
 
 
 def measure_published(scratch: Path, patients: int, slices: int, new: int) -> dict[str, object]:
-    """Parts 1 and 2: the audits, and the memorising classifier's scores on the plain set."""
+    """Run parts 1 and 2: the audits, and the memorising classifier's scores on the plain set."""
     plain = PhantomConfig(patients, slices, seed=31, variants=True)
     height = replace(plain, confound="height")
     # Another seed gives patients that are in neither set.
@@ -224,7 +224,7 @@ def read_copies(folder: Path, patients: int, count: int, seed: int = 0) -> Files
 
 
 def measure_random_labels(folder: Path, patients: int, copies: int) -> dict[str, object]:
-    """Part 3: AUROC with random labels."""
+    """Run part 3: the AUROC with random labels."""
     files = read_copies(folder, patients, copies)
     found: dict[str, object] = {
         "files": len(files.labels),

@@ -159,7 +159,7 @@ def split_sorted(labels: np.ndarray) -> np.ndarray:
 
 
 def fit_rival(files: Files, seed: int, epochs: int = EPOCHS) -> Rival:
-    """Fit the published network to `files` in the published way."""
+    """Fit the published network to `files` as the published recipe does."""
     held_out = split_sorted(files.labels)
     validation = files.take(held_out)
     network = build_network(seed)

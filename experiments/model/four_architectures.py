@@ -106,7 +106,9 @@ def main() -> int:
     names = list(ARCHITECTURES)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--architectures", nargs="+", default=names, choices=names)
-    parser.add_argument("--sources", nargs="+", default=["folder", "zip"])
+    parser.add_argument(
+        "--sources", nargs="+", default=["folder", "zip"], help="kinds of data source"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = run(given, Path(folder))

@@ -98,8 +98,8 @@ def main() -> None:
     """Evaluate, ask the service, compare, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models"))
-    parser.add_argument("--patients", type=int, default=25)
-    parser.add_argument("--seed", type=int, default=1004)
+    parser.add_argument("--patients", type=int, default=25, help="synthetic patients")
+    parser.add_argument("--seed", type=int, default=1004, help="must not be a training set's seed")
     parser.add_argument("--precision", choices=("f32", "bf16", "int8"), default="f32")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

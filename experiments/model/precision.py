@@ -75,9 +75,9 @@ def main() -> None:
     """Run the model at each precision and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models"))
-    parser.add_argument("--patients", type=int, default=300)
+    parser.add_argument("--patients", type=int, default=300, help="unseen synthetic patients")
     parser.add_argument("--seed", type=int, default=1008, help="must not be a training set's seed")
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     files = resolve_version(given.model)

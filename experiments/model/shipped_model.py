@@ -103,13 +103,13 @@ def main() -> None:
     """Render or load the crops, run every model, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, nargs="+", default=[Path("models")])
-    parser.add_argument("--patients", type=int, default=1200)
+    parser.add_argument("--patients", type=int, default=1200, help="unseen synthetic patients")
     add = parser.add_argument
     add("--seed", type=int, default=1002, help="must not be a training set's seed")
     add("--fractured-share", type=float, default=0.5, help="share of fractured slices")
     add("--normal-patients", type=float, default=0.25, help="share of patients without a fracture")
     add("--cache", type=Path, help="folder in which rendered crops are kept")
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
     arguments = parser.parse_args()
     models = [resolve_version(folder) for folder in arguments.model]
     if any(files.card["seeds"]["phantom"] == arguments.seed for files in models):

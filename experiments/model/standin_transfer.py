@@ -28,7 +28,7 @@ from cspine.train.fitting.from_scratch import fit_scratch
 from cspine.train.fitting.trainer import FitPlan, TimeBudget
 from cspine.train.fitting.transfer import TransferPlan, fit_transfer
 
-# A seed that no other set uses, the pretext task's included.
+# A seed that no other set uses, not even that of the pretext task (tools/pretext.py).
 PHANTOM_SEED = 900_002
 UNSEEN_SHARE = 0.4
 # Copies per slice whose features are cached; the first is not augmented. Each further copy would

@@ -94,7 +94,7 @@ def _fractured(number: int, config: PhantomConfig) -> list[tuple[float, float]]:
 
 
 def _summary(d_prime: np.ndarray) -> dict[str, float]:
-    """Return the median and the least d', and the AUROC that the least one would have alone."""
+    """Return the median and the least d', and the AUROC of the slice with the least d'."""
     least = float(d_prime.min())
     return {
         "d_prime_median": round(float(np.median(d_prime)), 1),
