@@ -80,9 +80,7 @@ class Split:
         """Return the split as CSV text: side, path, label, patient, slice and content hash."""
         sides = list(zip(SIDES, (self.train, self.validation, self.test), strict=True))
         if self.folds is not None:
-            sides = [
-                (f"{fold.name}, repeat {fold.repeat + 1}", fold.held_out) for fold in self.folds
-            ]
+            sides = [(f"{one.name}, repeat {one.repeat + 1}", one.held_out) for one in self.folds]
         out = io.StringIO()
         # The line ending is fixed, because the hash must be the same on every system.
         writer = csv.writer(out, lineterminator="\n")
@@ -142,11 +140,8 @@ def find_leaks(sides: dict[str, Records]) -> list[tuple[str, str, str]]:
     for side, records in sides.items():
         for r in records:
             # Training on the same patient, volume or slice gives a model an unfair advantage.
-            for group in (
-                f"patient {r.patient_id}",
-                f"volume {r.volume_id}",
-                f"slice {r.slice_id}",
-            ):
+            groups = (f"patient {r.patient_id}", f"volume {r.volume_id}", f"slice {r.slice_id}")
+            for group in groups:
                 if side_of.setdefault(group, side) != side:
                     leaks.setdefault(group, (group, side_of[group], side))
     return sorted(leaks.values())
@@ -203,23 +198,12 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
 
 
 def _split_folds(records: Records, seed: int) -> Split:
-    """Return a split that holds out each group once, without an independent test.
-
-    5 groups or more are divided into 5 folds, which are held out in their place; this is repeated
-    with 3 random divisions.
-    """
-    groups = sorted({record.patient_id for record in records})
-    if len(groups) < 2:
-        raise DataError(
-            "`data` must hold at least 2 patients, so that one can be held out. "
-            f"Received: {len(groups)}"
-        )
-    if len(groups) < FOLDS:
-        folds = _leave_out_each(records, groups)
-        how = f"each of the {len(groups)} patients left out in turn"
-    else:
-        folds = _fold_repeats(records, seed)
-        how = f"{FOLDS} folds of {len(groups)} patients left out in turn, {REPEATS} times"
+    """Return a split without an independent test: each group or fold is held out once."""
+    count = _count_groups(records)
+    folds = _make_folds(records, seed, REPEATS)
+    how = f"each of the {count} patients left out in turn"
+    if count >= FOLDS:
+        how = f"{FOLDS} folds of {count} patients left out in turn, {REPEATS} times"
     # A fold cannot be trained if its training side has only one class.
     trainable = tuple(fold for fold in folds if _has_both(fold.train))
     # Figures and threshold come from all held-out records, which therefore need both classes.
@@ -235,28 +219,25 @@ def _split_folds(records: Records, seed: int) -> Split:
     return Split(train=records, validation=(), test=(), note=note, folds=trainable)
 
 
-def _leave_out_each(records: Records, groups: Iterable[str]) -> list[Fold]:
-    return [_leave_out(records, {group}, group, 0) for group in groups]
-
-
 def _fold_training_side(records: Records, seed: int) -> tuple[Fold, ...]:
     """Return folds of a training side by group; none if fewer than two have an AUROC.
 
     A fold needs both classes on either side, since only then can it order the epochs by AUROC.
     """
-    groups = sorted({record.patient_id for record in records})
-    few = len(groups) < FOLDS
-    folds = _leave_out_each(records, groups) if few else _fold_repeats(records, seed)[:FOLDS]
+    folds = _make_folds(records, seed, 1)
     usable = tuple(fold for fold in folds if _has_both(fold.train) and _has_both(fold.held_out))
     return usable if len(usable) > 1 else ()
 
 
-def _fold_repeats(records: Records, seed: int) -> list[Fold]:
-    strata = _stratify(records)
-    rng = np.random.default_rng(seed)
+def _make_folds(records: Records, seed: int, repeats: int) -> list[Fold]:
+    """Return a fold for each group or, with 5 groups or more, 5 folds of groups per repeat."""
+    strata, rng = _stratify(records), np.random.default_rng(seed)
+    groups = sorted(group for stratum in strata for group in stratum)
+    if len(groups) < FOLDS:
+        return [_leave_out(records, {group}, group, 0) for group in groups]
     folds = []
-    for repeat in range(REPEATS):
-        order = [groups[i] for groups in strata for i in rng.permutation(len(groups))]
+    for repeat in range(repeats):
+        order = [stratum[i] for stratum in strata for i in rng.permutation(len(stratum))]
         # `order` has one stratum after the other, so taking every fifth group stratifies the fold.
         for index in range(FOLDS):
             left_out = set(order[index::FOLDS])
