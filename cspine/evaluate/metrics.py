@@ -37,8 +37,7 @@ BINS = 15
 CLIP = 1e-7  # the least probability inside the log, as in Keras
 # Narrower below a millimetre, where a fracture is one to three pixels wide and hard to see.
 WIDTH_BANDS_MM = ((0.2, 0.5), (0.5, 0.8), (0.8, 1.0), (1.0, 1.5), (1.5, 3.0))
-# The width from which a fracture is called visible.
-VISIBLE_MM = 1.0
+VISIBLE_MM = 1.0  # the width from which a fracture is called visible
 
 
 def compute_metrics(
@@ -51,11 +50,10 @@ def compute_metrics(
 ) -> dict[str, Interval]:
     """Return every figure of METRICS.
 
-    `loss` is the mean binary cross-entropy (nats), `recall` is the sensitivity, `npv` is the
-    precision of "normal", and `ece` uses 15 bins of equally many slices. Precision, recall,
-    specificity, npv and accuracy are at `threshold`; `accuracy_at_half` is at 0.5. A figure that
-    does not exist, for instance because there is only one class, is NaN. With a single group there
-    is no interval.
+    `loss` is the mean binary cross-entropy (nats), `recall` the sensitivity, `npv` the precision of
+    "normal"; `ece` uses 15 bins of equally many slices. Precision, recall, specificity, npv and
+    accuracy are at `threshold`, `accuracy_at_half` at 0.5. A figure that does not exist, as with
+    only one class, is NaN. A single group has no interval.
 
     Args:
         labels: int (N,), 1 is fracture.
@@ -69,7 +67,6 @@ def compute_metrics(
         DataError: as in `check_scores`.
     """
     labels, probabilities = check_scores(labels, probabilities)
-    # The values come from the code of the resamples with weights of 1, so both always agree.
     value = _figures(labels, probabilities, threshold, np.ones((1, len(labels))))
     weights = draw_weights(group_codes(groups, len(labels)), resamples, seed)
     drawn = [_figures(labels, probabilities, threshold, portion) for portion in weights]

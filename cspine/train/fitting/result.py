@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,17 @@ from typing import Any
 import numpy as np
 
 Position = tuple[int, int]  # a stage, counted from 0, and an epoch of it, counted from 1
+
+
+def rate_epoch(auroc: float, loss: float) -> float:
+    """Return a value by which epochs are ordered: the AUROC, or a value of the loss if it cannot.
+
+    With one class only there is no AUROC (NaN), so epochs are ordered by loss. An AUROC of 1 cannot
+    order the epochs that reach it, so these are ordered by loss too, above all others.
+    """
+    if not math.isfinite(auroc):
+        return -loss
+    return auroc if auroc < 1.0 else 1.0 + math.exp(-loss)
 
 
 @dataclass

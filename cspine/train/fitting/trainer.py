@@ -25,7 +25,7 @@ from cspine.core.progress import progress
 from cspine.stats.ranking import compute_auroc
 from cspine.train.fitting.batches import Source, deal_batches
 from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from cspine.train.fitting.result import FitResult
+from cspine.train.fitting.result import FitResult, rate_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -107,17 +107,6 @@ def class_weights(labels: np.ndarray) -> np.ndarray:
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
     # At least 1, so that a missing class does not divide by zero; its weight is never used.
     return np.asarray(len(labels) / (len(CLASS_NAMES) * np.maximum(counts, 1)), np.float32)
-
-
-def rate_epoch(auroc: float, loss: float) -> float:
-    """Return a value by which epochs are ordered: the AUROC, or a value of the loss if it cannot.
-
-    With one class only there is no AUROC (NaN), so epochs are ordered by loss. An AUROC of 1 cannot
-    order the epochs that reach it, so these are ordered by loss too, above all others.
-    """
-    if not math.isfinite(auroc):
-        return -loss
-    return auroc if auroc < 1.0 else 1.0 + math.exp(-loss)
 
 
 def score_source(network: keras.Model, source: Source) -> np.ndarray:

@@ -13,12 +13,12 @@ import pytest
 
 from cspine.core.errors import ConfigError
 from cspine.train.fitting.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cspine.train.fitting.result import rate_epoch
 from cspine.train.fitting.trainer import (
     FitPlan,
     TimeBudget,
     class_weights,
     rate_at,
-    rate_epoch,
 )
 from support.fits import start_fit
 
