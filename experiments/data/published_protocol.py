@@ -71,7 +71,7 @@ def add_copies(source: Path, out: Path) -> None:
                 small.convert("RGB").save(place / f"{path.stem}{suffix}.png", compress_level=1)
 
 
-def test_published_network(tree: Path, seed: int, epochs: int) -> dict[str, Any]:
+def score_published_network(tree: Path, seed: int, epochs: int) -> dict[str, Any]:
     """Fit the published network to the training folder; return its figures on the test folder."""
     rival = fit_rival(read_files(tree / FOLDER / "train"), seed, epochs)
     test = read_files(tree / FOLDER / "val")
@@ -143,44 +143,56 @@ def train_once(
         train_ours(data, model, seed, *chosen, *flags)
 
 
-def play_protocol(arguments: argparse.Namespace, tree: Path) -> dict[str, Any]:
-    """Return the figures of the published network and of ours on the published test folder."""
+def compare_seeds(
+    arguments: argparse.Namespace,
+    seeds: list[int],
+    name: str,
+    split: str,
+    score_rival: Callable[[int], dict[str, Any]],
+    train: Callable[[Path, int], None],
+) -> dict[str, Any]:
+    """Return the figures of the published network and of ours on `split`, for each seed.
+
+    `name` starts the names of the kept files. `score_rival` maps a seed to the published network's
+    figures; `train` trains our candidates into a folder.
+    """
     rivals, ours = [], []
-    for seed in arguments.seeds:
-        kept = arguments.work / f"published-network-{seed}.json"
-        fit = partial(test_published_network, tree, seed, arguments.epochs)
-        rivals.append(compute_once(kept, fit))
-        model = arguments.work / f"published-{seed}"
-        train_once(tree, model, seed, arguments, "--split", "published")
-        ours.append(read_candidates(model, "test"))
-    chosen = [run["test"][run["chosen"]] for run in ours]
-    by_name = {
-        name: average([run["test"][name] for run in ours]) for name in arguments.architectures
-    }
+    for seed in seeds:
+        kept = arguments.work / f"{name}-network-{seed}.json"
+        rivals.append(compute_once(kept, partial(score_rival, seed)))
+        model = arguments.work / f"{name}-{seed}"
+        train(model, seed)
+        ours.append(read_candidates(model, split))
+    by_name = {one: average([run[split][one] for run in ours]) for one in arguments.architectures}
+    chosen = average([run[split][run["chosen"]] for run in ours])
     return {
         "published_network": {"seeds": rivals, "average": average(rivals)},
-        "ours": {"seeds": ours, "chosen": average(chosen), "by_architecture": by_name},
+        "ours": {"seeds": ours, "chosen": chosen, "by_architecture": by_name},
     }
+
+
+def play_protocol(arguments: argparse.Namespace, tree: Path) -> dict[str, Any]:
+    """Return the figures of the published network and of ours on the published test folder."""
+    return compare_seeds(
+        arguments,
+        arguments.seeds,
+        "published",
+        "test",
+        lambda seed: score_published_network(tree, seed, arguments.epochs),
+        lambda model, seed: train_once(tree, model, seed, arguments, "--split", "published"),
+    )
 
 
 def leave_out_series(arguments: argparse.Namespace, tree: Path) -> dict[str, Any]:
     """Return pooled figures on the originals, each series scored by networks of the others."""
-    rivals, runs = [], []
-    for seed in arguments.left_out_seeds:
-        kept = arguments.work / f"left-out-published-network-{seed}.json"
-        fit = partial(leave_out_of_published_network, tree, seed, arguments.epochs)
-        rivals.append(compute_once(kept, fit))
-        model = arguments.work / f"left-out-{seed}"
-        train_once(arguments.data, model, seed, arguments)
-        runs.append(read_candidates(model, "out-of-fold"))
-    by_name = {
-        name: average([run["out-of-fold"][name] for run in runs])
-        for name in arguments.architectures
-    }
-    return {
-        "published_network": {"seeds": rivals, "average": average(rivals)},
-        "ours": {"seeds": runs, "by_architecture": by_name},
-    }
+    return compare_seeds(
+        arguments,
+        arguments.left_out_seeds,
+        "left-out",
+        "out-of-fold",
+        lambda seed: leave_out_of_published_network(tree, seed, arguments.epochs),
+        lambda model, seed: train_once(arguments.data, model, seed, arguments),
+    )
 
 
 def main() -> None:

@@ -24,10 +24,10 @@ FEATURES = 96
 ATTENTION_LAYER = "fracture_map_logit"
 
 
-def _conv(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) -> Any:
-    """Convolution, batch norm, ReLU: (B, H, W, C) -> (B, ceil(H / strides), …, filters)."""
-    # No bias, since the batch norm adds an offset; weights are scaled for ReLU (He et al. 2015).
-    x = layers.Conv2D(
+def convolve(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) -> Any:
+    """Convolve before a norm: (B, H, W, C) -> (B, ceil(H / strides), …, filters)."""
+    # No bias, since the norm adds an offset; weights are scaled for ReLU (He et al. 2015).
+    return layers.Conv2D(
         filters,
         kernel,
         strides,
@@ -36,6 +36,11 @@ def _conv(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) ->
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
+
+
+def _conv(x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1) -> Any:
+    """Convolution, batch norm, ReLU: (B, H, W, C) -> (B, ceil(H / strides), …, filters)."""
+    x = convolve(x, filters, name, kernel, strides)
     # 0.9 instead of Keras's 0.99: runs are short, so the moving statistics must adapt quickly.
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
@@ -45,14 +50,7 @@ def _residual(x: Any, name: str) -> Any:
     """Apply a residual block: two convolutions with batch norm, added to their input."""
     filters = x.shape[-1]
     y = _conv(x, filters, f"{name}a")
-    y = layers.Conv2D(
-        filters,
-        3,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=f"{name}b_conv",
-    )(y)
+    y = convolve(y, filters, f"{name}b")
     # The block starts as the identity, which lets this depth train at a high rate from step one.
     y = layers.BatchNormalization(momentum=0.9, gamma_initializer="zeros", name=f"{name}b_norm")(y)
     return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))

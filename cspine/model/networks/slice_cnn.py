@@ -17,6 +17,8 @@ from typing import Any
 
 from keras import layers
 
+from cspine.model.networks.cnn import convolve
+
 WIDTHS = (16, 32, 64, 96)  # channels at strides 4, 8, 16 and 32
 SUM_CHANNELS, FEATURES = 64, 96
 GROUPS = 8  # divides every width
@@ -26,16 +28,7 @@ def _normed(
     x: Any, filters: int, name: str, kernel: int = 3, strides: int = 1, gamma: str = "ones"
 ) -> Any:
     """Convolution, group norm: (B, H, W, C) -> (B, ceil(H / strides), …, filters)."""
-    # No bias, since the norm adds an offset; weights are scaled for ReLU (He et al. 2015).
-    x = layers.Conv2D(
-        filters,
-        kernel,
-        strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )(x)
+    x = convolve(x, filters, name, kernel, strides)
     return layers.GroupNormalization(GROUPS, gamma_initializer=gamma, name=f"{name}_norm")(x)
 
 
