@@ -99,7 +99,9 @@ def _fit_stage(
     judged = None
     if held_out is not None:
         # Folds of the same samples share one file, of which scoring reads the unchanged images.
-        is_shared = held_out.selected_from is not None
+        # Other held-out samples need no augmented copies.
+        whole = train.selected_from
+        is_shared = whole is not None and held_out.selected_from is whole
         copies, augment = (plan.copies, plan.augment) if is_shared else (1, None)
         judged = cache_features(trunk, held_out, name, plan.cache, copies, augment)
     stage, stage_plan = ("tune", plan.tune) if layer else ("head", plan.head)
