@@ -147,9 +147,10 @@ def fit_once(
         stages = _transfer_plan(config, until, augment)
         return classifier, fit_transfer(classifier, train, held_out, stages, budget, folder, key)
     epochs = config.epochs or count_epochs(len(train), augment)
-    # A third of the epochs, since with few slices an epoch has few steps.
-    patience = max(config.patience, epochs // 3)
-    plan = replace(_plan(config, config.learning_rate, epochs), patience=patience)
+    plan = _plan(config, config.learning_rate, epochs)
+    if augment is augment_slices:
+        # A third of the epochs, since with few slices an epoch has few steps.
+        plan = replace(plan, patience=max(config.patience, epochs // 3))
     if until is not None:
         # A refit has no held-out data, so patience would mean nothing.
         plan = replace(plan, epochs=until[1], patience=None)
