@@ -10,7 +10,8 @@ on. Then 5 groups or more are divided into 5 folds, and each fold is held out on
 with 3 random divisions. With 2 to 4 groups, each group is held out once.
 
 The published mode keeps the sides of the data set's own folders, including their leaks, and counts
-the slices of each side. Folds of its training side are then used only to choose the epoch.
+the slices of each side. Folds of its training side are used only to choose the epoch. The network
+that is kept is fitted to the training and the validation side.
 Near-duplicates share a group if `Dataset.with_groups` joined them before.
 """
 

@@ -64,9 +64,9 @@ class Candidate:
 
     `train` includes twins, which are the same slices without their fractures. `held_out` are the
     validation slices or, with folds, the slices that were left out in turn. Each of `logits` (N,)
-    is from networks that were not fitted on that slice's patient. `distances` float64 (N,) say how
-    far each held-out slice is, in a network's embedding, from that network's training data; None
-    without folds.
+    is from networks that were not fitted on that slice. `distances` float64 (N,) say how far each
+    held-out slice is, in a network's embedding, from that network's training data; None if
+    `classifier` did not learn from the held-out slices.
     """
 
     classifier: Classifier

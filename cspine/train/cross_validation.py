@@ -1,7 +1,8 @@
 """Cross-validation of a candidate: fit with each fold left out, pool the scores, refit on all data.
 
 Each slice is scored by a network that never learned from its patient. The network that is kept
-learns from all slices until the median best epoch.
+learns from all slices until the median best epoch. The published split has one fold, its validation
+files; they may share patients with its other files.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -20,27 +23,28 @@ from cspine.model.networks.classifier import Classifier
 from cspine.train.candidates import RunContext, fit_once
 from cspine.train.fitting.result import FitResult, Position
 from cspine.train.fitting.trainer import TimeBudget
-from cspine.train.network_outputs import measure_distances
+from cspine.train.network_outputs import measure_distances, run_network
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """Scores of N slices by networks that had not learned from their patients.
+class HeldOutScores:
+    """Scores of N slices by networks that had not learned from them.
 
     `logits` (N,) are means over repeats. Each of `distances`, float64 (N,), is from one network,
-    since a mean would vary less than the single distance that the service measures.
+    since a mean would vary less than the single distance that the service measures. It is None if
+    the network that is kept did not learn from the slices, and so can measure them itself.
     """
 
     samples: Samples
     logits: np.ndarray
-    distances: np.ndarray
+    distances: np.ndarray | None
 
 
 def fit_folds(
     name: str, context: RunContext, everything: Samples, budget: TimeBudget, is_first: bool
-) -> tuple[Classifier, FitResult, Pooled]:
+) -> tuple[Classifier, FitResult, HeldOutScores]:
     """Leave out each fold in turn, then refit on all up to the median of the best epochs.
 
     The pooled scores are those of that epoch in every fold (or of the last epoch, if a fold ended
@@ -52,7 +56,8 @@ def fit_folds(
     cannot be compared.
     """
     folds = list_folds(context.split.folds or (), everything)
-    results, distances = _fit_each_fold(name, context, everything, folds, budget)
+    distances = np.full(len(everything), np.nan)
+    results = _fit_each_fold(name, context, everything, folds, budget, distances)
     is_whole = len(results) == len(folds)
     if not results or not (is_whole or is_first):
         raise KeyboardInterrupt
@@ -69,28 +74,63 @@ def fit_folds(
             len(results),
             len(folds),
         )
-    classifier, final = _fit_all(name, context, everything, budget, results, position, is_whole)
-    pooled = Pooled(everything.take(is_scored), logits[is_scored], distances[is_scored])
-    return classifier, final, pooled
+    fits, folder = [result for _, result in results], context.run_dir / name / "all"
+    classifier, final = _fit_all(name, context, everything, budget, fits, position, folder)
+    stopped = final.stopped if is_whole else "interrupted"
+    pooled = HeldOutScores(everything.take(is_scored), logits[is_scored], distances[is_scored])
+    return classifier, replace(final, stopped=stopped), pooled
 
 
-def fit_with_left_out_epoch(
-    name: str, context: RunContext, train: Samples, budget: TimeBudget
-) -> tuple[Classifier, FitResult]:
-    """Fit the training side; its groups, left out in turn, choose the epoch.
+def fit_published(
+    name: str, context: RunContext, everything: Samples, budget: TimeBudget
+) -> tuple[Classifier, FitResult, HeldOutScores]:
+    """Fit the published training files, score the validation files, and refit on both.
 
-    The epoch is the median of the folds' best ones. This serves a data set whose own validation
-    side may show the training side's patients, and so could not tell when a network overfits.
+    The published folders hold so few patients that a network should learn from every slice that is
+    not tested. The epoch is the best one on the validation files or, if several groups of the
+    training files can be left out in turn, the median of theirs: validation files that show the
+    training files' patients do not tell when a network overfits.
+
+    If the refit is interrupted, the network that was fitted to the training files is kept.
 
     Raises:
-        KeyboardInterrupt: it came before the first fold or the last fit was complete.
+        KeyboardInterrupt: it came before the first fit was complete enough to score.
     """
+    validation = {record.path for record in context.split.validation}
+    left_out = np.array([record.path in validation for record in everything.records])
+    train, held_out = everything.take(~left_out), everything.take(left_out & ~everything.is_twin)
+    # The refit costs about as much as the first fit.
+    half, folder = budget.part(0.5), context.run_dir / name
+    if context.split.training_folds:
+        classifier, result = _fit_with_left_out_epoch(name, context, train, half)
+        logits = run_network(classifier, held_out.images).logits
+    else:
+        classifier, result = fit_once(name, context.config, train, held_out, half, folder)
+        logits = result.held_out[result.best_epoch - 1]
+    pooled = HeldOutScores(held_out, logits, measure_distances(classifier, train, held_out))
+    if result.stopped == "interrupted":
+        return classifier, result, pooled
+    try:
+        refit = partial(_fit_all, name, context, everything, budget, [result], result.best_position)
+        return *refit(folder / "all"), pooled
+    except KeyboardInterrupt:
+        logger.info("%s: the refit was interrupted, so the first fit is kept", name)
+        return classifier, replace(result, stopped="interrupted"), pooled
+
+
+def _fit_with_left_out_epoch(
+    name: str, context: RunContext, train: Samples, budget: TimeBudget
+) -> tuple[Classifier, FitResult]:
+    """Fit `train` until the median of the best epochs of its groups, left out in turn."""
     folds = list_folds(context.split.training_folds, train)
-    results, _ = _fit_each_fold(name, context, train, folds, budget)
+    results = [result for _, result in _fit_each_fold(name, context, train, folds, budget)]
     if not results:
         raise KeyboardInterrupt
-    position = find_median([result.best_position for _, result in results])
-    return _fit_all(name, context, train, budget, results, position, len(results) == len(folds))
+    position = find_median([result.best_position for result in results])
+    folder = context.run_dir / name / "train"
+    classifier, final = _fit_all(name, context, train, budget, results, position, folder)
+    stopped = final.stopped if len(results) == len(folds) else "interrupted"
+    return classifier, replace(final, stopped=stopped)
 
 
 def _fit_all(
@@ -98,20 +138,21 @@ def _fit_all(
     context: RunContext,
     train: Samples,
     budget: TimeBudget,
-    results: Sequence[tuple[np.ndarray, FitResult]],
+    results: Sequence[FitResult],
     position: Position,
-    is_whole: bool,
+    folder: Path,
 ) -> tuple[Classifier, FitResult]:
-    """Fit all samples until `position`; the history is that of the folds, which were scored."""
-    folder = context.run_dir / name / "all"
-    until = None if results[0][1].fixed_schedule else position
+    """Fit all samples until `position`; the history is that of `results`, which were scored.
+
+    Raises:
+        KeyboardInterrupt: it came before the fit was complete. The figures of `results` describe
+            completely fitted networks, so an incomplete one is dropped.
+    """
+    until = None if results[0].fixed_schedule else position
     classifier, final = fit_once(name, context.config, train, None, budget.part(1.0), folder, until)
-    # The folds' figures describe completely fitted networks, so an incomplete refit is dropped.
     if final.stopped == "interrupted":
         raise KeyboardInterrupt
-    history = [entry for _, result in results for entry in result.history]
-    stopped = final.stopped if is_whole else "interrupted"
-    return classifier, replace(final, history=history, stopped=stopped)
+    return classifier, replace(final, history=[row for one in results for row in one.history])
 
 
 def list_folds(candidates: Sequence[Fold], everything: Samples) -> list[tuple[Fold, np.ndarray]]:
@@ -152,13 +193,14 @@ def _fit_each_fold(
     everything: Samples,
     folds: Sequence[tuple[Fold, np.ndarray]],
     budget: TimeBudget,
-) -> tuple[list[tuple[np.ndarray, FitResult]], np.ndarray]:
-    """Return which samples each fold scored, bool (N,), with its result; and distances (N,).
+    distances: np.ndarray | None = None,
+) -> list[tuple[np.ndarray, FitResult]]:
+    """Return which samples each fold scored, bool (N,), with its result.
 
-    Ends early if interrupted; distances of samples that were not scored are NaN.
+    Ends early if interrupted. The distances of the samples that were scored are written into
+    `distances`, float64 (N,), where it still is NaN.
     """
     results: list[tuple[np.ndarray, FitResult]] = []
-    distances = np.full(len(everything), np.nan)
     for number, (fold, left_out) in enumerate(folds):
         # One share more than there are folds, since the refit on everything needs a share too.
         part = budget.part(1.0 / (len(folds) + 1 - number))
@@ -172,13 +214,13 @@ def _fit_each_fold(
                 break
             # Measured now, while the fold's network exists. A resumed fit has the same weights and
             # therefore the same distances.
-            if np.isnan(distances[scored]).any():
+            if distances is not None and np.isnan(distances[scored]).any():
                 distances[scored] = measure_distances(classifier, train, held_out)
         except KeyboardInterrupt:
             break
         results.append((scored, result))
         logger.info("%s without %s: best epoch %d", name, fold_name(fold), result.best_epoch)
-    return results, distances
+    return results
 
 
 def fold_name(fold: Fold) -> str:

@@ -1,7 +1,7 @@
 """Fit each candidate, score all on the same held-out slices, and choose the best.
 
 If the split has three sides, the validation slices are held out; if it has folds, each fold is held
-out in turn. The test set is not used for the choice.
+out in turn. The test slices are not used for the choice.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from cspine.model.networks.architectures import find_architecture
 from cspine.train.candidates import Candidate, RunContext, fit_once, load_side
-from cspine.train.cross_validation import fit_folds, fit_with_left_out_epoch
+from cspine.train.cross_validation import HeldOutScores, fit_folds, fit_published
 from cspine.train.fitting.trainer import TimeBudget
-from cspine.train.network_outputs import run_network
 
 logger = logging.getLogger(__name__)
 
@@ -52,30 +52,28 @@ def choose_best(candidates: Sequence[Candidate]) -> Candidate:
 def _fit_candidate(name: str, context: RunContext, budget: TimeBudget, is_first: bool) -> Candidate:
     began = time.monotonic()
     size = context.config.image_size or find_architecture(name).image_size
+    split, load = context.split, partial(load_side, context, image_size=size)
     # A twin is the same slice without its fracture. Twins are only in the training data, since no
     # service ever receives one.
-    train = load_side(context, context.split.train, size, with_twins=context.config.twins)
-    if context.split.folds is None:
-        held_out = load_side(context, context.split.validation, size)
-        # The test slices are cropped now, so that a bad file ends the run early.
-        load_side(context, context.split.test, size)
-        distances = None
-        if context.split.training_folds:
-            classifier, result = fit_with_left_out_epoch(name, context, train, budget)
-            logits = run_network(classifier, held_out.images).logits
-        else:
-            folder = context.run_dir / name
-            classifier, result = fit_once(name, context.config, train, held_out, budget, folder)
-            logits = result.held_out[result.best_epoch - 1]
-    else:
+    learned = (*split.train, *split.validation) if split.mode == "published" else split.train
+    train = load(learned, with_twins=context.config.twins)
+    # The test slices are cropped now, so that a bad file ends the run early.
+    if split.test:
+        load(split.test)
+    if split.mode == "published":
+        classifier, result, pooled = fit_published(name, context, train, budget)
+    elif split.folds is not None:
         classifier, result, pooled = fit_folds(name, context, train, budget, is_first)
-        held_out, logits, distances = pooled.samples, pooled.logits, pooled.distances
+    else:
+        held_out, folder = load(split.validation), context.run_dir / name
+        classifier, result = fit_once(name, context.config, train, held_out, budget, folder)
+        pooled = HeldOutScores(held_out, result.held_out[result.best_epoch - 1], None)
     return Candidate(
         classifier=classifier,
         train=train,
-        held_out=held_out,
-        logits=logits,
+        held_out=pooled.samples,
+        logits=pooled.logits,
         result=result,
         seconds=time.monotonic() - began,
-        distances=distances,
+        distances=pooled.distances,
     )

@@ -46,29 +46,46 @@ class ScoredCandidate:
 
 def score_candidate(candidate: Candidate, context: RunContext) -> ScoredCandidate:
     """Fit the policy of one candidate on held-out slices and score it on every split."""
-    config = context.config
-    # Twins (the same slices without their fractures) are left out: no service receives them, and
-    # they would make the figures too good.
-    samples = {"train": candidate.train.take(~candidate.train.is_twin)}
-    if context.split.folds is None:
-        size = candidate.classifier.image_size
-        samples["validation"] = candidate.held_out
-        if context.split.test:
-            samples["test"] = load_side(context, context.split.test, size)
-    outputs = {name: run_network(candidate.classifier, s.images) for name, s in samples.items()}
+    config, split = context.config, context.split
+    side = OUT_OF_FOLD if split.folds is not None else "validation"
+    samples = {"train": _take_training_side(candidate, context), side: candidate.held_out}
+    if split.test:
+        samples["test"] = load_side(context, split.test, candidate.classifier.image_size)
+    outputs = {
+        name: run_network(candidate.classifier, s.images)
+        for name, s in samples.items()
+        if name != side or candidate.distances is None
+    }
+    in_distribution = fit_in_distribution(candidate, outputs, config)
     # Every candidate gets a policy in the same way, so that the leaderboard is a fair comparison.
-    policy = fit_policy(candidate, fit_in_distribution(candidate, outputs, config), config)
-    if candidate.distances is None:
-        splits = [score_split(name, samples[name], outputs[name], policy) for name in samples]
-    else:
+    policy = fit_policy(candidate, in_distribution, config)
+    if split.folds is not None:
         # All figures are of answers by networks that had not learned from the slice.
-        samples = {OUT_OF_FOLD: candidate.held_out}
-        splits = [_score_folds(candidate, candidate.distances, policy)]
-    held_out = next(split for split in splits if split.name in ("validation", OUT_OF_FOLD))
+        del samples["train"]
+    splits = [
+        score_split(name, samples[name], outputs[name], policy)
+        if name in outputs
+        else _score_held_out(name, candidate, policy)
+        for name in samples
+    ]
+    held_out = next(one for one in splits if one.name == side)
     # Fitted after the answers, since a study is scored without its out-of-distribution slices.
     policy = replace(policy, series=fit_series_score(held_out, config))
-    figures = {split.name: _figures(split, policy, config) for split in splits}
+    figures = {one.name: _figures(one, policy, config) for one in splits}
     return ScoredCandidate(candidate, policy, samples, splits, figures)
+
+
+def _take_training_side(candidate: Candidate, context: RunContext) -> Samples:
+    """Return the candidate's samples of the split's training side, without twins.
+
+    Twins (the same slices without their fractures) would make the figures too good, and no service
+    receives them. A candidate may have learned from the validation side too.
+    """
+    samples, validation = candidate.train, {one.path for one in context.split.validation}
+    chosen = ~samples.is_twin
+    if validation:
+        chosen &= np.array([record.path not in validation for record in samples.records])
+    return samples.take(chosen)
 
 
 def fit_in_distribution(
@@ -78,7 +95,7 @@ def fit_in_distribution(
     known, quantile = outputs["train"].embeddings, config.in_distribution_quantile
     if candidate.distances is None:
         return fit_distance(known, quantile, outputs["validation"].embeddings)
-    # With folds this network learned from every slice, so the folds' networks set the threshold.
+    # This network learned from the held-out slices, so the networks that did not set the threshold.
     return fit_distance(known, quantile).with_threshold(candidate.distances)
 
 
@@ -119,14 +136,12 @@ def score_split(
     return _make_scores(name, samples, answers)
 
 
-def _score_folds(
-    candidate: Candidate, distances: np.ndarray, policy: DecisionPolicy
-) -> SplitScores:
-    # The folds' distances are used, since the published network learned from all these slices and
+def _score_held_out(name: str, candidate: Candidate, policy: DecisionPolicy) -> SplitScores:
+    # The given distances are used, since the candidate's network learned from these slices and
     # would find none of them far from its training data.
-    known = distances <= policy.in_distribution.threshold
+    known = np.asarray(candidate.distances) <= policy.in_distribution.threshold
     answers = policy.decide_known(candidate.logits, known, candidate.held_out.image_ok)
-    return _make_scores(OUT_OF_FOLD, candidate.held_out, answers)
+    return _make_scores(name, candidate.held_out, answers)
 
 
 def _make_scores(name: str, samples: Samples, answers: Decisions) -> SplitScores:

@@ -51,10 +51,15 @@ def folds(monkeypatch, tmp_path):
     """
     samples = draw_samples(count=20)
     patients = np.arange(len(samples)) // 4 % 5
-    samples = replace(samples, groups=np.array([f"p{p}" for p in patients]))
+    records = tuple(
+        SimpleNamespace(path=name, patient_id=f"p{p}")
+        for name, p in zip(samples.slice_ids, patients, strict=True)
+    )
+    groups = np.array([record.patient_id for record in records])
+    samples = replace(samples, groups=groups, records=records)
     given = []
 
-    def run(results, is_first=True, repeats=1, published=False):
+    def run(results, is_first=True, repeats=1, published=None):
         waiting = iter(results)
 
         def fit_once(name, config, train, held_out, clock, folder, until=None):
@@ -69,13 +74,20 @@ def folds(monkeypatch, tmp_path):
             return np.full(len(held_out), float(len(given)))
 
         monkeypatch.setattr(cross_validation, "fit_once", fit_once)
+
+        def run_network(classifier, images):
+            return SimpleNamespace(logits=np.arange(float(len(images))))
+
         monkeypatch.setattr(cross_validation, "measure_distances", measure_distances)
+        monkeypatch.setattr(cross_validation, "run_network", run_network)
         record = [SimpleNamespace(patient_id=f"p{p}") for p in range(5)]
         turns = tuple(Fold(f"p{p}", r, (), (record[p],)) for r in range(repeats) for p in range(5))
-        split = SimpleNamespace(folds=turns, training_folds=turns)
+        validation = tuple(r for r in samples.records if r.patient_id == "p4")
+        training_folds = turns[:4] if published == "left out" else ()
+        split = SimpleNamespace(folds=turns, training_folds=training_folds, validation=validation)
         context = RunContext(TrainConfig(), None, split, "slice", tmp_path)
         if published:
-            fit = cross_validation.fit_with_left_out_epoch
+            fit = cross_validation.fit_published
             return fit("cnn", context, samples, TimeBudget(None))
         return cross_validation.fit_folds("cnn", context, samples, TimeBudget(None), is_first)
 
@@ -124,24 +136,51 @@ def test_a_fixed_schedule_is_refitted_in_full(folds):
     assert given[5][2] is None
 
 
-def test_a_published_training_side_is_fitted_to_the_epoch_of_its_left_out_series(folds):
+LAST = FitResult([{"epoch": 2}], 2, np.empty((0, 0)), "finished")
+EVERYONE = {f"p{p}" for p in range(5)}
+
+
+def test_published_files_are_scored_by_a_first_fit_and_learned_by_the_refit(folds):
     run, given, samples = folds
-    last = FitResult([{"epoch": 2}], 2, np.empty((0, 0)), "finished")
-    _, final = run([*fold_results(samples, [1, 3, 2, 3, 1]), last], published=True)
-    assert given[5] == ({f"p{p}" for p in range(5)}, None, (0, 2))
-    assert (final.best_epoch, final.stopped) == (2, "finished")
-    assert [entry["epoch"] for entry in final.history] == [1, 3, 2, 3, 1]
+    first = fold_results(samples, [2] * 5)[4]
+    _, final, held_out = run([first, LAST], published="validation")
+    seen, left_out, until = given[0]
+    assert (seen, set(left_out.groups), until) == (EVERYONE - {"p4"}, {"p4"}, None)
+    assert given[1] == (EVERYONE, None, (0, 2))
+    assert not held_out.samples.is_twin.any()
+    np.testing.assert_array_equal(held_out.logits, [42.0] * len(held_out.samples))
+    np.testing.assert_array_equal(held_out.distances, [1.0] * len(held_out.samples))
+    assert (final.stopped, final.history) == ("finished", first.history)
+
+
+def test_published_training_series_left_out_in_turn_choose_the_epoch(folds):
+    run, given, samples = folds
+    results = [*fold_results(samples, [1, 3, 2, 2])[:4], LAST, LAST]
+    _, final, held_out = run(results, published="left out")
+    assert [until for _, _, until in given] == [None] * 4 + [(0, 2)] * 2
+    assert given[4][:2] == (EVERYONE - {"p4"}, None)
+    assert given[5][:2] == (EVERYONE, None)
+    # By the network that learned from the training files alone.
+    np.testing.assert_array_equal(held_out.logits, np.arange(len(held_out.samples)))
+    assert [entry["epoch"] for entry in final.history] == [1, 3, 2, 2]
 
 
 def test_an_interrupted_choice_of_the_epoch_uses_the_folds_that_are_done(folds):
     run, given, samples = folds
-    last = FitResult([{"epoch": 3}], 3, np.empty((0, 0)), "finished")
     done = fold_results(samples, [3, 3])
-    _, final = run([*done, KeyboardInterrupt(), last], published=True)
+    _, final, _ = run([*done, KeyboardInterrupt(), LAST], published="left out")
     assert final.stopped == "interrupted"
-    assert given[-1][2] == (0, 3)
+    assert given[-1] == (EVERYONE - {"p4"}, None, (0, 3))
     with pytest.raises(KeyboardInterrupt):
-        run([KeyboardInterrupt()], published=True)
+        run([KeyboardInterrupt()], published="left out")
+
+
+def test_an_interrupted_refit_keeps_the_first_fit(folds):
+    run, _, samples = folds
+    first = fold_results(samples, [3] * 5)[4]
+    _, final, held_out = run([first, KeyboardInterrupt()], published="validation")
+    assert (final.best_epoch, final.stopped) == (3, "interrupted")
+    np.testing.assert_array_equal(held_out.logits, [43.0] * len(held_out.samples))
 
 
 @pytest.mark.parametrize("as_exception", [False, True])
@@ -199,8 +238,10 @@ def test_a_resumed_fold_measures_the_same_distances(samples, tmp_path):
     for resume in (False, True):
         context = RunContext(TrainConfig(epochs=1, resume=resume), None, None, "slice", tmp_path)
         turns = [(Fold("p0", 0, (), ()), left_out)]
-        found.append(cross_validation._fit_each_fold("cnn", context, few, turns, TimeBudget(None)))
-    (_, first), (_, again) = found
+        found.append(np.full(len(few), np.nan))
+        fit = cross_validation._fit_each_fold
+        fit("cnn", context, few, turns, TimeBudget(None), found[-1])
+    first, again = found
     assert np.isfinite(first[left_out]).all() and np.isnan(first[~left_out]).all()
     np.testing.assert_array_equal(first, again)
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from cspine.core.train_config import TrainConfig
+from cspine.data.split import Split
 from cspine.decide.calibration import Calibration
 from cspine.decide.conformal import Conformal
 from cspine.decide.out_of_distribution import fit_distance
@@ -93,7 +94,7 @@ def test_left_out_slices_are_known_by_their_own_folds_distance(samples, monkeypa
     )
     config = TrainConfig(resamples=20, in_distribution_quantile=0.9)
     scored = score_candidate(
-        candidate, SimpleNamespace(config=config, split=SimpleNamespace(folds=()))
+        candidate, SimpleNamespace(config=config, split=Split((), (), (), note="", folds=()))
     )
     assert scored.policy.in_distribution.threshold == 22.0
     (split,) = scored.splits
