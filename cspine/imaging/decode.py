@@ -23,8 +23,16 @@ __all__ = ["DecodedImage", "Limits", "decode_image", "image_from_array"]
 _NAMED = (
     (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"),
     (b"PK\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"n+1\0", "NIfTI"), (b"<", "HTML or XML"), (b"{", "JSON"),
+    (b"n+1\0", "NIfTI"), (b"{", "JSON"),
 )  # fmt: skip
+# Texts that a download or a checkout leaves in place of an image, by how they begin in lower case.
+_TEXTS = (
+    (b"<!doctype html", "a web page, such as a sign-in or error page"),
+    (b"<html", "a web page, such as a sign-in or error page"),
+    (b"<", "HTML or XML"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with `git lfs pull`"),
+)
+_TEXT_BYTES = 1024  # in which the kind of a text is looked for
 
 
 def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noqa: B008 (frozen)
@@ -59,7 +67,13 @@ def _name(data: bytes) -> str:
         return "HEIC, AVIF or MP4"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    return next((name for magic, name in _NAMED if data.startswith(magic)), "an unknown format")
+    text = data[:_TEXT_BYTES].lstrip().lower()
+    # The body of a WADO-RS response (PS3.18 8.6.1.2.1): parts that begin with a boundary.
+    if text.startswith(b"--") and b"content-type:" in text:
+        return "a multipart body: ask for one instance"
+    named = [name for magic, name in _NAMED if data.startswith(magic)]
+    named += [name for start, name in _TEXTS if text.startswith(start)]
+    return named[0] if named else "an unknown format"
 
 
 def image_from_array(pixels: npt.NDArray[np.uint8]) -> DecodedImage:

@@ -18,6 +18,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ _COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice has fe
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _SAMPLED_PX = 128  # is_coloured samples about this many rows and columns
 _READERS: dict[str, Callable[[bytes], Container]] = {"png": read_png, "jpeg": read_jpeg}
+_END_OF_IMAGE = b"\xff\xd9"
+# Some thousand random bits, several times: after a cut inside a code, one of them may be no code.
+_MORE_CODED_DATA = [np.random.default_rng(n).integers(0, 255, 512, np.uint8) for n in range(6)]
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -67,7 +71,7 @@ def decode_raster(data: bytes, kind: str, limits: Limits) -> DecodedImage:
         pillow.check_pixels(container.height, container.width)
     grey, is_colour, warnings = _decode(container, kind)
     if kind == "jpeg":
-        _check_end(grey)
+        _check_end(grey, container)
     return DecodedImage(
         grey=_turn_upright(grey, container.orientation),
         kind=kind,
@@ -92,17 +96,27 @@ def _decode(container: Container, kind: str) -> tuple[GreyArray, bool, tuple[str
         ) from None
 
 
-def _check_end(grey: GreyArray) -> None:
+def _check_end(grey: GreyArray, container: Container) -> None:
     """Check that the coded data of a JPEG extend to the end of the image.
 
     libjpeg reports no error and fills missing blocks with middle grey (`decode_mcu` in jdhuff.c).
+    A picture may also end in middle grey. Then more coded data are added: they change a picture
+    whose blocks are missing, and are ignored in a whole one.
 
     Raises:
         ImageError: the lowest blocks have no data.
     """
-    last_blocks = grey[(len(grey) - 1) // 8 * 8 :]
-    if (last_blocks == 128).all():
-        raise ImageError("The JPEG file must be whole. Received: one whose lowest rows are missing")
+    height, width = grey.shape
+    last_block = grey[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]
+    if not (last_block == 128).all():
+        return
+    end = container.data.rfind(_END_OF_IMAGE)
+    for more in _MORE_CODED_DATA:
+        longer = container.data[:end] + more.tobytes() + container.data[end:]
+        if not np.array_equal(grey, _decode(replace(container, data=longer), "jpeg")[0]):
+            raise ImageError(
+                "The JPEG file must be whole. Received: one whose lowest rows are missing"
+            )
 
 
 def _to_grey(image: Image.Image) -> tuple[GreyArray, bool, tuple[str, ...]]:

@@ -187,3 +187,39 @@ def test_decoding_leaves_no_trace(capfd, recwarn):
     with pytest.raises(ImageError):
         decode_image(make_picture(Image.fromarray(RAMP))[:-20])
     assert capfd.readouterr() == ("", "") and not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b'\n\n<!DOCTYPE html>\n<html lang="en">', "a web page"),
+        (b"  <HTML><body>", "a web page"),
+        (b"<?xml version='1.0'?>", "HTML or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer"),
+        (b"\r\n--b1\r\nContent-Type: application/dicom\r\n\r\n", "ask for one instance"),
+        (b"-- a note", "an unknown format"),
+    ],
+)
+def test_texts_in_place_of_an_image_are_named(data, named):
+    with pytest.raises(UnsupportedImageError, match=f"Received: .*{named}"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
+@pytest.mark.parametrize("side", [64, 62])
+def test_a_jpeg_may_end_in_middle_grey(options, side):
+    picture = np.full((side, side), 128, np.uint8)
+    picture[16:40] = 200
+    data = make_picture(Image.fromarray(picture), "JPEG", quality=95, **options)
+    assert (decode_image(data).grey[-8:] == 128).all()
+
+
+def test_a_jpeg_that_ends_too_early_is_refused_wherever_it_is_cut():
+    picture = np.full((64, 64), 128, np.uint8)
+    picture[40:] = make_ramp(24, 64)
+    data = make_picture(Image.fromarray(picture), "JPEG", quality=95)
+    # Cut within the coded data of the lowest rows, and closed as a browser's cache closes it.
+    start = data.index(b"\xff\xda") + 20
+    for end in range(start, len(data) - 100, 7):
+        with pytest.raises(ImageError, match="whole"):
+            decode_image(data[:end] + b"\xff\xd9")

@@ -290,7 +290,7 @@ def test_limits_hold_before_decoding():
         decode_image(write_ct(data), Limits(max_bytes=9999))
 
 
-@pytest.mark.parametrize("keyword", ["WindowCenter", "RescaleSlope", "InstanceNumber"])
+@pytest.mark.parametrize("keyword", ["RescaleIntercept", "RescaleSlope", "NumberOfFrames"])
 def test_no_value_of_the_file_is_repeated(keyword, caplog, capfd, recwarn):
     caplog.set_level(logging.DEBUG)
     data = ct_bytes(RAMP, **{"WindowWidth": 2, keyword: "12345678"})

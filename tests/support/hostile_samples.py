@@ -112,10 +112,11 @@ def with_syntax(syntax: bytes, rest: bytes = b"") -> bytes:
     return bytes(128) + b"DICM" + element(2, 0x10, b"UI", syntax + b"\0" * (len(syntax) % 2)) + rest
 
 
-def before_pixels(extra: bytes) -> bytes:
-    """The CT slice with raw elements put before its pixel data."""
-    position = CT.rfind(b"\xe0\x7f\x10\x00OW")
-    return CT[:position] + extra + CT[position:]
+def before_pixels(extra: bytes, without: str | None = None) -> bytes:
+    """The CT slice with raw elements put before its pixel data, and one attribute left out."""
+    whole = ct_bytes(RAMP.astype(np.uint16) * 8, **({without: None} if without else {}))
+    position = whole.rfind(b"\xe0\x7f\x10\x00OW")
+    return whole[:position] + extra + whole[position:]
 
 
 def compressed(syntax: str, stream: bytes, **changes) -> bytes:
@@ -157,7 +158,7 @@ def dicom_files() -> dict[str, bytes]:
         "dicom of 65535 by 65535": ct_bytes(RAMP, Rows=65_535, Columns=65_535),
         "dicom without rows": ct_bytes(RAMP, Rows=0),
         "dicom of more rows than pixels": ct_bytes(RAMP, Rows=6000, Columns=6000),
-        "dicom of rows in 4 bytes": before_pixels(element(0x28, 0x10, b"UL", bytes(4))),
+        "dicom of rows in 4 bytes": before_pixels(element(0x28, 0x10, b"UL", bytes(4)), "Rows"),
         "dicom of 12 bits allocated": ct_bytes(RAMP, BitsAllocated=12),
         "dicom of no bits": ct_bytes(RAMP, BitsAllocated=0),
         "dicom of no bits stored": ct_bytes(RAMP, BitsStored=0),
@@ -167,9 +168,10 @@ def dicom_files() -> dict[str, bytes]:
         "dicom of minus one frame": ct_bytes(RAMP, NumberOfFrames=-1),
         "dicom of 2^31 frames": ct_bytes(RAMP, NumberOfFrames=2**31 - 1),
         "dicom of slope 0": ct_bytes(RAMP, RescaleSlope=0),
-        "dicom of endless slope": before_pixels(element(0x28, 0x1053, b"DS", b"1e999 ")),
-        "dicom of slope nan": before_pixels(element(0x28, 0x1053, b"DS", b"nan ")),
-        "dicom of a window in words": before_pixels(element(0x28, 0x1050, b"DS", b"wide")),
+        "dicom of endless slope": before_pixels(
+            element(0x28, 0x1053, b"DS", b"1e999 "), "RescaleSlope"
+        ),
+        "dicom of slope nan": before_pixels(element(0x28, 0x1053, b"DS", b"nan "), "RescaleSlope"),
         "dicom of a million windows": before_pixels(
             element(0x28, 0x1050, b"UN", b"1\\" * 1_000_000)
         ),

@@ -38,12 +38,17 @@ _TAGS = {
     "BitsStored": 0x00280101,
     "HighBit": 0x00280102,
     "PixelRepresentation": 0x00280103,
+    "PixelPaddingValue": 0x00280120,
+    "PixelPaddingRangeLimit": 0x00280121,
     "WindowCenter": 0x00281050,
     "WindowWidth": 0x00281051,
     "RescaleIntercept": 0x00281052,
     "RescaleSlope": 0x00281053,
     "VOILUTFunction": 0x00281056,
 }
+
+
+UNREADABLE = "The DICOM attribute {} cannot be read, so it counts as absent."
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,25 @@ class Attributes:
         if not all(map(math.isfinite, values)):
             raise ImageError(f"`{keyword}` must be finite decimal numbers. Received: other text")
         return values
+
+    def optional_decimals(self, keyword: str, warnings: list[str]) -> tuple[float, ...]:
+        """Return all numbers of a DS attribute that no pixel depends on.
+
+        If it cannot be read, it counts as absent, and `warnings` gets a sentence.
+        """
+        try:
+            return self.decimals(keyword)
+        except ImageError:
+            warnings.append(UNREADABLE.format(keyword))
+            return ()
+
+    def optional_whole(self, keyword: str, warnings: list[str]) -> int | None:
+        """Return the number of an IS attribute that no pixel depends on; see above."""
+        try:
+            return self.whole(keyword)
+        except ImageError:
+            warnings.append(UNREADABLE.format(keyword))
+            return None
 
     def whole(self, keyword: str) -> int | None:
         """Return the number of an IS attribute, else None.

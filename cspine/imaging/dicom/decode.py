@@ -7,6 +7,7 @@ Section numbers are those of the DICOM standard, PS3.3. Only the attributes list
 from __future__ import annotations
 
 import hashlib
+import struct
 
 import numpy as np
 
@@ -24,6 +25,7 @@ __all__ = ["BONE_WINDOW", "decode_dicom"]
 _CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage; UIDs of enhanced CT start with it
 _LOWEST_IS_WHITE = "MONOCHROME1"  # C.7.6.3.1.2
 _MAX_RESCALE = 1e6  # far beyond any scanner's, and far below where float32 would overflow
+AIR_HU = -1000.0
 _PSEUDONYM_SALT = b"cspine patient "
 # Only these modalities are quoted in an error, because any other text could name a patient.
 _MODALITIES = (
@@ -54,19 +56,22 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     # Only grey is inverted, because MONOCHROME1 does not change the meaning of Hounsfield units.
     if attributes.text("PhotometricInterpretation") == _LOWEST_IS_WHITE:
         grey = np.uint8(255) - grey
+    spacing_mm, z_mm = _read_spacing(attributes, warnings), _read_z(attributes, warnings)
+    number = attributes.optional_whole("InstanceNumber", warnings)
+    refusal = find_refusal(attributes, warnings)
     return DecodedImage(
         grey,
         "dicom",
         hu=hu,
-        spacing_mm=_read_spacing(attributes),
+        spacing_mm=spacing_mm,
         series_uid=_read_uid(attributes, "SeriesInstanceUID"),
         patient_id=_hash_patient(attributes),
-        instance_number=attributes.whole("InstanceNumber"),
-        z_mm=_read_z(attributes),
+        instance_number=number,
+        z_mm=z_mm,
         warnings=tuple(warnings),
         instance_uid=_read_uid(attributes, "SOPInstanceUID"),
         is_synthetic=_has_mark(attributes),
-        refusal=find_refusal(attributes),
+        refusal=refusal,
     )
 
 
@@ -141,7 +146,8 @@ def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -
     """Return HU = slope × stored + intercept (C.11.1.1.2)."""
     slopes = attributes.decimals("RescaleSlope")
     intercepts = attributes.decimals("RescaleIntercept")
-    if not slopes or not intercepts:
+    # A slope that is missing beside an intercept is 1, as in most CT files.
+    if not intercepts:
         warnings.append("The DICOM file has no rescale; its values were taken as Hounsfield units.")
     slope, intercept = (slopes or (1.0,))[0], (intercepts or (0.0,))[0]
     if slope == 0 or max(abs(slope), abs(intercept)) > _MAX_RESCALE:
@@ -153,12 +159,29 @@ def _rescale(stored: StoredArray, attributes: Attributes, warnings: list[str]) -
     hu = stored.astype(np.float32)
     hu *= np.float32(slope)
     hu += np.float32(intercept)
+    ends = _read_padding(attributes, stored.dtype.kind == "i")
+    if ends is not None:
+        hu[(stored >= min(ends)) & (stored <= max(ends))] = AIR_HU
     return hu
 
 
-def _read_spacing(attributes: Attributes) -> float | None:
+def _read_padding(attributes: Attributes, is_signed: bool) -> tuple[int, int] | None:
+    """Return the first and last stored value that is padding, in any order; None without padding.
+
+    Padding is PixelPaddingValue or, with PixelPaddingRangeLimit, the values from one to the other
+    (C.7.5.1.1.2). Both have the sign of the pixels. Padding was not measured; it counts as air.
+    """
+    form = attributes.elements.order + ("h" if is_signed else "H")
+    value, limit = (attributes.raw(f"PixelPadding{name}") for name in ("Value", "RangeLimit"))
+    if len(value) != 2:
+        return None
+    last = limit if len(limit) == 2 else value
+    return struct.unpack(form, value)[0], struct.unpack(form, last)[0]
+
+
+def _read_spacing(attributes: Attributes, warnings: list[str]) -> float | None:
     """Return the distance between rows in mm, the first value of PixelSpacing (10.7.1.3)."""
-    spacing = attributes.decimals("PixelSpacing")
+    spacing = attributes.optional_decimals("PixelSpacing", warnings)
     return spacing[0] if spacing and spacing[0] > 0 else None
 
 
@@ -167,9 +190,9 @@ def _read_uid(attributes: Attributes, keyword: str) -> str | None:
     return uid if uid is not None and is_uid(uid) else None
 
 
-def _read_z(attributes: Attributes) -> float | None:
+def _read_z(attributes: Attributes, warnings: list[str]) -> float | None:
     """Return the z of ImagePositionPatient in mm (C.7.6.2.1.1)."""
-    position = attributes.decimals("ImagePositionPatient")
+    position = attributes.optional_decimals("ImagePositionPatient", warnings)
     return position[2] if len(position) == 3 else None
 
 

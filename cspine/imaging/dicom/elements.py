@@ -21,13 +21,12 @@ DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 PIXEL_DATA = 0x7FE00010
-_MEDIA_CLASS, _TRANSFER_SYNTAX = 0x00020002, 0x00020010
+_META_LENGTH, _MEDIA_CLASS, _TRANSFER_SYNTAX = 0x00020000, 0x00020002, 0x00020010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 
-_LONG_VRS = frozenset(
-    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
-)  # length in 4 bytes, PS3.5 7.1.2
+# Length in 4 bytes, as for every VR that is not in the next list (PS3.5 7.1.2).
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _MAX_ELEMENTS = 100_000  # a CT slice has some hundreds
 _MAX_DEPTH = 64  # of nested sequences
@@ -85,7 +84,7 @@ def read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Elemen
     try:
         return _read_elements(data, wanted, limits)
     except struct.error:
-        raise _truncated() from None
+        raise _cut_short() from None
 
 
 def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Elements:
@@ -93,7 +92,7 @@ def _read_elements(data: bytes, wanted: frozenset[int], limits: Limits) -> Eleme
     start = 132 if data[128:132] == b"DICM" else 0
     meta = Elements(EXPLICIT_LITTLE)
     # The meta group is explicit little endian for every transfer syntax (PS3.10 7.1).
-    needed = frozenset((_MEDIA_CLASS, _TRANSFER_SYNTAX))
+    needed = frozenset((_META_LENGTH, _MEDIA_CLASS, _TRANSFER_SYNTAX))
     start = _Walk(view, start, meta, needed, last_group=0x0002).run()
     declared = meta.values.get(_TRANSFER_SYNTAX)
     if declared is None:
@@ -137,19 +136,33 @@ def _inflate(view: memoryview, limits: Limits) -> bytes:
         raise ImageError("The deflated DICOM must be whole. Received: damaged data") from None
     limits.check_bytes(len(inflated), "inflated DICOM")
     if not inflater.eof:
-        raise _truncated()
+        raise _cut_short()
     return inflated
 
 
-def _truncated() -> ImageError:
-    return ImageError("The DICOM file must be whole. Received: a truncated or damaged file")
+def _cut_short() -> ImageError:
+    return ImageError(
+        "The DICOM file must be whole. Received: an element that ends beyond the end of the file, "
+        "which was cut short or damaged"
+    )
+
+
+@dataclass
+class _Level:
+    """An open item or sequence of undefined length, or the data set itself."""
+
+    is_implicit: bool
+    is_item: bool = False
 
 
 class _Walk:
     """One pass over the elements of `view` from `position`, filling `elements`.
 
     Sequences are not built into a tree. A stack only matches sequences and items of undefined
-    length with their delimiters, and holds for each level whether its elements are implicit.
+    length with their delimiters.
+
+    As in GDCM, the end of a sequence also ends an item that was not closed, and of a repeated
+    element the first value counts.
     """
 
     def __init__(
@@ -162,9 +175,10 @@ class _Walk:
     ) -> None:
         self.view, self.position, self.elements, self.wanted = view, position, elements, wanted
         self.last_group = last_group
+        self.meta_end: int | None = None
         self.order = elements.order
         implicit = elements.transfer_syntax == IMPLICIT_LITTLE
-        self.stack = [self._check_implicit(implicit)]
+        self.stack = [_Level(self._check_implicit(implicit))]
 
     def _check_implicit(self, declared: bool) -> bool:
         """Return whether elements are really implicit; some files are not coded as declared."""
@@ -176,7 +190,7 @@ class _Walk:
     def run(self) -> int:
         """Walk to the end of PixelData, of `last_group` or of the file; return that position."""
         for _ in range(_MAX_ELEMENTS):
-            if self.position + 8 > len(self.view):
+            if self.position + 8 > len(self.view) or self._is_behind_meta():
                 return self.position
             before = self.position
             tag, vr, length = self._read_header()
@@ -189,53 +203,82 @@ class _Walk:
             self._step(tag, vr, length)
         raise ImageError(f"A DICOM file must hold at most {_MAX_ELEMENTS} elements. Received: more")
 
+    def _is_behind_meta(self) -> bool:
+        """Return whether the meta group's own length says that it has ended (PS3.10 7.1)."""
+        return self.meta_end is not None and self.position >= self.meta_end
+
     def _read_header(self) -> tuple[int, bytes, int]:
         """Return (tag, VR, length) and move to the value; VR is b"" for an implicit element."""
         group, element = struct.unpack_from(self.order + "HH", self.view, self.position)
         vr = bytes(self.view[self.position + 4 : self.position + 6])
         # Items and delimiters have no VR in any syntax (PS3.5 7.5).
-        explicit = group != 0xFFFE and not self.stack[-1] and vr.isalpha() and vr.isupper()
-        if not explicit:
+        if group == 0xFFFE or self._is_implicit(vr):
             vr, size, form = b"", 8, "I"
-        elif vr in _LONG_VRS:
-            size, form = 12, "I"
-        else:
+        elif vr in _SHORT_VRS:
             size, form = 8, "H"
+        else:
+            size, form = 12, "I"
         length_size = 4 if form == "I" else 2
         offset = self.position + size - length_size
         length = struct.unpack_from(self.order + form, self.view, offset)[0]
         self.position += size
         return group << 16 | element, vr, length
 
+    def _is_implicit(self, vr: bytes) -> bool:
+        """Return whether the next element is implicit, by the bytes where its VR would be."""
+        level = self.stack[-1]
+        # Some writers put explicit elements into UN sequences, which should be implicit. As a
+        # length, the letters of a VR would be 16 KB or more.
+        if level.is_implicit and not self.stack[0].is_implicit:
+            level.is_implicit = vr not in _SHORT_VRS and vr not in _LONG_VRS
+        return level.is_implicit or not (vr.isalpha() and vr.isupper())
+
     def _step(self, tag: int, vr: bytes, length: int) -> None:
         """Store or skip the value of an element that is not PixelData."""
         if tag in (_ITEM_END, _SEQUENCE_END):
-            if len(self.stack) == 1:
-                raise _truncated()
-            self.stack.pop()
+            self._close(tag)
         elif length == _UNDEFINED:
             if len(self.stack) > _MAX_DEPTH:
                 raise ImageError(
                     f"DICOM sequences must nest at most {_MAX_DEPTH} deep. Received: more"
                 )
+            # An item cannot hold an item, so the one before was not closed.
+            if tag == _ITEM and self.stack[-1].is_item:
+                self.stack.pop()
             # The content of a UN element of undefined length is implicit (PS3.5 6.2.2 note 2).
-            self.stack.append(self.stack[-1] or vr == b"UN")
+            is_implicit = self.stack[-1].is_implicit or vr == b"UN"
+            self.stack.append(_Level(is_implicit, is_item=tag == _ITEM))
         else:
             if len(self.stack) == 1 and tag in self.wanted:
                 self._take_value(tag, length)
             self._skip(length)
+
+    def _close(self, tag: int) -> None:
+        """End the open item or sequence that the delimiter `tag` belongs to."""
+        if tag == _SEQUENCE_END and self.stack[-1].is_item:
+            self.stack.pop()
+        if len(self.stack) == 1 or self.stack[-1].is_item != (tag == _ITEM_END):
+            raise ImageError(
+                "A DICOM delimiter must end an item or a sequence. Received: one with none open"
+            )
+        self.stack.pop()
 
     def _take_value(self, tag: int, length: int) -> None:
         if length > _MAX_VALUE_BYTES:
             raise ImageError(
                 f"A DICOM attribute must have at most {_MAX_VALUE_BYTES} bytes. Received: {length}"
             )
-        self.elements.values[tag] = bytes(self.view[self.position : self.position + length])
+        value = bytes(self.view[self.position : self.position + length])
+        self.elements.values.setdefault(tag, value)
+        if tag == _META_LENGTH and length == 4:
+            end = self.position + length + struct.unpack("<I", value)[0]
+            # A length that the file contradicts is ignored; the group number then ends the group.
+            self.meta_end = end if end <= len(self.view) else None
 
     def _skip(self, length: int) -> None:
         self.position += length
         if self.position > len(self.view):
-            raise _truncated()
+            raise _cut_short()
 
     def _take_pixels(self, length: int) -> None:
         """Store PixelData as a view of native samples, or as the list of its fragments."""
@@ -246,7 +289,9 @@ class _Walk:
             return
         fragments: list[memoryview] = []
         for _ in range(_MAX_ELEMENTS):
-            tag, _vr, length = self._read_header()
+            # Some writers omit the delimiter if nothing follows the pixels.
+            is_end = self.position == len(self.view) and len(fragments) > 1
+            tag, _vr, length = (_SEQUENCE_END, b"", 0) if is_end else self._read_header()
             if tag == _SEQUENCE_END:
                 self.elements.fragments = fragments[1:]  # the first item is the offset table
                 return

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cspine.core.errors import ImageError
 from cspine.imaging.dicom.attributes import Attributes
 
 # Largest angle between the patient's long axis and the slice normal. A gantry tilts by at most 30°;
@@ -23,29 +22,26 @@ NOT_AXIAL = (
 )
 
 
-def find_refusal(attributes: Attributes) -> str | None:
+def find_refusal(attributes: Attributes, warnings: list[str]) -> str | None:
     """Return a sentence saying why, by the header, this is not an axial slice; else None.
 
     ImageType identifies a localiser (C.8.2.1.1.1). ImageOrientationPatient (C.7.6.2.1.1) gives the
-    orientation; its z axis runs along the patient in any position in the scanner.
+    orientation; its z axis runs along the patient in any position in the scanner. An orientation
+    that cannot be read is treated as unknown, with a warning.
     """
     # Spaces around a code string are not significant (PS3.5 6.2).
     kinds = (attributes.text("ImageType") or "").upper().split("\\")
     if "LOCALIZER" in (kind.strip() for kind in kinds):
         return LOCALISER
-    tilt = _tilt_deg(attributes)
+    tilt = _tilt_deg(attributes.optional_decimals("ImageOrientationPatient", warnings))
     return NOT_AXIAL.format(tilt) if tilt is not None and tilt > MAX_TILT_DEG else None
 
 
-def _tilt_deg(attributes: Attributes) -> float | None:
+def _tilt_deg(cosines: Sequence[float]) -> float | None:
     """Return the angle in degrees between the slice normal and the z axis, 0..90; None if unknown.
 
-    An orientation that cannot be read is treated as unknown, since no pixel depends on it.
+    `cosines` are the six values of ImageOrientationPatient.
     """
-    try:
-        cosines = attributes.decimals("ImageOrientationPatient")
-    except ImageError:
-        return None
     if len(cosines) != 6:
         return None
     row, column = _normalise(cosines[:3]), _normalise(cosines[3:])

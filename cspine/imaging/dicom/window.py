@@ -20,7 +20,8 @@ def choose_window(attributes: Attributes, warnings: list[str]) -> tuple[float, f
 
     Several windows are alternative views of one image (C.11.2.1.2.1). Only the first is considered.
     """
-    centres, widths = attributes.decimals("WindowCenter"), attributes.decimals("WindowWidth")
+    centres = attributes.optional_decimals("WindowCenter", warnings)
+    widths = attributes.optional_decimals("WindowWidth", warnings)
     function = attributes.text("VOILUTFunction") or "LINEAR"
     if not centres or not widths:
         return *BONE_WINDOW, "LINEAR"
