@@ -18,6 +18,11 @@ SYNTHETIC, PAINTED, REAL = "synthetic", "painted", "real"
 UNKNOWN_DOMAIN = "unknown"
 DOMAINS = (SYNTHETIC, PAINTED, REAL)
 
+# How a DICOM slice's Hounsfield units become the grey picture that a network gets: through one
+# fixed window, or through each file's display window (models trained before the fixed window).
+FIXED_WINDOW, HEADER_WINDOW = "fixed", "header"
+DICOM_WINDOWS = (FIXED_WINDOW, HEADER_WINDOW)
+
 # The networks, in the order in which they are trained; `model/networks/architectures.py` describes
 # each of them.
 ARCHITECTURE_NAMES = ("cnn", "resnet50v2", "inceptionv3", "xception")

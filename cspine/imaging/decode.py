@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cspine.core.errors import ImageError, UnsupportedImageError
+from cspine.core.labels import FIXED_WINDOW
 from cspine.imaging.decoded_image import DecodedImage, Limits
 from cspine.imaging.dicom.decode import decode_dicom
 from cspine.imaging.dicom.elements import is_dicom
@@ -35,12 +36,18 @@ _TEXTS = (
 _TEXT_BYTES = 1024  # in which the kind of a text is looked for
 
 
-def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noqa: B008 (frozen)
+def decode_image(
+    data: bytes,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    dicom_window: str = FIXED_WINDOW,
+) -> DecodedImage:
     """Return the pixels of a PNG, JPEG or DICOM CT file.
 
     Args:
         data: the bytes of the file.
         limits: the largest number of bytes and pixels.
+        dicom_window: `fixed`, so that `grey` depends on the Hounsfield units alone, or `header` for
+            models that learned from pictures made with each file's display window.
 
     Raises:
         ImageTooLargeError: the file has more bytes or pixels than `limits`.
@@ -57,7 +64,7 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:  # noq
         return decode_raster(data, "jpeg", limits)
     # DICOM is tried last, because a DICOM file without its preamble has no signature.
     if is_dicom(data):
-        return decode_dicom(data, limits)
+        return decode_dicom(data, limits, dicom_window)
     raise UnsupportedImageError(f"`image` must be PNG, JPEG or DICOM. Received: {_name(data)}")
 
 

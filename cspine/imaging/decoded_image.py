@@ -53,8 +53,8 @@ class DecodedImage:
     """Pixels of one slice, with the facts read from its file.
 
     Fields:
-        grey: uint8 (H, W), 0–255. A DICOM slice is already windowed; a PNG or JPEG is already
-            turned upright by its EXIF orientation.
+        grey: uint8 (H, W), 0–255. A DICOM slice is already windowed, by the rule that the caller
+            chose; a PNG or JPEG is already turned upright by its EXIF orientation.
         kind: `png`, `jpeg`, `dicom` or `array`.
         is_colour: True if the colour channels differ visibly.
         hu: float32 (H, W) Hounsfield units; DICOM only.

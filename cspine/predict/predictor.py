@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from cspine.core.deadline import Deadline
 from cspine.core.errors import ArtifactError
-from cspine.core.labels import SYNTHETIC, UNCERTAIN, UNKNOWN_DOMAIN
+from cspine.core.labels import FIXED_WINDOW, SYNTHETIC, UNCERTAIN, UNKNOWN_DOMAIN
 from cspine.core.process import count_cores
 from cspine.decide.image_checks import check_image
 from cspine.decide.policy import DecisionPolicy
@@ -31,7 +32,7 @@ from cspine.model.engine.network_files import choose_precision
 from cspine.model.engine.pending_output import EngineOutput
 from cspine.model.engine.self_test import check_self_test
 from cspine.model.explain import heatmap
-from cspine.model.store.card import check_same, find_domain
+from cspine.model.store.card import complete_card
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.registry import ModelFiles, resolve_version
 from cspine.model.store.weights_file import read_h5
@@ -51,9 +52,7 @@ from cspine.predict.stage_times import Observe, ignore_stage, observe_engine, ti
 logger = logging.getLogger(__name__)
 
 # LIMITS and NO_DEADLINE are frozen, so that they may be default arguments.
-LIMITS = Limits()
-NO_DEADLINE = Deadline()
-
+LIMITS, NO_DEADLINE = Limits(), Deadline()
 _SERIALS = itertools.count()
 
 
@@ -75,8 +74,8 @@ class Predictor:
         limits: the greatest numbers of bytes and pixels of one image.
         observe: called with (stage, seconds). The stages are `slot` (the wait for a slot to
             decode), `decode`, `queue` (the wait for the engine) and `inference`.
-        answer_synthetic: let a model of synthetic images answer for any image, for experiments;
-            otherwise only for images with the mark of `core/synthetic_mark.py`.
+        answer_synthetic: let a model of synthetic images answer for images without the mark of
+            `core/synthetic_mark.py` too, for experiments.
     """
 
     def __init__(
@@ -98,6 +97,7 @@ class Predictor:
         self.architecture = str(card["architecture"])
         self.view, self.image_size = str(card["view"]), int(card["image_size"])
         self.domain = str(card.get("domain", UNKNOWN_DOMAIN))
+        self.dicom_window = str(card.get("dicom_window", FIXED_WINDOW))
         self.is_opened = self.domain == SYNTHETIC and answer_synthetic
         self.notes = find_notes(card.get("note"), self.domain, self.is_opened)
         self._observe = observe
@@ -155,17 +155,16 @@ class Predictor:
         Raises:
             ArtifactError: the `.h5` is damaged, or the card describes another network.
         """
-        # The policy is read from the `.h5`, not from the card: it must belong to these weights.
+        # The policy is the `.h5`'s, not the card's: it must belong to these weights.
         contents = read_h5(files.h5)
         # If versions are not kept, another model may have been written over this one meanwhile.
         if hash_file(files.h5) != files.h5_sha256:
             raise ArtifactError("`best.h5` must not change while loaded. Received: a changed file")
-        domain = find_domain(contents.facts, files.card)
-        check_same(files.card, {**contents.facts, "version": files.version, "domain": domain})
+        card = complete_card(files.card, contents.facts, files.version)
         policy = DecisionPolicy.from_parts(contents.decision, contents.arrays)
         policy.check_units(engine.embedding_units)
         check_self_test(engine, files.card)
-        return cls(engine, policy, {**files.card, "domain": domain}, **options)
+        return cls(engine, policy, card, **options)
 
     def compile_low_latency(self) -> None:
         """Compile the network a second time, so that all cores compute a single waiting image.
@@ -191,7 +190,8 @@ class Predictor:
             ImageError: the bytes are not an image that can be read.
             OverloadedError: the deadline passed.
         """
-        return self._answer(lambda: decode_image(data, self.limits), explain, deadline)
+        decode = partial(decode_image, data, self.limits, self.dicom_window)
+        return self._answer(decode, explain, deadline)
 
     def predict_pixels(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cspine.core.labels import CLASS_NAMES, MEDICAL_NOTICE, POSITIVE_CLASS, SYNTHETIC
+from cspine.core.labels import CLASS_NAMES, FIXED_WINDOW, MEDICAL_NOTICE, POSITIVE_CLASS, SYNTHETIC
 from cspine.core.png import encode_png
 from cspine.data.domain import find_data_domain
 from cspine.evaluate.report.inputs import plain
@@ -62,6 +62,7 @@ def build_card(
         "revision": classifier.revision,
         "image_size": classifier.image_size,
         "view": context.view,
+        "dicom_window": FIXED_WINDOW,
         "map_head": classifier.map_head,
         "class_names": list(CLASS_NAMES),
         "positive_class": POSITIVE_CLASS,

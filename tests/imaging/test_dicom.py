@@ -18,11 +18,15 @@ from pydicom.uid import (
 from cspine.core.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from cspine.imaging.decode import decode_image
 from cspine.imaging.decoded_image import Limits
-from cspine.imaging.dicom.window import BONE_WINDOW, apply_window
+from cspine.imaging.dicom.window import BONE_WINDOW, HEADER_USED, apply_window
 from support.imaging_samples import change_syntax, compress, ct_bytes, make_ct, make_ramp, write_ct
 
 RAMP = make_ramp().astype(np.uint16) * 8
 HU = RAMP.astype(np.float32) - 1024
+
+
+def decode_header(data):
+    return decode_image(data, dicom_window="header")
 
 
 def test_hu_place_and_pseudonym():
@@ -36,10 +40,28 @@ def test_hu_place_and_pseudonym():
     assert decoded.patient_id != decode_image(ct_bytes(RAMP, PatientID="other")).patient_id
 
 
-def test_default_is_the_bone_window():
+WINDOWS = [
+    {"WindowCenter": 400, "WindowWidth": 1800},
+    {"WindowCenter": 40, "WindowWidth": 400},
+    {"WindowCenter": [40, 400], "WindowWidth": [400, 1800]},
+    {"WindowCenter": 40, "WindowWidth": 300, "VOILUTFunction": "SIGMOID"},
+    {},
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_grey_depends_on_the_hounsfield_units_alone(window, photometric):
     assert BONE_WINDOW == (400.0, 1800.0)
-    decoded = decode_image(ct_bytes(RAMP))
+    decoded = decode_image(ct_bytes(RAMP, PhotometricInterpretation=photometric, **window))
     assert np.array_equal(decoded.grey, apply_window(HU, 400, 1800))
+    assert decoded.warnings == ()
+
+
+def test_the_header_rule_says_so_and_defaults_to_the_bone_window():
+    decoded = decode_header(ct_bytes(RAMP))
+    assert np.array_equal(decoded.grey, apply_window(HU, 400, 1800))
+    assert decoded.warnings == (HEADER_USED,)
 
 
 def test_linear_window_is_the_standards():
@@ -64,7 +86,7 @@ def test_window_of_width_one_is_a_step():
 
 
 def test_first_of_several_windows_is_taken():
-    several = decode_image(ct_bytes(RAMP, WindowCenter=[40, 400], WindowWidth=[300, 1800]))
+    several = decode_header(ct_bytes(RAMP, WindowCenter=[40, 400], WindowWidth=[300, 1800]))
     assert np.array_equal(several.grey, apply_window(HU, 40, 300))
 
 
@@ -79,16 +101,16 @@ def test_first_of_several_windows_is_taken():
     ],
 )
 def test_invalid_window_is_warned_of(function, width):
-    decoded = decode_image(
+    decoded = decode_header(
         ct_bytes(RAMP, WindowCenter=40, WindowWidth=width, VOILUTFunction=function)
     )
-    assert "bone window" in decoded.warnings[0]
+    assert "display window is not valid" in decoded.warnings[0]
     assert np.array_equal(decoded.grey, apply_window(HU, *BONE_WINDOW))
 
 
-def test_monochrome1_is_inverted():
-    white_air = decode_image(ct_bytes(RAMP, PhotometricInterpretation="MONOCHROME1"))
-    assert np.array_equal(white_air.grey, 255 - decode_image(ct_bytes(RAMP)).grey)
+def test_monochrome1_is_inverted_by_the_header_rule():
+    white_air = decode_header(ct_bytes(RAMP, PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(white_air.grey, 255 - decode_header(ct_bytes(RAMP)).grey)
     assert np.array_equal(white_air.hu, HU)
 
 

@@ -18,12 +18,9 @@ from cspine.imaging.dicom.attributes import Attributes
 from cspine.imaging.dicom.elements import is_uid, read_elements
 from cspine.imaging.dicom.orientation import find_refusal
 from cspine.imaging.dicom.pixels import PixelFormat, StoredArray, read_stored_values
-from cspine.imaging.dicom.window import BONE_WINDOW, apply_window, choose_window
-
-__all__ = ["BONE_WINDOW", "decode_dicom"]
+from cspine.imaging.dicom.window import LOWEST_IS_WHITE, to_grey
 
 _CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage; UIDs of enhanced CT start with it
-_LOWEST_IS_WHITE = "MONOCHROME1"  # C.7.6.3.1.2
 _MAX_RESCALE = 1e6  # far beyond any scanner's, and far below where float32 would overflow
 AIR_HU = -1000.0
 _PSEUDONYM_SALT = b"cspine patient "
@@ -33,12 +30,13 @@ _MODALITIES = (
 ).split()
 
 
-def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
+def decode_dicom(data: bytes, limits: Limits, window: str) -> DecodedImage:
     """Return one CT slice: `hu` float32 (H, W) and `grey` uint8 (H, W), windowed.
 
     Args:
         data: the bytes of the file.
         limits: largest number of pixels and of inflated bytes.
+        window: the rule for `grey`, one of `labels.DICOM_WINDOWS`; see `window.py`.
 
     Raises:
         ImageTooLargeError: the file has more pixels or inflated bytes than `limits`.
@@ -52,10 +50,7 @@ def decode_dicom(data: bytes, limits: Limits) -> DecodedImage:
     form = _read_format(attributes, limits)
     stored = read_stored_values(attributes.elements, form)
     hu = _rescale(stored, attributes, warnings)
-    grey = apply_window(hu, *choose_window(attributes, warnings))
-    # Only grey is inverted, because MONOCHROME1 does not change the meaning of Hounsfield units.
-    if attributes.text("PhotometricInterpretation") == _LOWEST_IS_WHITE:
-        grey = np.uint8(255) - grey
+    grey = to_grey(hu, attributes, window, warnings)
     spacing_mm, z_mm = _read_spacing(attributes, warnings), _read_z(attributes, warnings)
     number = attributes.optional_whole("InstanceNumber", warnings)
     refusal = find_refusal(attributes, warnings)
@@ -109,7 +104,7 @@ def _check_kind(attributes: Attributes, warnings: list[str]) -> None:
 def _read_format(attributes: Attributes, limits: Limits) -> PixelFormat:
     """Return how the samples are stored (C.7.6.3), checked before memory is allocated."""
     photometric = attributes.text("PhotometricInterpretation")
-    is_grey = photometric in (_LOWEST_IS_WHITE, "MONOCHROME2")
+    is_grey = photometric in (LOWEST_IS_WHITE, "MONOCHROME2")
     if not is_grey or attributes.unsigned("SamplesPerPixel") not in (None, 1):
         raise UnsupportedImageError(
             "A DICOM slice must be MONOCHROME1 or MONOCHROME2. Received: colour, or not stated"

@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError, quote
-from cspine.core.labels import CLASS_NAMES, DOMAINS, SYNTHETIC, UNKNOWN_DOMAIN
+from cspine.core.labels import (
+    CLASS_NAMES,
+    DICOM_WINDOWS,
+    DOMAINS,
+    FIXED_WINDOW,
+    HEADER_WINDOW,
+    SYNTHETIC,
+    UNKNOWN_DOMAIN,
+)
 from cspine.model.networks.architectures import ARCHITECTURES
 
 SCHEMA_VERSION = 1
@@ -74,6 +82,7 @@ def check_facts(facts: Mapping[str, Any], what: str) -> None:
         # Older files have no domain.
         "domain": facts.get("domain", SYNTHETIC) in DOMAINS,
         "revision": is_known_revision(facts),
+        "dicom_window": facts.get("dicom_window", FIXED_WINDOW) in DICOM_WINDOWS,
     }
     for name, holds in rules.items():
         if not holds:
@@ -99,20 +108,33 @@ def is_known_revision(facts: Mapping[str, Any]) -> bool:
     return architecture is not None and is_number and 1 <= revision <= architecture.revisions
 
 
-def check_same(card: Mapping[str, Any], true: Mapping[str, Any]) -> None:
-    """Check that a card agrees with `true`, the facts that the model's `.h5` file states.
+def complete_card(
+    card: Mapping[str, Any], facts: Mapping[str, Any], version: str
+) -> dict[str, Any]:
+    """Return the card with every fact of the model's `.h5`, after a check that they agree.
+
+    Args:
+        card: the card as read.
+        facts: the facts that the `.h5` states.
+        version: the version by the `.h5`'s hash.
 
     Raises:
-        ArtifactError: architecture, image size, view, version or domain differ. A card without a
-            domain is an older one and is accepted.
+        ArtifactError: architecture, image size, view, version, domain or DICOM window differ. A
+            card without one of the last two is an older one and is accepted.
     """
-    for name in ("architecture", "image_size", "view", "version", "domain"):
-        said = card.get(name, true[name] if name == "domain" else None)
+    later = {
+        "domain": find_domain(facts, card),
+        "dicom_window": find_dicom_window(facts, card),
+    }
+    true = {**facts, **later, "version": version}
+    for name in ("architecture", "image_size", "view", "version", *later):
+        said = card.get(name, later.get(name))
         if said != true[name]:
             raise ArtifactError(
                 f"`{name}` in {CARD_NAME} must be {true[name]}, as in best.h5. Received: "
                 f"{str(said)[:40]!r}"
             )
+    return {**card, **later}
 
 
 def find_domain(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
@@ -130,6 +152,21 @@ def find_domain(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     # The note is in the `.h5`, so no card can hide that a model was trained on phantoms.
     is_phantom = facts.get("note") == SYNTHETIC_NOTE or layout == "phantom"
     return SYNTHETIC if is_phantom else UNKNOWN_DOMAIN
+
+
+def find_dicom_window(facts: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """Return the rule by which a model's DICOM slices become grey, `fixed` or `header`.
+
+    If `facts`, which are from the model's `.h5`, name it, that is returned. Older files name none.
+    Then a model of synthetic images learned from PNG files, which have no header, so `fixed` suits
+    it; any other, and one of the RSNA layout, may have learned from pictures by `header`.
+    """
+    if "dicom_window" in facts:
+        return str(facts["dicom_window"])
+    data = card.get("data")
+    layout = data.get("layout") if isinstance(data, Mapping) else None
+    is_pictures = find_domain(facts, card) == SYNTHETIC and layout != "rsna"
+    return FIXED_WINDOW if is_pictures else HEADER_WINDOW
 
 
 def _read_at_most(path: Path, most: int) -> bytes:

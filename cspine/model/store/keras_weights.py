@@ -17,6 +17,7 @@ import numpy as np
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ArtifactError
+from cspine.core.labels import FIXED_WINDOW
 from cspine.model.networks.classifier import Classifier, build_classifier
 from cspine.model.networks.pretrained import assign_weights
 from cspine.model.safe_hdf5 import open_h5
@@ -62,6 +63,8 @@ def save_weights(
         "decision": dict(decision),
         "note": note,
         "domain": domain,
+        # The only rule by which training makes pictures from DICOM files.
+        "dicom_window": FIXED_WINDOW,
     }
     # All checks run before the first byte is written.
     text = _encode_facts(facts)

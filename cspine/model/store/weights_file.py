@@ -33,8 +33,8 @@ MAX_ARRAYS_BYTES = 8 * 2**20
 # Names are plain, so that none can be mistaken for a path or an HDF5 link.
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _FACTS = {"schema_version", "architecture", "image_size", "view", "map_head", "decision", "note"}
-# Missing in older files: `find_domain` finds their domain, and their revision is 1.
-_LATER_FACTS = {"domain", "revision"}
+# Missing in older files: `complete_card` finds their domain and window, and their revision is 1.
+_LATER_FACTS = {"domain", "revision", "dicom_window"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class H5Contents:
     """The facts and arrays of an `.h5` file, without its weights.
 
     `facts` has architecture, image_size, view, map_head, decision, note and, except in older files,
-    domain and revision; `arrays` are numbers by name, such as the in-distribution centres (K, D)
-    and gains (D,).
+    domain, revision and dicom_window; `arrays` are numbers by name, such as the in-distribution
+    centres (K, D) and gains (D,).
     """
 
     facts: dict[str, Any]

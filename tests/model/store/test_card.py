@@ -7,7 +7,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cspine.core.errors import ArtifactError
-from cspine.model.store.card import SYNTHETIC_NOTE, check_same, find_domain, load_card, write_card
+from cspine.model.store.card import (
+    SYNTHETIC_NOTE,
+    complete_card,
+    find_dicom_window,
+    find_domain,
+    load_card,
+    write_card,
+)
 from support.cards import CARD, refuse
 from support.peak_memory import peak_memory
 
@@ -123,10 +130,32 @@ def test_the_domain_is_the_files_own_or_that_of_what_trained_it(facts, card, dom
     assert find_domain(facts, card) == domain
 
 
-def test_a_card_may_lack_the_domain_and_not_contradict_it():
-    true = {name: CARD[name] for name in ("architecture", "image_size", "view", "version")}
-    true["domain"] = "synthetic"
-    check_same(CARD, true)
-    check_same(CARD | {"domain": "synthetic"}, true)
+@pytest.mark.parametrize(
+    ("facts", "card", "window"),
+    [
+        ({"dicom_window": "header", "note": SYNTHETIC_NOTE}, {}, "header"),
+        ({"dicom_window": "fixed", "domain": "real"}, {"data": {"layout": "rsna"}}, "fixed"),
+        # Older files.
+        ({"domain": "synthetic"}, {"data": {"layout": "phantom"}}, "fixed"),
+        ({"domain": "synthetic"}, {"data": {"layout": "rsna"}}, "header"),
+        ({"note": SYNTHETIC_NOTE}, {}, "fixed"),
+        ({"domain": "real"}, {}, "header"),
+        ({"note": "ours"}, {}, "header"),
+    ],
+)
+def test_the_window_is_the_files_own_or_that_of_what_trained_it(facts, card, window):
+    assert find_dicom_window(facts, card) == window
+
+
+def test_a_card_may_lack_later_facts_and_not_contradict_them():
+    facts = {name: CARD[name] for name in ("architecture", "image_size", "view")}
+    facts["domain"] = "synthetic"
+    later = {"domain": "synthetic", "dicom_window": "fixed"}
+    assert complete_card(CARD, facts, CARD["version"]) == CARD | later
+    assert complete_card(CARD | later, facts, CARD["version"]) == CARD | later
     with pytest.raises(ArtifactError, match=r"`domain` in best\.json must be synthetic"):
-        check_same(CARD | {"domain": "real"}, true)
+        complete_card(CARD | {"domain": "real"}, facts, CARD["version"])
+    with pytest.raises(ArtifactError, match=r"`dicom_window` in best\.json must be fixed"):
+        complete_card(CARD | {"dicom_window": "header"}, facts, CARD["version"])
+    with pytest.raises(ArtifactError, match=r"`version` in best\.json must be 0"):
+        complete_card(CARD, facts, "0")
