@@ -32,6 +32,7 @@ test-slow: env env-serve
 	.venv/bin/python -m tests.fuzz.fuzz_requests
 	.venv/bin/python -m tests.fuzz.fuzz_parsers
 	.venv/bin/python -m tests.fuzz.fuzz_decoders
+	.venv/bin/python -m tests.fuzz.fuzz_folders
 
 lint: env
 	.venv/bin/ruff check .

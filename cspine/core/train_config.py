@@ -56,7 +56,7 @@ class TrainConfig:
     data: str | None = setting(
         None,
         "a folder, ZIP file or CSV file, `phantom` or `kaggle`; by default, `data/` if that folder "
-        "has a known layout, else `phantom`",
+        "holds images, else `phantom`",
     )
     view: str | None = setting(
         None,
@@ -71,6 +71,12 @@ class TrainConfig:
         choices=("grouped", "published"),
     )
     skip_unreadable: bool = setting(False, "leave out files that cannot be read, and list them")
+    join_patients: bool = setting(
+        False, "count known patients who share a slice, by its pixels, as one patient"
+    )
+    accept_blank: bool = setting(
+        False, "train although more than 1 % of the images, or a class, are black or white"
+    )
     architectures: tuple[str, ...] | None = setting(
         None,
         "the candidates; by default all four, or only `cnn` if --data is not given",

@@ -220,9 +220,7 @@ def _crop_job(read: Callable[[str], bytes], job: _Job, plan: _Plan) -> _Cropped 
     crop = preprocess(grey, plan.view, plan.image_size)
     if crop is None:
         return None
-    image_ok = plan.check is None or (
-        decoded.refusal is None and plan.check(grey, decoded.is_colour) is None
-    )
+    image_ok = plan.check is None or plan.check(grey, decoded.is_colour) is None
     if not plan.with_masks or job.label == NORMAL:
         return _Cropped(crop.image, None, image_ok)
     mask = crop_mask(read_mask(read, job.record, grey.shape), crop.region, plan.image_size)

@@ -11,12 +11,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cspine.core.errors import CspineError, DataError
 from cspine.core.labels import CLASS_NAMES
 from cspine.core.progress import progress
-from cspine.core.text import count_noun
+from cspine.core.text import count_noun, escape_name
+from cspine.data.audit.unused_files import (
+    describe_files,
+    find_blank_faults,
+    is_blank,
+    leave_out_blank,
+)
 from cspine.data.domain import PHANTOM_FILE
 from cspine.data.layouts.class_folders import find_empty_classes, find_table, index_tree
 from cspine.data.layouts.csv_table import index_table
@@ -33,26 +39,35 @@ _TREES = ("kaggle", "tree", "flat")
 
 @dataclass(frozen=True)
 class _Checked:
-    """The result of reading one file: its hash, kind, DICOM ids and synthetic mark, or a fault."""
+    """The result of reading one file: what the decoder says of it, or a fault."""
 
     sha256: str = ""
     kind: str = ""
     patient_id: str | None = None
     series_uid: str | None = None
+    instance_uid: str | None = None
     fault: str = ""
+    refusal: str | None = None
+    warnings: tuple[str, ...] = ()
+    is_blank: bool = False
     is_synthetic: bool = False
 
 
-def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
+def index_dataset(
+    source: Path, skip_unreadable: bool = False, accept_blank: bool = False
+) -> Dataset:
     """Return the data set at `source`: a folder, a ZIP (read without unpacking) or a CSV file.
 
     Args:
         source: the folder, ZIP or CSV file.
         skip_unreadable: leave out files that cannot be read, and log their names.
+        accept_blank: keep images that are nearly black or white. Otherwise they are left out, and
+            many of them (see `audit/blank_images.py`) are a fault.
 
     Raises:
         DataError: the source does not exist or has an unknown layout, a class is empty, files are
-            unreadable, or a slice is in two classes. One message names all faults found.
+            unreadable, many are blank, or a slice is in two classes. One message names all faults
+            found.
     """
     listed, found = _find_records(source)
     dataset = _read_all(listed)
@@ -66,12 +81,18 @@ def index_dataset(source: Path, skip_unreadable: bool = False) -> Dataset:
     conflicts = [" and ".join(paths) for paths in find_label_conflicts(dataset.records)]
     if conflicts:
         faults.append(f"{count_noun(len(conflicts), 'slice')} in both classes: {_list(conflicts)}")
+    blank_faults = [] if accept_blank else find_blank_faults(dataset)
+    faults += blank_faults
+    if not (accept_blank or blank_faults):
+        dataset = leave_out_blank(dataset)
     missing = _find_missing(dataset)
     if missing:
         faults.append(f"no readable image in {' and '.join(missing)}")
     _refuse(faults)
     for path, reason in sorted(dataset.unreadable.items()):
         log.warning("Left out %s: %s", path, reason)
+    for line in describe_files(dataset):
+        log.warning("%s", line)
     return dataset
 
 
@@ -102,7 +123,7 @@ def _read_all(listed: Dataset) -> Dataset:
 
     def keep(records: Iterable[SliceRecord]) -> tuple[SliceRecord, ...]:
         in_order = sorted(records, key=lambda record: record.path)
-        readable = [record for record in in_order if not checked[record.path].fault]
+        readable = [r for r in in_order if not (checked[r.path].fault or checked[r.path].refusal)]
         return tuple(_apply_check(record, checked, listed.layout) for record in readable)
 
     records = keep(listed.records)
@@ -110,14 +131,27 @@ def _read_all(listed: Dataset) -> Dataset:
         listed,
         records=records,
         fingerprint=fingerprint(records),
-        # A name that is not valid text is escaped, so that it can be printed.
         unreadable={
-            path.encode("utf-8", "backslashreplace").decode(): check.fault
-            for path, check in checked.items()
-            if check.fault
+            escape_name(path): check.fault for path, check in checked.items() if check.fault
         },
+        left_out={
+            **listed.left_out,
+            **{path: check.refusal for path, check in checked.items() if check.refusal},
+        },
+        warnings=_sort_warnings(checked),
+        blank=tuple(record.path for record in records if checked[record.path].is_blank),
         unboxed_records=keep(listed.unboxed_records),
     )
+
+
+def _sort_warnings(checked: Mapping[str, _Checked]) -> dict[str, tuple[str, ...]]:
+    """Return sentence → paths, the most frequent sentence first."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, check in checked.items():
+        for sentence in check.warnings:
+            found[sentence].append(path)
+    in_order = sorted(found.items(), key=lambda item: -len(item[1]))
+    return {sentence: tuple(paths) for sentence, paths in in_order}
 
 
 def fingerprint(records: Iterable[SliceRecord]) -> str:
@@ -143,10 +177,12 @@ def find_label_conflicts(records: Iterable[SliceRecord]) -> list[list[str]]:
 
 def _find_records(source: Path) -> tuple[Dataset, list[str]]:
     """Return the data set as names or a table describe it, and its faults; no pixels are read."""
+    left_out: dict[str, str] = {}
     if source.is_file() and source.suffix.lower() == ".csv":
         # The root is the folder of the CSV file, because paths in the file are relative to it.
         storage: Storage = FolderStorage(source.parent)
         layout, (records, faults) = "csv", index_table(storage, source.name)
+        left_out = _find_unlisted(storage, records, source.name)
     else:
         storage = open_storage(source)
         # A table may describe the class folders beside it, so tables are looked for first.
@@ -155,11 +191,21 @@ def _find_records(source: Path) -> tuple[Dataset, list[str]]:
             is_phantom = table.replace("slices.csv", PHANTOM_FILE) in storage
             layout = "phantom" if is_phantom else "csv"
             records, faults = index_table(storage, table)
+            left_out = {} if is_phantom else _find_unlisted(storage, records, table)
         elif (prefix := find_rsna(storage)) is not None:
             return index_rsna(storage, prefix), []
         else:
-            layout, records, faults = index_tree(storage)
-    return Dataset(layout=layout, records=tuple(records), storage=storage), faults
+            layout, records, faults, left_out = index_tree(storage)
+    left_out = {**storage.left_out, **left_out}
+    return Dataset(layout, tuple(records), storage, left_out=left_out), faults
+
+
+def _find_unlisted(storage: Storage, records: Iterable[SliceRecord], table: str) -> dict[str, str]:
+    """Return name → reason of the files that a table does not name."""
+    used = {table}
+    for record in records:
+        used |= {record.path, record.mask_path or "", record.twin_path or ""}
+    return {name: f"not in {table}" for name in storage.names if name not in used}
 
 
 def _check_files(storage: Storage, paths: list[str]) -> dict[str, _Checked]:
@@ -185,6 +231,10 @@ def _check_file(storage: Storage, path: str) -> _Checked:
         kind=f"{decoded.kind} {width}×{height} {'colour' if decoded.is_colour else 'grey'}",
         patient_id=decoded.patient_id,
         series_uid=decoded.series_uid,
+        instance_uid=decoded.instance_uid,
+        refusal=decoded.refusal,
+        warnings=decoded.warnings,
+        is_blank=is_blank(decoded),
         is_synthetic=decoded.is_synthetic,
     )
 
@@ -202,6 +252,15 @@ def _apply_check(record: SliceRecord, checked: Mapping[str, _Checked], layout: s
         is_synthetic=check.is_synthetic,
         twin_is_synthetic=twin is not None and twin.is_synthetic,
     )
+    own = str(PurePosixPath(record.path).with_suffix(""))
+    if check.instance_uid and record.slice_id == own:
+        # No table and no published name says which slice it is, so the file's own UID does.
+        record = replace(
+            record,
+            slice_id=check.instance_uid,
+            volume_id=check.instance_uid if record.volume_id == own else record.volume_id,
+            patient_id=check.instance_uid if record.patient_id == own else record.patient_id,
+        )
     # Tables and RSNA's folders are more reliable than a file's own tags; a plain tree has neither.
     if layout in _TREES and (check.patient_id or check.series_uid):
         # If the file names no patient, the series is the coarsest known group.

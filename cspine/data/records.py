@@ -56,6 +56,11 @@ class SliceRecord:
     is_synthetic: bool = False
     twin_is_synthetic: bool = False
 
+    @property
+    def has_patient(self) -> bool:
+        """Whether table, file or name says who the patient is; if not, the slice is one itself."""
+        return self.patient_id != self.slice_id
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -69,6 +74,9 @@ class Dataset:
             are read.
         studies: patient_id → study label, if the layout has study labels.
         unreadable: path → reason, for each file that was left out because it cannot be read.
+        left_out: path → reason, for each other file that is not used: no image, a localiser, …
+        warnings: sentence of the decoder → the paths of the images that it was said of.
+        blank: the paths of images that are nearly black or white.
         unboxed_studies: patient_id of each fractured study without bounding boxes, so that none of
             its slices has a label (RSNA only).
         unboxed_records: slices of the unboxed studies, with label None. They are used only to
@@ -82,6 +90,9 @@ class Dataset:
     fingerprint: str = ""
     studies: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blank: tuple[str, ...] = ()
     unboxed_studies: tuple[str, ...] = ()
     unboxed_records: tuple[SliceRecord, ...] = ()
 
@@ -106,11 +117,17 @@ class Dataset:
         """
         return [replace(r, label=self.studies[r.patient_id]) for r in self.unboxed_records]
 
-    def with_groups(self, groups: Mapping[str, tuple[str, str]]) -> Dataset:
+    def with_groups(
+        self, groups: Mapping[str, tuple[str, str]], join_patients: bool = False
+    ) -> Dataset:
         """Return this set with the slice and volume ids of an audit (path → slice, volume).
 
-        If the audit joined records of several patients, these patients become one, so that
-        neither a patient nor a volume is on two sides of a split afterwards.
+        Patients whose slices were joined stay different patients, if tables, files or names say who
+        they are. A file of no known patient gets the patient of the slice that it was joined with.
+
+        Args:
+            groups: the ids by path; records without one keep theirs.
+            join_patients: let known patients who share a slice or a volume become one.
         """
         given = [
             replace(record, slice_id=groups[record.path][0], volume_id=groups[record.path][1])
@@ -118,13 +135,22 @@ class Dataset:
             else record
             for record in self.records
         ]
-        patients = _join_patients(given)
-        records = tuple(replace(r, patient_id=patients[r.patient_id]) for r in given)
+        joined = link_patients(given)
+        firsts: dict[str, str] = {}
+        # Known patients come first, so that their names are those of files that joined them.
+        for record in sorted(self.records, key=lambda record: not record.has_patient):
+            firsts.setdefault(joined[record.patient_id], record.patient_id)
+        records = tuple(
+            replace(new, patient_id=firsts[joined[old.patient_id]])
+            if join_patients or not old.has_patient
+            else new
+            for old, new in zip(self.records, given, strict=True)
+        )
         return replace(self, records=records)
 
 
-def _join_patients(records: Sequence[SliceRecord]) -> dict[str, str]:
-    """Map each patient to the first patient of its set; shared volumes or slices join patients."""
+def link_patients(records: Sequence[SliceRecord]) -> dict[str, str]:
+    """Map each patient to the first patient of its set; shared volumes or slices link patients."""
     sets = DisjointSets(len(records))
     for group in ("patient_id", "volume_id", "slice_id"):
         sets.join_equal(getattr(record, group) for record in records)

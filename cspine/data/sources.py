@@ -12,7 +12,7 @@ from pathlib import Path
 from cspine.core.errors import DataError
 from cspine.core.synthetic_mark import PNG_TEXT
 from cspine.data.index import index_dataset
-from cspine.data.layouts.class_folders import find_table, index_tree
+from cspine.data.layouts.class_folders import find_other_files, find_table
 from cspine.data.layouts.rsna import describe_unboxed, find_rsna
 from cspine.data.records import Dataset
 from cspine.data.storage import open_storage
@@ -28,27 +28,27 @@ def resolve_data(
     build_dir: Path = Path("build"),
     phantom: PhantomConfig | None = None,
     skip_unreadable: bool = False,
+    accept_blank: bool = False,
     default_folder: Path = DEFAULT_FOLDER,
 ) -> tuple[Dataset, str]:
     """Return the data set that `--data` names, and one line that says which set it is and why.
 
     Args:
-        argument: a path, `phantom` or `kaggle`; None stands for the default folder if it has a
-            known layout, else for the phantom set.
+        argument: a path, `phantom` or `kaggle`; None stands for the default folder if it holds
+            images or a table, else for the phantom set.
         build_dir: where the phantom set is written, once for each configuration.
         phantom: the phantom set's configuration, by default `PhantomConfig()`.
-        skip_unreadable: leave out files that cannot be read; see `index_dataset`.
+        skip_unreadable, accept_blank: see `index_dataset`.
         default_folder: the folder to try if `argument` is None.
 
     Raises:
         DataError: the set cannot be read or downloaded, or has faults.
     """
-    # A `data/` folder in an unknown layout holds something else, so it is not used.
-    if argument is None and _is_known(default_folder):
-        source, why = default_folder, f"{default_folder}/, because it has a known layout"
+    if argument is None and _holds_data(default_folder):
+        source, why = default_folder, f"{default_folder}/, because it holds images"
     elif argument is None or argument == "phantom":
         source = write_phantom_once(build_dir, phantom or PhantomConfig())
-        because = f"because no --data was given and {default_folder}/ has no known layout"
+        because = f"because no --data was given and {default_folder}/ holds no images"
         why = f"the synthetic phantom set in {source}, {'as requested' if argument else because}"
         # This program wrote the phantom's files, so an unreadable file is always an error.
         skip_unreadable = False
@@ -56,7 +56,13 @@ def resolve_data(
         source, why = download_kaggle(), f"the published set {KAGGLE_SET}, downloaded"
     else:
         source, why = Path(argument).expanduser(), f"{argument}, as requested"
-    dataset = index_dataset(source, skip_unreadable)
+    try:
+        dataset = index_dataset(source, skip_unreadable, accept_blank)
+    except DataError as error:
+        if argument is not None:
+            raise
+        # The user named no data, and may not know that this folder was found.
+        raise DataError(f"{default_folder}/: {error}. Or use --data phantom") from error
     patients = len({record.patient_id for record in dataset.records})
     slices = len({record.slice_id for record in dataset.records})
     counts = f"{len(dataset.records)} files, {slices} slices, {patients} patients"
@@ -101,20 +107,15 @@ def download_kaggle() -> Path:
         ) from error
 
 
-def _is_known(folder: Path) -> bool:
-    """Return whether the names in `folder` form a layout that cspine reads.
+def _holds_data(folder: Path) -> bool:
+    """Return whether a folder holds a table or any image, in whatever layout.
 
-    The files themselves are checked later.
+    Synthetic images never replace it then, even if its layout or its files cannot be read: the
+    fault is reported instead.
     """
     if not folder.is_dir():
         return False
-    try:
-        storage = open_storage(folder)
-        if find_table(storage) is not None or find_rsna(storage) is not None:
-            return True
-        _, records, faults = index_tree(storage)
-        # If a tree has faults and only one class, its class folder has that name by coincidence. If
-        # the tree has faults and both classes, it is a data set whose faults are reported later.
-        return not faults or len({record.label for record in records}) > 1
-    except DataError:
-        return False
+    storage = open_storage(folder)
+    if find_table(storage) is not None or find_rsna(storage) is not None:
+        return True
+    return len(find_other_files(storage)) < len(storage.names)

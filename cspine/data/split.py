@@ -1,18 +1,17 @@
 """Splitting of a data set into sides, so that no patient, volume or slice is on two sides.
 
-The groups are the patients. If a record has no known patient, its volume or else its slice counts
-as its patient. Patients with a fracture and patients without one are sampled separately, so that
-every side gets both classes.
+The groups are the patients; those who share a slice are one group, but are counted as different
+patients. A record of no known patient is one itself. Groups with a fracture and groups without one
+are sampled separately, so that every side gets both classes.
 
 With 40 groups or more there are three sides: validation and test each get 15 % of the groups, but
 at least 10. With fewer groups, or if a side would lack a class, a single side could not be measured
 on. Then 5 groups or more are divided into 5 folds, and each fold is held out once; this is repeated
 with 3 random divisions. With 2 to 4 groups, each group is held out once.
 
-The published mode keeps the sides of the data set's own folders, including their leaks, and counts
-the slices of each side. Folds of its training side are used only to choose the epoch. The network
-that is kept is fitted to the training and the validation side.
-Near-duplicates share a group if `Dataset.with_groups` joined them before.
+The published mode keeps the sides of the data set's own folders, including their leaks. Folds of
+its training side are used only to choose the epoch; the network that is kept is fitted to the
+training and the validation side. `Dataset.with_groups` makes near-duplicates one slice before.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +30,10 @@ from cspine.core.errors import ConfigError, DataError, SplitLeakError
 from cspine.core.labels import FRACTURE
 from cspine.core.text import count_noun, count_slices
 from cspine.data.layouts.filenames import variant_rank
-from cspine.data.records import Dataset, SliceRecord
+from cspine.data.records import Dataset, SliceRecord, link_patients
 
 Records = tuple[SliceRecord, ...]
+Groups = Mapping[str, str]  # patient → group
 SIDES = ("train", "validation", "test")
 # Three sides need 40 groups: 10 for validation and 10 for test leave half for training.
 MIN_GROUPS_A_SIDE = 10
@@ -116,18 +116,19 @@ def split_dataset(dataset: Dataset, mode: str = "grouped", seed: int = 0) -> Spl
     labelled = tuple(record for record in dataset.records if record.label is not None)
     if mode == "published":
         return _split_published(labelled, seed)
-    # Copies are left out, because they would only add to the weight of a slice.
-    kept = keep_originals(labelled)
-    if _count_groups(kept) >= 4 * MIN_GROUPS_A_SIDE:
-        # A side may still lack a class if few patients have a fracture.
-        split = _split_sides(kept, _stratify(kept), seed)
+    # Linked before copies are left out: afterwards, a shared slice has only one of its patients.
+    groups, kept = link_patients(labelled), keep_originals(labelled)
+    strata = _stratify(kept, groups)
+    if sum(map(len, strata)) >= 4 * MIN_GROUPS_A_SIDE:
+        split = _split_sides(kept, groups, strata, seed)
         if all(_has_both(side) for side in (split.train, split.validation, split.test)):
             return split
-    return _split_folds(kept, seed)
+    return _split_folds(kept, groups, seed)
 
 
 def keep_originals(records: Iterable[SliceRecord]) -> Records:
     """Return one record per slice: the original or, without one, the least processed variant."""
+    # Copies would only add to the weight of a slice.
     best: dict[str, SliceRecord] = {}
     for record in sorted(records, key=lambda record: variant_rank(record.variant, record.path)):
         best.setdefault(record.slice_id, record)
@@ -162,17 +163,16 @@ def refuse_leaks(split: Split) -> None:
         )
 
 
-def _stratify(records: Records) -> list[list[str]]:
-    """Return two sorted lists: the patients without a fracture, and those with one.
-
-    A list without patients is left out.
-    """
-    fractured = {record.patient_id for record in records if record.label == FRACTURE}
-    others = {record.patient_id for record in records} - fractured
+def _stratify(records: Records, group_of: Groups) -> list[list[str]]:
+    """Return two sorted lists, of the groups without a fracture and with one; no empty list."""
+    fractured = {group_of[record.patient_id] for record in records if record.label == FRACTURE}
+    others = {group_of[record.patient_id] for record in records} - fractured
     return [sorted(groups) for groups in (others, fractured) if groups]
 
 
-def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -> Split:
+def _split_sides(
+    records: Records, group_of: Groups, strata: Sequence[Sequence[str]], seed: int
+) -> Split:
     """Sample the groups of validation and test from each stratum, in proportion to its size."""
     total = sum(map(len, strata))
     # Validation and test each get this many groups.
@@ -181,7 +181,6 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
     side_of: dict[str, str] = {}
     left, missing = total, dict.fromkeys(SIDES[1:], wanted)
     for groups in strata:
-        # `groups` is sorted, so the shuffled order does not depend on the order of the files.
         order = [groups[i] for i in rng.permutation(len(groups))]
         for side in SIDES[1:]:
             # `missing` is divided in proportion to the strata not yet handled, so that each side
@@ -192,18 +191,20 @@ def _split_sides(records: Records, strata: Sequence[Sequence[str]], seed: int) -
             order = order[count:]
         left -= len(groups)
         side_of.update(dict.fromkeys(order, "train"))
-    sides = [tuple(r for r in records if side_of[r.patient_id] == side) for side in SIDES]
-    counts = [f"{_count_groups(side)} for {name}" for name, side in zip(SIDES, sides, strict=True)]
+    sides = [tuple(r for r in records if side_of[group_of[r.patient_id]] == s) for s in SIDES]
+    counts = [
+        f"{_count_patients(side)} for {name}" for name, side in zip(SIDES, sides, strict=True)
+    ]
     note = f"Split by patient: {', '.join(counts)}. One variant of each slice is used."
     return Split(train=sides[0], validation=sides[1], test=sides[2], note=note)
 
 
-def _split_folds(records: Records, seed: int) -> Split:
+def _split_folds(records: Records, group_of: Groups, seed: int) -> Split:
     """Return a split without an independent test: each group or fold is held out once."""
-    count = _count_groups(records)
-    folds = _make_folds(records, seed, REPEATS)
+    count = _count_patients(records)
+    folds = _make_folds(records, group_of, seed, REPEATS)
     how = f"each of the {count} patients left out in turn"
-    if count >= FOLDS:
+    if len(folds) > FOLDS:
         how = f"{FOLDS} folds of {count} patients left out in turn, {REPEATS} times"
     # A fold cannot be trained if its training side has only one class.
     trainable = tuple(fold for fold in folds if _has_both(fold.train))
@@ -225,30 +226,30 @@ def _fold_training_side(records: Records, seed: int) -> tuple[Fold, ...]:
 
     A fold needs both classes on either side, since only then can it order the epochs by AUROC.
     """
-    folds = _make_folds(records, seed, 1)
+    folds = _make_folds(records, link_patients(records), seed, 1)
     usable = tuple(fold for fold in folds if _has_both(fold.train) and _has_both(fold.held_out))
     return usable if len(usable) > 1 else ()
 
 
-def _make_folds(records: Records, seed: int, repeats: int) -> list[Fold]:
+def _make_folds(records: Records, group_of: Groups, seed: int, repeats: int) -> list[Fold]:
     """Return a fold for each group or, with 5 groups or more, 5 folds of groups per repeat."""
-    strata, rng = _stratify(records), np.random.default_rng(seed)
+    strata, rng = _stratify(records, group_of), np.random.default_rng(seed)
     groups = sorted(group for stratum in strata for group in stratum)
     if len(groups) < FOLDS:
-        return [_leave_out(records, {group}, group, 0) for group in groups]
+        return [_leave_out(records, group_of, {group}, group, 0) for group in groups]
     folds = []
     for repeat in range(repeats):
         order = [stratum[i] for stratum in strata for i in rng.permutation(len(stratum))]
         # `order` has one stratum after the other, so taking every fifth group stratifies the fold.
         for index in range(FOLDS):
             left_out = set(order[index::FOLDS])
-            folds.append(_leave_out(records, left_out, f"fold {index + 1}", repeat))
+            folds.append(_leave_out(records, group_of, left_out, f"fold {index + 1}", repeat))
     return folds
 
 
-def _leave_out(records: Records, groups: set[str], name: str, repeat: int) -> Fold:
-    train = tuple(record for record in records if record.patient_id not in groups)
-    held_out = tuple(record for record in records if record.patient_id in groups)
+def _leave_out(records: Records, of: Groups, groups: set[str], name: str, repeat: int) -> Fold:
+    train = tuple(r for r in records if of[r.patient_id] not in groups)
+    held_out = tuple(r for r in records if of[r.patient_id] in groups)
     return Fold(name, repeat, train, held_out)
 
 
@@ -291,9 +292,9 @@ def _first_share(records: Records, label: int) -> list[str]:
 
 
 def _describe(records: Records) -> str:
-    numbers = len(records), len({r.slice_id for r in records}), _count_groups(records)
+    numbers = len(records), len({r.slice_id for r in records}), _count_patients(records)
     return " of ".join(map(count_noun, numbers, ("file", "slice", "patient")))
 
 
-def _count_groups(records: Records) -> int:
+def _count_patients(records: Records) -> int:
     return len({record.patient_id for record in records})

@@ -69,7 +69,9 @@ def run_evaluate(given: argparse.Namespace, predict_factory: PredictFactory) -> 
     predict = predict_factory(given.models, find_precision(given))
     # As in training, the audit joins copies that are recognised only by their pixels, so that a
     # copy does not count as another slice or another patient.
-    dataset, audit = audit_first(index_dataset(given.data, given.skip_unreadable))
+    # Blank images are kept: the service gets such images too, and what it says of them counts.
+    dataset = index_dataset(given.data, given.skip_unreadable, accept_blank=True)
+    dataset, audit = audit_first(dataset)
     seen = read_seen(given.models, card)
     result = evaluate_site(dataset, predict, card, given.split, given.resamples, audit, seen)
     try:

@@ -65,10 +65,12 @@ def decode_image(
     # DICOM is tried last, because a DICOM file without its preamble has no signature.
     if is_dicom(data):
         return decode_dicom(data, limits, dicom_window)
-    raise UnsupportedImageError(f"`image` must be PNG, JPEG or DICOM. Received: {_name(data)}")
+    raise UnsupportedImageError(
+        f"`image` must be PNG, JPEG or DICOM. Received: {name_format(data)}"
+    )
 
 
-def _name(data: bytes) -> str:
+def name_format(data: bytes) -> str:
     """Return the name of an unsupported format, by the first bytes of the file."""
     if data[4:8] == b"ftyp":
         return "HEIC, AVIF or MP4"

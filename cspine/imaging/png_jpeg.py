@@ -28,6 +28,10 @@ from cspine.core.errors import ImageError
 from cspine.imaging.decoded_image import DecodedImage, GreyArray, Limits
 from cspine.imaging.image_headers import Container, read_jpeg, read_png
 
+NEARLY_BLACK = (
+    "The 16-bit picture uses only its lowest 12 bits and appears nearly black: apply a window "
+    "before saving it, or send the DICOM file."
+)
 _COLOUR_SPREAD = 16  # grey levels; chroma that JPEG adds to a grey picture is less
 _COLOUR_SHARE = 0.01  # of the pixels; a coloured caption on a grey slice has fewer
 _WITH_ALPHA = ("LA", "PA", "RGBA")
@@ -140,10 +144,7 @@ def _high_byte(samples: npt.NDArray[np.generic]) -> tuple[GreyArray, bool, tuple
     values = samples.astype(np.uint16)
     warnings: tuple[str, ...] = ()
     if 0 < int(values.max()) < 4096:
-        warnings = (
-            "The 16-bit picture uses only its lowest 12 bits and appears nearly black: apply a "
-            "window before saving it, or send the DICOM file.",
-        )
+        warnings = (NEARLY_BLACK,)
     return (values >> 8).astype(np.uint8), False, warnings
 
 

@@ -10,18 +10,19 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from cspine.core.atomic_write import written_whole
 from cspine.core.errors import ConfigError, CspineError, ImageError
 from cspine.core.process import count_cores
+from cspine.core.text import escape_name
+from cspine.imaging.image_files import describe_left_out, find_reason, list_folder, read_start
 from cspine.predict.prediction import Prediction
 from cspine.predict.predictor import Predictor
 from cspine.predict.reasons import OPENED
 
-# Files of DICOM archives often have no suffix at all.
-SUFFIXES = frozenset(("", ".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"))
 COLUMNS = tuple(
     (
         "path prediction probability threshold in_distribution region architecture "
@@ -30,37 +31,47 @@ COLUMNS = tuple(
 )
 # Folders beside a `slices.csv` that hold masks, and twins (the same slices without fractures).
 ASIDE = ("masks", "twins")
+ASIDE_REASON = "a mask or twin of a synthetic set"
 # The number of files that are read and classified at once is limited, to bound the memory.
 _WINDOW = 64
 
 Row = dict[str, str]
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return all files in `paths` and in the folders in `paths`, each file once.
+def find_images(paths: Iterable[Path]) -> tuple[list[Path], dict[str, str]]:
+    """Return the image files in `paths` and in the folders in `paths`, and the files left out.
 
-    Files of one folder are sorted.
+    Files of a folder are sorted, and told by their content; links to folders are followed. A file
+    that is named itself is always returned. The second value is path → reason.
 
     Raises:
-        ConfigError: a path does not exist, or no file is found.
+        ConfigError: a path does not exist, or no image is found.
     """
     # A dict keeps the order and drops repeated paths.
     found: dict[Path, None] = {}
+    left_out: dict[str, str] = {}
     for path in paths:
         if not path.exists():
             raise ConfigError(f"A path must be an existing file or folder. Received: {path}")
-        found |= dict.fromkeys(_walk(path) if path.is_dir() else [path])
+        if not path.is_dir():
+            found[path] = None
+            continue
+        content = list_folder(path)
+        left_out |= {str(path / name): reason for name, reason in content.left_out.items()}
+        for name in content.files:
+            reason = (
+                ASIDE_REASON
+                if _is_aside(path / name)
+                else find_reason(name, partial(read_start, path / name))
+            )
+            if reason is None:
+                found[path / name] = None
+            else:
+                left_out[str(path / name)] = reason
     if not found:
-        raise ConfigError("The paths must hold PNG, JPEG or DICOM files. Received: none")
-    return list(found)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        # DICOMDIR, the index file of a DICOM medium (PS3.10), holds no picture.
-        is_image = path.suffix.lower() in SUFFIXES and path.name.upper() != "DICOMDIR"
-        if is_image and path.is_file() and not path.name.startswith(".") and not _is_aside(path):
-            yield path
+        said = describe_left_out(left_out)
+        raise ConfigError(f"The paths must hold PNG, JPEG or DICOM files. Received: none. {said}")
+    return list(found), left_out
 
 
 def _is_aside(path: Path) -> bool:
@@ -96,7 +107,7 @@ def answer_files(predictor: Predictor, paths: Iterable[Path]) -> Iterator[Row]:
 
 def _describe(path: Path, prediction: Prediction) -> Row:
     return {
-        "path": str(path),
+        "path": escape_name(path),
         "prediction": prediction.prediction,
         "probability": "" if prediction.probability is None else f"{prediction.probability:.6f}",
         "threshold": f"{prediction.threshold:.6f}",
@@ -120,7 +131,11 @@ def _hash_uid(uid: str | None) -> str:
 
 
 def _failure(path: Path, error: CspineError) -> Row:
-    return {**dict.fromkeys(COLUMNS, ""), "path": str(path), "error": str(error)}
+    return {
+        **dict.fromkeys(COLUMNS, ""),
+        "path": escape_name(path),
+        "error": escape_name(str(error)),
+    }
 
 
 class ResumableCsv:

@@ -12,7 +12,8 @@ from typing import Any
 from cspine.core.labels import MEDICAL_NOTICE, POSITIVE_CLASS
 from cspine.core.progress import progress
 from cspine.core.serve_settings import PRECISIONS, read_setting
-from cspine.core.text import count_noun
+from cspine.core.text import count_noun, escape_name
+from cspine.imaging.image_files import describe_left_out
 from cspine.predict.batch import ResumableCsv, Row, answer_files, find_images
 from cspine.predict.reasons import CODES, MODELS
 from cspine.predict.studies import describe_study, score_studies
@@ -41,16 +42,16 @@ def run_predict(given: argparse.Namespace) -> int:
     # Imported here, since importing the engine takes a second.
     from cspine.predict.predictor import Predictor
 
-    paths = find_images(given.paths)
+    paths, left_out = find_images(given.paths)
     answer_synthetic = read_setting(given.environment, "answer_synthetic")
     predictor = Predictor.load(given.models, given.precision, answer_synthetic=answer_synthetic)
     opened = predictor.is_opened
     model = MODELS[predictor.domain] + (", CSPINE_ANSWER_SYNTHETIC is on" if opened else "")
     table = ResumableCsv(given.csv, predictor.version, opened) if given.csv else None
     done = {row["path"] for row in table.rows} if table else set()
-    rest = [path for path in paths if str(path) not in done]
+    rest = [path for path in paths if escape_name(path) not in done]
     rows = list(table.rows) if table else []
-    for note in predictor.notes:
+    for note in (*predictor.notes, *([describe_left_out(left_out)] if left_out else [])):
         sys.stderr.write(f"{note}\n")
     try:
         for row in progress(answer_files(predictor, rest), "predict", len(rest)):

@@ -34,7 +34,9 @@ def check_run(config: TrainConfig) -> Dataset:
     # Settings are checked first, since a download or a phantom set takes minutes.
     check_config(config)
     phantom = PhantomConfig(patients=config.patients, seed=config.phantom_seed)
-    dataset, line = resolve_data(config.data, BUILD_DIR, phantom, config.skip_unreadable)
+    dataset, line = resolve_data(
+        config.data, BUILD_DIR, phantom, config.skip_unreadable, config.accept_blank
+    )
     logger.info("%s", line)
     # Checked before hours of work: data sets whose domain is mixed or unclear are refused.
     logger.info("The images are %s.", find_data_domain(dataset))

@@ -47,7 +47,7 @@ def run_training(config: TrainConfig, dataset: Dataset | None = None) -> RunResu
     # All files are found before the first fit, so that a missing one is not reported hours later.
     for name in config.seen_architectures():
         find_pretrained(ARCHITECTURES[name], config.weights)
-    dataset, audit = audit_first(dataset)
+    dataset, audit = audit_first(dataset, config.join_patients)
     context = prepare_run(config, dataset)
     # The choice comes before the scores on the test set, since it must not depend on them.
     candidates = fit_candidates(context)

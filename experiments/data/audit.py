@@ -32,7 +32,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.output import print_figures
 from cspine.data.audit.audit import audit_dataset, audit_names
 from cspine.data.index import scan_dataset
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import parse_published
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle
@@ -72,7 +72,7 @@ def measure_real(folder: Path) -> dict[str, Any]:
     right, impure = 0, []
     for paths in members.values():
         # The names, which the audit by pixels did not see, give the true groups.
-        parsed = [name for path in paths if (name := parse_name(path))]
+        parsed = [name for path in paths if (name := parse_published(path))]
         sources = {name.slice_id for name in parsed}
         originals_here = {name.slice_id for name in parsed if not name.variant}
         right += sum(name.slice_id in originals_here for name in parsed if name.variant)

@@ -38,7 +38,7 @@ from benchmarks.output import print_figures
 from cspine.data.audit.audit import audit_dataset
 from cspine.data.audit.descriptors import resize
 from cspine.data.index import scan_dataset
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import parse_published
 from cspine.data.records import Dataset
 from cspine.data.split import keep_originals
 from cspine.evaluate.metrics import compute_metrics
@@ -155,7 +155,7 @@ def measure_audit(root: Path, config: PhantomConfig) -> dict[str, object]:
     sides: dict[str, set[str]] = defaultdict(set)
     for path in root.rglob("*.png"):
         # The path is …/<split>/<class>/<file>.
-        if name := parse_name(path.name):
+        if name := parse_published(path.name):
             sides[name.slice_id].add(path.parts[-3])
     straddling = sorted(name for name, where in sides.items() if len(where) > 1)
     report = audit_dataset(scan_dataset(root))

@@ -11,7 +11,7 @@ import pytest
 
 from cspine.data.audit.audit import audit_dataset
 from cspine.data.index import scan_dataset
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import parse_published
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.kaggle_layout import write_kaggle
 
@@ -35,7 +35,7 @@ def test_slices_are_counted_exactly(report):
 def test_slices_on_both_sides_are_reported(plain, report):
     sides = defaultdict(set)
     for path in plain.rglob("*.png"):
-        sides[parse_name(path.name).slice_id].add(path.parts[-3])
+        sides[parse_published(path.name).slice_id].add(path.parts[-3])
     straddling = {name for name, where in sides.items() if len(where) == 2}
     assert straddling and {leak.slice_id for leak in report.split_leaks} == straddling
 

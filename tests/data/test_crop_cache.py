@@ -17,7 +17,6 @@ from cspine.data.crop_cache import hash_sources, imaging_source, load_samples
 from cspine.data.index import index_dataset
 from cspine.data.masks import pool_mask
 from cspine.imaging.vertebra.finder import Box
-from support.imaging_samples import ct_bytes, make_ramp
 
 IMAGING = Path(*imaging.__path__)
 TABLE = """path,label,patient_id,slice_id,width_mm,mask_path,twin_path
@@ -124,21 +123,6 @@ def test_the_check_sees_whole_pictures_once_and_is_kept(dataset, tmp_path):
     assert looked == [(64, 64)] * 3
     unchecked = load_samples(dataset, dataset.records, "slice", 32, tmp_path, with_twins=True)
     assert unchecked.image_ok.all() and unchecked.key != samples.key
-
-
-def test_what_a_header_refuses_the_check_refuses(tmp_path):
-    """As in serving, where neither is in distribution."""
-    localiser = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
-    (tmp_path / "a.dcm").write_bytes(ct_bytes())
-    (tmp_path / "b.dcm").write_bytes(ct_bytes(make_ramp()[::-1].astype("uint16") * 8, **localiser))
-    (tmp_path / "slices.csv").write_text("path,label\na.dcm,normal\nb.dcm,fracture\n")
-    dataset = index_dataset(tmp_path)
-
-    def accept(grey, is_colour):
-        return None
-
-    samples = load_samples(dataset, dataset.records, "slice", 64, tmp_path / "c", check=accept)
-    assert samples.image_ok.tolist() == [True, False]
 
 
 def sources_of(package):

@@ -125,8 +125,10 @@ def test_wrong_places_are_named(tmp_path, make_tree):
         index_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"laid out as .*Received: .*broken \(1 images\)"):
         index_dataset(make_tree(["broken/a.png", "healthy/b.png"], tmp_path / "odd"))
-    with pytest.raises(DataError, match=r"no \.png, \.jpg, \.jpeg or \.dcm file \(1 other files\)"):
-        index_dataset(make_tree(["a.txt"], tmp_path / "text"))
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/a.txt").write_text("a note")
+    with pytest.raises(DataError, match=r"no PNG, JPEG or DICOM file \(1 other files\)"):
+        index_dataset(tmp_path / "text")
     names = ["train/fracture/a.png", "train/normal/b.png", "val/fracture/c.png"]
     with pytest.raises(DataError, match="no readable image in val/normal"):
         index_dataset(make_tree(names, tmp_path / "empty"))

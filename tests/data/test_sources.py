@@ -29,13 +29,21 @@ def test_phantom_is_written_once(tmp_path: Path):
 def test_nothing_named_takes_the_data_folder_or_the_phantom(tmp_path, make_tree, published):
     folder = make_tree(published, tmp_path / "data")
     dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
-    assert dataset.layout == "kaggle" and "it has a known layout" in line
+    assert dataset.layout == "kaggle" and "it holds images" in line
     (tmp_path / "empty").mkdir()
-    make_tree(["plots/a.png", "exp/normal/b.png"], tmp_path / "other")
-    for name in ("empty", "other"):
-        unknown = tmp_path / name
-        dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=unknown)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/README.md").write_text("put the images here")
+    for name in ("empty", "notes", "nowhere"):
+        folder = tmp_path / name
+        dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
         assert dataset.layout == "phantom" and "no --data was given" in line
+
+
+@pytest.mark.parametrize("names", [["plots/a.png"], ["exp/normal/b.png"]])
+def test_synthetic_images_never_replace_images_that_cannot_be_used(tmp_path, make_tree, names):
+    folder = make_tree(names, tmp_path / "data")
+    with pytest.raises(DataError, match=r"Or use --data phantom"):
+        resolve_data(None, tmp_path / "build", SMALL, default_folder=folder)
 
 
 def test_a_data_folder_with_a_fault_is_told_and_not_passed_over(tmp_path, make_tree):
@@ -48,7 +56,7 @@ def test_a_data_folder_with_a_fault_is_told_and_not_passed_over(tmp_path, make_t
 def test_a_table_without_class_folders_is_a_known_layout(tmp_path):
     write_grouped(tmp_path / "data", SMALL)
     dataset, line = resolve_data(None, tmp_path / "build", SMALL, default_folder=tmp_path / "data")
-    assert "it has a known layout" in line and dataset.root == tmp_path / "data"
+    assert "it holds images" in line and dataset.root == tmp_path / "data"
 
 
 def test_kaggle_is_found_by_kagglehub(monkeypatch, make_tree, published):

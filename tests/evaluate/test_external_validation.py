@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from cspine.evaluate.report.card_text import describe_basis, limits
 from cspine.evaluate.report.claim_checklist import answer_claim
 from cspine.evaluate.training_fingerprints import SEEN_NAME, read_seen, write_seen
 from support.rsna_sets import write_unboxed
+
+# As the command does: what a model says of a blank image counts.
+read_site = partial(index_dataset, accept_blank=True)
 
 CARD = {
     "architecture": "cnn",
@@ -77,7 +81,7 @@ def folder(tmp_path):
 
 
 def test_figures_answers_and_proposal(folder):
-    result = evaluate_site(index_dataset(folder), predict, CARD, resamples=50)
+    result = evaluate_site(read_site(folder), predict, CARD, resamples=50)
     summary = result.summary
     assert (summary["slices"], summary["patients"], summary["fractures"]) == (24, 12, 12)
     assert (summary["without_vertebra"], summary["in_distribution"]) == (1, 23)
@@ -95,7 +99,7 @@ def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
     sides = {"test": {}, "validation": {"slices": 200, "fractures": 98}}
     training = {"layout": "phantom", "patients": 1700, "slices": 13600, "sides": sides}
     card = {**CARD, "data": training, "controls": {"random_labels": 0.5}}
-    inputs = evaluate_site(index_dataset(folder), predict, card, resamples=10).inputs
+    inputs = evaluate_site(read_site(folder), predict, card, resamples=10).inputs
     assert inputs.card["controls"] == {}
     assert describe_basis(inputs.card) == "They are based on 23 slices of 12 patients."
     told = limits(inputs.card)
@@ -110,20 +114,20 @@ def test_the_page_speaks_of_these_images_and_not_of_the_training(folder):
 
 
 def test_the_probabilities_are_those_of_the_function(folder):
-    result = evaluate_site(index_dataset(folder), predict, CARD, resamples=10)
+    result = evaluate_site(read_site(folder), predict, CARD, resamples=10)
     for record, p in zip(result.records, result.scores.probabilities, strict=True):
         said = predict((folder / record.path).read_bytes()).probability
         assert p == said or (said is None and np.isnan(p))
 
 
 def test_the_mistakes_carry_their_pictures(folder):
-    mistakes = evaluate_site(index_dataset(folder), predict, CARD, resamples=10).inputs.mistakes
+    mistakes = evaluate_site(read_site(folder), predict, CARD, resamples=10).inputs.mistakes
     assert {m.name for m in mistakes} == {"p11_0.png", "p11_1.png"}
     assert all(m.truth == "fracture" and m.image.shape == (64, 64) for m in mistakes)
 
 
 def test_the_training_set_itself_counts_for_nothing(folder):
-    dataset = index_dataset(folder)
+    dataset = read_site(folder)
     card = {**CARD, "data": {"fingerprint": dataset.fingerprint}}
     result = evaluate_site(dataset, predict, card, resamples=10)
     assert result.summary["seen_in_training"] == 24
@@ -131,7 +135,7 @@ def test_the_training_set_itself_counts_for_nothing(folder):
 
 
 def test_slices_that_the_model_has_seen_are_counted(folder, tmp_path):
-    dataset = index_dataset(folder)
+    dataset = read_site(folder)
     write_seen(tmp_path, dataset.records[:5], dataset.records)
     digest = hashlib.sha256((tmp_path / SEEN_NAME).read_bytes()).hexdigest()
     seen = read_seen(tmp_path, {"files": {SEEN_NAME: digest}})
@@ -150,14 +154,14 @@ def test_slices_that_the_model_has_seen_are_counted(folder, tmp_path):
 
 
 def test_a_list_of_another_model_is_not_read(folder, tmp_path):
-    records = index_dataset(folder).records
+    records = read_site(folder).records
     write_seen(tmp_path, records, records)
     assert read_seen(tmp_path, {"files": {SEEN_NAME: "0" * 64}}) is None
     assert read_seen(tmp_path / "nowhere", {}) is None
 
 
 def test_copies_of_a_learned_slice_are_seen(folder, tmp_path):
-    one, other, *_ = index_dataset(folder).records
+    one, other, *_ = read_site(folder).records
     write_seen(tmp_path, [one], [one, replace(other, slice_id=one.slice_id)])
     assert (tmp_path / SEEN_NAME).read_text().split() == sorted(
         [one.sha256[:16], other.sha256[:16]]
@@ -165,7 +169,7 @@ def test_copies_of_a_learned_slice_are_seen(folder, tmp_path):
 
 
 def test_one_variant_of_a_slice_is_kept(folder):
-    records = index_dataset(folder).records
+    records = read_site(folder).records
     chosen, copies = choose_slices([*records, *records])
     assert (len(chosen), copies) == (24, 24)
     with pytest.raises(DataError, match="split `test`"):
@@ -177,7 +181,7 @@ def test_black_pictures_alone_are_no_data_set(folder):
         return Said("uncertain", None, False, None, None)
 
     with pytest.raises(DataError, match="0 such slices of 24"):
-        evaluate_site(index_dataset(folder), mute, CARD, resamples=10)
+        evaluate_site(read_site(folder), mute, CARD, resamples=10)
 
 
 def run(arguments, precisions=None, environment=None):
@@ -310,11 +314,11 @@ def test_a_folder_without_a_card_is_named(tmp_path):
 )
 def test_a_malformed_decision_in_the_card_is_named(folder, decision, named):
     with pytest.raises(ArtifactError, match=named):
-        evaluate_site(index_dataset(folder), predict, {**CARD, "decision": decision}, resamples=5)
+        evaluate_site(read_site(folder), predict, {**CARD, "decision": decision}, resamples=5)
 
 
 def test_studies_without_boxes_are_scored_as_studies(tmp_path):
-    dataset = index_dataset(write_unboxed(tmp_path / "set"))
+    dataset = read_site(write_unboxed(tmp_path / "set"))
     loud = {dataset.read_bytes(record.path) for record in dataset.unboxed_records}
 
     def find_them(data: bytes, explain: bool = False) -> Said:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cspine.core.errors import ConfigError, DataError
 from cspine.data.index import index_dataset
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import parse_published
 from cspine.phantom.config import PhantomConfig
 from cspine.phantom.writers.grouped import write_grouped
 from cspine.phantom.writers.kaggle_layout import write_kaggle
@@ -61,7 +61,7 @@ def test_the_published_layout_has_published_names(tmp_path):
     assert {file.parts[-4] for file in files} == {"cervical fracture"}
     numbers = {"fracture": set(), "normal": set()}
     for file in files:
-        numbers[file.parts[-2]].add(parse_name(str(file)).slice_number)
+        numbers[file.parts[-2]].add(parse_published(str(file)).slice_number)
     assert max(numbers["fracture"]) < min(numbers["normal"])
     with Image.open(files[0]) as first:
         assert (first.size, first.mode) == ((224, 224), "RGB")

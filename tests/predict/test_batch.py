@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from cspine.__main__ import main
 from cspine.core.errors import ConfigError, ImageError
+from cspine.core.text import escape_name
 from cspine.predict.batch import COLUMNS, ResumableCsv, answer_files, find_images
 from cspine.predict.predictor import Predictor
 from support.tiny_model import as_png, draw_neck
@@ -33,8 +36,13 @@ def folder(tmp_path):
 
 
 def test_images_are_found_once_and_in_order(folder):
-    found = [path.name for path in find_images([folder, folder / "b.png"])]
-    assert found == ["b.png", "broken.png", "a.PNG"]
+    paths, left_out = find_images([folder, folder / "b.png"])
+    assert [path.name for path in paths] == ["b.png", "broken.png", "a.PNG"]
+    assert left_out == {
+        f"{folder}/.hidden.png": "a hidden file",
+        f"{folder}/DICOMDIR": "the index of a DICOM medium",
+        f"{folder}/notes.txt": "an unknown format",
+    }
     with pytest.raises(ConfigError, match="Received"):
         find_images([folder / "nothing"])
 
@@ -43,13 +51,15 @@ def test_masks_and_twins_of_a_synthetic_set_are_no_slices(tmp_path):
     for name in ("images", "masks", "twins"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_bytes(b"")
-    assert len(find_images([tmp_path])) == 3  # anybody's folders
+    assert len(find_images([tmp_path])[0]) == 3  # anybody's folders
     (tmp_path / "slices.csv").write_text("path,label\n")
-    assert find_images([tmp_path]) == [tmp_path / "images" / "a.png"]
+    paths, left_out = find_images([tmp_path])
+    assert paths == [tmp_path / "images" / "a.png"]
+    assert list(left_out.values()).count("a mask or twin of a synthetic set") == 2
 
 
 def test_every_file_has_a_row_and_a_bad_one_its_error(predictor, folder):
-    rows = list(answer_files(predictor, find_images([folder])))
+    rows = list(answer_files(predictor, find_images([folder])[0]))
     assert [bool(row["error"]) for row in rows] == [False, True, False]
     assert all(set(row) == set(COLUMNS) for row in rows)
     assert rows[0]["version"] == predictor.version
@@ -58,7 +68,7 @@ def test_every_file_has_a_row_and_a_bad_one_its_error(predictor, folder):
 def test_a_cut_csv_is_gone_on_with(predictor, folder, tmp_path):
     path = tmp_path / "out.csv"
     table = ResumableCsv(path, predictor.version)
-    for row in answer_files(predictor, find_images([folder])):
+    for row in answer_files(predictor, find_images([folder])[0]):
         table.add(row)
     # The last row is cut in the middle, as an interruption leaves it.
     path.write_text(path.read_text()[:-20])
@@ -127,3 +137,14 @@ def test_the_command_goes_on_and_tells_failures_by_its_exit_code(
 def test_a_wrong_path_is_one_line_and_exit_code_two(tiny_models, capsys):
     assert main(["predict", "/nothing/here", "--models", str(tiny_models)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_name_that_is_not_utf8_is_answered_and_escaped(predictor, tmp_path):
+    name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.png"))
+    name.write_bytes(as_png(draw_neck(seed=1)))
+    table = ResumableCsv(tmp_path / "out.csv", predictor.version)
+    (row,) = answer_files(predictor, [name])
+    table.add(row)
+    assert row["error"] == "" and row["path"] == f"{tmp_path}/M\\udcfcller.png"
+    again = ResumableCsv(tmp_path / "out.csv", predictor.version)
+    assert [kept["path"] for kept in again.rows] == [escape_name(name)]

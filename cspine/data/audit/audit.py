@@ -20,9 +20,10 @@ from cspine.data.audit.image_features import (
     score_shortcuts,
 )
 from cspine.data.audit.report import AuditReport, Leak
+from cspine.data.audit.unused_files import describe_files
 from cspine.data.disjoint_sets import DisjointSets
-from cspine.data.layouts.class_folders import PUBLISHED_SPLITS, SPLIT_NAMES
-from cspine.data.layouts.filenames import ParsedName, parse_name, variant_rank
+from cspine.data.layouts.class_folders import PUBLISHED_FOLDER, PUBLISHED_SPLITS, SPLIT_NAMES
+from cspine.data.layouts.filenames import identify_file, parse_published, variant_rank
 from cspine.data.records import Dataset, SliceRecord
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def audit_dataset(
         report,
         unboxed_studies=len(dataset.unboxed_studies),
         unreadable=dict(sorted(dataset.unreadable.items())),
+        unused=describe_files(dataset),
         shortcuts=score_shortcuts(records, rows, features, report.groups),
         compared_pixels=pixels,
         kinds=kinds,
@@ -67,10 +69,11 @@ def audit_dataset(
     )
 
 
-def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+def audit_first(dataset: Dataset, join_patients: bool = False) -> tuple[Dataset, dict[str, Any]]:
     """Audit the data and log three lines; return the data set with copies joined, and the report.
 
-    The report consists of JSON values. It lacks the groups, which are in the manifest.
+    `join_patients` is that of `Dataset.with_groups`. The report consists of JSON values. It lacks
+    the groups, which are in the manifest.
     """
     report = audit_dataset(dataset)
     for line in report.lines():
@@ -81,7 +84,7 @@ def audit_first(dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
     parts["source"] = dataset.root.name
     # Copies are joined before the split, so that those found by pixels are not on two sides.
     if report.compared_pixels:
-        dataset = dataset.with_groups(report.groups)
+        dataset = dataset.with_groups(report.groups, join_patients)
     return dataset, parts
 
 
@@ -99,9 +102,9 @@ def _record_of_name(name: str) -> SliceRecord:
     # A list made on Windows has backslashes.
     name = name.replace("\\", "/")
     parts = [part.lower() for part in name.split("/")[:-1]]
-    parsed = parse_name(name)
+    parsed = parse_published(name, needs_prefix=PUBLISHED_FOLDER not in parts)
     splits = SPLIT_NAMES if parsed is None else PUBLISHED_SPLITS
-    parsed = parsed or ParsedName(name, name, 0, "")
+    parsed = parsed or identify_file(name)
     return SliceRecord(
         path=name,
         label=next((CLASS_NAMES.index(part) for part in parts if part in CLASS_NAMES), None),
@@ -143,8 +146,23 @@ def _join_volumes(records: Sequence[SliceRecord], slices: DisjointSets) -> Disjo
     """Return the volumes as sets of record indices; files of one slice are of one volume."""
     volumes = DisjointSets(len(records))
     volumes.join_equal(record.volume_id for record in records)
-    volumes.join_equal(slices.find(index) for index in range(len(records)))
+    _join_volumes_of_slices(records, slices, volumes)
     return volumes
+
+
+def _join_volumes_of_slices(
+    records: Sequence[SliceRecord], slices: DisjointSets, volumes: DisjointSets
+) -> None:
+    """Join, in place, the volumes of each slice's files, but none of two known patients."""
+    for group in slices.groups():
+        known = [index for index in group if records[index].has_patient]
+        firsts: dict[str, int] = {}
+        for index in known:
+            volumes.join(firsts.setdefault(records[index].patient_id, index), index)
+        # A file of no known patient belongs to the first file's patient.
+        for index in group:
+            if not records[index].has_patient:
+                volumes.join((known or group)[0], index)
 
 
 def _choose_representatives(records: Sequence[SliceRecord], slices: DisjointSets) -> list[int]:
@@ -183,7 +201,7 @@ def _join_by_pixels(
     for position, index in enumerate(shown):
         first = shown[search.sets.find(position)]
         slices.join(first, index)
-        volumes.join(first, index)
+    _join_volumes_of_slices(records, slices, volumes)
     # Neighbouring slices without names are from one scan, which must stay on one side of a split.
     for found in search.comparisons:
         pair = shown[found.first], shown[found.second]
@@ -215,6 +233,7 @@ def _summarise(
         classes=_count_classes(found),
         exact_duplicates=exact,
         near_duplicates=[_paths(group) for group in found if _has_copies(group)],
+        shared_slices=[_paths(g) for g in found if _count_patients(g) > 1],
         split_leaks=[
             Leak(group[0].slice_id, sides)
             for group in found
@@ -228,6 +247,11 @@ def _summarise(
 
 def _paths(records: Iterable[SliceRecord]) -> tuple[str, ...]:
     return tuple(record.path for record in records)
+
+
+def _count_patients(group: list[SliceRecord]) -> int:
+    """Return the number of known patients whose slice this is."""
+    return len({record.patient_id for record in group if record.has_patient})
 
 
 def _has_copies(group: list[SliceRecord]) -> bool:

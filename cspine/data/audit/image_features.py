@@ -12,7 +12,7 @@ import numpy as np
 from cspine.core.progress import progress
 from cspine.data.audit.descriptors import Signature, describe, resize
 from cspine.data.audit.shortcuts import Shortcut, score_shortcut
-from cspine.data.layouts.filenames import parse_name
+from cspine.data.layouts.filenames import find_slice_number
 from cspine.data.records import Dataset, SliceRecord
 from cspine.imaging.decode import decode_image
 
@@ -101,8 +101,8 @@ def _slice_number(record: SliceRecord) -> float | None:
     """Return the slice's position from the table, else its number from the name, else None."""
     if record.position is not None:
         return record.position
-    parsed = parse_name(record.path)
-    return float(parsed.slice_number) if parsed else None
+    number = find_slice_number(record.path)
+    return None if number is None else float(number)
 
 
 def describe_kinds(records: Sequence[SliceRecord]) -> tuple[dict[str, int], list[str]]:

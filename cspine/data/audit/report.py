@@ -35,8 +35,10 @@ class AuditReport:
         unboxed_studies: how many fractured studies have no labelled slice, because they have no
             bounding boxes.
         unreadable: path → reason.
+        unused: lines about files that were left out, the decoder's warnings, and blank images.
         exact_duplicates: groups of files with equal bytes.
         near_duplicates: groups of files that show one slice, not all with equal bytes.
+        shared_slices: groups of files that show one slice of several known patients.
         split_leaks: slices on several published sides.
         volume_leaks: how many volumes are on several published sides.
         label_conflicts: groups of files of one slice in both classes.
@@ -55,8 +57,10 @@ class AuditReport:
     classes: Mapping[str, tuple[int, int]]
     unboxed_studies: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    unused: Sequence[str] = ()
     exact_duplicates: Sequence[tuple[str, ...]] = ()
     near_duplicates: Sequence[tuple[str, ...]] = ()
+    shared_slices: Sequence[tuple[str, ...]] = ()
     split_leaks: Sequence[Leak] = ()
     volume_leaks: int = 0
     label_conflicts: Sequence[tuple[str, ...]] = ()
@@ -87,8 +91,10 @@ class AuditReport:
             "classes": {k: {"files": f, "slices": s} for k, (f, s) in self.classes.items()},
             "unboxed_studies": self.unboxed_studies,
             "unreadable": dict(self.unreadable),
+            "unused": list(self.unused),
             "exact_duplicates": [list(group) for group in self.exact_duplicates],
             "near_duplicates": [list(group) for group in self.near_duplicates],
+            "shared_slices": [list(group) for group in self.shared_slices],
             "split_leaks": [
                 {"slice": leak.slice_id, "sides": {k: list(v) for k, v in leak.sides.items()}}
                 for leak in self.split_leaks
@@ -122,16 +128,19 @@ class AuditReport:
             f"Faults: {count_noun(len(self.split_leaks), 'slice')} and "
             f"{count_noun(self.volume_leaks, 'volume')} on two sides of the published split, "
             f"{count_noun(len(self.label_conflicts), 'slice')} in both classes, "
+            f"{self._shared_text()}"
             f"{count_noun(len(self.unreadable), 'unreadable file')}.",
             self._shortcut_line(),
         ]
 
     def details(self) -> list[str]:
         """Return further lines: examples of each finding, and the score of each shortcut."""
-        lines = [f"Unreadable: {path}: {reason}" for path, reason in self.unreadable.items()]
+        lines = [*self.unused]
+        lines += [f"Unreadable: {path}: {reason}" for path, reason in self.unreadable.items()]
         lines += _name_groups("Equal bytes", self.exact_duplicates)
         lines += _name_groups("Same slice", self.near_duplicates)
         lines += _name_groups("In both classes", self.label_conflicts)
+        lines += _name_groups("Shared by several patients", self.shared_slices)
         lines += [
             f"On two sides: {leak.slice_id}: "
             + "; ".join(f"{side}: {paths[0]} ({len(paths)})" for side, paths in leak.sides.items())
@@ -144,6 +153,10 @@ class AuditReport:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.items())
             lines.append(f"Kinds of file: {kinds}")
         return lines
+
+    def _shared_text(self) -> str:
+        count = count_noun(len(self.shared_slices), "slice")
+        return f"{count} shared by several patients, " if self.shared_slices else ""
 
     def _shortcut_line(self) -> str:
         best = self.shortcut_auroc

@@ -3,8 +3,8 @@
 A tree is `{fracture,normal}/*` or `{train,val,test}/{fracture,normal}/*`, in any letter case, at
 the root or below one common folder. A tree is taken for the published Kaggle set, whose `val` is
 the test set, on two conditions: it has no splits but `train` and `val`, and it is either in a
-folder named `cervical fracture` or has only names that `parse_name` can read. `find_table` finds a
-set's `slices.csv`. No pixels are read.
+folder named `cervical fracture` or has only names that begin as the published ones do.
+`find_table` finds a set's `slices.csv`. No pixels are read.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 from cspine.core.errors import DataError
 from cspine.core.labels import CLASS_NAMES
-from cspine.data.layouts.filenames import identify_file, parse_name
+from cspine.data.layouts.filenames import identify_file, parse_published
 from cspine.data.records import SliceRecord
 from cspine.data.storage import Storage
+from cspine.imaging.image_files import OTHER_SUFFIXES, find_reason
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
-# Formats that cannot be read. Such a file beside the images of a class is reported as unreadable.
-OTHER_SUFFIXES = (".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
 # Common names of the split folders, including those of Keras and of the published set.
 SPLIT_NAMES = {
     "train": "train",
@@ -69,16 +68,19 @@ def find_table(storage: Storage) -> str | None:
     return tables[0] if len(tables) == 1 else None
 
 
-def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
-    """Return a tree's layout (`kaggle`, `tree` or `flat`), a record of each image, and the faults.
+def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str], dict[str, str]]:
+    """Return a tree's layout, a record of each image, the faults, and the files left out.
 
-    An image in an unknown folder is a fault, and so is a mixture of two layouts. The fault says
-    what was expected and what was found.
+    The layout is `kaggle`, `tree` or `flat`. An image in an unknown folder is a fault, and so is a
+    mixture of two layouts. The fault says what was expected and what was found. The files left out,
+    name → reason, are no images.
 
     Raises:
         DataError: no class folder holds an image.
     """
-    images = [name for name in storage.names if name.lower().endswith(IMAGE_SUFFIXES)]
+    left_out = find_other_files(storage)
+    others = [n for n in storage.names if n.lower().endswith(OTHER_SUFFIXES)]
+    images = [n for n in storage.names if n not in left_out and n not in set(others)]
     found = [parsed for parsed in map(_parse_path, images) if parsed is not None]
     if not found:
         raise DataError(f"`data` must be laid out as {EXPECTED}. Received: {describe(storage)}")
@@ -89,18 +91,29 @@ def index_tree(storage: Storage) -> tuple[str, list[SliceRecord], list[str]]:
     # Only readable formats decide the layout, so that a stray drawing does not change it.
     layout = _name_layout(storage, found)
     folders = {parsed.folder for parsed in found}
-    others = [_parse_path(n) for n in storage.names if n.lower().endswith(OTHER_SUFFIXES)]
-    found += [parsed for parsed in others if parsed is not None and parsed.folder in folders]
-    return layout, [_record(parsed, layout) for parsed in found], faults
+    for name in others:
+        parsed = _parse_path(name)
+        if parsed is not None and parsed.folder in folders:
+            # Beside the images of a class, it is reported as unreadable.
+            found.append(parsed)
+        else:
+            left_out[name] = "an image of another format outside of the class folders"
+    return layout, [_record(parsed, layout) for parsed in found], faults, left_out
+
+
+def find_other_files(storage: Storage) -> dict[str, str]:
+    """Return name → reason of every file that is no image, by content; see `image_files.py`."""
+    reasons = {name: find_reason(name, partial(storage.read_start, name)) for name in storage.names}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def describe(storage: Storage) -> str:
     """Return in words the folders of `storage` and how many images each holds."""
-    images = [name for name in storage.names if name.lower().endswith(IMAGE_SUFFIXES)]
+    others = find_other_files(storage)
+    images = [name for name in storage.names if name not in others]
     counts = Counter(str(PurePosixPath(name).parent) for name in images)
     if not counts:
-        kinds = " or ".join([", ".join(IMAGE_SUFFIXES[:-1]), IMAGE_SUFFIXES[-1]])
-        return f"{storage.root} with no {kinds} file ({len(storage.names)} other files)"
+        return f"{storage.root} with no PNG, JPEG or DICOM file ({len(storage.names)} other files)"
     shown = [f"{folder} ({count} images)" for folder, count in sorted(counts.items())[:6]]
     more = f" and {len(counts) - 6} more folders" if len(counts) > 6 else ""
     return f"{storage.root} with {', '.join(shown)}{more}"
@@ -124,7 +137,7 @@ def _name_layout(storage: Storage, found: list[_TreePath]) -> str:
         return "flat"
     # In a ZIP, the tree is in a folder of the published name; unpacked, that folder is the root.
     folder = PurePosixPath(found[0].above).name or storage.root.name
-    named = folder.lower() == PUBLISHED_FOLDER or all(parse_name(p.path) for p in found)
+    named = folder.lower() == PUBLISHED_FOLDER or all(parse_published(p.path) for p in found)
     return "kaggle" if splits <= {"train", "validation"} and named else "tree"
 
 
@@ -160,7 +173,7 @@ def _find_top(class_folder: str) -> str | None:
 
 def _record(parsed: _TreePath, layout: str) -> SliceRecord:
     splits = PUBLISHED_SPLITS if layout == "kaggle" else SPLIT_NAMES
-    name = identify_file(parsed.path)
+    name = identify_file(parsed.path, is_published=layout == "kaggle")
     return SliceRecord(
         path=parsed.path,
         label=CLASS_NAMES.index(parsed.class_name),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 from bisect import bisect_left
 from collections import defaultdict
@@ -37,9 +38,11 @@ def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[s
         DataError: the table cannot be read or lacks a column.
     """
     folder = PurePosixPath(table).parent
-    numbered: list[tuple[SliceRecord, int | None]] = []
+    records: list[SliceRecord] = []
+    numbers: list[int | None] = []
     faults: list[str] = []
     line_of: dict[str, int] = {}
+    given: set[str] = set()  # paths whose row names the patient
     # Line 1 holds the column names.
     for number, row in enumerate(read_rows(storage, table, ["path", "label"]), start=2):
         try:
@@ -51,8 +54,12 @@ def index_table(storage: Storage, table: str) -> tuple[list[SliceRecord], list[s
             first = line_of[record.path]
             faults.append(f"{table}, line {number}: {record.path} is already in line {first}")
             continue
+        if row.get("patient_id"):
+            given.add(record.path)
         cell = row.get("slice_index", "")
-        numbered.append((record, int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None))
+        records.append(record)
+        numbers.append(int(cell) if _WHOLE_NUMBER.fullmatch(cell) else None)
+    numbered = list(zip(_scope_ids(records, given), numbers, strict=True))
     return _with_positions(numbered), faults
 
 
@@ -88,12 +95,7 @@ def _read_row(row: dict[str, str], folder: PurePosixPath, storage: Storage) -> S
     def stored(column: str) -> str | None:
         # Tables written on Windows name their files with backslashes.
         cell = row.get(column, "").replace("\\", "/")
-        if not cell:
-            return None
-        name = str(folder / cell)
-        if name not in storage:
-            raise DataError(f"`{column}` must name an existing file. Received: {cell}")
-        return name
+        return _find_file(cell, column, folder, storage) if cell else None
 
     path = stored("path")
     if path is None:
@@ -116,11 +118,60 @@ def _read_row(row: dict[str, str], folder: PurePosixPath, storage: Storage) -> S
     )
 
 
+def _find_file(cell: str, column: str, folder: PurePosixPath, storage: Storage) -> str:
+    """Return the stored name of the file that a cell names.
+
+    Raises:
+        DataError: the cell leads out of the CSV's folder, or to no file.
+    """
+    place = posixpath.normpath(cell)
+    # An absolute path is read if it leads into the set.
+    if posixpath.isabs(place):
+        place = posixpath.relpath(place, (storage.root.absolute() / folder).as_posix())
+    if place.startswith("../") or re.match(r"[A-Za-z]:/", place):
+        raise DataError(
+            f"`{column}` must lead to a file in the CSV's folder or below. Received: {cell}. "
+            "Move the CSV to a folder that holds all its files"
+        )
+    name = storage.find(posixpath.normpath(str(folder / place)))
+    if name is None:
+        raise DataError(
+            f"`{column}` must name an existing file, relative to the CSV's folder. Received: {cell}"
+        )
+    return name
+
+
 def _read_split(cell: str) -> str | None:
     split = SPLIT_NAMES.get(cell.lower())
     if cell and split is None:
         raise DataError(f"`split` must be train, validation or test. Received: {cell}")
     return split
+
+
+def _scope_ids(records: list[SliceRecord], given: set[str]) -> list[SliceRecord]:
+    """Return the records; an id that several given patients use counts for each of them.
+
+    Numbers of series and slices often begin anew with every patient. The patient that a table names
+    is never overruled by them.
+    """
+    patients: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.path in given:
+            patients[f"volume {record.volume_id}"].add(record.patient_id)
+            patients[f"slice {record.slice_id}"].add(record.patient_id)
+
+    def scope(record: SliceRecord, kind: str, name: str) -> str:
+        is_shared = record.path in given and len(patients[f"{kind} {name}"]) > 1
+        return f"{record.patient_id}/{name}" if is_shared else name
+
+    return [
+        replace(
+            record,
+            volume_id=scope(record, "volume", record.volume_id),
+            slice_id=scope(record, "slice", record.slice_id),
+        )
+        for record in records
+    ]
 
 
 def _with_positions(numbered: list[tuple[SliceRecord, int | None]]) -> list[SliceRecord]:
