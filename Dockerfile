@@ -25,7 +25,9 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="cspine" \
       org.opencontainers.image.description="Cervical-spine CT classifier. Not a medical device." \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/opt/cspine/venv/bin:$PATH HOME=/opt/cspine PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# A container's own loopback address would be out of reach from outside of it.
+ENV PATH=/opt/cspine/venv/bin:$PATH HOME=/opt/cspine PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    CSPINE_LISTEN=0.0.0.0:9696
 WORKDIR /opt/cspine
 COPY --from=build /opt/cspine /opt/cspine
 USER 10001:10001

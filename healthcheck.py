@@ -8,7 +8,7 @@ import http.client
 import os
 import sys
 
-LISTEN = "0.0.0.0:9696"  # the default of `CSPINE_LISTEN`
+LISTEN = "127.0.0.1:9696"  # the default of `CSPINE_LISTEN`
 TIMEOUT_S = 2
 # A service that listens on all addresses is asked at the loopback address.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}

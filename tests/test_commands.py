@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cspine.__main__ import COMMANDS, build_parser, main
 from cspine.core.cli_flags import parse_config
 from cspine.core.serve_settings import ServeSettings
 from cspine.imaging.decode import decode_image
+from cspine.serve.cli import read_flags
 from predict_test import SAMPLE, serve_slice
 
 ROOT = Path(__file__).parents[1]
@@ -180,21 +181,60 @@ def answering():
         server.server_close()
 
 
+SERVE = [("predict_flask.py",), ("-m", "cspine", "serve")]
+
+
+def run_serve(command, *flags, **environment):
+    return subprocess.run(
+        [sys.executable, *command, *flags],
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": "openvino", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("command", SERVE, ids=" ".join)
+def test_the_help_of_the_service_lists_every_setting_and_starts_nothing(command):
+    done = run_serve(command, "--help")
+    assert done.returncode == 0
+    for spec in fields(ServeSettings):
+        assert f"CSPINE_{spec.name.upper()} (" in done.stdout
+    assert "CSPINE_LISTEN (127.0.0.1:9696)" in done.stdout
+    assert "exit codes:" in done.stdout and "example:" in done.stdout
+
+
+@pytest.mark.parametrize("command", SERVE, ids=" ".join)
 @pytest.mark.parametrize(
-    "command", [("predict_flask.py",), ("-m", "cspine", "serve")], ids=" ".join
+    ("flags", "said"),
+    [
+        (("--prot", "3"), "Did you mean --port?"),
+        (("models",), "Unrecognized arguments: models"),
+        (("--port", "many"), "`CSPINE_LISTEN` must be host:port. Received: '127.0.0.1:many'"),
+        (("--model-dir", "nowhere"), "nowhere"),
+    ],
 )
+def test_wrong_arguments_of_the_service_are_one_line(command, flags, said):
+    done = run_serve(command, *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_flags_win_over_variables():
+    given = {"CSPINE_LISTEN": "0.0.0.0:80", "CSPINE_MODEL_DIR": "a", "OTHER": "kept"}
+    changed = read_flags(["--host", "::1", "--port", "8080", "--model-dir", "b"], given)
+    assert changed == {"CSPINE_LISTEN": "[::1]:8080", "CSPINE_MODEL_DIR": "b", "OTHER": "kept"}
+    assert read_flags(["--port", "1"], given)["CSPINE_LISTEN"] == "0.0.0.0:1"
+    assert read_flags(["--host", "h"], {})["CSPINE_LISTEN"] == "h:9696"
+    assert read_flags([], given) == given
+
+
+@pytest.mark.parametrize("command", SERVE, ids=" ".join)
 def test_a_port_that_is_taken_is_one_line(command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        environment = os.environ | {"CSPINE_LISTEN": address, "KERAS_BACKEND": "openvino"}
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = run_serve(command, CSPINE_LISTEN=address)
     assert done.returncode == 2
     assert "`CSPINE_LISTEN`" in done.stderr and address in done.stderr
     assert "Traceback" not in done.stderr

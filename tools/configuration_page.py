@@ -16,19 +16,11 @@ from typing import Any
 
 from cspine.core.cli_flags import FLAG_GROUPS
 from cspine.core.serve_settings import PREFIX, ServeSettings
+from cspine.core.settings import describe_default
 from cspine.core.train_config import TrainConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _TABLE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def describe_default(value: Any, words: tuple[str, str]) -> str:
-    """Return a default as a user would write it; `words` are the texts of False and True."""
-    if value is None or value in ((), ""):
-        return "none"
-    if isinstance(value, bool):
-        return f"`{words[value]}`"
-    return f"`{':'.join(map(str, value)) if isinstance(value, tuple) else value}`"
 
 
 def describe_values(rules: Mapping[str, Any]) -> str:
@@ -48,7 +40,9 @@ def make_table(
     rows = ["", "| setting | default | values | meaning |", "|---|---|---|---|"]
     for name, spec in settings:
         values, text = describe_values(spec.metadata), spec.metadata["help"]
-        cells = (f"`{name}`", describe_default(spec.default, words), values, text)
+        default = describe_default(spec.default, words)
+        shown = "none" if default is None else f"`{default}`"
+        cells = (f"`{name}`", shown, values, text)
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*rows, "", ""])
 

@@ -7,6 +7,7 @@ points pass in the arguments; `sys.argv` is not read here.
 from __future__ import annotations
 
 import argparse
+import difflib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import Field, fields
@@ -31,8 +32,21 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError with argparse's own message."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        known = list_flags(self)
+        # The parser of the commands reports the unknown flags of each command.
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                known += [flag for one in action.choices.values() for flag in list_flags(one)]
+        near = difflib.get_close_matches(unknown, known, 1)
+        hint = f" Did you mean {near[0]}?" if near and unknown.startswith("-") else ""
         # argparse would print its whole usage before the one line that matters.
-        raise ConfigError(f"{message[0].upper()}{message[1:]}. See --help for the flags.")
+        raise ConfigError(f"{message[0].upper()}{message[1:]}.{hint} See --help for the flags.")
+
+
+def list_flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Return every flag of a parser, such as `--seed`."""
+    return [flag for action in parser._actions for flag in action.option_strings]
 
 
 def build_train_parser(prog: str | None = None) -> argparse.ArgumentParser:

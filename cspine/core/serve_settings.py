@@ -6,6 +6,7 @@ environment as a mapping; `os.environ` is not read here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,30 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def parse_origin(text: str) -> str:
+    """Return a web origin, `scheme://host[:port]`, as browsers write it, or `*` for every origin.
+
+    Raises:
+        ValueError: the text is no origin, so no browser would ever send it.
+    """
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError("origin")
+    return text
+
+
 def _parse_switch(text: str) -> bool:
     return {"on": True, "off": False}[text.lower()]
 
 
 _ADDRESS = Rules(parse=parse_address, rule="host:port")
+# Browsers send the scheme and host in lower case, and never a path or the default port (Fetch
+# standard, "origin header"; WHATWG URL, "serialisation of an origin").
+_ORIGIN = re.compile(r"(?!https://[^:]+:443$|http://[^:]+:80$)https?://[a-z0-9.\[\]:-]*[a-z0-9\]]")
+_ORIGINS = Rules(
+    parse=parse_origin,
+    rule="`*` or origins such as https://viewer.example.org or http://localhost:8080, in lower "
+    "case, without a path, a slash at the end or the scheme's own port",
+)
 _SWITCH = Rules(parse=_parse_switch, rule="on or off")
 
 
@@ -47,7 +67,7 @@ class ServeSettings:
 
     model_dir: str = setting("models", "folder of best.json and the model's files")
     listen: tuple[str, int] = setting(
-        ("0.0.0.0", 9696), "address and port to listen on", **_ADDRESS
+        ("127.0.0.1", 9696), "address and port to listen on", **_ADDRESS
     )
     precision: str = setting(
         "auto", "numeric precision of inference", choices=PRECISIONS, parse=str.lower
@@ -80,7 +100,9 @@ class ServeSettings:
         None, "predictions per second for each key", 0.001, 1_000_000
     )
     cors_origins: tuple[str, ...] = setting(
-        (), "web origins whose pages may call the service from a browser"
+        (),
+        "web origins whose pages may call the service from a browser; `*` for every page",
+        **_ORIGINS,
     )
     metrics_listen: tuple[str, int] | None = setting(
         None, "separate address and port for /metrics", **_ADDRESS

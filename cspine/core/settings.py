@@ -58,6 +58,18 @@ def field_types(owner: type[DataclassInstance]) -> dict[str, Any]:
     return {name: get_args(hint)[0] if NoneType in get_args(hint) else hint for name, hint in hints}
 
 
+def describe_default(value: Any, words: tuple[str, str] = ("false", "true")) -> str | None:
+    """Return a default as a user would write it, None if there is none.
+
+    `words` are the texts of False and True.
+    """
+    if value is None or value in ((), ""):
+        return None
+    if isinstance(value, bool):
+        return words[value]
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def is_list(kind: Any) -> bool:
     """Return whether a type is `tuple[X, ...]`, a tuple of any length."""
     return get_args(kind)[1:] == (...,)
@@ -155,5 +167,8 @@ def _fault(name: str, spec: Field[Any], must: str, value: Any) -> ConfigError:
 def _unknown_name(name: str, known: Mapping[str, Any]) -> ConfigError:
     # A misspelt name must not be ignored: the user would rely on a limit that is not set.
     near = difflib.get_close_matches(name, known, 1)
+    # What others call the address and the port.
+    if name.rpartition("_")[2] in ("PORT", "HOST", "ADDRESS", "BIND"):
+        near = [other for other in known if other.endswith("_LISTEN")] or near
     hint = f". Did you mean `{near[0]}`?" if near else f": one of {', '.join(known)}."
     return ConfigError(f"A setting must have a known name{hint} Received: {name!r}")

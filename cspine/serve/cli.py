@@ -13,11 +13,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import cspine
+from cspine.core.cli_flags import OneLineParser
 from cspine.core.labels import MEDICAL_NOTICE
-from cspine.core.serve_settings import ServeSettings, read_settings
+from cspine.core.serve_settings import PREFIX, ServeSettings, read_settings
+from cspine.core.settings import describe_default
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -30,13 +34,78 @@ Configure = Callable[..., None]
 
 def register(subparsers: Any) -> None:
     """Add the command `serve`."""
-    subparsers.add_parser("serve").set_defaults(run=run_serve)
+    parser = subparsers.add_parser(
+        "serve", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_flags(parser)
+    parser.set_defaults(run=run_serve)
 
 
 def run_serve(given: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
-    serve(given.environment, given.configure_logging, given.started_s)
+    serve(apply_flags(given.environment, given), given.configure_logging, given.started_s)
     return 0
+
+
+def read_flags(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the settings that the flags of `predict_flask.py` give.
+
+    Raises:
+        ConfigError: an argument is unknown or malformed.
+    """
+    parser = OneLineParser(
+        prog="predict_flask.py",
+        description="Serve the model over HTTP.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cspine {cspine.__version__}")
+    add_flags(parser)
+    return apply_flags(environment, parser.parse_args(arguments))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the three settings that change most often."""
+    parser.add_argument("--host", help="address to listen on, instead of that in CSPINE_LISTEN")
+    parser.add_argument("--port", help="port to listen on, instead of that in CSPINE_LISTEN")
+    parser.add_argument("--model-dir", metavar="DIR", help="sets CSPINE_MODEL_DIR")
+
+
+def apply_flags(environment: Mapping[str, str], given: argparse.Namespace) -> dict[str, str]:
+    """Return the environment in which flags that are given replace their variables."""
+    changed = dict(environment)
+    default = describe_default(ServeSettings.listen) or ""
+    host, _, port = (changed.get("CSPINE_LISTEN") or default).rpartition(":")
+    if given.host is not None:
+        # An IPv6 address is in brackets beside a port (RFC 3986 section 3.2.2).
+        host = f"[{given.host}]" if ":" in given.host.strip("[]") else given.host
+    if given.host is not None or given.port is not None:
+        changed["CSPINE_LISTEN"] = f"{host}:{port if given.port is None else given.port}"
+    if given.model_dir is not None:
+        changed["CSPINE_MODEL_DIR"] = given.model_dir
+    return changed
+
+
+def list_settings() -> str:
+    """Return a line for each setting: variable, default, and what it is."""
+    lines = []
+    for spec in fields(ServeSettings):
+        default = describe_default(spec.default, ("off", "on"))
+        lines.append(f"  {PREFIX}{spec.name.upper()} ({default or 'not set'})")
+        lines.append(f"      {spec.metadata['help']}")
+    return "\n".join(lines)
+
+
+EPILOG = f"""\
+example:
+  python predict_flask.py --port 8080 --model-dir models
+
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 something that you can correct
+
+environment variables, with their defaults (the flags win over them; the container's health check
+reads the variables alone):
+{list_settings()}
+"""
 
 
 def serve(environment: Mapping[str, str], configure_logging: Configure, started_s: float) -> None:

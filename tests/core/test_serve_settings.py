@@ -11,7 +11,7 @@ from cspine.core.serve_settings import ServeSettings, parse_address, read_settin
 def test_an_empty_environment_gives_the_defaults():
     settings = read_settings({"PATH": "/bin", "CSPINE_STREAMS": ""})
     assert settings == ServeSettings()
-    assert settings.listen == ("0.0.0.0", 9696)
+    assert settings.listen == ("127.0.0.1", 9696)
     assert (settings.fetch, settings.cache, settings.streams) == (True, True, None)
 
 
@@ -103,3 +103,9 @@ def test_every_setting_says_what_it_is():
 def test_parse_address_of_a_bare_host_is_an_error():
     with pytest.raises(ValueError):
         parse_address("example.org")
+
+
+@pytest.mark.parametrize("name", ["CSPINE_PORT", "CSPINE_HOST", "CSPINE_BIND"])
+def test_what_others_call_the_address_leads_to_it(name):
+    with pytest.raises(ConfigError, match=r"Did you mean `CSPINE_LISTEN`\?"):
+        read_settings({name: "8080"})

@@ -37,15 +37,24 @@ def upload(*pictures: bytes) -> dict:
     return {"file": [(io.BytesIO(data), f"{i}.png") for i, data in enumerate(pictures)]}
 
 
-@pytest.mark.parametrize("form", ["raw", "json", "data-url", "multipart", "octets"])
+FORMS = "raw json lines data-url multipart image-field octets untyped curl-default".split()
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_one_image_in_every_form(client, png, form):
-    text = base64.b64encode(png).decode()
+    text, lines = base64.b64encode(png).decode(), base64.encodebytes(png).decode()
     response = {
         "raw": lambda: client.post("/predict", data=png, content_type="image/png"),
         "octets": lambda: client.post(
             "/predict", data=png, content_type="application/octet-stream"
         ),
         "json": lambda: client.post("/predict", json={"image": text}),
+        "lines": lambda: client.post("/predict", json={"image": f" {lines}"}),
+        "untyped": lambda: client.post("/predict", data=png),
+        "curl-default": lambda: client.post(
+            "/predict", data=png, content_type="application/x-www-form-urlencoded"
+        ),
+        "image-field": lambda: client.post("/predict", data={"image": upload(png)["file"]}),
         "data-url": lambda: client.post(
             "/predict", json={"image": f"data:image/png;base64,{text}"}
         ),
@@ -137,6 +146,39 @@ def test_a_bad_request_is_a_problem_document(client, body, kind, status):
     assert response.content_type == "application/problem+json"
     assert set(response.json) == {"type", "title", "status", "detail", "request_id"}
     assert response.json["status"] == status
+
+
+FORM_FAULTS = [
+    (b"x", "multipart/form-data", "must name its boundary"),
+    (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx.png\r\n--b--',
+     "multipart/form-data; boundary=b", "with the `@`"),
+    (b'--b\r\nContent-Disposition: form-data; name="upload"; filename="x"\r\n\r\nx\r\n--b--',
+     "multipart/form-data; boundary=b", "Received: 'upload'"),
+    (b"", "multipart/form-data; boundary=b", "Received: no field"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "kind", "said"), FORM_FAULTS)
+def test_a_form_that_lacks_its_file_is_told_what_came(client, body, kind, said):
+    response = client.post("/predict", data=body, content_type=kind)
+    assert response.status_code == 400
+    assert said in response.json["detail"]
+
+
+@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/plain"])
+def test_a_body_of_no_stated_type_is_never_read_as_json(client, kind):
+    body = b'{"url": "https://example.org/a.png"}'
+    response = client.post("/predict", data=body, content_type=kind)
+    assert response.status_code == 415
+    assert "application/json" in response.json["detail"]
+
+
+def test_health_answers_as_ready_and_head_wherever_get_does(client):
+    assert client.get("/health").json == client.get("/health/ready").json
+    for path in ("/", "/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.data) == (got.status_code, b"")
+        assert head.content_type == got.content_type
 
 
 def test_a_compressed_body_is_told_from_an_unreadable_picture(client):

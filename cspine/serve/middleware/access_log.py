@@ -13,7 +13,7 @@ ACCESS_LOG = "cspine.access"
 logger = logging.getLogger(ACCESS_LOG)
 
 # Monitoring requests these routes every few seconds, so they are logged at `debug` only.
-_PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
+_PROBES = frozenset(("/health", "/health/live", "/health/ready", "/metrics"))
 # HTTP allows any text as a method, but a label must have few values.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 

@@ -28,7 +28,8 @@ def cors_headers(
     """Return the CORS headers, which allow the caller's origin only if it is listed.
 
     Args:
-        origins: the allowed origins; if there are none, no header is returned.
+        origins: the allowed origins; `*` allows every one. If there are none, no header is
+            returned.
         origin: the request's `Origin`.
         is_preflight: whether the request is an OPTIONS request.
     """
@@ -36,7 +37,7 @@ def cors_headers(
         return {}
     # `Vary` is sent to other origins too, or a cache would serve one origin's answer to another.
     headers = {"Vary": "Origin"}
-    if origin is not None and origin in origins:
+    if origin is not None and (origin in origins or "*" in origins):
         headers["Access-Control-Allow-Origin"] = origin
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"

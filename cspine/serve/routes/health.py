@@ -1,4 +1,4 @@
-"""GET /health/live, /health/ready and /metrics: liveness, readiness and metrics."""
+"""GET /health, /health/live, /health/ready and /metrics: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def show_live() -> Response:
     return answer_json({"status": "live"})
 
 
+@blueprint.get("/health")
 @blueprint.get("/health/ready")
 def show_ready() -> Response:
     """Answer 200 while a warmed model answers; 503 while it fails or the service is stopping."""

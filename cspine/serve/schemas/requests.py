@@ -18,14 +18,18 @@ import numpy.typing as npt
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from cspine.core.errors import ImageError
+from cspine.core.errors import ImageError, quote
 from cspine.core.serve_settings import ServeSettings
+from cspine.imaging.image_files import is_image
 
 MAX_ITEMS = 64
 # For each of these bytes, the JSON parser may create a Python object many times larger than the
 # byte. The limits are far above what any request needs and far below what would fill memory.
 MAX_JSON_MARKS = {b"[": 1000, b"{": 1000, b",": 10_000, b'"': 10_000}
 RAW_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
+# What clients send if they are not told a type; curl's `--data-binary` sends the second.
+UNTYPED = ("", "application/x-www-form-urlencoded")
+FILE_FIELDS = ("file", "image")
 JSON_FORMS = '{"url": "https://…"}, {"image": "<base64>"} or {"urls": ["https://…", …]}'
 EXPLANATIONS = ("heatmap", "image")
 
@@ -106,16 +110,32 @@ def read_predict_request(request: Request) -> PredictRequest:
         sources, is_batch = _read_json(request.get_data(cache=False))
     elif request.mimetype == "multipart/form-data":
         sources, is_batch = _read_files(request)
-    elif request.mimetype in RAW_TYPES:
-        sources, is_batch = (InlineImage(request.get_data(cache=False)),), False
     else:
-        known = ", ".join(("application/json", "multipart/form-data", *RAW_TYPES))
-        raise UnsupportedMediaType(
-            f"`Content-Type` must be one of {known}. Received: {request.mimetype[:100] or 'none'}"
-        )
+        sources, is_batch = (_read_raw(request),), False
     if not 1 <= len(sources) <= MAX_ITEMS:
         raise BadRequest(f"A request must hold 1 to {MAX_ITEMS} images. Received: {len(sources)}")
     return PredictRequest(sources, is_batch, explain)
+
+
+def _read_raw(request: Request) -> InlineImage:
+    """Return the body of a request of another type as an image.
+
+    A body without a type, or with the one that curl sends by default, is read if it is an image by
+    its content. It is never read as JSON: a web page may send such requests to any address, and
+    could otherwise make a user's service fetch URLs.
+    """
+    kind = request.mimetype
+    is_typed = kind in RAW_TYPES
+    data = request.get_data(cache=False) if is_typed or kind in UNTYPED else b""
+    if is_typed or is_image(data):
+        return InlineImage(data)
+    known = ", ".join(("application/json", "multipart/form-data", *RAW_TYPES))
+    raise UnsupportedMediaType(
+        f"`Content-Type` must be one of {known}. Received: {kind[:100] or 'none'}, and a body that "
+        "is no image. Send JSON with `Content-Type: application/json`"
+        if kind in UNTYPED
+        else f"`Content-Type` must be one of {known}. Received: {kind[:100]}"
+    )
 
 
 def _read_explain(request: Request) -> frozenset[str]:
@@ -171,8 +191,10 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ImageError: the text is neither of these.
     """
+    # Encoders break lines (RFC 2045 section 6.8), and people copy blanks.
+    text = "".join(text.split())
     # The media type of a `data:` URL (RFC 2397) is ignored: the format is found from the bytes.
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         text = text.partition(",")[2]
     try:
         # Without `validate`, other characters would be skipped and the rest decoded to noise.
@@ -182,7 +204,19 @@ def decode_base64(text: str) -> bytes:
 
 
 def _read_files(request: Request) -> tuple[tuple[Source, ...], bool]:
-    files = request.files.getlist("file")
-    if not files:
-        raise BadRequest("The form must have a file field `file`. Received: none")
-    return tuple(InlineImage(file.read()) for file in files), len(files) > 1
+    if "boundary" not in request.mimetype_params:
+        raise BadRequest(
+            "The `Content-Type` of a form must name its boundary. Received: none. Let the client "
+            "set this header itself"
+        )
+    files = [file for name in FILE_FIELDS for file in request.files.getlist(name)]
+    if files:
+        return tuple(InlineImage(file.read()) for file in files), len(files) > 1
+    if any(name in request.form for name in FILE_FIELDS):
+        raise BadRequest(
+            "The form field `file` must hold a file. Received: text. With curl, write "
+            "`-F file=@PATH`, with the `@`"
+        )
+    # Names are quoted, since they may hold any character.
+    named = ", ".join(quote(name) for name in [*request.files, *request.form][:5])
+    raise BadRequest(f"The form must have a file field `file`. Received: {named or 'no field'}")
