@@ -13,7 +13,7 @@ from urllib.parse import quote, urljoin
 
 from cspine.core.errors import UrlNotAllowedError
 
-MAX_URL_CHARACTERS = 2048
+MAX_URL_CHARACTERS = 8192  # signed URLs of object stores have some thousands
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # The ports of web servers; another port may belong to another protocol.
 PUBLIC_PORTS = frozenset((80, 443, 8080, 8443))
@@ -26,9 +26,13 @@ _URL = re.compile(
 )
 # Characters sent unquoted: the reserved ones of RFC 3986 except `#`, and also `|` and `~`.
 _KEPT = "/?!$&'()*+,;=:@[]|~"
+# Characters that browsers quote in a path or a query (WHATWG URL, "percent-encode sets").
+_QUOTED = ' "<>`{}'
 # Characters outside ASCII are quoted as UTF-8. A lone surrogate is refused, since UTF-8 cannot
 # encode it.
-_CHARACTER = rf"[A-Za-z0-9\-._{re.escape(_KEPT)}]|%[0-9A-Fa-f]{{2}}|[^\x00-\xa0\ud800-\udfff]"
+_CHARACTER = (
+    rf"[A-Za-z0-9\-._{re.escape(_KEPT + _QUOTED)}]|%[0-9A-Fa-f]{{2}}|[^\x00-\xa0\ud800-\udfff]"
+)
 _TEXT = re.compile(rf"(?:{_CHARACTER})*")
 # `urljoin` would read `http:a`, `http:///a` and `///a` as paths of the redirecting server.
 _LOCATION = re.compile(
@@ -88,7 +92,7 @@ class Target:
 
 
 def parse_url(url: str) -> Target:
-    """Return the parts of an http or https URL.
+    """Return the parts of an http or https URL; spaces around it are ignored, as in browsers.
 
     Raises:
         UrlNotAllowedError: the scheme is not http or https, or the URL could be read in two ways.
@@ -97,12 +101,13 @@ def parse_url(url: str) -> Target:
         raise UrlNotAllowedError(
             f"`url` must have at most {MAX_URL_CHARACTERS} characters. Received: {len(url)}"
         )
-    match = _URL.fullmatch(url)
+    text = url.strip(" ")
+    match = _URL.fullmatch(text)
     if match is None:
-        raise UrlNotAllowedError(f"`url` must {_broken_rule(url)}.")
+        raise UrlNotAllowedError(f"`url` must {_broken_rule(text)}.")
     resource = (match["path"] or "/") + (f"?{match['query']}" if match["query"] else "")
     if not _TEXT.fullmatch(resource + (match["fragment"] or "")):
-        raise UrlNotAllowedError("`url` must have no space, control character or stray `%`.")
+        raise UrlNotAllowedError("`url` must have no control character, backslash or stray `%`.")
     scheme = match["scheme"].lower()
     port = int(match["port"] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
@@ -152,7 +157,8 @@ def follow_redirect(source: Target, location: str) -> Target:
     # Checked before `urljoin`, because it removes tabs and line ends from its arguments.
     if not _LOCATION.fullmatch(location):
         raise UrlNotAllowedError(
-            "A redirect must lead to a URL or a path with no space, control character or stray `%`."
+            "A redirect must lead to a URL or a path with no control character, backslash or stray "
+            "`%`."
         )
     try:
         url = urljoin(source.origin + source.resource, location)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cspine.core.errors import UrlNotAllowedError
 from cspine.fetch.url_policy import AllowList, Target, follow_redirect, is_public, parse_url
-from support.hostile_urls import NOT_PUBLIC, NOT_PUBLIC_V6
+from support.hostile_urls import ANSWERED, NOT_PUBLIC, NOT_PUBLIC_V6
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,20 @@ def test_a_public_address(address: str):
     assert is_public(ipaddress.ip_address(address))
 
 
+@pytest.mark.parametrize("url", ANSWERED)
+def test_what_browsers_quote_is_quoted(url: str):
+    target = parse_url(url)
+    assert (target.host, target.port, target.resource) == ("example.org", 80, ANSWERED[url])
+
+
+def test_a_signed_url_may_have_8192_characters():
+    url = "https://example.org/a?signature=" + "b" * 8160
+    assert len(url) == 8192
+    assert parse_url(url).resource.endswith("b" * 8160)
+    with pytest.raises(UrlNotAllowedError, match=r"at most 8192 characters\. Received: 8193"):
+        parse_url(url + "b")
+
+
 @pytest.mark.parametrize(
     ("location", "url"),
     [
@@ -48,6 +62,7 @@ def test_a_public_address(address: str):
         ("../b/./c/..", "http://a.org:80/b/"),
         ("/../../b?..", "http://a.org:80/b?.."),
         ("/é", "http://a.org:80/%C3%A9"),
+        ("/a b{c}", "http://a.org:80/a%20b%7Bc%7D"),
     ],
 )
 def test_where_a_redirect_leads(location: str, url: str):
@@ -56,7 +71,7 @@ def test_where_a_redirect_leads(location: str, url: str):
 
 
 @pytest.mark.parametrize(
-    "location", ["http://a.org/", "//user@b.org/", "file:///etc/passwd", "\\\\b.org", "/a b"]
+    "location", ["http://a.org/", "//user@b.org/", "file:///etc/passwd", "\\\\b.org", "/a\tb"]
 )
 def test_a_redirect_that_is_refused(location: str):
     with pytest.raises(UrlNotAllowedError):
