@@ -1,6 +1,7 @@
 """Compare settings of training on complete slices, on training series only.
 
     python -m experiments.data.slice_training --data DIR --out FILE.json [--seeds 0 1 2]
+        [--settings "as shipped" …]
 
 `--data` holds the published originals in `train/fracture/` and `train/normal/`. The published test
 folder `val/` is never read. Three parts of the training files are held out, one after the other:
@@ -97,6 +98,7 @@ SETTINGS = {
     "patches in every slice": Setting(augment=change(cover_patches, (cover_patches, 1.0))),
     "a disc of the slice": Setting(augment=change(cover_outside, (cover_outside_disc, 0.7))),
     "twice the images": Setting(images=2 * IMAGES),
+    "96 pixels": Setting(side_px=96),
     "192 pixels": Setting(side_px=192),
     "revision 1": Setting(revision=1),
 }
@@ -189,6 +191,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the published originals")
     parser.add_argument("--out", type=Path, required=True, help="file of finished runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
     arguments = parser.parse_args()
     files = read_files(arguments.data / "train")
     parts = ("validation", *UPPER)
@@ -196,9 +199,9 @@ def main() -> None:
     kept = Progress(arguments.out, settings)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for seed in arguments.seeds:
-        for name, setting in SETTINGS.items():
+        for name in arguments.settings:
             for part in parts:
-                work = partial(run_once, files, part, setting, seed)
+                work = partial(run_once, files, part, SETTINGS[name], seed)
                 runs = results.setdefault(name, {}).setdefault(part, [])
                 runs.append(kept.once(f"{name}, {part}, seed {seed}", work))
     report = {
