@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from cspine.core.deadline import UnwantedError
 from cspine.core.errors import (
@@ -28,6 +28,7 @@ from cspine.core.errors import (
     OverloadedError,
     UnsupportedImageError,
     UrlNotAllowedError,
+    quote,
 )
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,16 @@ def log_if_ours(error: CspineError, status: int) -> None:
         logger.error("a request failed", exc_info=error, extra={"request_id": g.get("request_id")})
 
 
+def _describe_http(error: HTTPException) -> str:
+    """Return the error's own text; Werkzeug's texts about unknown routes are for web pages."""
+    if isinstance(error, NotFound) and error.description == NotFound.description:
+        return f"A route must be one of /openapi.json. Received: {quote(request.path)}"
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        methods = ", ".join(sorted(error.valid_methods))
+        return f"The method must be one of {methods}. Received: {quote(request.method)}"
+    return error.description or ""
+
+
 def attach(app: Flask) -> None:
     """Make the application answer every error of a view with a problem document."""
 
@@ -165,7 +176,7 @@ def attach(app: Flask) -> None:
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         headers = {name: value for name, value in error.get_headers() if name in kept}
         # `about:blank`: the type adds nothing to the status (RFC 9457, 4.2.1).
-        status, detail = error.code or 500, error.description or ""
+        status, detail = error.code or 500, _describe_http(error)
         return make_problem(_document("about:blank", status, detail), headers)
 
     app.register_error_handler(CspineError, on_ours)

@@ -192,3 +192,25 @@ def test_who_waits_long_for_the_reader_is_told_to_come_again(client, monkeypatch
 def test_too_many_numbers_in_text_are_refused(client):
     body = b'{"inputs": [' + b"1," * 2_000_001 + b"1]}"
     assert client.post(URL, data=body, content_type="application/json").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("get", "/v2/models/cspine/config"),
+        ("get", "/v2/models/cspine/stats"),
+        ("post", "/v2/repository/index"),
+        ("get", "/v2/models/other"),
+    ],
+)
+def test_a_route_that_is_not_there_is_a_protocol_error(client, method, path):
+    response = getattr(client, method)(path)
+    assert response.status_code == 404
+    assert response.json["error"].startswith("A route must be one of /openapi.json. Received: '/v2")
+
+
+def test_a_wrong_method_names_the_right_ones(client):
+    response = client.put("/v2")
+    assert response.status_code == 405
+    expected = "The method must be one of GET, HEAD, OPTIONS. Received: 'PUT'"
+    assert response.json["error"] == expected
