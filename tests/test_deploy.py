@@ -15,11 +15,13 @@ import requests
 
 from cspine.core.serve_settings import ServeSettings
 from cspine.serve.schemas.requests import max_body_bytes
+from predict_test import SAMPLE
 from support.real_service import free_port, running
 from support.service_fakes import read_all
 from support.waiting import wait_for
 
 CONF = Path(__file__).parents[1] / "deploy" / "nginx.conf"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
 MAX_BYTES = max_body_bytes(ServeSettings())
 FORGED = {
@@ -61,11 +63,15 @@ def proxy(tmp_path_factory):
     """Returns a function that starts nginx before a port and gives its own port."""
     started = []
 
-    def start(upstream: int) -> int:
+    def start(upstream: int, base_path: str = "") -> int:
         assert NGINX, "nginx must be installed where CI=true"
         folder, port = tmp_path_factory.mktemp("nginx"), free_port()
         conf = folder / "nginx.conf"
-        conf.write_text(render(folder, port, upstream))
+        text = render(folder, port, upstream)
+        if base_path:
+            text = text.replace("location / {", f"location {base_path}/ {{")
+            text = text.replace("proxy_pass http://cspine;", "proxy_pass http://cspine/;")
+        conf.write_text(text)
         command = [NGINX, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(conf)]
         started.append(subprocess.Popen([*command, "-g", "daemon off;"]))
         wait_for(lambda: answers(port), explain=lambda: (folder / "error.log").read_text())
@@ -209,3 +215,30 @@ def test_connections_to_the_service_are_kept(echo):
     for _ in range(20):
         requests.get(f"http://127.0.0.1:{echo}/", timeout=20)
     assert Echo.connections - before <= 2
+
+
+def test_the_page_works_under_a_path_and_stays_inside(proxy, tiny_models, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    settings = {"model_dir": str(tiny_models), "precision": "f32", "base_path": "/cspine"}
+    with (
+        running(tmp_path / "log.txt", **settings) as service,
+        sync_playwright() as playwright,
+    ):
+        root = f"http://127.0.0.1:{proxy(service.port, '/cspine')}"
+        (server,) = requests.get(f"{root}/cspine/openapi.json", timeout=10).json()["servers"]
+        assert server["url"] == "/cspine"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{root}/cspine/")
+        file = {"name": "a.png", "mimeType": "image/png", "buffer": SAMPLE.read_bytes()}
+        page.set_input_files("#file", file)
+        page.wait_for_selector("#result:not([hidden])")
+        hrefs = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
+        browser.close()
+    # Pictures of answers are `blob:` and `data:` URLs, which nothing is asked for.
+    visited = [url for url in asked if url.startswith("http")]
+    assert any(url.endswith("/predict?explain=heatmap,image") for url in visited)
+    assert len(visited) >= 5
+    assert all(url.startswith(f"{root}/cspine/") for url in (*visited, *hrefs))

@@ -45,6 +45,18 @@ def parse_origin(text: str) -> str:
     return text
 
 
+def parse_base_path(text: str) -> str:
+    """Return a path that URLs may begin with, such as `/cspine`.
+
+    Raises:
+        ValueError: the text is no such path.
+    """
+    # Matched in full, since the path is written into the API's description.
+    if not _BASE_PATH.fullmatch(text):
+        raise ValueError("base path")
+    return text
+
+
 def _parse_switch(text: str) -> bool:
     return {"on": True, "off": False}[text.lower()]
 
@@ -58,6 +70,7 @@ _ORIGINS = Rules(
     rule="`*` or origins such as https://viewer.example.org or http://localhost:8080, in lower "
     "case, without a path, a slash at the end or the scheme's own port",
 )
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9_-]+)*")
 _SWITCH = Rules(parse=_parse_switch, rule="on or off")
 
 
@@ -103,6 +116,12 @@ class ServeSettings:
         (),
         "web origins whose pages may call the service from a browser; `*` for every page",
         **_ORIGINS,
+    )
+    base_path: str = setting(
+        "",
+        "path under which a proxy serves the service, for the API's description",
+        parse=parse_base_path,
+        rule="a path such as /cspine, without a slash at the end",
     )
     metrics_listen: tuple[str, int] | None = setting(
         None, "separate address and port for /metrics", **_ADDRESS

@@ -32,6 +32,8 @@ def valid(name):
     """Pairs of a field's value and its text, or what TOML has for it."""
     rules, kind = SPECS[name].metadata, TYPES[name]
     texts = st.sampled_from(rules["choices"]) if "choices" in rules else WORDS
+    if name == "base_path":
+        texts = st.from_regex(r"(/[A-Za-z0-9_-]+)+", fullmatch=True)
     if name == "cors_origins":
         texts = WORDS.map(lambda word: f"http://localhost:{1024 + len(word)}")
     if name in ("listen", "metrics_listen"):

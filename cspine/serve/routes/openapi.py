@@ -31,11 +31,12 @@ def build_document(settings: ServeSettings, base_path: str = "") -> dict[str, An
 
     Args:
         settings: the settings that hold the limits.
-        base_path: the path under which a proxy or server mounts the service; "" for the root.
+        base_path: the path under which the server mounts the service, "" for the root. The
+            setting of that name comes before it, since a server does not know of its proxy.
     """
     values = {
         "version": cspine.__version__,
-        "base_path": base_path or "/",
+        "base_path": settings.base_path or base_path or "/",
         "max_items": MAX_ITEMS,
         "max_body_bytes": max_body_bytes(settings),
         "max_bytes": settings.max_bytes,

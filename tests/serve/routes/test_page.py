@@ -124,7 +124,7 @@ def test_the_page_and_its_parts_are_our_own(client):
     assert "script-src 'self'" in html.headers["Content-Security-Policy"]
     assert "unsafe" not in html.headers["Content-Security-Policy"]
     for name in ("page.css", "page.js", "icon.svg"):
-        assert f"/page/{name}" in html.text
+        assert f'"page/{name}"' in html.text
         part = client.get(f"/page/{name}")
         assert part.status_code == 200
         assert b"://" not in part.data.replace(b"http://www.w3.org/2000/svg", b"")

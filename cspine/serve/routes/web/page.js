@@ -14,7 +14,7 @@ async function ask(body, contentType) {
   const turn = ++state.turn; // the answer is not shown if a later request was sent meanwhile
   setBusy(true);
   try {
-    const response = await fetch("/predict?explain=heatmap,image", { method: "POST", headers, body });
+    const response = await fetch("predict?explain=heatmap,image", { method: "POST", headers, body });
     const answer = await response.json();
     if (turn !== state.turn) return;
     if (!response.ok) throw answer;
