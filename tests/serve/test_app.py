@@ -85,11 +85,14 @@ def test_several_images_are_answered_item_by_item(client, png):
     first, second, third = response.json["results"]
     assert (first["prediction"], third["prediction"]) == ("fracture", "normal")
     assert second["error"]["status"] == 415
+    named = [(one["index"], one["name"]) for one in response.json["results"]]
+    assert named == [(0, "0.png"), (1, "1.png"), (2, "2.png")]
 
 
 def test_several_urls_are_answered_item_by_item(client):
     response = client.post("/predict", json={"urls": ["http://127.0.0.1/", "ftp://x"]})
     assert [item["error"]["status"] for item in response.json["results"]] == [403, 403]
+    assert [item["index"] for item in response.json["results"]] == [0, 1]
 
 
 def test_slow_servers_hold_no_list_of_uploads(app, client, png, monkeypatch):

@@ -11,7 +11,7 @@ from cspine.predict.prediction import Prediction
 from cspine.serve.app_state import find_service, watch_client
 from cspine.serve.errors import describe_error, log_if_ours, status_of
 from cspine.serve.middleware.authentication import charge_images, require_api_key
-from cspine.serve.schemas.requests import read_predict_request
+from cspine.serve.schemas.requests import InlineImage, Source, read_predict_request
 from cspine.serve.schemas.responses import answer_json
 
 blueprint = Blueprint("predict", __name__)
@@ -28,12 +28,19 @@ def predict() -> Response:
         return answer_json(inference.answer(sources[0], bool(explain), is_wanted).to_dict(explain))
     results = inference.answer_all(sources, bool(explain), is_wanted)
     charge_images(len(results))
-    return answer_json({"results": [_describe(result, explain) for result in results]})
+    pairs = enumerate(zip(sources, results, strict=True))
+    return answer_json({"results": [_describe(n, *pair, explain) for n, pair in pairs]})
 
 
-def _describe(result: Prediction | CspineError, explain: frozenset[str]) -> dict[str, Any]:
+def _describe(
+    index: int, source: Source, result: Prediction | CspineError, explain: frozenset[str]
+) -> dict[str, Any]:
+    """Return one result of a list, with its position and, if it was a file, its name."""
+    named: dict[str, Any] = {"index": index}
+    if isinstance(source, InlineImage) and source.name is not None:
+        named["name"] = source.name
     if isinstance(result, CspineError):
         status = status_of(result)
         log_if_ours(result, status)
-        return {"error": describe_error(result, status)}
-    return result.to_dict(explain)
+        return {**named, "error": describe_error(result, status)}
+    return {**named, **result.to_dict(explain)}

@@ -59,9 +59,10 @@ class BoundedRequest(Request):
 
 @dataclass(frozen=True)
 class InlineImage:
-    """An image file that came with the request, as bytes."""
+    """An image file that came with the request: its bytes and, from a form, its name."""
 
     data: bytes
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _read_files(request: Request) -> tuple[tuple[Source, ...], bool]:
         )
     files = [file for name in FILE_FIELDS for file in request.files.getlist(name)]
     if files:
-        return tuple(InlineImage(file.read()) for file in files), len(files) > 1
+        return tuple(InlineImage(file.read(), file.filename) for file in files), len(files) > 1
     if any(name in request.form for name in FILE_FIELDS):
         raise BadRequest(
             "The form field `file` must hold a file. Received: text. With curl, write "
