@@ -110,14 +110,10 @@ def load_samples(
         raise DataError(f"`records` must have labels. Received: {unlabelled[0]} without one")
     # Twins come after all originals, so that the first rows are the same with and without twins.
     twins = [_Job(r, True) for r in records if with_twins and r.twin_path]
-    fractures = [record for record in records if record.label == FRACTURE]
-    # Masks for all fractures or none: a fracture without a mask or box would have an empty mask,
-    # and would teach the map head (which predicts the place) that there is no fracture.
-    with_masks = bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
     plan = _Plan(
         view=view,
         image_size=image_size,
-        with_masks=with_masks,
+        with_masks=have_masks(records),
         check=check,
         jobs=(*map(_Job, records), *twins),
     )
@@ -128,6 +124,16 @@ def load_samples(
         with written_folder(folder, replace=True) as beside:
             _fill_cache(dataset, plan, beside)
     return _open_cache(folder, plan, key)
+
+
+def have_masks(records: Sequence[SliceRecord]) -> bool:
+    """Return whether there are fractures, and all of them have a mask or boxes.
+
+    A fracture without one would have an empty mask, and would teach the map head (which predicts
+    the place) that there is no fracture.
+    """
+    fractures = [record for record in records if record.label == FRACTURE]
+    return bool(fractures) and all(r.mask_path or r.boxes for r in fractures)
 
 
 def _content_key(dataset: Dataset, plan: _Plan) -> str:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from cspine.model.networks.architectures import find_architecture
+from cspine.data.crop_cache import have_masks
+from cspine.model.networks.architectures import choose_image_size
 from cspine.train.candidates import Candidate, RunContext, fit_once, load_side
 from cspine.train.cross_validation import HeldOutScores, fit_folds, fit_published
 from cspine.train.fitting.trainer import TimeBudget
@@ -51,7 +52,8 @@ def choose_best(candidates: Sequence[Candidate]) -> Candidate:
 
 def _fit_candidate(name: str, context: RunContext, budget: TimeBudget, is_first: bool) -> Candidate:
     began = time.monotonic()
-    size = context.config.image_size or find_architecture(name).image_size
+    default = choose_image_size(name, context.view, have_masks(context.split.train))
+    size = context.config.image_size or default
     split, load = context.split, partial(load_side, context, image_size=size)
     # A twin is the same slice without its fracture. Twins are only in the training data, since no
     # service ever receives one.

@@ -175,7 +175,7 @@ class _Walk:
     ) -> None:
         self.view, self.position, self.elements, self.wanted = view, position, elements, wanted
         self.last_group = last_group
-        self.meta_end: int | None = None
+        self.meta_end = len(view)
         self.order = elements.order
         implicit = elements.transfer_syntax == IMPLICIT_LITTLE
         self.stack = [_Level(self._check_implicit(implicit))]
@@ -190,7 +190,8 @@ class _Walk:
     def run(self) -> int:
         """Walk to the end of PixelData, of `last_group` or of the file; return that position."""
         for _ in range(_MAX_ELEMENTS):
-            if self.position + 8 > len(self.view) or self._is_behind_meta():
+            # The meta group ends where its own length says so (PS3.10 7.1).
+            if self.position + 8 > len(self.view) or self.position >= self.meta_end:
                 return self.position
             before = self.position
             tag, vr, length = self._read_header()
@@ -202,10 +203,6 @@ class _Walk:
                 return self.position
             self._step(tag, vr, length)
         raise ImageError(f"A DICOM file must hold at most {_MAX_ELEMENTS} elements. Received: more")
-
-    def _is_behind_meta(self) -> bool:
-        """Return whether the meta group's own length says that it has ended (PS3.10 7.1)."""
-        return self.meta_end is not None and self.position >= self.meta_end
 
     def _read_header(self) -> tuple[int, bytes, int]:
         """Return (tag, VR, length) and move to the value; VR is b"" for an implicit element."""
@@ -271,9 +268,8 @@ class _Walk:
         value = bytes(self.view[self.position : self.position + length])
         self.elements.values.setdefault(tag, value)
         if tag == _META_LENGTH and length == 4:
-            end = self.position + length + struct.unpack("<I", value)[0]
-            # A length that the file contradicts is ignored; the group number then ends the group.
-            self.meta_end = end if end <= len(self.view) else None
+            # Beyond the end of the file, the group number alone ends the group.
+            self.meta_end = self.position + length + struct.unpack("<I", value)[0]
 
     def _skip(self, length: int) -> None:
         self.position += length

@@ -24,6 +24,7 @@ class Architecture:
     `map_layer` is the layer at stride 8 that the map head reads. `tail_layer` is the layer whose
     output feeds the tail that fine-tuning trains; the trunk before it stays frozen.
     `revisions` counts the graphs of this name: an older `.h5` needs the graph of its training.
+    `slice_size` is the default side for complete slices without masks, if it is another.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Architecture:
     map_layer: str
     tail_layer: str
     revisions: int = 1
+    slice_size: int | None = None
 
 
 _CNN, _RESNET50V2, _INCEPTIONV3, _XCEPTION = ARCHITECTURE_NAMES
@@ -48,6 +50,9 @@ ARCHITECTURES: dict[str, Architecture] = {
             tail_layer="features_in_relu",
             # 1: `cnn.py`, for crops and for masks; 2: `slice_cnn.py`, for complete slices.
             revisions=2,
+            # A smaller side carries over better to series that are left out
+            # (experiments/data/slice_training.py).
+            slice_size=128,
         ),
         Architecture(
             name=_RESNET50V2,
@@ -100,6 +105,13 @@ def choose_revision(name: str, view: str, with_masks: bool) -> int:
     revision 1, which can be trained on parts of an image.
     """
     return find_architecture(name).revisions if view == "slice" and not with_masks else 1
+
+
+def choose_image_size(name: str, view: str, with_masks: bool) -> int:
+    """Return the default side in pixels of a new network's input."""
+    architecture = find_architecture(name)
+    is_slice = view == "slice" and not with_masks
+    return (architecture.slice_size if is_slice else None) or architecture.image_size
 
 
 def check_image_size(name: str, image_size: int) -> None:

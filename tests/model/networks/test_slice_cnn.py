@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cspine.core.errors import ArtifactError
 from cspine.model.export.ir import export_ir, read_ir
-from cspine.model.networks.architectures import choose_revision
+from cspine.model.networks.architectures import choose_image_size, choose_revision
 from cspine.model.networks.classifier import build_classifier
 from cspine.model.store.hashes import hash_file
 from cspine.model.store.keras_weights import load_classifier, save_weights
@@ -72,6 +72,10 @@ def test_complete_slices_without_masks_have_revision_2():
     assert choose_revision("cnn", "slice", with_masks=True) == 1
     assert choose_revision("cnn", "vertebra", with_masks=False) == 1
     assert choose_revision("xception", "slice", with_masks=False) == 1
+    assert choose_image_size("cnn", "slice", with_masks=False) == 128
+    assert choose_image_size("cnn", "slice", with_masks=True) == 192
+    assert choose_image_size("cnn", "vertebra", with_masks=False) == 192
+    assert choose_image_size("xception", "slice", with_masks=False) == 299
 
 
 def test_the_file_brings_its_revision_back(network, file, tmp_path):
