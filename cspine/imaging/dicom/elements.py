@@ -265,8 +265,7 @@ class _Walk:
             raise ImageError(
                 f"A DICOM attribute must have at most {_MAX_VALUE_BYTES} bytes. Received: {length}"
             )
-        value = bytes(self.view[self.position : self.position + length])
-        self.elements.values.setdefault(tag, value)
+        value = self.elements.values.setdefault(tag, bytes(self.view[self.position :][:length]))
         if tag == _META_LENGTH and length == 4:
             # Beyond the end of the file, the group number alone ends the group.
             self.meta_end = self.position + length + struct.unpack("<I", value)[0]
