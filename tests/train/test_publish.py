@@ -112,7 +112,8 @@ def test_weights_are_asked_for_before_any_work(tmp_path, monkeypatch):
 def test_an_interrupted_run_says_whether_it_can_go_on(tmp_path, monkeypatch, caplog):
     for name in ("fracture", "normal"):
         (tmp_path / "set" / name).mkdir(parents=True)
-        Image.new("L", (32, 32), len(name)).save(tmp_path / "set" / name / f"{name}.png")
+        slope = Image.linear_gradient("L").resize((32, 32)).rotate(90 * len(name))
+        slope.save(tmp_path / "set" / name / f"{name}.png")
     config = TrainConfig(data=str(tmp_path / "set"), out=str(tmp_path / "out"), resume=True)
 
     def interrupt(*_):
